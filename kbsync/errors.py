@@ -1,0 +1,67 @@
+"""The errors that kbsync tells its user about.
+
+    KbsyncError                 exit 1: one message that says where and what to do
+    ├── SourceError             a knowledge base could not be read; carries the query where there was one
+    ├── TemplateError           a template file is wrong, or a relation has none
+    ├── ConflictError           contradictory requests under ``--on-conflict error`` (Eqn. 5)
+    ├── SettingsError           a setting, preset or model name that does not exist or does not fit
+    ├── ModelError              a model cannot be loaded, is of an unknown family, or has changed
+    ├── EditError               the editing itself failed; the state before stays
+    └── LedgerError             the ledger cannot be opened, read or written
+        └── LedgerBusyError     another process is writing
+
+The command line turns each into ``Error: message`` on stderr (`kbsync.cli.main`). Anything else is a fault of
+kbsync's own and keeps its traceback under ``--debug``.
+"""
+
+__all__ = [
+    "ConflictError",
+    "EditError",
+    "KbsyncError",
+    "LedgerBusyError",
+    "LedgerError",
+    "ModelError",
+    "SettingsError",
+    "SourceError",
+    "TemplateError",
+]
+
+
+class KbsyncError(Exception):
+    """An error in the user's input or environment, told in a line or two."""
+
+
+class SourceError(KbsyncError):
+    """A knowledge base could not be read."""
+
+    def __init__(self, message: str, *, query: str | None = None) -> None:
+        super().__init__(message)
+        self.query = query
+
+
+class TemplateError(KbsyncError):
+    """A template file is wrong, or a relation has no template."""
+
+
+class ConflictError(KbsyncError):
+    """Contradictory requests where the user asked for none (Eqn. 5)."""
+
+
+class SettingsError(KbsyncError):
+    """A setting, preset or model name that does not exist or does not fit."""
+
+
+class ModelError(KbsyncError):
+    """A model cannot be loaded, is of an unknown family, or is not the one that was edited."""
+
+
+class EditError(KbsyncError):
+    """The editing failed; the state before it stays."""
+
+
+class LedgerError(KbsyncError):
+    """The ledger cannot be opened, read or written."""
+
+
+class LedgerBusyError(LedgerError):
+    """Another process holds the writer's lock."""
