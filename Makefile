@@ -1,0 +1,37 @@
+# make demo    the whole story on the practice model, in a temporary home
+# make test    all tests; more arguments by ARGS, e.g. make test ARGS=tests/test_templates.py
+# make lint    ruff and mypy
+# make wheel   sdist and wheel into dist/
+#
+# Each makes .venv by itself, with the exact versions of .ci/constraints.txt. PYTHON picks the interpreter (3.11 or newer).
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+CONSTRAINTS := .ci/constraints.txt
+BIN := .venv/bin
+READY := .venv/.ready
+ARGS ?=
+
+.PHONY: demo test lint wheel
+.DELETE_ON_ERROR:
+
+demo: $(READY)
+	$(BIN)/kbsync demo $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest -q $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+wheel: $(READY)
+	$(BIN)/python -m build
+
+# torch goes first and alone: so a build for the processor is taken where one is at hand.
+$(READY): pyproject.toml $(CONSTRAINTS)
+	@test -n "$(PYTHON)" || { echo "kbsync needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet "$$(grep '^torch==' $(CONSTRAINTS))"
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@touch $@

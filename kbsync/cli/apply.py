@@ -1,0 +1,82 @@
+"""``kbsync apply``: write the plan into the model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kbsync.cli.choices import (
+    ConflictPolicy,
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    OnConflictOption,
+    RelationsOption,
+    SetOption,
+    parse_values,
+)
+from kbsync.cli.options import Options, command, family
+from kbsync.report.apply import applied_view
+from kbsync.report.console import emit, log_console
+from kbsync.report.plan import plan_view
+from kbsync.report.progress import progress
+from kbsync.report.tables import plain
+
+if TYPE_CHECKING:
+    from kbsync.workflows.plan import Plan
+
+app = family()
+
+EXAMPLES = (
+    "kbsync apply --model practice",
+    "kbsync apply --model gpt-j --relation P35 --corpus text.txt --set steps=30 --yes",
+)
+
+
+@command(app, "apply", examples=EXAMPLES)
+def apply(
+    options: Options,
+    model: ModelOption,
+    relation: RelationsOption = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Edit at most N new or changed facts.")
+    ] = None,
+    include_known: Annotated[
+        bool, typer.Option("--include-known", help="Edit facts that the base model knows, too.")
+    ] = False,
+    on_conflict: OnConflictOption = ConflictPolicy.out,
+    setting: SetOption = None,
+    corpus: Annotated[
+        Path | None, typer.Option("--corpus", metavar="FILE", help="Text for the covariance, a document a line.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")] = False,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+) -> None:
+    """Write new and changed facts into the model with MEMIT, and take withdrawn ones out.
+
+    The base weights are never changed: each apply makes the edited state anew from them, for all active facts.
+    Shows the plan and asks before it writes.
+    """
+    from kbsync.workflows.apply import ApplyOptions
+    from kbsync.workflows.apply import apply as workflow
+
+    wanted = ApplyOptions(
+        model, relation, limit, include_known, on_conflict.value, parse_values(setting), device, dtype, corpus
+    )
+    with progress(quiet=options.json) as report:
+
+        def confirm(plan: "Plan", remark: str | None) -> bool:
+            report.pause()
+            console = log_console()
+            if remark is not None:
+                console.print(plain(remark))
+            if not options.json:
+                console.print(plan_view(plan))
+            return yes or plan.in_sync or typer.confirm("Write this into the model?", default=True, err=True)
+
+        applied = workflow(options.home, wanted, confirm, report)
+    if applied is None:
+        log_console().print("nothing was written")
+        raise typer.Exit(1)
+    emit(applied, applied_view, as_json=options.json)

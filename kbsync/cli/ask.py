@@ -1,0 +1,57 @@
+"""``kbsync ask`` and ``kbsync export``: the edited model, asked and handed on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kbsync.cli.choices import DeviceOption, DtypeOption, ModelOption
+from kbsync.cli.options import Options, command, family
+from kbsync.report.ask import asked_view
+from kbsync.report.console import emit
+from kbsync.report.tables import plain
+
+app = family()
+
+
+@command(
+    app,
+    "ask",
+    examples=(
+        'kbsync ask --model practice "The capital of France is"',
+        'kbsync ask --model gpt-j --base "Paris is in"',
+    ),
+)
+def ask(
+    options: Options,
+    model: ModelOption,
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="The beginning of a sentence.")],
+    base: Annotated[bool, typer.Option("--base", help="Ask the base model alone.")] = False,
+    count: Annotated[int, typer.Option("--top", metavar="N", min=1, max=50, help="How many answers.")] = 5,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+) -> None:
+    """Show a prompt's top answers with their probabilities, of the base model and the edited one side by side."""
+    from kbsync.workflows.ask import ask as workflow
+
+    answers = workflow(options.home, model, prompts, base_only=base, count=count, device=device, dtype=dtype)
+    emit({"answers": answers}, asked_view, as_json=options.json)
+
+
+@command(app, "export", examples=("kbsync export --model practice --to edited-model",))
+def export(
+    options: Options,
+    model: ModelOption,
+    folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the checkpoint.")],
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+) -> None:
+    """Write the edited model as a checkpoint that AutoModelForCausalLM.from_pretrained opens."""
+    from kbsync.workflows.export import export as workflow
+
+    exported = workflow(options.home, model, folder, device=device, dtype=dtype)
+    emit(
+        exported,
+        lambda done: plain(f"{done.folder}: {done.model} with {done.edits} edits (batch {done.batch}), {done.dtype}"),
+        as_json=options.json,
+    )

@@ -1,0 +1,68 @@
+"""The options that several commands share: which model, how it is loaded, which facts."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from kbsync.errors import SettingsError
+
+__all__ = [
+    "CheckOption",
+    "ConflictPolicy",
+    "DeviceOption",
+    "DtypeOption",
+    "ModelOption",
+    "OnConflictOption",
+    "ProbeOption",
+    "RelationsOption",
+    "SetOption",
+    "parse_values",
+]
+
+DIFFERENCE = 3
+"""exit code of ``--check`` where there is a difference"""
+
+
+class ConflictPolicy(StrEnum):
+    """What becomes of facts in conflict (Eqn. 5)."""
+
+    out = "out"
+    first = "first"
+    latest = "latest"
+    error = "error"
+
+
+ModelOption = Annotated[
+    str, typer.Option("--model", metavar="M", help="practice, a preset's name, a hub id, or a directory.")
+]
+RelationsOption = Annotated[
+    list[str] | None, typer.Option("--relation", metavar="ID", help="Only this relation; again for more.")
+]
+OnConflictOption = Annotated[
+    ConflictPolicy, typer.Option("--on-conflict", help="What to do where a subject has several objects.")
+]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", metavar="D", help="cuda, mps or cpu.  [the best there is]")
+]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option("--dtype", metavar="T", help="float32, float16 or bfloat16.  [float32 on a CPU, else as stored]"),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A MEMIT setting, such as steps=30.")
+]
+ProbeOption = Annotated[bool, typer.Option("--probe", help="Load the model and ask it.")]
+CheckOption = Annotated[bool, typer.Option("--check", help=f"Exit with {DIFFERENCE} where there is a difference.")]
+
+
+def parse_values(settings: Sequence[str] | None) -> dict[str, str]:
+    """Return ``--set field=value`` texts as a mapping; raise SettingsError for one without ``=``."""
+    values = {}
+    for text in settings or ():
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise SettingsError(f"--set {text!r}: write it as field=value, such as steps=30")
+        values[name.strip()] = value.strip()
+    return values

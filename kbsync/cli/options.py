@@ -1,0 +1,84 @@
+"""What all commands share: the options taken before or after a command's name, and how a command is registered."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Concatenate, ParamSpec
+
+import typer
+
+__all__ = ["HELP_NAMES", "HOME_HELP", "DebugOption", "JsonOption", "Options", "command", "family"]
+
+DEFAULT_HOME = Path(".kbsync")
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+
+HOME_HELP = "The project's folder (else KBSYNC_HOME, else .kbsync)"
+
+HomeOption = Annotated[Path | None, typer.Option("--home", metavar="DIR", help=f"{HOME_HELP}.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+P = ParamSpec("P")
+
+
+@dataclass
+class Options:
+    """The shared options as given so far: what stands after the command is added to what stands before it."""
+
+    home: Path = DEFAULT_HOME
+    json: bool = False
+    debug: bool = False
+
+    def add(self, home: Path | None, as_json: bool, debug: bool) -> None:
+        """Take the options of one place on the command line."""
+        self.home = home or self.home
+        self.json = self.json or as_json
+        self.debug = self.debug or debug
+
+
+def family(help_text: str | None = None) -> typer.Typer:
+    """Return an app for one family of commands; `help_text` where it is a group (``kbsync templates``)."""
+    return typer.Typer(
+        help=help_text, rich_markup_mode=None, no_args_is_help=True, add_completion=False, context_settings=HELP_NAMES
+    )
+
+
+def command(
+    app: typer.Typer, name: str, *, examples: tuple[str, ...]
+) -> Callable[[Callable[Concatenate[Options, P], None]], Callable[Concatenate[Options, P], None]]:
+    """Register the decorated function on `app` as `name`, with the shared options behind its own.
+
+    The function's first parameter receives the Options; its docstring is the help, with `examples` below.
+    """
+
+    def register(body: Callable[Concatenate[Options, P], None]) -> Callable[Concatenate[Options, P], None]:
+        @functools.wraps(body)
+        def run(context: typer.Context, home: Path | None, as_json: bool, debug: bool, **values: Any) -> None:
+            options = context.ensure_object(Options)
+            options.add(home, as_json, debug)
+            body(options, **values)  # type: ignore[call-arg]
+
+        signature = _with_shared_options(inspect.signature(body))
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+        lines = "\n".join(f"  {example}" for example in examples)
+        app.command(name, epilog=f"\b\nExample:\n{lines}", context_settings=HELP_NAMES)(run)
+        return body
+
+    return register
+
+
+def _with_shared_options(signature: inspect.Signature) -> inspect.Signature:
+    """Put the context in place of the first parameter, and the shared options at the end."""
+    _, *own = signature.parameters.values()
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    shared = [
+        inspect.Parameter("context", keyword, annotation=typer.Context),
+        *(parameter.replace(kind=keyword) for parameter in own),
+        inspect.Parameter("home", keyword, default=None, annotation=HomeOption),
+        inspect.Parameter("as_json", keyword, default=False, annotation=JsonOption),
+        inspect.Parameter("debug", keyword, default=False, annotation=DebugOption),
+    ]
+    return signature.replace(parameters=shared, return_annotation=None)

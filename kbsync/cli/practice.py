@@ -1,0 +1,46 @@
+"""``kbsync practice train`` and ``kbsync demo``: the small model that knows the fixtures' facts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kbsync.cli.options import Options, command, family
+from kbsync.report.console import emit
+from kbsync.report.demo import demo_view
+from kbsync.report.progress import progress
+from kbsync.report.tables import table
+
+app = family()
+group = family("The practice model: a small GPT-J that knows the fixtures' facts.")
+app.add_typer(group, name="practice")
+
+
+@command(group, "train", examples=("kbsync practice train --to my-practice-model",))
+def train(
+    options: Options,
+    folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the model is written.")],
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", metavar="N", min=1, help="Times that every sentence is seen.  [22]")
+    ] = None,
+) -> None:
+    """Train the practice model on the fixtures' earlier edition: under an hour on 2 cores."""
+    from dataclasses import replace
+
+    from kbsync.practice import TrainSettings
+    from kbsync.workflows.practice import train_practice
+
+    settings = TrainSettings() if epochs is None else replace(TrainSettings(), epochs=epochs)
+    with progress(quiet=options.json) as report:
+        card = train_practice(folder, settings, report)
+    emit(card, lambda made: table(("", ""), [(name, str(value)) for name, value in made.items()]), as_json=options.json)
+
+
+@command(app, "demo", examples=("kbsync demo",))
+def demo(options: Options) -> None:
+    """Tell the whole story in a temporary home: pull, plan, apply, status, and answers before and after."""
+    from kbsync.workflows.demo import demo as workflow
+
+    with progress(quiet=options.json) as report:
+        told = workflow(report)
+    emit(told, demo_view, as_json=options.json)

@@ -1,0 +1,207 @@
+"""Eqn. 5: a batch asks one object at most for each subject and relation. Here what breaks that is set aside, and told.
+
+Two statements **contradict** each other when
+
+- they have the same subject and relation, and different objects; or
+- their subjects differ, their filled prompts are the same (two ids that share a label, or an id and a bare label),
+  and they do not ask for the same target.
+
+Subjects are the same by `Entity.key`. Objects are the same by id where both have one, else by normalised label. Two
+subjects with ids of their own ask for the same target only if label and object are both the same.
+
+Statements that share a subject and relation or a prompt form a group. Nothing vanishes: each statement ends in
+`Settled.kept`, in `Settled.merged` (it says what another one says), or in the conflict of its group.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+from kbsync.errors import ConflictError
+from kbsync.facts import Entity, Fact, normalise_label
+
+__all__ = ["Conflict", "Policy", "Settled", "Statement", "settle"]
+
+# What becomes of a group in conflict: kept out whole; the first or the newest statement kept; or an error.
+Policy = Literal["out", "first", "latest", "error"]
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A fact that asks to be edited. `prompt` is the filled edit prompt (None: no template), `ref` its ledger row.
+
+    `order` says which came first.
+    """
+
+    fact: Fact
+    prompt: str | None
+    order: int
+    ref: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A group of statements that contradict each other: why, and what was done about it (`resolution`)."""
+
+    relation: str
+    subject: str
+    statements: tuple[Statement, ...]
+    kind: Literal["objects", "prompt"]
+    reason: str
+    resolution: str
+
+    @property
+    def objects(self) -> tuple[Entity, ...]:
+        """The different objects, in the statements' order."""
+        return tuple({statement.fact.object.key: statement.fact.object for statement in self.statements}.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What may be edited, what may not, and what was left out as another says the same: pairs (left out, the other).
+
+    A statement that `first` or `latest` chose is in `kept`, and in its conflict as well.
+    """
+
+    kept: tuple[Statement, ...]
+    conflicts: tuple[Conflict, ...]
+    merged: tuple[tuple[Statement, Statement], ...]
+
+
+def settle(statements: Sequence[Statement], policy: Policy) -> Settled:
+    """Sort `statements` into those to edit and those in conflict (Eqn. 5), all in their `order`.
+
+    `first` keeps the statement of lowest order, `latest` the one with the latest start date (none counts as the
+    earliest; where that leaves several, the group stays out whole). Raises ConflictError under `error`.
+    """
+    distinct, stands = _distinct(sorted(statements, key=lambda statement: statement.order))
+    kept: list[Statement] = []
+    conflicts: list[Conflict] = []
+    for group in _groups(distinct):
+        if _contradictory(group):
+            conflict, chosen = _resolve(group, policy)
+            conflicts.append(conflict)
+            kept += chosen
+        else:
+            kept.append(group[0])
+            stands |= dict.fromkeys(group[1:], group[0])
+    if policy == "error" and conflicts:
+        raise ConflictError(_message(conflicts))
+    kept.sort(key=lambda statement: statement.order)
+    merged = tuple((out, stands.get(stand, stand)) for out, stand in stands.items())
+    return Settled(tuple(kept), tuple(conflicts), merged)
+
+
+def _distinct(statements: Iterable[Statement]) -> tuple[list[Statement], dict[Statement, Statement]]:
+    """Keep the first of the statements that two sources share; the others map to it."""
+    first: dict[tuple[str, str, str], Statement] = {}
+    stands = {}
+    for statement in statements:
+        fact = statement.fact
+        kept = first.setdefault((fact.subject.key, fact.relation, fact.object.key), statement)
+        if kept is not statement:
+            stands[statement] = kept
+    return list(first.values()), stands
+
+
+def _groups(statements: Sequence[Statement]) -> list[list[Statement]]:
+    """Statements that are linked by a subject and relation or by a prompt, directly or through others."""
+    links: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for place, statement in enumerate(statements):
+        links["subject", statement.fact.subject.key, statement.fact.relation].append(place)
+        if statement.prompt is not None:
+            links["prompt", normalise_label(statement.prompt)].append(place)
+    root = list(range(len(statements)))
+
+    def find(place: int) -> int:
+        while root[place] != place:
+            root[place] = root[root[place]]
+            place = root[place]
+        return place
+
+    for places in links.values():
+        for place in places[1:]:
+            root[find(place)] = find(places[0])
+    groups: dict[int, list[Statement]] = defaultdict(list)
+    for place, statement in enumerate(statements):
+        groups[find(place)].append(statement)
+    return list(groups.values())
+
+
+def _contradictory(group: Sequence[Statement]) -> bool:
+    return any(_contradict(a, b) for a, b in combinations(group, 2))
+
+
+def _contradict(a: Statement, b: Statement) -> bool:
+    one, other = a.fact, b.fact
+    if (one.subject.key, one.relation) == (other.subject.key, other.relation):
+        return not _same(one.object, other.object)
+    if a.prompt is None or b.prompt is None or normalise_label(a.prompt) != normalise_label(b.prompt):
+        return False
+    if one.subject.id is None or other.subject.id is None:
+        return not _same(one.object, other.object)
+    return not (_same(one.object, other.object) and _same_label(one.object, other.object))
+
+
+def _same(a: Entity, b: Entity) -> bool:
+    if a.id is not None and b.id is not None:
+        return a.id == b.id
+    return _same_label(a, b)
+
+
+def _same_label(a: Entity, b: Entity) -> bool:
+    return normalise_label(a.label) == normalise_label(b.label)
+
+
+def _resolve(group: list[Statement], policy: Policy) -> tuple[Conflict, list[Statement]]:
+    """The group's conflict, and the statement that is kept all the same, if any."""
+    kind, reason = _reason(group)
+    chosen: list[Statement] = []
+    if policy == "first":
+        chosen = group[:1]
+    elif policy == "latest":
+        newest = max(_since(statement) for statement in group)
+        latest = [statement for statement in group if _since(statement) == newest]
+        if _contradictory(latest):
+            tied = f"start on {newest}" if newest else "have no start date"
+            reason += f"; which is the latest cannot be told: {len(latest)} of them {tied}"
+        else:
+            chosen = latest[:1]
+    resolution = f"{policy}: {chosen[0].fact.object.label}" if chosen else "kept out"
+    first = group[0].fact
+    return Conflict(first.relation, first.subject.label, tuple(group), kind, reason, resolution), chosen
+
+
+def _since(statement: Statement) -> str:
+    return statement.fact.since or ""
+
+
+def _reason(group: Sequence[Statement]) -> tuple[Literal["objects", "prompt"], str]:
+    subjects = {statement.fact.subject.key: statement.fact.subject for statement in group}
+    label = group[0].fact.subject.label
+    if len(subjects) == 1:
+        objects = {statement.fact.object.key: statement.fact.object for statement in group}
+        return "objects", f"{label} has {len(objects)} objects for {group[0].fact.relation}: {_names(objects.values())}"
+    *names, last = (entity.id or f"{entity.label!r} without an id" for entity in subjects.values())
+    return "prompt", f"{', '.join(names)} and {last} share the label {label!r} and would make the same prompt"
+
+
+def _names(entities: Iterable[Entity]) -> str:
+    """Labels; with the id where another entity has the same label."""
+    entities = list(entities)
+    labels = [normalise_label(entity.label) for entity in entities]
+    return ", ".join(
+        f"{entity.label} ({entity.id or 'no id'})" if labels.count(label) > 1 else entity.label
+        for entity, label in zip(entities, labels, strict=True)
+    )
+
+
+def _message(conflicts: Sequence[Conflict]) -> str:
+    shown = "; ".join(f"{conflict.relation}: {conflict.reason}" for conflict in conflicts[:_SHOWN])
+    more = f"; and {len(conflicts) - _SHOWN} more" if len(conflicts) > _SHOWN else ""
+    count = "1 conflict" if len(conflicts) == 1 else f"{len(conflicts)} conflicts"
+    return f"{count}: {shown}{more}. Mend the source, or choose --on-conflict out, first or latest"

@@ -1,0 +1,115 @@
+"""Opening ledger.db, and what goes around each read and write of it."""
+
+import datetime
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+from sqlite_utils import Database
+
+from kbsync.errors import LedgerError
+
+__all__ = ["connect", "immediate", "insert", "iso", "now", "telling"]
+
+# Marks a SQLite file as a kbsync ledger ("kbsy"), so that no other program's database is ever written to.
+APPLICATION_ID = 0x6B627379
+BUSY_SECONDS = 10.0
+
+
+def connect(path: Path, newest: int, *, create: bool) -> Database | None:
+    """Open the SQLite file `path`; None where it holds no ledger and `create` is false.
+
+    A new file gets kbsync's mark and WAL mode, and no tables. Raises LedgerError for a file of another kind, and
+    for a schema above version `newest`.
+    """
+    if not create and not path.exists():
+        return None
+    with telling(path):
+        db = Database(sqlite3.connect(path, timeout=BUSY_SECONDS))
+    try:
+        with telling(path):
+            if not _check(db, path, newest):
+                if not create:
+                    db.close()
+                    return None
+                db.enable_wal()
+                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _check(db: Database, path: Path, newest: int) -> bool:
+    """Whether `db` holds a ledger's tables; LedgerError if it holds something that is not for us."""
+    try:
+        mark, version, tables = (
+            int(db.execute(query).fetchone()[0])
+            for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+        )
+    except sqlite3.DatabaseError as error:
+        if "not a database" not in str(error):
+            raise
+        raise LedgerError(f"{path} is not a SQLite database: move it away, or choose another --home") from error
+    if mark not in (0, APPLICATION_ID) or (mark == 0 and tables):
+        raise LedgerError(f"{path} is another program's database: move it away, or choose another --home")
+    if version > newest:
+        told = f"{path} has schema {version} and this kbsync knows schemas up to {newest}"
+        raise LedgerError(f"{told}: upgrade kbsync, or choose another --home")
+    return version > 0
+
+
+@contextmanager
+def telling(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors about the file into LedgerError; those about our own statements pass through."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise
+    except sqlite3.DatabaseError as error:
+        raise LedgerError(f"cannot use the ledger {path}: {error}; {_remedy(str(error))}") from error
+
+
+def _remedy(message: str) -> str:
+    if "locked" in message:
+        return "another program holds it open for writing: close that and run again"
+    if "malformed" in message or "not a database" in message:
+        return "the file is damaged: put back a copy of it, or choose another --home"
+    return "see that the disk has room and that the home is yours to write, or choose another --home"
+
+
+@contextmanager
+def immediate(db: Database) -> Iterator[None]:
+    """One transaction that holds SQLite's write lock from its start; inside another one, a part of that.
+
+    A deferred one could fail half way: SQLite lets no reader become a writer once another has written.
+    """
+    if not db.conn.in_transaction:
+        db.conn.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            db.rollback()
+            raise
+        db.commit()
+    else:
+        with db.atomic():
+            yield
+
+
+def insert(db: Database, table: str, values: Mapping[str, object]) -> int:
+    """Insert one row and return its id."""
+    return cast(int, db.table(table).insert(dict(values)).last_pk)
+
+
+def iso(time: datetime.datetime) -> str:
+    """`time` in UTC as the ledger writes it (a time without a zone is a local one)."""
+    return time.astimezone(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def now() -> str:
+    """The present, as the ledger writes it."""
+    return iso(datetime.datetime.now(datetime.UTC))

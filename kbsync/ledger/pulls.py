@@ -1,0 +1,167 @@
+"""Recording a pull: the statements of one source for one relation, compared with those on record."""
+
+import datetime
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sqlite_utils import Database
+
+from kbsync.facts import Entity, Fact, normalise_label
+from kbsync.ledger.connection import insert, iso, now
+from kbsync.ledger.reading import compact, select
+from kbsync.ledger.rows import Change, FactRow, PullCounts
+
+__all__ = ["Withdraw", "objects_json", "record_pull"]
+
+# Subjects whose missing facts may be marked withdrawn: all, none beyond those read, or these keys or labels.
+Withdraw = Literal["all", "none"] | frozenset[str]
+
+
+@dataclass(slots=True)
+class _Diff:
+    """What a pull does to the facts on record: each row and each fact read is in one list."""
+
+    new: list[Fact] = field(default_factory=list)
+    revived: list[tuple[FactRow, Fact]] = field(default_factory=list)
+    changed: list[tuple[FactRow, Fact]] = field(default_factory=list)
+    unchanged: list[tuple[FactRow, Fact]] = field(default_factory=list)
+    withdrawn: list[FactRow] = field(default_factory=list)
+
+
+def record_pull(
+    db: Database,
+    *,
+    source: str,
+    relation: str,
+    query: str | None,
+    facts: Sequence[Fact],
+    withdraw: Withdraw,
+    started: datetime.datetime,
+) -> PullCounts:
+    """Write the pull and all that it changes. The caller holds the transaction."""
+    read = _by_subject(facts, relation)
+    diff = _compare(_rows(db, source, relation), read, withdraw)
+    contested = [objects for objects in read.values() if len(objects) > 1]
+    counts = {
+        "new": len(diff.new) + len(diff.revived),
+        "changed": len(diff.changed),
+        "withdrawn": len(diff.withdrawn),
+        "unchanged": len(diff.unchanged),
+        "conflicting": len(contested),
+    }
+    times = {"started": iso(started), "finished": now()}
+    about = {"source": source, "relation": relation, "query": query}
+    pull = insert(db, "pulls", {**about, **times, **counts})
+    _write(db, pull, source, diff)
+    _record_conflicts(db, pull, relation, contested)
+    return PullCounts(pull=pull, changes=_changes(diff, relation), **counts)
+
+
+def objects_json(objects: Sequence[Entity]) -> str:
+    """The objects of a conflict as the conflicts table holds them."""
+    return compact([{"id": entity.id, "label": entity.label} for entity in objects])
+
+
+def _by_subject(facts: Sequence[Fact], relation: str) -> dict[str, dict[str, Fact]]:
+    """subject key -> object key -> fact, in the order read; a statement given twice counts once."""
+    read: dict[str, dict[str, Fact]] = defaultdict(dict)
+    for fact in facts:
+        if fact.relation != relation:
+            raise ValueError(f"a pull of {relation} was given a fact of {fact.relation}")
+        read[fact.subject.key].setdefault(fact.object.key, fact)
+    return read
+
+
+def _rows(db: Database, source: str, relation: str) -> dict[str, list[FactRow]]:
+    """subject key -> its rows, withdrawn ones too, oldest first."""
+    rows: dict[str, list[FactRow]] = defaultdict(list)
+    for row in select(db, FactRow, "facts", "WHERE source = ? AND relation = ? ORDER BY id", [source, relation]):
+        rows[row.subject_key].append(row)
+    return rows
+
+
+def _compare(rows: dict[str, list[FactRow]], read: dict[str, dict[str, Fact]], withdraw: Withdraw) -> _Diff:
+    diff = _Diff()
+    for key, objects in read.items():
+        _compare_subject(diff, rows.get(key, []), objects)
+    for key, missing in rows.items():
+        if key not in read and any(_asked(row, withdraw) for row in missing):
+            diff.withdrawn += [row for row in missing if row.withdrawn is None]
+    return diff
+
+
+def _compare_subject(diff: _Diff, rows: list[FactRow], read: dict[str, Fact]) -> None:
+    """Compare sets of objects. An old object and a new one that are both left over are one change."""
+    current = {row.object_key: row for row in rows if row.withdrawn is None}
+    ended = {row.object_key: row for row in rows if row.withdrawn is not None}
+    diff.unchanged += [(current[key], fact) for key, fact in read.items() if key in current]
+    old = [row for key, row in current.items() if key not in read]
+    new = [fact for key, fact in read.items() if key not in current]
+    diff.changed += zip(old, new, strict=False)
+    # A source gives a subject with all of its objects: one that it no longer gives is withdrawn, in part pulls too.
+    diff.withdrawn += old[len(new) :]
+    for fact in new[len(old) :]:
+        row = ended.get(fact.object.key)
+        if row is None:
+            diff.new.append(fact)
+        else:
+            diff.revived.append((row, fact))
+
+
+def _asked(row: FactRow, withdraw: Withdraw) -> bool:
+    if isinstance(withdraw, str):
+        return withdraw == "all"
+    return row.subject_key in withdraw or normalise_label(row.subject_label) in withdraw
+
+
+def _write(db: Database, pull: int, source: str, diff: _Diff) -> None:
+    history = "INSERT INTO fact_history (fact, object_key, object_label, object_id, rank, since, ended, ended_by)"
+    past = [(row, "changed", pull) for row, _ in diff.changed]
+    past += [(row, "withdrawn", row.withdrawn) for row, _ in diff.revived if row.withdrawn is not None]
+    db.conn.executemany(
+        f"{history} VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (row.id, row.object_key, row.object_label, row.object_id, row.rank, row.since, ended, by)
+            for row, ended, by in past
+        ],
+    )
+    db.conn.executemany(
+        """UPDATE facts SET subject_label = ?, subject_id = ?, object_key = ?, object_label = ?, object_id = ?,
+        rank = ?, since = ?, last_seen = ?, withdrawn = NULL WHERE id = ?""",
+        [(*_values(fact)[1:], pull, row.id) for row, fact in (*diff.changed, *diff.revived, *diff.unchanged)],
+    )
+    db.conn.executemany("UPDATE facts SET withdrawn = ? WHERE id = ?", [(pull, row.id) for row in diff.withdrawn])
+    db.conn.executemany(
+        """INSERT INTO facts (source, relation, subject_key, subject_label, subject_id, object_key, object_label,
+        object_id, rank, since, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        [(source, fact.relation, *_values(fact), pull, pull) for fact in diff.new],
+    )
+
+
+def _values(fact: Fact) -> tuple[str | None, ...]:
+    """The fact's columns from subject_key to since."""
+    subject, thing = fact.subject, fact.object
+    return (subject.key, subject.label, subject.id, thing.key, thing.label, thing.id, fact.rank, fact.since)
+
+
+def _record_conflicts(db: Database, pull: int, relation: str, contested: Sequence[dict[str, Fact]]) -> None:
+    rows = []
+    for objects in contested:
+        subject = next(iter(objects.values())).subject
+        named = objects_json([fact.object for fact in objects.values()])
+        rows.append((pull, relation, subject.key, subject.label, named, "kept out"))
+    db.conn.executemany(
+        "INSERT INTO conflicts (pull, relation, subject_key, subject, objects, resolution) VALUES (?, ?, ?, ?, ?, ?)",
+        rows,
+    )
+
+
+def _changes(diff: _Diff, relation: str) -> tuple[Change, ...]:
+    came = (*diff.new, *(fact for _, fact in diff.revived))
+    return (
+        *(Change("+", fact.subject.label, relation, None, fact.object.label) for fact in came),
+        *(Change("~", fact.subject.label, relation, row.object_label, fact.object.label) for row, fact in diff.changed),
+        *(Change("-", row.subject_label, relation, row.object_label, None) for row in diff.withdrawn),
+    )

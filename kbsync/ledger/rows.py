@@ -1,0 +1,232 @@
+"""The values that the ledger takes and gives. Times are ISO 8601 in UTC; ids are the rows' ids in ledger.db."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kbsync.facts import Entity, Fact
+
+__all__ = [
+    "BatchRow",
+    "Change",
+    "ConflictNote",
+    "ConflictRow",
+    "EditRow",
+    "FactRow",
+    "HistoryRow",
+    "Metric",
+    "MetricRow",
+    "ModelRow",
+    "NewEdit",
+    "PullCounts",
+    "PullRow",
+    "TargetRow",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of a pull's diff, in labels: ``+`` has no previous object, ``-`` no object, ``~`` both."""
+
+    sign: Literal["+", "~", "-"]
+    subject: str
+    relation: str
+    previous: str | None
+    object: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PullCounts:
+    """What a pull found: facts by what became of them, and subjects that have several objects (`conflicting`)."""
+
+    pull: int
+    new: int
+    changed: int
+    withdrawn: int
+    unchanged: int
+    conflicting: int
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PullRow:
+    """One reading of one source for one relation."""
+
+    id: int
+    source: str
+    relation: str
+    query: str | None
+    started: str
+    finished: str
+    new: int
+    changed: int
+    withdrawn: int
+    unchanged: int
+    conflicting: int
+
+
+@dataclass(frozen=True, slots=True)
+class FactRow:
+    """A statement of one source. `first_seen`, `last_seen` and `withdrawn` are pulls; not withdrawn: None."""
+
+    id: int
+    source: str
+    relation: str
+    subject_key: str
+    subject_label: str
+    subject_id: str | None
+    object_key: str
+    object_label: str
+    object_id: str | None
+    rank: str
+    since: str | None
+    first_seen: int
+    last_seen: int
+    withdrawn: int | None
+
+    @property
+    def fact(self) -> Fact:
+        """The statement as a value."""
+        subject = Entity(self.subject_label, self.subject_id)
+        return Fact(subject, self.relation, Entity(self.object_label, self.object_id), self.rank, self.since)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """An object that a fact named earlier, and the pull that changed or withdrew it."""
+
+    fact: int
+    object_key: str
+    object_label: str
+    object_id: str | None
+    rank: str
+    since: str | None
+    ended: Literal["changed", "withdrawn"]
+    ended_by: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictNote:
+    """A conflict that an apply met, and how it was resolved; `Ledger.finish_batch` records it."""
+
+    relation: str
+    subject_key: str
+    subject: str
+    objects: tuple[Entity, ...]
+    resolution: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictRow:
+    """A conflict on record: seen by a pull (then `batch` is None) or resolved by an apply (then `pull` is)."""
+
+    id: int
+    pull: int | None
+    batch: int | None
+    relation: str
+    subject_key: str
+    subject: str
+    objects: tuple[Entity, ...]
+    resolution: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A base model. `key` is its content id; `layers` and `weights_sha256` are of the edited layers."""
+
+    key: str
+    name: str
+    revision: str | None
+    architecture: str
+    weights_sha256: str
+    settings: Mapping[str, Any]
+    contexts: tuple[str, ...]
+    layers: tuple[int, ...]
+    recorded: str
+    used: str
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRow:
+    """Where a target vector z lies: a row of the tensor in `file`, with the steps it took and its last loss."""
+
+    key: str
+    model: str
+    file: str
+    row: int
+    steps: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """All edits of one apply. `seconds` by phase; `files` maps names in the tensors folder to their sha256."""
+
+    id: int
+    model: str
+    algorithm: str
+    settings: Mapping[str, Any]
+    started: str
+    finished: str | None
+    state: Literal["running", "done", "failed", "rolled back"]
+    reason: str | None
+    device: str
+    seconds: Mapping[str, float]
+    peak_memory_mb: float | None
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NewEdit:
+    """A request that an apply wrote: `fact` is a FactRow's id, `request` an EditRequest's, `target` a z cache key."""
+
+    fact: int
+    relation: str
+    subject_key: str
+    subject: str
+    object_key: str
+    object: str
+    prompt: str
+    request: str
+    target: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EditRow:
+    """An edit on record, as it was written; `ended_by` is the batch that superseded or retracted it."""
+
+    id: int
+    batch: int
+    model: str
+    fact: int
+    relation: str
+    subject_key: str
+    subject: str
+    object_key: str
+    object: str
+    prompt: str
+    request: str
+    target: str | None
+    state: Literal["active", "superseded", "retracted"]
+    ended_by: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A measured figure: of the edit that wrote `request`, or of the whole batch where `request` is None."""
+
+    name: str
+    before: float | None
+    after: float | None
+    request: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """A figure on record; `edit` is None for the whole batch."""
+
+    batch: int
+    edit: int | None
+    name: str
+    before: float | None
+    after: float | None

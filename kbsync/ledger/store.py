@@ -1,0 +1,303 @@
+"""`Ledger`: the one way to read and write a home. Its longer parts are in `pulls` and `batches`."""
+
+import datetime
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from sqlite_utils import Database
+
+from kbsync.errors import LedgerError
+from kbsync.facts import Fact
+from kbsync.ledger import batches, models, pulls
+from kbsync.ledger.connection import connect, immediate, telling
+from kbsync.ledger.lock import WriterLock
+from kbsync.ledger.migrations import STEPS, migrate
+from kbsync.ledger.pulls import Withdraw
+from kbsync.ledger.reading import select
+from kbsync.ledger.rows import (
+    BatchRow,
+    ConflictNote,
+    ConflictRow,
+    EditRow,
+    FactRow,
+    HistoryRow,
+    Metric,
+    MetricRow,
+    ModelRow,
+    NewEdit,
+    PullCounts,
+    PullRow,
+    TargetRow,
+)
+from kbsync.ledger.tensors import sweep
+
+__all__ = ["Ledger"]
+
+Row = TypeVar("Row")
+
+_DATABASE = "ledger.db"
+
+
+class Ledger:
+    """A home's ledger. Open it with `Ledger.open`; as a context manager it closes itself.
+
+    Every method raises LedgerError when the file cannot be read or written. A method that writes does it in one
+    transaction and under the writer's lock, which it takes for itself outside a `writer` block.
+    """
+
+    def __init__(self, home: Path, db: Database) -> None:
+        self.home = home
+        self.db = db
+        self._path = home / _DATABASE
+        self._lock = WriterLock(home / "lock")
+
+    @classmethod
+    def open(cls, home: Path, create: bool = True) -> Self:
+        """Open the ledger in `home`, migrated to the present schema.
+
+        Raises LedgerError if there is none and `create` is false, if `home` is no folder or cannot be written, and
+        if its ledger.db is no database, another program's, or of a newer schema.
+        """
+        _check_home(home, create)
+        path = home / _DATABASE
+        db = connect(path, len(STEPS), create=create)
+        if db is None:
+            raise LedgerError(f"no ledger in {home}: run `kbsync pull` first")
+        try:
+            with telling(path):
+                migrate(db)
+        except BaseException:
+            db.close()
+            raise
+        return cls(home, db)
+
+    @property
+    def tensors(self) -> Path:
+        """The folder of the tensor files; it may not exist yet."""
+        return self.home / "tensors"
+
+    def close(self) -> None:
+        """Close the database."""
+        self.db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def writer(self, purpose: str) -> Iterator[None]:
+        """Be the one writer (`purpose` is shown to those who must wait); inside another `writer` block, go on in it.
+
+        Raises LedgerBusyError at once if another process is writing. What a dead writer left is put in order first:
+        its running batch becomes failed ("interrupted"), its unfinished files go.
+        """
+        if self._lock.held:
+            yield
+            return
+        # Told here too, since a transaction of the block's own may fail as it commits.
+        with self._lock.hold(purpose), telling(self._path):
+            with immediate(self.db):
+                batches.end_interrupted(self.db)
+            sweep(self.tensors)
+            yield
+
+    @contextmanager
+    def _writing(self, purpose: str) -> Iterator[Database]:
+        with self.writer(purpose), immediate(self.db):
+            yield self.db
+
+    def _select(self, row: type[Row], table: str, rest: str = "", *values: object) -> list[Row]:
+        with telling(self._path):
+            return select(self.db, row, table, rest, values)
+
+    # Facts
+
+    def record_pull(
+        self,
+        *,
+        source: str,
+        relation: str,
+        query: str | None,
+        facts: Sequence[Fact],
+        withdraw: Withdraw,
+        started: datetime.datetime,
+    ) -> PullCounts:
+        """Record one reading of `source` for `relation`, all of it or (on an error) none.
+
+        `facts` holds every object of each subject that was read. `withdraw` says which further subjects were asked
+        for, so that facts of theirs that are missing are withdrawn: "all", "none", or a set of keys and normalised
+        labels. Several pulls inside one ``ledger.db.atomic()`` are recorded together or not at all.
+        """
+        with self._writing(f"pull {relation}") as db:
+            return pulls.record_pull(
+                db, source=source, relation=relation, query=query, facts=facts, withdraw=withdraw, started=started
+            )
+
+    def facts(self, relations: Collection[str] | None = None, withdrawn: bool | None = None) -> list[FactRow]:
+        """The facts on record, oldest first: of `relations` (None: all), withdrawn or not (None: both)."""
+        states = {None: "", True: "AND withdrawn IS NOT NULL", False: "AND withdrawn IS NULL"}
+        which = "(? IS NULL OR relation IN (SELECT value FROM json_each(?)))"
+        wanted = None if relations is None else json.dumps(sorted(relations))
+        return self._select(FactRow, "facts", f"WHERE {which} {states[withdrawn]} ORDER BY id", wanted, wanted)
+
+    def history(self, fact: int) -> list[HistoryRow]:
+        """The objects that the fact of this id named earlier, oldest first."""
+        return self._select(HistoryRow, "fact_history", "WHERE fact = ? ORDER BY id", fact)
+
+    def pulls(self) -> list[PullRow]:
+        """All pulls, oldest first."""
+        return self._select(PullRow, "pulls", "ORDER BY id")
+
+    def conflicts(self, pull: int | None = None, batch: int | None = None) -> list[ConflictRow]:
+        """The conflicts that a pull saw, or that an apply met; all of them where neither is given."""
+        which = "WHERE pull IS ifnull(?, pull) AND batch IS ifnull(?, batch) ORDER BY id"
+        return self._select(ConflictRow, "conflicts", which, pull, batch)
+
+    # Models, and what is known of them
+
+    def record_model(
+        self,
+        *,
+        key: str,
+        name: str,
+        revision: str | None,
+        architecture: str,
+        weights_sha256: str,
+        settings: Mapping[str, Any],
+        contexts: Sequence[str],
+        layers: Sequence[int],
+    ) -> ModelRow:
+        """Record a base model, or that the one of this key is in use again (what is on record of it then stays)."""
+        with self._writing(f"record model {name}") as db:
+            return models.record_model(
+                db,
+                key=key,
+                name=name,
+                revision=revision,
+                architecture=architecture,
+                weights_sha256=weights_sha256,
+                settings=settings,
+                contexts=contexts,
+                layers=layers,
+            )
+
+    def find_model(self, key: str) -> ModelRow | None:
+        """The model of this key."""
+        return next(iter(self._select(ModelRow, "models", "WHERE key = ?", key)), None)
+
+    def models(self) -> list[ModelRow]:
+        """All models, the one used last first."""
+        return self._select(ModelRow, "models", "ORDER BY used DESC, rowid DESC")
+
+    def latest_model(self, name: str) -> ModelRow | None:
+        """The model used last under this name."""
+        return next((model for model in self.models() if model.name == name), None)
+
+    def find_targets(self, keys: Collection[str]) -> dict[str, TargetRow]:
+        """Those of the target vectors that are in the cache, by key."""
+        which = "WHERE key IN (SELECT value FROM json_each(?))"
+        return {row.key: row for row in self._select(TargetRow, "targets", which, json.dumps(list(keys)))}
+
+    def record_targets(self, model: str, file: str, targets: Sequence[tuple[str, int, int, float]]) -> None:
+        """Record target vectors as (key, row in `file`, steps, loss); a key on record now names the new vector."""
+        with self._writing("record targets") as db:
+            models.record_targets(db, model, file, targets)
+
+    def answers(self, model: str, prompts: Collection[str]) -> dict[str, str]:
+        """What the base model said to those of the prompts that it was asked."""
+        sql = "SELECT prompt, answer FROM answers WHERE model = ? AND prompt IN (SELECT value FROM json_each(?))"
+        with telling(self._path):
+            return dict(self.db.execute(sql, [model, json.dumps(list(prompts))]).fetchall())
+
+    def record_answers(self, model: str, answers: Mapping[str, str]) -> None:
+        """Record what the base model said: prompt -> answer."""
+        with self._writing("record answers") as db:
+            models.record_answers(db, model, answers)
+
+    # Batches
+
+    def start_batch(self, model: str, algorithm: str, settings: Mapping[str, Any], device: str) -> int:
+        """Record that an apply runs, and return its batch. Only inside `writer`: its lock says that we live."""
+        if not self._lock.held:
+            raise RuntimeError("start_batch outside Ledger.writer: the next writer would take the batch for dead")
+        with self._writing("apply") as db:
+            return batches.start_batch(db, model, algorithm, settings, device)
+
+    def fail_batch(self, batch: int, reason: str, seconds: Mapping[str, float]) -> None:
+        """Record that a running batch failed; the model's state stays that of its newest done batch."""
+        with self._writing("apply") as db:
+            batches.fail_batch(db, batch, reason, seconds)
+
+    def finish_batch(
+        self,
+        batch: int,
+        *,
+        added: Sequence[NewEdit],
+        superseded: Collection[int],
+        retracted: Collection[int],
+        metrics: Sequence[Metric],
+        files: Mapping[str, str],
+        seconds: Mapping[str, float],
+        peak_memory_mb: float | None,
+        conflicts: Sequence[ConflictNote] = (),
+    ) -> None:
+        """Make the new state current, in one transaction: the batch done, `added` active, the ended edits ended.
+
+        `superseded` and `retracted` are ids of active edits; active ones in neither stay as they are. Raises
+        LedgerError, with nothing written, if an edit to end is not active or a subject would have two.
+        """
+        with self._writing("apply") as db:
+            batches.finish_batch(
+                db,
+                batch,
+                added=added,
+                superseded=superseded,
+                retracted=retracted,
+                metrics=metrics,
+                files=files,
+                seconds=seconds,
+                peak_memory_mb=peak_memory_mb,
+                conflicts=conflicts,
+            )
+
+    def active_edits(self, model: str) -> list[EditRow]:
+        """The edits that make up the model's present state, oldest first, whichever batch wrote them."""
+        return self._select(EditRow, "edits", "WHERE model = ? AND state = 'active' ORDER BY id", model)
+
+    def edits(self, batch: int) -> list[EditRow]:
+        """The edits that this batch wrote."""
+        return self._select(EditRow, "edits", "WHERE batch = ? ORDER BY id", batch)
+
+    def current_batch(self, model: str) -> BatchRow | None:
+        """The model's newest done batch: its files hold the present state."""
+        newest = "WHERE model = ? AND state = 'done' ORDER BY id DESC LIMIT 1"
+        return next(iter(self._select(BatchRow, "batches", newest, model)), None)
+
+    def batches(self, model: str | None = None) -> list[BatchRow]:
+        """All batches, of one model or of all, oldest first."""
+        return self._select(BatchRow, "batches", "WHERE model = ifnull(?, model) ORDER BY id", model)
+
+    def metrics(self, batch: int) -> list[MetricRow]:
+        """The figures of a batch, of the whole and of its edits, in the order given."""
+        return self._select(MetricRow, "metrics", "WHERE batch = ? ORDER BY id", batch)
+
+
+def _check_home(home: Path, create: bool) -> None:
+    try:
+        if home.exists() and not home.is_dir():
+            raise LedgerError(f"{home} is a file, not a folder: choose another --home")
+        if create:
+            home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerError(f"cannot use {home} as a home: {error.strerror}; choose another --home") from error
+    if create and not os.access(home, os.W_OK | os.X_OK):
+        raise LedgerError(f"cannot write in {home}: choose another --home")

@@ -1,0 +1,45 @@
+"""MEMIT (Meng et al. 2023, arXiv 2210.07229): write many facts into a model's weights at once.
+
+Notation, shapes first, as in the paper:
+
+    u          requests (columns of the solve; a group of one subject counts once)
+    P          contexts x_j, the first empty
+    R, L       edited layers in ascending order, and the last of them
+    d, m       hidden size, and the size of the MLP's inner layer
+    W_out      d x m    the down projection that is edited
+    h          d        hidden state at the subject's last token S, at the output of a block
+    z          d        target vector: the h at layer L that makes the model say the object (Eqn. 16)
+    K          m x u    keys: the down projection's input at S (Eqn. 19)
+    C          m x m    uncentred covariance of keys over ordinary text (Eqn. 15)
+    r          d x u    residual that a layer is to bring about (Eqn. 20)
+    delta      d x m    change of a layer's W_out (Eqn. 14)
+
+The order of work: `group_requests`, `sample_contexts`, `optimise_targets`, `collect_covariances`, `spread`; then
+`edited` holds the model in its edited state.
+"""
+
+from kbsync.memit.contexts import sample_contexts
+from kbsync.memit.covariance import collect_covariances
+from kbsync.memit.delta import WeightDelta, edited
+from kbsync.memit.groups import RequestGroup, group_requests
+from kbsync.memit.settings import MemitSettings, Preset, load_preset, preset_names
+from kbsync.memit.solve import solve
+from kbsync.memit.spread import spread
+from kbsync.memit.targets import Target, optimise_targets
+
+__all__ = [
+    "MemitSettings",
+    "Preset",
+    "RequestGroup",
+    "Target",
+    "WeightDelta",
+    "collect_covariances",
+    "edited",
+    "group_requests",
+    "load_preset",
+    "optimise_targets",
+    "preset_names",
+    "sample_contexts",
+    "solve",
+    "spread",
+]

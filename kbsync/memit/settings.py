@@ -1,0 +1,136 @@
+"""MEMIT's settings, and the presets that hold them for known models."""
+
+import math
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import yaml
+
+from kbsync.errors import SettingsError
+from kbsync.resources import presets_folder
+
+__all__ = ["MemitSettings", "Preset", "load_preset", "preset_names"]
+
+
+@dataclass(frozen=True, slots=True)
+class MemitSettings:
+    """Everything that an edit's result depends on beside model, facts and templates. The defaults are GPT-J's."""
+
+    layers: tuple[int, ...] = (3, 4, 5, 6, 7, 8)
+    """R: edited layers, ascending"""
+    lambda_: float = 15000.0
+    """weight of the covariance in the solve (Eqn. 15); written `lambda` in YAML and on the command line"""
+    steps: int = 25
+    """times that a request's loss is evaluated at most"""
+    lr: float = 0.5
+    """Adam's learning rate for delta_i"""
+    clamp_norm_factor: float = 0.75
+    """|delta_i| stays within this times |h_i|"""
+    weight_decay: float = 0.5
+    """weight of |delta| / |h|^2 in the loss"""
+    kl_factor: float = 0.0625
+    """weight of KL(after || before) on the bare subject"""
+    sweeps: int = 1
+    """passes over R; 1 is the paper, further ones solve again for the total delta"""
+    emphasis: float = 1.0
+    """weight, from the second sweep on, of requests that are not yet recalled; 1 is none"""
+    contexts: int = 5
+    """sampled prefixes x_j beside the empty one"""
+    context_tokens: int = 10
+    """tokens of a sampled prefix"""
+    context_starts: tuple[str, ...] = ("The", "Therefore", "Because", "I", "You")
+    """what the sampled prefixes begin with, in turn"""
+    covariance_tokens: int = 100_000
+    """tokens of the corpus that the covariance is taken over"""
+    sequence_length: int = 512
+    """longer lines of the corpus are cut at this many tokens"""
+
+    def __post_init__(self) -> None:
+        """Refuse what no model can be edited with."""
+        if not self.layers or any(low >= high for low, high in zip(self.layers, self.layers[1:], strict=False)):
+            raise SettingsError(f"layers: {list(self.layers)} are not ascending block numbers")
+        if self.layers[0] < 0:
+            raise SettingsError(f"layers: {self.layers[0]} is below 0")
+        for name in ("lambda_", "lr", "clamp_norm_factor"):
+            self._check(name, getattr(self, name) > 0, "above 0")
+        for name in ("weight_decay", "kl_factor", "contexts"):
+            self._check(name, getattr(self, name) >= 0, "0 or more")
+        for name in ("steps", "sweeps", "emphasis", "context_tokens", "covariance_tokens"):
+            self._check(name, getattr(self, name) >= 1, "1 or more")
+        self._check("sequence_length", self.sequence_length >= 8, "8 or more")
+        self._check("context_starts", bool(self.context_starts) or not self.contexts, "at least one text")
+
+    def _check(self, name: str, good: bool, wanted: str) -> None:
+        value = getattr(self, name)
+        if not good or (isinstance(value, float) and not math.isfinite(value)):
+            raise SettingsError(f"{name.rstrip('_')}: {value} is not {wanted}")
+
+    def group_clamp(self, members: int) -> float:
+        """Return the clamp of a group: it grows with the root of the objects that one delta has to hold."""
+        return self.clamp_norm_factor * math.sqrt(members)
+
+    def group_steps(self, members: int) -> int:
+        """Return the steps of a group: a fifth more for each further object."""
+        return round(self.steps * (1 + 0.2 * (members - 1)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings under their YAML names, for the record."""
+        return {
+            name.rstrip("_"): list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
+
+    def with_values(self, values: Mapping[str, Any]) -> "MemitSettings":
+        """Return these settings with some fields changed; `values` by YAML name, as YAML or as command-line text."""
+        types = typing.get_type_hints(MemitSettings)
+        changed = {}
+        for name, value in values.items():
+            field = "lambda_" if name == "lambda" else name
+            if field not in types:
+                known = ", ".join(sorted(field.name.rstrip("_") for field in fields(MemitSettings)))
+                raise SettingsError(f"there is no setting {name!r}; there are {known}")
+            changed[field] = coerce(name, value, types[field])
+        return replace(self, **changed)
+
+
+def coerce(name: str, value: Any, wanted: Any) -> Any:
+    """Return `value` as the field's type, from YAML's own or from text (``--set layers=0,1,2``)."""
+    try:
+        if typing.get_origin(wanted) is tuple:
+            item = typing.get_args(wanted)[0]
+            parts = value.split(",") if isinstance(value, str) else value
+            return tuple(coerce(name, part.strip() if isinstance(part, str) else part, item) for part in parts)
+        if wanted is int:
+            if isinstance(value, float) or (isinstance(value, str) and not value.strip().lstrip("-").isdigit()):
+                raise ValueError
+            return int(value)
+        return wanted(value)
+    except (TypeError, ValueError):
+        kind = {int: "a whole number", float: "a number"}.get(wanted, "a list such as 0,1,2")
+        raise SettingsError(f"{name}: {value!r} is not {kind}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A known model: where it is loaded from, and its settings."""
+
+    name: str
+    model: str
+    """hub id, or ``fixtures/...`` for what travels with kbsync"""
+    settings: MemitSettings
+    corpus: str | None = None
+    """corpus of the covariance where one travels with kbsync"""
+
+
+def preset_names() -> list[str]:
+    """Return the names of all presets."""
+    return sorted(path.stem for path in presets_folder().glob("*.yaml"))
+
+
+def load_preset(name: str) -> Preset | None:
+    """Return the preset of this name, or None."""
+    if name not in preset_names():
+        return None
+    content = yaml.safe_load((presets_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
+    return Preset(name, content["model"], MemitSettings().with_values(content["settings"]), content.get("corpus"))

@@ -1,0 +1,6 @@
+"""What an edit did: efficacy, paraphrase and neighbourhood success (MEMIT paper, appendix C.2), recall, perplexity."""
+
+from kbsync.metrics.cases import Case, CaseFigures, measure, summary
+from kbsync.metrics.perplexity import perplexity
+
+__all__ = ["Case", "CaseFigures", "measure", "perplexity", "summary"]

@@ -1,0 +1,132 @@
+"""What a model answers: how likely a target is, and what the model itself would say."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+from transformers import GenerationMixin
+
+from kbsync.models.forward import PAD, batches_by_length, head_log_probs, last_hidden, make_rows
+from kbsync.models.load import LoadedModel
+from kbsync.models.subject import locate
+
+__all__ = ["Answer", "TargetScore", "greedy_answers", "score_targets", "sentence_end", "top_answers"]
+
+TOKEN_BUDGET = 8192
+ANSWER_TOKENS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class TargetScore:
+    """How a model takes to a target."""
+
+    log_prob: float
+    """mean log-probability of the target's tokens"""
+    exact: bool
+    """every token is the likeliest at its place (recall)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer with its probability: the product over its tokens."""
+
+    text: str
+    probability: float
+
+
+@torch.no_grad()
+def score_targets(
+    loaded: LoadedModel,
+    triples: Sequence[tuple[str, str, str]],
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[TargetScore]:
+    """Score (template, subject, target) triples in batches; logits are made only where a target token is read."""
+    placed = locate(loaded.tokenizer, triples)
+    scores: list[TargetScore] = [TargetScore(0.0, False)] * len(placed)
+    done = 0
+    for batch in batches_by_length([len(tokens.ids) for tokens in placed], TOKEN_BUDGET):
+        hidden = last_hidden(loaded, make_rows([placed[place].ids[:-1] for place in batch], loaded.device))
+        reads = [
+            (row, position - 1, placed[place].ids[position])
+            for row, place in enumerate(batch)
+            for position in range(placed[place].target_start, len(placed[place].ids))
+        ]
+        row, position, token = (torch.tensor(column, device=loaded.device) for column in zip(*reads, strict=True))
+        log_probs = head_log_probs(loaded, hidden[row, position])
+        wanted = log_probs.gather(1, token[:, None])[:, 0]
+        counts = torch.bincount(row, minlength=len(batch))
+        sums = torch.zeros(len(batch), device=wanted.device).index_add(0, row, wanted)
+        right = torch.bincount(row[log_probs.argmax(-1) == token], minlength=len(batch))
+        means, exact = (sums / counts).tolist(), (right == counts).tolist()
+        for index, place in enumerate(batch):
+            scores[place] = TargetScore(means[index], exact[index])
+        done += len(batch)
+        progress(done)
+    return scores
+
+
+def sentence_end(text: str) -> str:
+    """Cut an answer where its sentence or line ends."""
+    line = text.strip().split("\n")[0]
+    for place, letter in enumerate(line):
+        if letter in ".;" and (place + 1 == len(line) or line[place + 1] == " "):
+            return line[:place].strip()
+    return line.strip()
+
+
+def decode(loaded: LoadedModel, ids: torch.Tensor) -> str:
+    """Return the text of one row of tokens, up to the token that ends a text."""
+    end = loaded.model.generation_config.eos_token_id
+    ends = end if isinstance(end, list) else [end]
+    tokens = list(takewhile(lambda token: token not in ends, ids.tolist()))
+    return str(loaded.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+@torch.no_grad()
+def greedy_answers(loaded: LoadedModel, prompts: Sequence[str], tokens: int = ANSWER_TOKENS) -> list[str]:
+    """Return what the model says after each prompt, greedily, `tokens` tokens at most, cut at the sentence's end."""
+    ids: list[list[int]] = loaded.tokenizer(list(prompts))["input_ids"] if prompts else []
+    answers = [""] * len(ids)
+    for batch in batches_by_length([len(row) + tokens for row in ids], TOKEN_BUDGET):
+        said = continue_greedily(loaded, [ids[place] for place in batch], tokens)
+        for place, row in zip(batch, said, strict=True):
+            answers[place] = sentence_end(decode(loaded, row))
+    return answers
+
+
+def continue_greedily(loaded: LoadedModel, rows: Sequence[Sequence[int]], tokens: int) -> torch.Tensor:
+    """Return the greedy next `tokens` of each row, [B, tokens]; after the token that ends a text they mean nothing."""
+    padded = make_rows(rows, loaded.device, left=True)
+    model: Any = loaded.model
+    generated = GenerationMixin.generate(
+        model,
+        input_ids=padded.ids,
+        attention_mask=padded.mask,
+        max_new_tokens=tokens,
+        do_sample=False,
+        pad_token_id=PAD,
+    )
+    new = generated[:, padded.ids.shape[1] :]
+    return pad(new, (0, tokens - new.shape[1]), value=PAD)
+
+
+@torch.no_grad()
+def top_answers(loaded: LoadedModel, prompt: str, count: int) -> list[Answer]:
+    """Return the model's `count` likeliest ways to begin an answer, each spoken to its sentence's end."""
+    ids: list[int] = loaded.tokenizer(prompt)["input_ids"]
+    first = head_log_probs(loaded, last_hidden(loaded, make_rows([ids], loaded.device))[:, -1])[0].topk(count)
+    rows = [[*ids, token] for token in first.indices.tolist()]
+    said = torch.cat([first.indices[:, None], continue_greedily(loaded, rows, ANSWER_TOKENS - 1)], dim=1)
+    hidden = last_hidden(loaded, make_rows([[*ids, *row] for row in said.tolist()], loaded.device))
+    log_probs = head_log_probs(loaded, hidden[:, len(ids) - 1 : -1].reshape(-1, hidden.shape[-1]))
+    chosen = log_probs.gather(1, said.reshape(-1, 1)).view(said.shape)
+    answers = []
+    for row, likely in zip(said, chosen, strict=True):
+        text = sentence_end(decode(loaded, row))
+        # The answer's own tokens are the shortest run that says it all.
+        length = next((n for n in range(1, len(row) + 1) if decode(loaded, row[:n]).strip().startswith(text)), len(row))
+        answers.append(Answer(text, float(likely[:length].sum().exp())))
+    return sorted(answers, key=lambda answer: -answer.probability)

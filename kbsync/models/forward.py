@@ -1,0 +1,83 @@
+"""Forward passes over batches of token rows: padding, hidden states, log-probabilities where they are read."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import Cache
+
+from kbsync.models.load import LoadedModel
+
+__all__ = ["Rows", "batches_by_length", "head_log_probs", "last_hidden", "make_rows"]
+
+PAD = 0  # any token will do: no position attends to it, and its own output is never read
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Token rows padded to one length T."""
+
+    ids: torch.Tensor
+    """[B, T]"""
+    mask: torch.Tensor
+    """[B, T], 1 at tokens and 0 at padding"""
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """[B] tokens of each row."""
+        return self.mask.sum(1)
+
+
+def make_rows(rows: Sequence[Sequence[int]], device: torch.device, *, left: bool = False) -> Rows:
+    """Pad rows of tokens on the right (or left) to the longest, and to one token at least."""
+    length = max(1, *(len(row) for row in rows))
+    ids = torch.full((len(rows), length), PAD)
+    mask = torch.zeros(len(rows), length, dtype=torch.long)
+    for place, row in enumerate(rows):
+        span = slice(length - len(row), length) if left else slice(0, len(row))
+        ids[place, span] = torch.tensor(row, dtype=torch.long)
+        mask[place, span] = 1
+    return Rows(ids.to(device), mask.to(device))
+
+
+def last_hidden(loaded: LoadedModel, rows: Rows) -> torch.Tensor:
+    """Return the final hidden states [B, T, d] (after the last norm) of right-padded rows."""
+    hidden: torch.Tensor = loaded.model.base_model(
+        input_ids=rows.ids, attention_mask=rows.mask, use_cache=False
+    ).last_hidden_state
+    return hidden
+
+
+def continue_hidden(loaded: LoadedModel, prefix: Rows, suffix: Rows, cache: Cache) -> torch.Tensor:
+    """Return the final hidden states [B, T, d] of `suffix` after a left-padded `prefix` that `cache` holds.
+
+    `cache` grows by the suffix; hand in a fresh one over the same tensors for each call.
+    """
+    steps = torch.arange(suffix.ids.shape[1], device=suffix.ids.device)
+    hidden: torch.Tensor = loaded.model.base_model(
+        input_ids=suffix.ids,
+        attention_mask=torch.cat([prefix.mask, suffix.mask], dim=1),
+        position_ids=prefix.lengths[:, None] + steps,
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    return hidden
+
+
+def head_log_probs(loaded: LoadedModel, hidden: torch.Tensor) -> torch.Tensor:
+    """Return next-token log-probabilities [n, V] in float32 of final hidden states [n, d]."""
+    logits = loaded.model.get_output_embeddings()(hidden)
+    return torch.log_softmax(logits.float(), dim=-1)
+
+
+def batches_by_length(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
+    """Yield indices, long rows first, in batches of at most `token_budget` padded tokens (one row at least)."""
+    order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
+    batch: list[int] = []
+    for place in order:
+        if batch and lengths[batch[0]] * (len(batch) + 1) > token_budget:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch

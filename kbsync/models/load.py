@@ -1,0 +1,113 @@
+"""Load a causal language model with its tokenizer."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from kbsync.errors import KbsyncError, ModelError
+from kbsync.models.family import Family, family_of
+
+__all__ = ["LoadedModel", "choose_device", "load_model"]
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model in eval mode whose weights take no gradient, its tokenizer, and its family."""
+
+    source: str
+    """hub id or directory that it was loaded from"""
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    family: Family
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's first weights lie."""
+        return self.model.device
+
+    @property
+    def architecture(self) -> str:
+        """The model's class, such as ``GPTJForCausalLM``."""
+        return type(self.model).__name__
+
+    def weights_sha256(self, layers: Iterable[int]) -> str:
+        """Return the SHA-256 of the down projections of `layers`, as float32."""
+        digest = hashlib.sha256()
+        for layer in layers:
+            weight = self.family.weight(self.model, layer).float().cpu().contiguous()
+            digest.update(weight.numpy().tobytes())
+        return digest.hexdigest()
+
+
+def choose_device(name: str | None) -> torch.device:
+    """Return the named device, or the best there is: CUDA, then MPS, then the CPU."""
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def choose_dtype(name: str | None, device: torch.device, stored: torch.dtype | None) -> torch.dtype:
+    """Return the named dtype; by default float32 on a CPU and what the checkpoint is stored in elsewhere."""
+    if name is None:
+        return torch.float32 if device.type == "cpu" or stored is None else stored
+    if name not in DTYPES:
+        raise ModelError(f"dtype {name!r} is not one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def load_model(
+    source: str, *, device: str | None = None, dtype: str | None = None, revision: str | None = None
+) -> LoadedModel:
+    """Load a model from a directory or by its hub id.
+
+    Raises ModelError where there is no such model, its family is not known, a weight is missing, or its tokenizer
+    gives no offsets.
+    """
+    looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1
+    if looks_like_path and not Path(source).expanduser().is_dir():
+        raise ModelError(f"model directory {source} does not exist")
+    if Path(source).expanduser().is_dir():
+        source = str(Path(source).expanduser())
+        if not Path(source, "config.json").is_file():
+            raise ModelError(f"model directory {source} has no config.json: point --model at a transformers checkpoint")
+    where = choose_device(device)
+    logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision)
+        family = family_of(config)
+        chosen = choose_dtype(dtype, where, getattr(config, "dtype", None))
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        opened: Any = AutoModelForCausalLM.from_pretrained(
+            source, revision=revision, dtype=chosen, output_loading_info=True
+        )
+    except KbsyncError:
+        raise
+    except Exception as error:  # a damaged checkpoint fails in whichever of several libraries reads it
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"model {source} cannot be loaded: {reason}") from error
+    model, report = opened
+    # transformers would draw such weights at random and go on.
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(f"the checkpoint of {source} lacks {len(missing)} of the weights, such as {missing[0]}")
+    if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
+        raise ModelError(f"{source} has no tokenizer: a tokenizer.json is needed beside the weights")
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"the tokenizer of {source} gives no character offsets: a fast tokenizer (tokenizer.json) is needed"
+        )
+    torch.nn.Module.to(model, where)
+    model.eval().requires_grad_(False)
+    return LoadedModel(source, model, tokenizer, family)

@@ -1,0 +1,79 @@
+"""How a plan and a status are shown."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+
+from kbsync.report.tables import plain, table
+
+if TYPE_CHECKING:
+    from kbsync.workflows.plan import Plan
+    from kbsync.workflows.status import Status
+
+__all__ = ["metrics_table", "plan_json", "plan_view", "status_json", "status_view"]
+
+_MEANING = {
+    "+": "new in the knowledge base, to be edited",
+    "~": "changed since it was applied, to be edited again",
+    "-": "withdrawn from the source, to be retracted",
+    "=": "applied, unchanged",
+    "k": "the base model knows it already",
+    "!": "in conflict, kept out",
+    "?": "the relation has no template",
+    "x": "applied, but not recalled",
+}
+_QUIET = "=k"
+"""signs whose rows are only counted"""
+_MOST_ROWS = 40
+
+
+def plan_view(plan: "Plan") -> RenderableType:
+    """Return the counts by sign, and the rows that something is to be done about."""
+    counts = [(sign, count, _MEANING[sign]) for sign, count in plan.counts.items() if count]
+    parts: list[RenderableType] = [table(("", "facts", "meaning"), counts, title=f"{plan.model}")]
+    rows = [row for row in plan.rows if row.sign not in _QUIET]
+    if rows:
+        cells = [
+            (row.sign, row.relation, row.subject, row.previous, row.object, row.reason) for row in rows[:_MOST_ROWS]
+        ]
+        parts.append(table(("", "relation", "subject", "previous", "object", "why"), cells))
+    if len(rows) > _MOST_ROWS:
+        parts.append(plain(f"and {len(rows) - _MOST_ROWS} more (--json lists all)"))
+    if not plan.rows:
+        parts.append(plain("no facts: run `kbsync pull` first"))
+    elif plan.in_sync:
+        parts.append(plain("in sync"))
+    return Group(*parts)
+
+
+def plan_json(plan: "Plan") -> dict[str, Any]:
+    """Return the plan for machines."""
+    facts = [
+        {name: getattr(row, name) for name in ("sign", "subject", "relation", "object", "previous", "reason")}
+        for row in plan.rows
+    ]
+    return {"model": plan.model, "counts": plan.counts, "facts": facts, "metrics": {}}
+
+
+def status_view(status: "Status") -> RenderableType:
+    """Return the plan and the figures of the last batch."""
+    parts: list[RenderableType] = [plan_view(status.plan)]
+    if status.batch is not None:
+        parts.append(metrics_table(status.metrics, f"batch {status.batch.id}, {status.batch.finished}"))
+    return Group(*parts)
+
+
+def status_json(status: "Status") -> dict[str, Any]:
+    """Return the status for machines."""
+    return {**plan_json(status.plan), "metrics": status.metrics}
+
+
+def metrics_table(metrics: Mapping[str, Mapping[str, float | None]], title: str) -> RenderableType:
+    """Return a table of figures before and after."""
+    rows = [(name, _figure(figure["before"]), _figure(figure["after"])) for name, figure in metrics.items()]
+    return table(("figure", "before", "after"), rows, title=title)
+
+
+def _figure(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2f}"

@@ -1,0 +1,72 @@
+"""Progress on stderr, handed to the parts below as a plain function."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from kbsync.report.console import log_console
+from kbsync.report.tables import plain
+
+__all__ = ["Reporter", "progress"]
+
+
+class Reporter:
+    """Called as ``report(phase, done, total)``; a total of 0 says that it is not known. This one shows nothing."""
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        """Show how far a phase is."""
+
+    def pause(self) -> None:
+        """Leave the terminal to others until the next call."""
+
+
+class Lines(Reporter):
+    """A line as each phase begins, where there is no terminal to draw on."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.seen: set[str] = set()
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        if phase not in self.seen:
+            self.seen.add(phase)
+            self.console.print(plain(phase))
+
+
+class Bars(Reporter):
+    """A bar for each phase."""
+
+    def __init__(self, bars: Progress) -> None:
+        self.bars = bars
+        self.tasks: dict[str, TaskID] = {}
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        self.bars.start()
+        if phase not in self.tasks:
+            self.tasks[phase] = self.bars.add_task(phase, total=None)
+        self.bars.update(self.tasks[phase], completed=done, total=total or None)
+
+    def pause(self) -> None:
+        self.bars.stop()
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Reporter]:
+    """Give a function that shows how far each phase is: a bar in a terminal, else a line as each phase begins.
+
+    `quiet` (``--json``) shows nothing.
+    """
+    console = log_console()
+    if quiet:
+        yield Reporter()
+    elif not console.is_terminal:
+        yield Lines(console)
+    else:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        bars = Progress(*columns, console=console)
+        try:
+            yield Bars(bars)
+        finally:
+            bars.stop()

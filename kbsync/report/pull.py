@@ -1,0 +1,40 @@
+"""How a pull is shown."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+
+from kbsync.report.tables import plain, table
+
+if TYPE_CHECKING:
+    from kbsync.workflows.pull import Pulled
+
+__all__ = ["pulls_view"]
+
+_COLUMNS = ("relation", "label", "new", "changed", "withdrawn", "unchanged", "conflicting")
+_MOST_CHANGES = 20
+
+
+def pulls_view(result: Mapping[str, Sequence["Pulled"]]) -> RenderableType:
+    """Return the counts of each pull, the first changed and withdrawn facts, and the notes on what was skipped."""
+    pulls = result["pulls"]
+    rows = [(p.relation, p.label, p.new, p.changed, p.withdrawn, p.unchanged, p.conflicting) for p in pulls]
+    parts: list[RenderableType] = [table(_COLUMNS, rows), *_changes(pulls)]
+    parts += [plain(f"{p.relation} skipped: {note}") for p in pulls for note in p.skipped]
+    untold = [p.relation for p in pulls if p.label is None]
+    if untold:
+        parts.append(plain(f"No template yet for {', '.join(untold)}: needed before their facts can be edited."))
+    return Group(*parts)
+
+
+def _changes(pulls: Sequence["Pulled"]) -> list[RenderableType]:
+    """Return a table of what is not merely new, cut after the first few."""
+    changes = [change for p in pulls for change in p.changes if change.sign != "+"]
+    if not changes:
+        return []
+    rows = [(c.sign, c.subject, c.relation, c.previous, c.object) for c in changes[:_MOST_CHANGES]]
+    parts: list[RenderableType] = [table(("", "subject", "relation", "previous", "object"), rows)]
+    if len(changes) > _MOST_CHANGES:
+        parts.append(plain(f"and {len(changes) - _MOST_CHANGES} more changed or withdrawn (--json lists all)"))
+    return parts

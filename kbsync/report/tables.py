@@ -1,0 +1,28 @@
+"""Tables of plain values."""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["plain", "table"]
+
+
+def plain(value: object) -> Text:
+    """Return `value` as text that is shown as it is: no markup, and no control characters (labels come from afar)."""
+    text = "" if value is None else str(value)
+    return Text("".join(letter if letter == "\n" or unicodedata.category(letter) != "Cc" else "�" for letter in text))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Table:
+    """Return a table; a column whose values are all numbers is set to the right, None shows as nothing."""
+    cells = [list(row) for row in rows]
+    result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(columns):
+        numbers = bool(cells) and all(isinstance(row[index], int | float) for row in cells)
+        result.add_column(name, justify="right" if numbers else "left", overflow="fold")
+    for row in cells:
+        result.add_row(*(plain(value) for value in row))
+    return result

@@ -1,0 +1,36 @@
+"""How templates are shown."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from kbsync.report.tables import plain, table
+
+if TYPE_CHECKING:
+    from kbsync.templates import Template
+
+__all__ = ["checked_view", "template_view", "templates_view"]
+
+
+def templates_view(result: Mapping[str, Sequence["Template"]]) -> RenderableType:
+    """Return a table with a row for each template."""
+    rows = [(t.relation, t.label, t.prompt, len(t.paraphrases), t.file.name) for t in result["templates"]]
+    return table(("relation", "label", "prompt", "paraphrases", "file"), rows)
+
+
+def template_view(template: "Template") -> RenderableType:
+    """Return all of one template, a line for each text."""
+    grid = Table.grid(padding=(0, 2))
+    lines = [("relation", template.relation), ("label", template.label), ("prompt", template.prompt)]
+    lines += [("paraphrase", text) for text in template.paraphrases]
+    for name, text in [*lines, ("question", template.question), ("file", template.place)]:
+        grid.add_row(plain(name), plain(text))
+    return grid
+
+
+def checked_view(result: Mapping[str, Any]) -> RenderableType:
+    """Return one line that says how many templates a file holds."""
+    count = len(result["templates"])
+    return plain(f"{result['file']}: {count} template{'' if count == 1 else 's'}, all good")

@@ -1,0 +1,34 @@
+"""Where the files that come with kbsync lie: templates and fixtures. Standard library only.
+
+In a wheel they are inside the package (``kbsync/_data``); in a checkout they are beside it.
+"""
+
+from pathlib import Path
+
+from kbsync.errors import KbsyncError
+
+__all__ = ["fixtures_folder", "presets_folder", "templates_folder"]
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def templates_folder() -> Path:
+    """Return the folder of kbsync's own templates."""
+    return _folder("templates")
+
+
+def fixtures_folder() -> Path:
+    """Return the folder of the fixture facts (``wikidata/``) and the practice model (``practice-model/``)."""
+    return _folder("fixtures")
+
+
+def presets_folder() -> Path:
+    """Return the folder of the settings for known models."""
+    return _PACKAGE / "memit" / "presets"
+
+
+def _folder(name: str) -> Path:
+    for folder in (_PACKAGE / "_data" / name, _PACKAGE.parent / name):
+        if folder.is_dir():
+            return folder
+    raise KbsyncError(f"this installation of kbsync lacks its {name} (looked beside {_PACKAGE}): install it again")

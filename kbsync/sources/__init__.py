@@ -1,0 +1,72 @@
+"""Where facts come from: one interface, three kinds of source.
+
+    wikidata, http(s) URL             a SPARQL endpoint                 kbsync.sources.sparql
+    .ttl .nt .rdf .n3 .trig           an RDF file, read in process      kbsync.sources.rdf_file
+    .yaml .yml                        a user's own facts                kbsync.sources.yaml_file
+
+An endpoint and an RDF file are asked with the same queries (`kbsync.sources.queries`) and their answers are read by
+the same code (`kbsync.sources.statements`), so that the two agree by construction.
+"""
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from kbsync.errors import SettingsError, SourceError
+from kbsync.sources.base import Ask, Reading, Source, read_subjects
+
+__all__ = ["RDF_SUFFIXES", "WIKIDATA", "YAML_SUFFIXES", "Ask", "Reading", "Source", "open_source", "read_subjects"]
+
+WIKIDATA = "https://query.wikidata.org/sparql"
+RDF_SUFFIXES = (".ttl", ".nt", ".rdf", ".n3", ".trig")
+YAML_SUFFIXES = (".yaml", ".yml")
+
+_KINDS = (
+    "a source is 'wikidata', the http(s) address of a SPARQL endpoint, "
+    f"an RDF file ({' '.join(RDF_SUFFIXES)}) or a YAML file ({' '.join(YAML_SUFFIXES)})"
+)
+
+
+def open_source(source: str) -> Source:
+    """Return the source that `source` names; nothing is read yet.
+
+    Raises SettingsError for a text that names no kind of source, SourceError for a file that is not there.
+    """
+    if source == "wikidata":
+        from kbsync.sources.sparql import SparqlSource
+
+        # Wikidata cannot sort the millions of subjects that some relations have, so it picks a sample as it likes.
+        return SparqlSource(WIKIDATA, name="wikidata", ordered_sample=False)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
+        from kbsync.sources.sparql import SparqlSource
+
+        return SparqlSource(_check_endpoint(source))
+    return _open_file(Path(source))
+
+
+def _check_endpoint(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # .port raises ValueError for a port that is no number
+    except ValueError as error:
+        raise SettingsError(f"source {url!r} is not an address: {error}") from error
+    if parts.scheme.lower() not in ("http", "https") or not host or re.search(r"[\s\x00-\x20<>\"\x7f-\uffff]", url):
+        raise SettingsError(f"source {url!r} is not an http(s) address: {_KINDS}")
+    if parts.username or parts.password:
+        raise SettingsError(f"source at {host!r}: leave name and password out of the address, the ledger records it")
+    return url
+
+
+def _open_file(path: Path) -> Source:
+    suffix = path.suffix.lower()
+    if suffix not in RDF_SUFFIXES + YAML_SUFFIXES:
+        raise SettingsError(f"unknown source {str(path)!r}: {_KINDS}")
+    if not path.is_file():
+        raise SourceError(f"{path}: no such file; {_KINDS}")
+    if suffix in YAML_SUFFIXES:
+        from kbsync.sources.yaml_file import YamlFile
+
+        return YamlFile(path)
+    from kbsync.sources.rdf_file import RdfFile
+
+    return RdfFile(path)

@@ -1,0 +1,177 @@
+"""What every source shares: the question (`Ask`), the answer (`Reading`) and the notes on what was left out."""
+
+import datetime
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from kbsync.errors import SettingsError, SourceError
+from kbsync.facts import Fact, check_relation
+
+__all__ = ["Ask", "Notes", "Reading", "Source", "iri_of", "locate", "read_subjects", "read_text", "short_id", "tidy"]
+
+_ENTITY = "http://www.wikidata.org/entity/"
+_SHORT_ID = re.compile(r"Q[1-9][0-9]*")
+_IRI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\x00-\x20<>\"{}|^`\\\x7f]+")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def short_id(iri: str) -> str:
+    """Return ``Q142`` for that item's IRI, and any other IRI whole."""
+    tail = iri.removeprefix(_ENTITY)
+    return tail if _SHORT_ID.fullmatch(tail) else iri
+
+
+def iri_of(text: str) -> str | None:
+    """Return the whole IRI that `text` stands for (``Q142``, ``<IRI>``, or an IRI with ``://``), None if it is none."""
+    if _SHORT_ID.fullmatch(text):
+        return _ENTITY + text
+    bare = text[1:-1] if text.startswith("<") and text.endswith(">") else text
+    looks_like_one = bare is not text or "://" in text
+    return bare if looks_like_one and _IRI.fullmatch(bare) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What one pull asks a source for. Raises SettingsError on making if a field is not what it says."""
+
+    relation: str
+    class_id: str | None = None
+    """Only subjects that are instances (P31) of it: ``Q515`` or ``<IRI>``."""
+    subjects: tuple[str, ...] | None = None
+    """Only these: ids (``Q42`` or IRI) or labels."""
+    language: str = "en"
+    limit: int | None = None
+    """At most so many subjects, each with all of its objects."""
+    min_sitelinks: int | None = None
+    """Only subjects with at least so many Wikipedia articles and the like."""
+    as_of: datetime.date | None = None
+    """The day on which a statement must be current; None is today."""
+
+    def __post_init__(self) -> None:
+        check_relation(self.relation)
+        if not _LANGUAGE.fullmatch(self.language):
+            raise SettingsError(f"language {self.language!r} is not a code such as en, de or zh-hans")
+        if self.class_id is not None and iri_of(self.class_id) is None:
+            raise SettingsError(f"class {self.class_id!r} is not an id: use a Wikidata item such as Q515, or <IRI>")
+        if self.limit is not None and self.limit < 1:
+            raise SettingsError(f"limit {self.limit} is too small: ask for 1 subject or more")
+        if self.min_sitelinks is not None and self.min_sitelinks < 0:
+            raise SettingsError(f"min-sitelinks {self.min_sitelinks} is below 0")
+        for subject in self.subjects or ():
+            _check_subject(subject)
+
+    @property
+    def partial(self) -> bool:
+        """Whether it asks for a part of the relation only, so that what is missing was not withdrawn."""
+        return any(part is not None for part in (self.class_id, self.subjects, self.limit, self.min_sitelinks))
+
+    @property
+    def day(self) -> datetime.date:
+        """The day on which a statement must be current."""
+        return self.as_of or datetime.date.today()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A source's answer: current statements only, all objects of a subject; conflicts are settled later."""
+
+    source: str
+    """Stable name for the ledger: ``wikidata``, the endpoint's URL, or the file's resolved path."""
+    query: str | None
+    """SPARQL text that asks for the statements in one go (those not current among them); None for a YAML file."""
+    facts: tuple[Fact, ...]
+    skipped: tuple[str, ...]
+    """Notes on what was left out (no label, unknown value, ...), one for each kind, with how many."""
+
+
+class Source(Protocol):
+    """Where facts come from."""
+
+    @property
+    def name(self) -> str:
+        """Stable name for the ledger."""
+
+    def read(self, ask: Ask) -> Reading:
+        """Read what `ask` asks for, whole or not at all; raises SourceError or SettingsError."""
+
+
+class Notes:
+    """Counts what was left out, by kind, and keeps a few examples."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, dict[str, None]] = {}
+
+    def add(self, kind: str, example: str) -> None:
+        """Note `example` under `kind`; the same example counts once."""
+        self._seen.setdefault(kind, {})[example] = None
+
+    def lines(self) -> tuple[str, ...]:
+        """One line for each kind: what, how many, and the first three."""
+        return tuple(
+            f"{kind}: {len(seen)} ({', '.join(list(seen)[:3])}{', ...' if len(seen) > 3 else ''})"
+            for kind, seen in self._seen.items()
+        )
+
+
+@contextmanager
+def locate(where: str) -> Iterator[None]:
+    """Put `where` (source and relation) before the message of a SourceError that passes."""
+    try:
+        yield
+    except SourceError as error:
+        raise SourceError(f"{where}: {error}", query=error.query) from error
+
+
+def tidy(facts: Iterable[Fact]) -> tuple[Fact, ...]:
+    """Sort `facts` by subject and object, and keep one of those that say the same: the one with the latest start."""
+    latest = {fact.id: fact for fact in sorted(facts, key=lambda fact: fact.since or "")}
+    return tuple(sorted(latest.values(), key=_order))
+
+
+def _order(fact: Fact) -> tuple[str, str, str, str]:
+    return (fact.subject.label, fact.subject.id or "", fact.object.label, fact.object.id or "")
+
+
+def read_text(path: Path) -> str:
+    """Return a UTF-8 file's text; raises SourceError, with the line where the bytes are no UTF-8."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}); check the name and its permissions") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SourceError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from error
+
+
+def read_subjects(path: Path) -> tuple[str, ...]:
+    """Return the ids and labels of a ``--subjects`` file, one a line; blank lines and ``#`` comments are skipped.
+
+    Raises SourceError with file and line for a line that is no id and cannot be a label.
+    """
+    subjects: dict[str, None] = {}
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        try:
+            _check_subject(text)
+        except SettingsError as error:
+            raise SourceError(f"{path}:{number}: {error}") from error
+        subjects[text] = None
+    if not subjects:
+        raise SourceError(f"{path}: names no subject; write one id (Q42) or label a line")
+    return tuple(subjects)
+
+
+def _check_subject(text: str) -> None:
+    if not text.strip() or _CONTROL.search(text):
+        raise SettingsError(f"subject {text!r} is empty or holds control characters")
+    if ("://" in text or text.startswith("<")) and iri_of(text) is None:
+        raise SettingsError(f"subject {text!r} is not an IRI: write Q42, <http://...> or a label")

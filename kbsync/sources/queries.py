@@ -1,0 +1,148 @@
+"""The SPARQL texts, for endpoints and RDF files alike.
+
+A relation is read in three steps, each small enough for a public endpoint: the subjects that have it, the statements
+of some hundred subjects at a time, and the labels of what they name. Nothing reaches a text unchecked: ids and IRIs
+pass `iri_of`, the relation passes `property_id`, labels are escaped.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from kbsync.errors import SettingsError, SourceError
+from kbsync.sources.base import Ask, iri_of, short_id
+
+__all__ = ["Query", "label_languages", "labels", "property_id", "statements", "subjects", "subjects_named", "whole"]
+
+_PREFIXES = """\
+PREFIX wd: <http://www.wikidata.org/entity/>
+PREFIX wdt: <http://www.wikidata.org/prop/direct/>
+PREFIX p: <http://www.wikidata.org/prop/>
+PREFIX ps: <http://www.wikidata.org/prop/statement/>
+PREFIX pq: <http://www.wikidata.org/prop/qualifier/>
+PREFIX wikibase: <http://wikiba.se/ontology#>
+PREFIX rdfs: <http://www.w3.org/2000/01/rdf-schema#>
+PREFIX xsd: <http://www.w3.org/2001/XMLSchema#>
+"""
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question for distinct rows of `columns`, and the texts that ask it."""
+
+    columns: str
+    body: str
+
+    @property
+    def _select(self) -> str:
+        return f"SELECT DISTINCT {self.columns} WHERE {{\n{self.body}\n}}"
+
+    def text(self, limit: int | None = None, *, ordered: bool = False) -> str:
+        """The question as one text, for all rows, or for `limit` of them: the first in order, or any."""
+        order = f"\nORDER BY {self.columns}" if ordered else ""
+        return _PREFIXES + self._select + order + (f"\nLIMIT {limit}" if limit else "")
+
+    def page(self, size: int, offset: int) -> str:
+        """One page of the rows in order, and one more row whose ``?total`` says how many there are in all.
+
+        The total stands in the same answer, so an answer that was cut, or capped by the endpoint, shows.
+        """
+        return (
+            f"{_PREFIXES}SELECT {self.columns} ?total WHERE {{\n"
+            f"{{ {self._select} ORDER BY {self.columns} LIMIT {size} OFFSET {offset} }}\nUNION\n"
+            f"{{ SELECT (COUNT(*) AS ?total) WHERE {{ {self._select} }} }}\n}}"
+        )
+
+
+def property_id(relation: str, source: str) -> str:
+    """Return `relation` if it is a Wikidata property; raise SettingsError, as `source` knows no other."""
+    if not re.fullmatch(r"P[1-9][0-9]*", relation):
+        raise SettingsError(
+            f"relation {relation!r}: {source} knows Wikidata properties such as P17 only; "
+            "facts of a relation of your own come from a YAML file (--source FILE.yaml)"
+        )
+    return relation
+
+
+def label_languages(language: str) -> tuple[str, ...]:
+    """Languages in which a label is taken, best first; "" is a label without a language, as own RDF files have."""
+    return tuple(dict.fromkeys((language.lower(), "mul", "en", "")))
+
+
+def subjects(ask: Ask) -> Query:
+    """All subjects that have the relation, within `ask`'s class and sitelinks: rows of ``?subject``."""
+    return Query("?subject", f"{_narrow(ask)}  ?subject p:{ask.relation}|wdt:{ask.relation} ?any .")
+
+
+def subjects_named(ask: Ask, names: Sequence[str]) -> Query:
+    """Those of `names` (ids or labels) that have the relation: rows of ``?subject ?name``."""
+    ids = [iri for iri in map(iri_of, names) if iri]
+    tags = [f"@{tag}" if tag else "" for tag in label_languages(ask.language)]
+    literals = [f'"{name.translate(_ESCAPES)}"{tag}' for name in names if not iri_of(name) for tag in tags]
+    ways = []
+    if ids:
+        ways.append(f"{{ VALUES ?subject {{ {_terms(ids)} }} BIND(STR(?subject) AS ?name) }}")
+    if literals:
+        ways.append(f"{{ VALUES ?name {{ {' '.join(literals)} }} ?subject rdfs:label ?name }}")
+    return Query("?subject ?name", f"  {' UNION '.join(ways)}\n{subjects(ask).body}")
+
+
+def statements(relation: str, iris: Iterable[str]) -> Query:
+    """All statements of the relation about the subjects `iris`: rows of value, rank, start and end."""
+    return _statements(relation, f"  VALUES ?subject {{ {_terms(iris)} }}")
+
+
+def whole(ask: Ask) -> Query:
+    """What the steps ask together, as one question: for the record, and to be run by hand."""
+    chosen = subjects(ask) if ask.subjects is None else subjects_named(ask, ask.subjects)
+    limit = f" LIMIT {ask.limit}" if ask.limit else ""
+    return _statements(ask.relation, f"  {{ SELECT DISTINCT ?subject WHERE {{\n{chosen.body}\n  }}{limit} }}")
+
+
+def labels(iris: Iterable[str], language: str) -> Query:
+    """Labels of `iris` in `label_languages`: rows of ``?entity ?label``."""
+    tags = ", ".join(f'"{tag}"' for tag in label_languages(language))
+    return Query(
+        "?entity ?label",
+        f"  VALUES ?entity {{ {_terms(iris)} }}\n  ?entity rdfs:label ?label .\n"
+        f"  FILTER(LCASE(LANG(?label)) IN ({tags}))",
+    )
+
+
+def _statements(relation: str, chosen: str) -> Query:
+    # A statement without ps: says "no value"; own RDF files may have plain wdt: triples and no statement nodes.
+    return Query(
+        "?subject ?statement ?object ?rank ?start ?end",
+        f"""{chosen}
+  {{
+    ?subject p:{relation} ?statement .
+    OPTIONAL {{ ?statement ps:{relation} ?object }}
+    OPTIONAL {{ ?statement wikibase:rank ?rank }}
+    OPTIONAL {{ ?statement pq:P580 ?start }}
+    OPTIONAL {{ ?statement pq:P582 ?end }}
+  }} UNION {{
+    ?subject wdt:{relation} ?object .
+    FILTER NOT EXISTS {{ ?subject p:{relation} ?node }}
+  }}""",
+    )
+
+
+def _narrow(ask: Ask) -> str:
+    lines = ""
+    if ask.class_id is not None:
+        lines += f"  ?subject wdt:P31 {_terms([iri_of(ask.class_id) or ''])} .\n"
+    if ask.min_sitelinks is not None:
+        lines += f"  ?subject wikibase:sitelinks ?sitelinks . FILTER(?sitelinks >= {int(ask.min_sitelinks)})\n"
+    return lines
+
+
+def _terms(iris: Iterable[str]) -> str:
+    return " ".join(map(_term, iris))
+
+
+def _term(iri: str) -> str:
+    if iri_of(f"<{iri}>") is None:  # an endpoint can answer with anything
+        raise SourceError(f"names {iri!r} as an IRI, which it is not; mend the source's data")
+    short = short_id(iri)
+    return f"<{iri}>" if short == iri else f"wd:{short}"

@@ -1,0 +1,226 @@
+"""A user's own facts from a YAML file, in one of two forms.
+
+A list of facts; ids and the start date may be left out, and the relation may be a name of your own::
+
+    - {subject: France, relation: P36, object: Paris}
+    - subject: Ada Lovelace
+      subject_id: Q7259
+      relation: works_with
+      object: Charles Babbage
+      object_id: Q46633
+      since: 1833-06-05
+
+or relation -> subject -> object::
+
+    P36:
+      France: Paris
+      Japan: Tokyo
+
+Values are text: numbers, dates, ``yes`` and ``no`` need quotes. Several objects of one subject are possible in the
+first form only (they are a conflict, and are settled as such). All that is wrong with a file comes in one error.
+"""
+
+import datetime
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+
+from kbsync.errors import SettingsError, SourceError
+from kbsync.facts import Entity, Fact, check_relation, normalise_label
+from kbsync.sources.base import Ask, Notes, Reading, iri_of, read_text, short_id, tidy
+
+__all__ = ["YamlFile"]
+
+SHOWN = 10
+"""Problems told in full."""
+
+_FORMS = "write a list of facts, or relation -> {subject: object}"
+_REQUIRED = ("subject", "relation", "object")
+_OPTIONAL = ("subject_id", "object_id", "since")
+_CORE = "tag:yaml.org,2002:"
+_NOT_TEXT = {"int": "a number", "float": "a number", "bool": "a truth value", "null": "null", "timestamp": "a date"}
+
+
+class YamlFile:
+    """A YAML file of facts, read and checked whole at the first reading, whatever relation is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.name = str(path.resolve())
+
+    def read(self, ask: Ask) -> Reading:
+        """Read `ask`'s facts; raises SourceError with all problems of the file, and SettingsError for --class."""
+        for option, value in (("--class", ask.class_id), ("--min-sitelinks", ask.min_sitelinks)):
+            if value is not None:
+                raise SettingsError(f"{option} does not go with {self._path}: a YAML file has no classes or sitelinks")
+        notes = Notes()
+        facts = [fact for fact in self._facts if fact.relation == ask.relation]
+        groups: dict[str, list[Fact]] = defaultdict(list)
+        for fact in _wanted(facts, ask, notes):
+            if fact.since is not None and fact.since > ask.day.isoformat():
+                notes.add(f"begins after {ask.day}", fact.subject.label)
+            else:
+                groups[fact.subject.key].append(fact)
+        kept = list(groups.values())[: ask.limit]
+        return Reading(self.name, None, tidy(fact for group in kept for fact in group), notes.lines())
+
+    @cached_property
+    def _facts(self) -> list[Fact]:
+        root = _compose(self._path)
+        reader = _Reader()
+        facts = list(reader.facts(root))
+        if reader.problems:
+            raise SourceError(_tell(self._path, reader.problems))
+        return facts
+
+
+def _wanted(facts: list[Fact], ask: Ask, notes: Notes) -> list[Fact]:
+    """Those of `facts` whose subject `ask` names by id or label; all if it names none."""
+    if ask.subjects is None:
+        return facts
+    names: dict[str, str] = {}
+    for name in ask.subjects:
+        names |= {short_id(iri_of(name) or name): name, normalise_label(name): name}
+    kept, found = [], set()
+    for fact in facts:
+        matches = {names.get(fact.subject.id or ""), names.get(normalise_label(fact.subject.label))} - {None}
+        if matches:
+            kept.append(fact)
+            found |= matches
+    for name in ask.subjects:
+        if name not in found:
+            notes.add(f"subject asked for that has no {ask.relation} here", name)
+    return kept
+
+
+def _compose(path: Path) -> yaml.Node:
+    """Return the file's node tree, which keeps line numbers and constructs nothing, whatever the tags say."""
+    try:
+        root = yaml.compose(read_text(path), Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise SourceError(f"{place}: not YAML: {error.problem or error.context}; mend that line") from error
+    except yaml.YAMLError as error:
+        raise SourceError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise SourceError(f"{path}: nested too deeply; {_FORMS}") from error
+    if root is None:
+        raise SourceError(f"{path}: is empty; {_FORMS}")
+    return root
+
+
+def _tell(path: Path, problems: list[tuple[int, str]]) -> str:
+    lines = [f"{path}:{line}: {message}" for line, message in sorted(problems)]
+    if len(lines) > SHOWN:
+        lines[SHOWN:] = [f"and {len(lines) - SHOWN} more"]
+    return "\n".join(lines)
+
+
+class _Reader:
+    """Turns nodes into facts, and gathers every problem with its line."""
+
+    def __init__(self) -> None:
+        self.problems: list[tuple[int, str]] = []
+
+    def facts(self, root: yaml.Node) -> Iterator[Fact]:
+        """Yield the facts of either form."""
+        if isinstance(root, yaml.SequenceNode):
+            for item in root.value:
+                yield from self._listed(item)
+        elif isinstance(root, yaml.MappingNode):
+            for relation, key_node, subjects in self._pairs(root, "relation"):
+                if self._relation(relation, key_node):
+                    yield from self._mapped(relation, subjects)
+        else:
+            self._wrong(root, "text where a list of facts, or relation -> {subject: object}, is wanted")
+
+    def _listed(self, item: yaml.Node) -> Iterator[Fact]:
+        """Form (a): one entry of the list."""
+        if not isinstance(item, yaml.MappingNode):
+            self._wrong(item, "not a fact: write {subject: ..., relation: ..., object: ...}")
+            return
+        values: dict[str, str] = {}
+        pairs = {field: node for field, _, node in self._pairs(item, "field")}
+        for field, node in pairs.items():
+            if field not in _REQUIRED + _OPTIONAL:
+                self._wrong(node, f"unknown field {field!r}; a fact has {', '.join(_REQUIRED + _OPTIONAL)}")
+            else:
+                values[field] = self._date(node) if field == "since" else self._text(node, field)
+        missing = [field for field in _REQUIRED if field not in pairs]
+        if missing:
+            self._wrong(item, f"no {' and no '.join(missing)}: a fact needs {', '.join(_REQUIRED)}")
+        elif self._relation(values["relation"], pairs["relation"]) and all(values.values()):
+            yield _fact(values)
+
+    def _mapped(self, relation: str, subjects: yaml.Node) -> Iterator[Fact]:
+        """Form (b): one relation's subjects and objects."""
+        if not isinstance(subjects, yaml.MappingNode):
+            self._wrong(subjects, f"relation {relation!r} wants subject: object, one line each")
+            return
+        for subject, _, node in self._pairs(subjects, "subject"):
+            value = self._text(node, "object")
+            if value:
+                yield _fact({"subject": subject, "relation": relation, "object": value})
+
+    def _pairs(self, node: yaml.MappingNode, what: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+        """Yield a mapping's keys, each once: as text, as a node, and with its value."""
+        lines: dict[str, int] = {}
+        for key_node, value in node.value:
+            key = self._text(key_node, what)
+            if key in lines:
+                self._wrong(key_node, f"{what} {key!r} stands here twice (first in line {lines[key]}); keep one")
+            elif key:
+                lines[key] = key_node.start_mark.line + 1
+                yield key, key_node, value
+
+    def _text(self, node: yaml.Node, what: str) -> str:
+        """Return a node's text with its white space folded, "" (and a problem noted) if it is no text."""
+        kind = node.tag.removeprefix(_CORE)
+        if kind.startswith("python/") or not node.tag.startswith(_CORE):
+            shown = f"!!{kind}" if kind != node.tag else node.tag
+            self._wrong(node, f"tag {shown} is not allowed; write plain text")
+        elif isinstance(node, yaml.SequenceNode) and what == "object":
+            self._wrong(node, "a list for an object: one object a subject")
+        elif not isinstance(node, yaml.ScalarNode):
+            self._wrong(node, f"a list or mapping where the {what} is wanted; write text")
+        elif not node.value.strip():
+            self._wrong(node, f"the {what} is empty; write text")
+        elif kind != "str":
+            self._wrong(node, f"{what} {node.value} is {_NOT_TEXT.get(kind, 'not text')}: put it in quotes")
+        else:
+            return " ".join(node.value.split())
+        return ""
+
+    def _date(self, node: yaml.Node) -> str:
+        """Return the day of ``since``, with or without quotes; "" (and a problem noted) if it is none."""
+        if isinstance(node, yaml.ScalarNode) and re.fullmatch(r"\d{4}-\d\d-\d\d", node.value, re.ASCII):
+            try:
+                return datetime.date.fromisoformat(node.value).isoformat()
+            except ValueError:
+                pass
+        self._wrong(node, "since is not a day: write YYYY-MM-DD")
+        return ""
+
+    def _relation(self, relation: str, node: yaml.Node) -> bool:
+        """Whether `relation` is an id; "" is none and has had its problem noted."""
+        try:
+            return relation != "" and check_relation(relation) == relation
+        except SettingsError as error:
+            self._wrong(node, str(error))
+            return False
+
+    def _wrong(self, node: yaml.Node, message: str) -> None:
+        self.problems.append((node.start_mark.line + 1, message))
+
+
+def _fact(values: dict[str, str]) -> Fact:
+    def entity(role: str) -> Entity:
+        identifier = values.get(f"{role}_id")
+        return Entity(values[role], short_id(identifier) if identifier else None)
+
+    return Fact(entity("subject"), values["relation"], entity("object"), since=values.get("since"))

@@ -1,0 +1,351 @@
+"""Templates: how each relation is put into words.
+
+A template file is YAML, and strict::
+
+    P36:
+      label: capital
+      prompt: The capital of {} is
+      paraphrases:
+        - The capital city of {} is called
+        - "{} has its seat of government in"
+        - "{}'s capital is"
+        - As for {}, the capital is
+      question: What is the capital of {}?
+
+``{}`` stands for the subject, once in each text. The prompt, which the edit is made with (Eqn. 5), and its at least
+four paraphrases end right before the object. No two relations share a prompt: they would share a key too.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from kbsync.errors import SettingsError, TemplateError
+from kbsync.facts import EditRequest, check_relation, normalise_label
+
+__all__ = ["Template", "Templates", "check_file", "load_templates"]
+
+_FIELDS = ("label", "prompt", "paraphrases", "question")
+_MIN_PARAPHRASES = 4
+_YAML = "tag:yaml.org,2002:"
+_PLAIN_TAGS = ("str", "map", "seq", "null", "bool", "int", "float", "timestamp")
+_BLANKS = re.compile(r"[\[\]<>]|__|\.\.\.|…|%s")  # other notations for "the object goes here"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A relation's prompts, and where they were read: `line` is the relation's own in `file`."""
+
+    relation: str
+    label: str
+    prompt: str
+    paraphrases: tuple[str, ...]
+    question: str
+    file: Path
+    line: int
+
+    @property
+    def place(self) -> str:
+        """``file:line``."""
+        return f"{self.file}:{self.line}"
+
+
+class Templates:
+    """Templates by relation; iterating goes in natural order (P6 before P17)."""
+
+    def __init__(self, templates: Iterable[Template]) -> None:
+        ordered = sorted(templates, key=lambda template: _natural(template.relation))
+        self._by_relation = {template.relation: template for template in ordered}
+
+    def __iter__(self) -> Iterator[Template]:
+        return iter(self._by_relation.values())
+
+    def __len__(self) -> int:
+        return len(self._by_relation)
+
+    def __contains__(self, relation: object) -> bool:
+        return relation in self._by_relation
+
+    def get(self, relation: str) -> Template | None:
+        """Return the template of `relation`, or None where it has none."""
+        return self._by_relation.get(relation)
+
+    def require(self, relation: str) -> Template:
+        """Return the template of `relation`; raise TemplateError where it has none."""
+        check_relation(relation)
+        template = self.get(relation)
+        if template is None:
+            raise TemplateError(
+                f"{relation} has no template: `kbsync templates list` shows which relations have one; "
+                "your own go into templates/ in the home folder"
+            )
+        return template
+
+    def request(self, subject_label: str, relation: str, object_label: str) -> EditRequest:
+        """Return the request that edits `object_label` in as the subject's; TemplateError without a template."""
+        template = self.require(relation)
+        return EditRequest(
+            relation, subject_label, template.prompt, object_label, template.paraphrases, template.question
+        )
+
+
+def load_templates(*folders: Path) -> Templates:
+    """Read the ``*.yaml`` and ``*.yml`` of `folders`; a relation's first folder wins. Absent folders hold none.
+
+    Raises TemplateError with every bad entry of every file.
+    """
+    problems: list[str] = []
+    chosen: dict[str, Template] = {}
+    for folder in folders:
+        for template in _read_folder(folder, problems):
+            chosen.setdefault(template.relation, template)
+    _refuse_shared_prompts(chosen, problems)
+    _raise(problems)
+    return Templates(chosen.values())
+
+
+def check_file(path: Path, beside: Iterable[Template] = ()) -> list[Template]:
+    """Return the templates of the file `path` in its order; raise TemplateError with every bad entry.
+
+    `beside` are templates that the file's are to be used with: the file's own win over those of the same relation,
+    and must not share a prompt with the others.
+    """
+    problems: list[str] = []
+    templates = _read_file(path, problems)
+    together = {template.relation: template for template in templates}
+    for other in beside:
+        together.setdefault(other.relation, other)
+    _refuse_shared_prompts(together, problems)
+    _raise(problems)
+    return templates
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        raise TemplateError("\n".join(problems))
+
+
+def _natural(relation: str) -> tuple[str | int, ...]:
+    return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", relation))
+
+
+def _read_folder(folder: Path, problems: list[str]) -> list[Template]:
+    if folder.exists() and not folder.is_dir():
+        problems.append(f"{folder}: this is not a folder; templates are read from the YAML files in a folder")
+    found: dict[str, Template] = {}
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        for template in _read_file(path, problems):
+            first = found.setdefault(template.relation, template)
+            if first is not template:
+                problems.append(f"{template.place}: {template.relation} is in {first.place} too: remove one of them")
+    return list(found.values())
+
+
+def _read_file(path: Path, problems: list[str]) -> list[Template]:
+    """Return the good templates of a file; add the bad ones, as ``file:line: what``, to `problems`."""
+    reader = _Reader(path)
+    templates = reader.read()
+    problems += [f"{path}:{line}: {what}" for line, what in sorted(reader.problems)]
+    return templates
+
+
+def _refuse_shared_prompts(templates: Mapping[str, Template], problems: list[str]) -> None:
+    first_with: dict[str, Template] = {}
+    # In reverse, so that the message points at the file that came first: the user's own, which can be changed.
+    for template in reversed(list(templates.values())):
+        other = first_with.setdefault(normalise_label(template.prompt), template)
+        if other is not template:
+            problems.append(
+                f"{template.place}: the prompt of {template.relation} is also that of {other.relation} "
+                f"({other.place}): one of them needs another wording"
+            )
+
+
+@dataclass
+class _Reader:
+    """Reads one file by its YAML nodes (which know their lines) and keeps every problem, as (line, what)."""
+
+    path: Path
+    problems: list[tuple[int, str]] = field(default_factory=list)
+
+    def read(self) -> list[Template]:
+        try:
+            text = self.path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise TemplateError(f"{self.path}: cannot be read ({error.strerror}): give a YAML file") from error
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            self.problems.append((line, "this is not UTF-8 text: save the file as UTF-8"))
+            return []
+        try:
+            return self._templates(yaml.compose(text, Loader=yaml.SafeLoader))
+        except RecursionError:
+            self.problems.append((1, "nested too deep: a template has two levels"))
+        except yaml.YAMLError as error:
+            self.problems.append(_yaml_problem(error, text))
+        return []
+
+    def _templates(self, root: yaml.Node | None) -> list[Template]:
+        if not isinstance(root, yaml.MappingNode) or not root.value:
+            self._note(root, "a template file holds relations, each with its template: `P36:` and below it label, ...")
+            return []
+        entries = [self._template(name, key, node) for name, key, node in self._items(root)]
+        return [template for template in entries if template is not None]
+
+    def _template(self, relation: str, key: yaml.Node, node: yaml.Node) -> Template | None:
+        before = len(self.problems)
+        try:
+            check_relation(relation)
+        except SettingsError as error:
+            self._note(key, str(error))
+        fields = self._fields(relation, key, node)
+        label = self._text(relation, "the label", fields.get("label"), _label_problem)
+        prompt = self._text(relation, "the prompt", fields.get("prompt"), _prompt_problem)
+        question = self._text(relation, "the question", fields.get("question"), _question_problem)
+        paraphrases = self._paraphrases(relation, fields.get("paraphrases"), prompt)
+        if len(self.problems) > before:
+            return None
+        return Template(relation, label, prompt, paraphrases, question, self.path, _line(key))
+
+    def _fields(self, relation: str, key: yaml.Node, node: yaml.Node) -> dict[str, yaml.Node]:
+        if not isinstance(node, yaml.MappingNode):
+            self._note(node, f"{relation}: a template has {', '.join(_FIELDS)}")
+            return {}
+        fields: dict[str, yaml.Node] = {}
+        for name, name_node, value in self._items(node):
+            if name in _FIELDS:
+                fields[name] = value
+            else:
+                self._note(name_node, f"{relation}: there is no field {name!r}; a template has {', '.join(_FIELDS)}")
+        missing = [name for name in _FIELDS if name not in fields]
+        if missing:
+            self._note(key, f"{relation}: {' and '.join(missing)} missing")
+        return fields
+
+    def _paraphrases(self, relation: str, node: yaml.Node | None, prompt: str) -> tuple[str, ...]:
+        if node is None:
+            return ()
+        if not isinstance(node, yaml.SequenceNode):
+            self._note(node, f"{relation}: paraphrases are a list, at least {_MIN_PARAPHRASES} of them")
+            return ()
+        if foreign := _foreign_tag(node):
+            self._note(node, f"{relation}: the list {foreign}")
+        texts: list[str] = []
+        seen = {normalise_label(prompt): "the prompt"}
+        for number, item in enumerate(node.value, start=1):
+            name = f"paraphrase {number}"
+            text = self._text(relation, name, item, _prompt_problem)
+            first = seen.setdefault(normalise_label(text), name) if text else name
+            if first != name:
+                self._note(item, f"{relation}: {name} is the same as {first}: each needs its own wording")
+            texts.append(text)
+        if len(texts) < _MIN_PARAPHRASES:
+            self._note(node, f"{relation}: {len(texts)} paraphrases; at least {_MIN_PARAPHRASES} are needed")
+        return tuple(texts)
+
+    def _text(self, relation: str, name: str, node: yaml.Node | None, problem: Callable[[str], str | None]) -> str:
+        """Return the text of `node`, or "" with a problem noted (a missing one is noted by the caller)."""
+        if node is None:
+            return ""
+        what = _not_text(node) or problem(node.value)
+        if what:
+            self._note(node, f"{relation}: {name} {what}")
+            return ""
+        return str(node.value)
+
+    def _items(self, node: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+        """Yield (key, its node, value's node) of a mapping; note keys that are no text or come twice."""
+        if foreign := _foreign_tag(node):
+            self._note(node, f"the mapping {foreign}")
+        first: dict[str, int] = {}
+        for key, value in node.value:
+            what = _not_text(key)
+            if what:
+                self._note(key, f"the key {what}")
+            elif key.value in first:
+                self._note(key, f"{key.value} comes twice (first in line {first[key.value]}): remove one of them")
+            else:
+                first[key.value] = _line(key)
+                yield key.value, key, value
+
+    def _note(self, node: yaml.Node | None, what: str) -> None:
+        self.problems.append((_line(node), what))
+
+
+def _line(node: yaml.Node | None) -> int:
+    return 1 if node is None else int(node.start_mark.line) + 1
+
+
+def _yaml_problem(error: yaml.YAMLError, text: str) -> tuple[int, str]:
+    if isinstance(error, yaml.reader.ReaderError):
+        return text.count("\n", 0, error.position) + 1, "this has a control character, which YAML forbids: remove it"
+    mark, what = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "unreadable"
+    return (mark.line + 1 if mark else 1), f"this is not YAML ({what}): correct the syntax"
+
+
+def _foreign_tag(node: yaml.Node) -> str | None:
+    """Say that `node` has a tag of its own (``!!python/object``, ``!!set``, ``!mine``), if it has."""
+    if node.tag.startswith(_YAML) and node.tag.removeprefix(_YAML) in _PLAIN_TAGS:
+        return None
+    return f"has the tag {node.tag.replace(_YAML, '!!')}, which templates do not take: remove it"
+
+
+def _not_text(node: yaml.Node) -> str | None:
+    """Say why `node` is no plain text, if it is not."""
+    tag = node.tag.removeprefix(_YAML)
+    if foreign := _foreign_tag(node):
+        return foreign
+    if isinstance(node, yaml.CollectionNode):
+        return f"is a {'list' if isinstance(node, yaml.SequenceNode) else 'mapping'} where text is wanted"
+    if tag == "null":
+        return "has no text"
+    return None if tag == "str" else f"({node.value}) is read as {tag}, not text: put it in quotes"
+
+
+def _label_problem(text: str) -> str | None:
+    if "{" in text or "}" in text:
+        return "has braces: it is the relation's plain name"
+    return _form_problem(text)
+
+
+def _prompt_problem(text: str) -> str | None:
+    what = _form_problem(text) or _subject_problem(text)
+    if what:
+        return what
+    if text.endswith("{}"):
+        return "ends with the subject: put the words that lead to the object after {}"
+    if unicodedata.category(text[-1])[0] not in "LMN":
+        return f"ends with {text[-1]!r}, but the object comes right after it: end with the last word before the object"
+    return None
+
+
+def _question_problem(text: str) -> str | None:
+    what = _form_problem(text) or _subject_problem(text)
+    return what or (None if text.endswith("?") else "does not end with '?'")
+
+
+def _form_problem(text: str) -> str | None:
+    if not text.strip():
+        return "is empty"
+    if text != text.strip():
+        return "begins or ends with white space: remove it"
+    if "  " in text or any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text):
+        return "has a line break, a control character or two spaces in a row: leave single spaces"
+    return None
+
+
+def _subject_problem(text: str) -> str | None:
+    blank = _BLANKS.search(text.replace("{}", ""))
+    if blank:
+        return f"has {blank.group()!r}, which marks a place for the object: the object always follows the prompt"
+    count = text.count("{}")
+    rest = text.replace("{}", "")
+    if "{" in rest or "}" in rest:
+        return "has braces other than {}: only {} is filled, with the subject"
+    if count != 1:
+        return f"has {count or 'no'} {{}}: put it once, where the subject goes"
+    return None

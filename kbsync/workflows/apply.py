@@ -1,0 +1,313 @@
+"""Apply: plan, targets, solve, check, record. The new state is made from the base for ALL active facts.
+
+Nothing is current before the last step: the batch's files are written and the figures taken, then one transaction
+of the ledger makes the new state current. Killed anywhere, the old state stays; targets that were found are kept.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kbsync.conflicts import Policy
+from kbsync.errors import EditError
+from kbsync.facts import EditRequest
+from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, ModelRow, NewEdit, write_tensors
+from kbsync.memit import RequestGroup, WeightDelta, edited, group_requests, spread
+from kbsync.models import greedy_answers
+from kbsync.templates import Templates
+from kbsync.workflows.choice import ModelChoice, choose_model
+from kbsync.workflows.covariances import covariances_for
+from kbsync.workflows.measuring import Measured, cases_for, measure_edits
+from kbsync.workflows.names import model_name
+from kbsync.workflows.plan import Plan, PlanRow, known_facts, make_plan, prompt_of
+from kbsync.workflows.progress import Progress, silent
+from kbsync.workflows.state import delta_tensors, identify, model_contexts
+from kbsync.workflows.target_cache import cached_targets
+from kbsync.workflows.templates import templates_for
+
+__all__ = ["Applied", "ApplyOptions", "apply"]
+
+ALGORITHM = "memit"
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyOptions:
+    """What the user asks of an apply."""
+
+    model: str
+    relations: Collection[str] | None = None
+    limit: int | None = None
+    """new and changed facts to edit at most"""
+    include_known: bool = False
+    on_conflict: Policy = "out"
+    values: Mapping[str, Any] = field(default_factory=dict)
+    device: str | None = None
+    dtype: str | None = None
+    corpus: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What an apply did. `metrics` maps a name to its figures before and after, percentages but for perplexity."""
+
+    batch: int | None
+    edits: int
+    """active edits after it"""
+    optimised: int
+    """groups whose target was searched"""
+    from_cache: int
+    metrics: dict[str, dict[str, float | None]]
+    seconds: dict[str, float]
+    peak_memory_mb: float | None
+    failed: tuple[dict[str, str], ...]
+    """edits that the model does not recall"""
+
+
+class Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.started = time.monotonic()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time inside to a phase."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
+
+    def total(self) -> dict[str, float]:
+        """Return all phases and the whole so far, rounded to milliseconds."""
+        return {
+            name: round(value, 3) for name, value in {**self.seconds, "total": time.monotonic() - self.started}.items()
+        }
+
+
+def apply(
+    home: Path,
+    options: ApplyOptions,
+    confirm: Callable[[Plan, str | None], bool],
+    progress: Progress = silent,
+) -> Applied | None:
+    """Bring the model in step with the ledger's facts; None where `confirm` says no.
+
+    `confirm` gets the plan and a remark on the settings. Raises LedgerError, ModelError, SettingsError,
+    TemplateError, ConflictError and EditError; the state before stays in each case.
+    """
+    clock = Clock()
+    with Ledger.open(home, create=False) as ledger, ledger.writer(f"apply {options.model}"):
+        templates = templates_for(home)
+        named = model_name(options.model)
+        make_plan(ledger, templates, named, ledger.latest_model(named), options.relations, options.on_conflict)
+        with clock.phase("load"):
+            progress("loading the model", 0, 1)
+            choice = choose_model(
+                options.model, options.values, device=options.device, dtype=options.dtype, corpus=options.corpus
+            )
+            model = identify(ledger, choice)
+            progress("loading the model", 1, 1)
+        with clock.phase("plan"):
+            plan = planned(ledger, templates, choice, model, options, progress)
+        work = Work.of(plan, ledger, model, choice)
+        if not confirm(plan, choice.remark):
+            return None
+        if not work.needed:
+            return Applied(None, len(work.kept), 0, 0, {}, clock.total(), None, ())
+        return Batch(ledger, templates, choice, model, work, clock, progress).run()
+
+
+def planned(
+    ledger: Ledger,
+    templates: Templates,
+    choice: ModelChoice,
+    model: ModelRow,
+    options: ApplyOptions,
+    progress: Progress,
+) -> Plan:
+    """Return the plan, facts that the base model knows marked (it is asked what the ledger has no answer for)."""
+    plan = make_plan(ledger, templates, choice.name, model, options.relations, options.on_conflict)
+    if not options.include_known:
+        plan = known_facts(plan, lambda prompts: base_answers(ledger, choice, model, prompts, progress))
+    if options.limit is not None:
+        over = set(plan.having("+", "~")[options.limit :])
+        plan = replace(plan, rows=tuple(row for row in plan.rows if row not in over))
+    return plan
+
+
+def base_answers(
+    ledger: Ledger, choice: ModelChoice, model: ModelRow, prompts: Sequence[str], progress: Progress
+) -> dict[str, str]:
+    """Return what the base model says to each prompt: from the ledger, or asked now and recorded."""
+    said = ledger.answers(model.key, prompts)
+    open_prompts = [prompt for prompt in dict.fromkeys(prompts) if prompt not in said]
+    if open_prompts:
+        progress("asking the base model", 0, len(open_prompts))
+        fresh = dict(zip(open_prompts, greedy_answers(choice.loaded, open_prompts), strict=True))
+        ledger.record_answers(model.key, fresh)
+        progress("asking the base model", len(open_prompts), len(open_prompts))
+        said |= fresh
+    return said
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a batch will do: rows to write, edits that end, edits that stay."""
+
+    added: tuple[PlanRow, ...]
+    superseded: tuple[EditRow, ...]
+    retracted: tuple[EditRow, ...]
+    kept: tuple[EditRow, ...]
+    conflicts: tuple[ConflictNote, ...]
+    needed: bool
+
+    @classmethod
+    def of(cls, plan: Plan, ledger: Ledger, model: ModelRow, choice: ModelChoice) -> "Work":
+        """Read a plan's signs; a state that other settings made is made again."""
+        added = tuple(plan.having("+", "~"))
+        superseded = tuple(row.edit for row in plan.having("~") if row.edit is not None)
+        retracted = tuple(row.edit for row in plan.having("-") if row.edit is not None)
+        ended = {edit.id for edit in (*superseded, *retracted)}
+        kept = tuple(edit for edit in ledger.active_edits(model.key) if edit.id not in ended)
+        current = ledger.current_batch(model.key)
+        other_settings = current is not None and bool(kept) and not same_settings(current, choice)
+        conflicts = tuple(
+            ConflictNote(c.relation, c.statements[0].fact.subject.key, c.subject, c.objects, c.resolution)
+            for c in plan.conflicts
+        )
+        return cls(added, superseded, retracted, kept, conflicts, bool(added or ended or other_settings))
+
+
+def same_settings(batch: BatchRow, choice: ModelChoice) -> bool:
+    """Tell whether a batch was made with the settings that hold now."""
+    return dict(batch.settings) == choice.settings.as_dict()
+
+
+class Batch:
+    """One batch of edits; `run` makes it."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        templates: Templates,
+        choice: ModelChoice,
+        model: ModelRow,
+        work: Work,
+        clock: Clock,
+        progress: Progress,
+    ) -> None:
+        self.ledger, self.templates, self.choice, self.model = ledger, templates, choice, model
+        self.work, self.clock, self.progress = work, clock, progress
+        self.loaded, self.settings = choice.loaded, choice.settings
+
+    def run(self) -> Applied:
+        """Make the batch; on any error it is recorded as failed and the state before stays current."""
+        contexts = model_contexts(self.model, self.choice)
+        batch = self.ledger.start_batch(self.model.key, ALGORITHM, self.settings.as_dict(), str(self.loaded.device))
+        try:
+            return self.make(batch, contexts)
+        except BaseException as error:
+            reason = str(error) or type(error).__name__
+            self.ledger.fail_batch(batch, reason, self.clock.total())
+            raise
+
+    def make(self, batch: int, contexts: tuple[str, ...]) -> Applied:
+        """Find targets, solve, check, write the files, and make them current."""
+        kept, added = (
+            [self.request_of(edit) for edit in self.work.kept],
+            [row.request for row in self.work.added if row.request],
+        )
+        requests = [*kept, *added]
+        groups = group_requests(self.loaded, requests) if requests else []
+        with self.clock.phase("targets"):
+            targets = cached_targets(self.ledger, self.model, self.choice, groups, contexts, self.progress)
+        deltas = self.solve(groups, contexts, targets.z)
+        with self.clock.phase("measure"):
+            measured = self.measure(deltas, kept, added)
+        files = {}
+        if deltas:
+            name, sha256 = write_tensors(self.ledger.tensors, delta_tensors(deltas), {"model": self.model.key})
+            files[name] = sha256
+        seconds, peak = self.clock.total(), peak_memory_mb(self.loaded.device)
+        self.ledger.finish_batch(
+            batch,
+            added=[new_edit(row, targets.keys) for row in self.work.added],
+            superseded=[edit.id for edit in self.work.superseded],
+            retracted=[edit.id for edit in self.work.retracted],
+            metrics=measured.metrics,
+            files=files,
+            seconds=seconds,
+            peak_memory_mb=peak,
+            conflicts=self.work.conflicts,
+        )
+        return Applied(
+            batch, len(requests), targets.optimised, targets.from_cache, measured.table, seconds, peak, measured.failed
+        )
+
+    def solve(self, groups: Sequence[RequestGroup], contexts: Sequence[str], z: torch.Tensor) -> dict[int, WeightDelta]:
+        """Return the deltas that hold all groups; none where there are none."""
+        if not groups:
+            return {}
+        with self.clock.phase("covariance"):
+            covariances = covariances_for(self.ledger, self.model, self.choice, self.progress)
+        with self.clock.phase("solve"):
+            return spread(self.loaded, groups, contexts, z, covariances, self.settings, self.progress)
+
+    def measure(
+        self, deltas: Mapping[int, WeightDelta], kept: Sequence[EditRequest], added: Sequence[EditRequest]
+    ) -> Measured:
+        """Measure base and edited model; raise EditError where the edited one is broken."""
+        shown = added or kept
+        prompts = [prompt_of(request) for request in shown]
+        said = base_answers(self.ledger, self.choice, self.model, prompts, self.progress)
+        previous = {row.request.id: row.previous for row in self.work.added if row.request and row.previous}
+        old = {request.id: previous.get(request.id) or said[prompt_of(request)] for request in shown}
+        edited_keys = {(request.relation, request.subject) for request in (*kept, *added)}
+        cases = cases_for(shown, old, self.ledger.facts(withdrawn=False), edited_keys, self.templates)
+        measured = measure_edits(
+            self.choice, lambda: edited(self.loaded, deltas), cases, [*kept, *added], self.progress
+        )
+        if not measured.finite:
+            raise EditError("the edited model's figures are not finite; the state before stays. Use --dtype float32")
+        return measured
+
+    def request_of(self, edit: EditRow) -> EditRequest:
+        """Return the request that an edit wrote, with its relation's present paraphrases."""
+        template = self.templates.get(edit.relation)
+        paraphrases = template.paraphrases if template else ()
+        question = template.question if template else ""
+        return EditRequest(edit.relation, edit.subject, edit.prompt, edit.object, paraphrases, question)
+
+
+def new_edit(row: PlanRow, keys: Mapping[str, str]) -> NewEdit:
+    """Return the ledger's record of a plan row that is written."""
+    assert row.fact is not None
+    assert row.request is not None
+    return NewEdit(
+        fact=row.fact.id,
+        relation=row.relation,
+        subject_key=row.fact.subject_key,
+        subject=row.subject,
+        object_key=row.fact.object_key,
+        object=row.fact.object_label,
+        prompt=row.request.prompt,
+        request=row.request.id,
+        target=keys[row.request.id],
+    )
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Return the most memory that was in use: the device's, or this process's."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

@@ -1,0 +1,51 @@
+"""Ask: a prompt's top answers from the base model and the edited one, side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbsync.errors import SettingsError
+from kbsync.ledger import Ledger
+from kbsync.memit import edited
+from kbsync.models import Answer, top_answers
+from kbsync.workflows.choice import choose_model
+from kbsync.workflows.state import current_deltas, identify
+
+__all__ = ["Asked", "ask"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A prompt and its answers, likeliest first; `edited` is None where only the base was asked."""
+
+    prompt: str
+    base: tuple[Answer, ...]
+    edited: tuple[Answer, ...] | None
+
+
+def ask(
+    home: Path,
+    model: str,
+    prompts: Sequence[str],
+    *,
+    base_only: bool = False,
+    count: int = 5,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> list[Asked]:
+    """Ask each prompt of the base model and, where there are edits in `home`, of the edited one.
+
+    Raises SettingsError for an empty prompt, LedgerError and ModelError as `apply` does.
+    """
+    prompts = [prompt.rstrip() for prompt in prompts]
+    if not all(prompts):
+        raise SettingsError("the prompt is empty: give the beginning of a sentence, such as 'The capital of France is'")
+    choice = choose_model(model, device=device, dtype=dtype)
+    base = [tuple(top_answers(choice.loaded, prompt, count)) for prompt in prompts]
+    if base_only or not (home / "ledger.db").exists():
+        return [Asked(prompt, answers, None) for prompt, answers in zip(prompts, base, strict=True)]
+    with Ledger.open(home, create=False) as ledger:
+        deltas = current_deltas(ledger, ledger.current_batch(identify(ledger, choice).key))
+    with edited(choice.loaded, deltas):
+        after = [tuple(top_answers(choice.loaded, prompt, count)) for prompt in prompts]
+    return [Asked(*row) for row in zip(prompts, base, after, strict=True)]

@@ -1,0 +1,65 @@
+"""Which model a name means: a preset, a directory, or a hub id; with its settings and its corpus."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kbsync.errors import SettingsError
+from kbsync.memit import MemitSettings, load_preset
+from kbsync.models import LoadedModel, load_model
+from kbsync.resources import fixtures_folder
+from kbsync.workflows.names import model_name
+
+__all__ = ["ModelChoice", "choose_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A loaded model, the ledger's name for it, its settings and corpus; `remark` tells where defaults were taken."""
+
+    name: str
+    loaded: LoadedModel
+    settings: MemitSettings
+    corpus: Path | None
+    remark: str | None
+
+
+def choose_model(
+    name: str,
+    values: Mapping[str, Any] | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    corpus: Path | None = None,
+) -> ModelChoice:
+    """Load what `name` means and settle its settings, `values` being the user's ``--set``.
+
+    Raises SettingsError for a setting that does not exist or does not fit, ModelError where it cannot be loaded.
+    """
+    preset = load_preset(name)
+    if preset is None:
+        MemitSettings().with_values(values or {})  # a misspelt setting shows before a long load
+        loaded = load_model(name, device=device, dtype=dtype)
+        settings, remark = default_settings(loaded), f"{name} has no preset: settings are defaults, not measured ones"
+    else:
+        preset.settings.with_values(values or {})
+        source = str(fixtures_folder().parent / preset.model) if preset.model.startswith("fixtures/") else preset.model
+        loaded = load_model(source, device=device, dtype=dtype)
+        settings, remark = preset.settings, None
+        if corpus is None and preset.corpus is not None:
+            corpus = fixtures_folder().parent / preset.corpus
+    settings = settings.with_values(values or {})
+    depth = len(loaded.family.block_list(loaded.model))
+    if settings.layers[-1] >= depth - 1:
+        raise SettingsError(
+            f"layers: {settings.layers[-1]} is too high; {name} has {depth} blocks, so {depth - 2} is the highest"
+        )
+    return ModelChoice(model_name(name), loaded, settings, corpus, remark)
+
+
+def default_settings(loaded: LoadedModel) -> MemitSettings:
+    """Return GPT-J's published settings with layers at the same share of this model's depth (3 to 8 of 28)."""
+    depth = len(loaded.family.block_list(loaded.model))
+    first, last = round(depth * 3 / 28), max(round(depth * 3 / 28), round(depth * 8 / 28))
+    return MemitSettings(layers=tuple(range(first, last + 1)))

@@ -1,0 +1,72 @@
+"""Demo: the whole story on the practice model, in a temporary home, from a real SPARQL endpoint on loopback."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbsync.errors import EditError
+from kbsync.resources import fixtures_folder
+from kbsync.sources.loopback import serve
+from kbsync.workflows.apply import Applied, ApplyOptions, apply
+from kbsync.workflows.ask import Asked, ask
+from kbsync.workflows.plan import Plan
+from kbsync.workflows.progress import Progress
+from kbsync.workflows.pull import Pulled, pull
+from kbsync.workflows.status import Status, status_for
+
+__all__ = ["DEMO_RELATIONS", "Demo", "demo"]
+
+MODEL = "practice"
+DEMO_RELATIONS = (
+    "P6",
+    "P17",
+    "P27",
+    "P30",
+    "P35",
+    "P36",
+    "P50",
+    "P54",
+    "P59",
+    "P106",
+    "P131",
+    "P159",
+    "P169",
+    "P286",
+    "P488",
+)
+QUESTIONS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What the demo did, step by step."""
+
+    pulls: list[Pulled]
+    plan: Plan
+    applied: Applied
+    status: Status
+    answers: list[Asked]
+    expected: list[str]
+    """the object that the knowledge base gives for each answer's prompt"""
+
+
+def demo(progress: Progress) -> Demo:
+    """Pull the later edition, plan, apply to the practice model, and ask it before and after."""
+    plans: list[Plan] = []
+
+    def confirm(plan: Plan, _: str | None) -> bool:
+        plans.append(plan)
+        return True
+
+    with tempfile.TemporaryDirectory(prefix="kbsync-demo-") as folder:
+        home = Path(folder)
+        with serve(fixtures_folder() / "wikidata" / "later.ttl") as endpoint:
+            pulls = pull(home, DEMO_RELATIONS, endpoint, progress)
+        applied = apply(home, ApplyOptions(MODEL), confirm, progress)
+        if applied is None or applied.batch is None:
+            raise EditError("the demo found nothing to edit: the fixtures are not those of this practice model")
+        changed = [row.request for row in plans[0].having("+", "~") if row.request is not None]
+        every = max(1, len(changed) // QUESTIONS)
+        shown = changed[::every][:QUESTIONS]
+        answers = ask(home, MODEL, [request.prompt.format(request.subject) for request in shown], count=1)
+        return Demo(pulls, plans[0], applied, status_for(home, MODEL), answers, [one.target for one in shown])

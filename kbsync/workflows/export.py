@@ -1,0 +1,58 @@
+"""Export: the edited model as a checkpoint that transformers opens."""
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbsync.errors import KbsyncError, LedgerError, SettingsError
+from kbsync.ledger import Ledger
+from kbsync.memit import edited
+from kbsync.workflows.choice import choose_model
+from kbsync.workflows.state import current_deltas, identify
+
+__all__ = ["Exported", "export"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """Where the checkpoint lies, and what is in it."""
+
+    folder: Path
+    model: str
+    batch: int
+    edits: int
+    dtype: str
+
+
+def export(home: Path, model: str, folder: Path, *, device: str | None = None, dtype: str | None = None) -> Exported:
+    """Write the edited model and its tokenizer to `folder`, whole or not at all.
+
+    Raises SettingsError where `folder` exists and is not empty, LedgerError where nothing was applied.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SettingsError(f"{folder} exists already: name a new folder with --to")
+    with Ledger.open(home, create=False) as ledger:
+        choice = choose_model(model, device=device, dtype=dtype)
+        known = identify(ledger, choice)
+        batch = ledger.current_batch(known.key)
+        if batch is None:
+            raise LedgerError(f"nothing was applied to {choice.name} in {home}: run `kbsync apply` first")
+        edits = ledger.active_edits(known.key)
+        deltas = current_deltas(ledger, batch)
+    record = {"model": choice.name, "base_sha256": known.weights_sha256, "batch": batch.id, "edits": len(edits)}
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".kbsync-export-") as unfinished:
+            made = Path(unfinished, "checkpoint")
+            with edited(choice.loaded, deltas):
+                choice.loaded.model.save_pretrained(made)
+            choice.loaded.tokenizer.save_pretrained(made)
+            Path(made, "kbsync.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            if folder.exists():
+                folder.rmdir()
+            shutil.move(made, folder)
+    except OSError as error:
+        raise KbsyncError(f"cannot write {folder}: {error.strerror or error}") from error
+    return Exported(folder, choice.name, batch.id, len(edits), str(choice.loaded.model.dtype).removeprefix("torch."))

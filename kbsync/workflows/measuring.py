@@ -1,0 +1,103 @@
+"""Measure a batch: the cases of its edits, and the figures before and after."""
+
+import math
+import random
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from kbsync.facts import EditRequest
+from kbsync.ledger import FactRow, Metric
+from kbsync.metrics import Case, CaseFigures, measure, perplexity, summary
+from kbsync.metrics.cases import Neighbour
+from kbsync.models import score_targets
+from kbsync.templates import Templates
+from kbsync.workflows.choice import ModelChoice
+from kbsync.workflows.covariances import corpus_lines
+from kbsync.workflows.progress import Progress
+
+__all__ = ["Measured", "cases_for", "measure_edits"]
+
+NEIGHBOURS = 5
+"""neighbourhood prompts of an edit at most; the paper's CounterFact has ten"""
+PERPLEXITY_LINES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A batch's figures: rows for the ledger, a table of before and after, edits not recalled."""
+
+    metrics: list[Metric]
+    table: dict[str, dict[str, float | None]]
+    failed: tuple[dict[str, str], ...]
+
+    @property
+    def finite(self) -> bool:
+        """Whether every figure after the edit is a number."""
+        return all(figure["after"] is None or math.isfinite(figure["after"]) for figure in self.table.values())
+
+
+def cases_for(
+    requests: Sequence[EditRequest],
+    old: Mapping[str, str],
+    facts: Sequence[FactRow],
+    edited_subjects: set[tuple[str, str]],
+    templates: Templates,
+) -> list[Case]:
+    """Return a case for each request: `old` maps its id to o^c; neighbours are unedited subjects of its relation.
+
+    Neighbours whose object is o^c come first, as in the paper, then others in an order drawn from the request's id.
+    """
+    unedited: dict[str, list[FactRow]] = defaultdict(list)
+    for fact in facts:
+        if (fact.relation, fact.subject_label) not in edited_subjects:
+            unedited[fact.relation].append(fact)
+    cases = []
+    for request in requests:
+        near = [fact for fact in unedited[request.relation] if fact.object_label != request.target]
+        random.Random(request.id).shuffle(near)
+        near.sort(key=lambda fact, old_object=old[request.id]: fact.object_label != old_object)  # type: ignore[misc]
+        template = templates.require(request.relation)
+        neighbours = [Neighbour(template.prompt, fact.subject_label, fact.object_label) for fact in near[:NEIGHBOURS]]
+        cases.append(Case(request, old[request.id], tuple(neighbours)))
+    return cases
+
+
+def measure_edits(
+    choice: ModelChoice,
+    edited: Callable[[], AbstractContextManager[None]],
+    cases: Sequence[Case],
+    active: Sequence[EditRequest],
+    progress: Progress,
+) -> Measured:
+    """Measure `cases` on base and edited model, the recall of all `active` edits, and perplexity on the corpus."""
+    lines = corpus_lines(choice.corpus)[:PERPLEXITY_LINES] if choice.corpus else []
+    prompts = [(request.prompt, request.subject, request.target) for request in active]
+
+    def look(when: str) -> tuple[list[CaseFigures], dict[str, float]]:
+        measured = measure(choice.loaded, cases, lambda phase, done, total: progress(f"{phase} {when}", done, total))
+        figures = summary(measured)
+        if prompts:
+            exact = [score.exact for score in score_targets(choice.loaded, prompts)]
+            figures["recall_active"] = 100 * sum(exact) / len(exact)
+        if lines:
+            figures["perplexity"] = perplexity(choice.loaded, lines, choice.settings.sequence_length)
+        return measured, figures
+
+    before, figures_before = look("before")
+    with edited():
+        after, figures_after = look("after")
+    table = {name: {"before": figures_before.get(name), "after": figures_after.get(name)} for name in figures_after}
+    metrics = [Metric(name, figure["before"], figure["after"]) for name, figure in table.items()]
+    for case, old, new in zip(cases, before, after, strict=True):
+        for name in ("ES", "PS", "NS", "recall"):
+            was, now = getattr(old, name), getattr(new, name)
+            if now is not None:
+                metrics.append(Metric(name, 100 * was, 100 * now, case.request.id))
+    failed = tuple(
+        {"subject": case.request.subject, "relation": case.request.relation, "object": case.request.target}
+        for case, new in zip(cases, after, strict=True)
+        if not new.recall
+    )
+    return Measured(metrics, table, failed)

@@ -1,0 +1,18 @@
+"""The name that the ledger knows a model by. Loads no torch, so that plan and status stay quick."""
+
+from pathlib import Path
+
+from kbsync.errors import KbsyncError
+from kbsync.resources import presets_folder
+
+__all__ = ["model_name"]
+
+
+def model_name(name: str) -> str:
+    """Return a preset's name or hub id as it is, and a directory resolved."""
+    if not name.strip():
+        raise KbsyncError("the model's name is empty: name a preset, a hub id, or a directory")
+    if (presets_folder() / f"{name}.yaml").is_file():
+        return name
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else name

@@ -1,0 +1,196 @@
+"""Plan: knowledge base | ledger | model, compared fact by fact. Reads only; loads no model."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from kbsync.conflicts import Conflict, Policy, Statement, settle
+from kbsync.errors import SettingsError
+from kbsync.facts import EditRequest, check_relation, normalise_label
+from kbsync.ledger import EditRow, FactRow, Ledger, ModelRow
+from kbsync.templates import Templates
+from kbsync.workflows.templates import templates_for
+
+__all__ = ["SIGNS", "Plan", "PlanRow", "Sign", "begins_with", "known_facts", "make_plan", "plan_for"]
+
+Sign = Literal["+", "~", "-", "=", "k", "!", "?", "x"]
+SIGNS: tuple[Sign, ...] = ("+", "~", "-", "=", "k", "!", "?", "x")
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """One (subject, relation) and what an apply would do about it.
+
+    `fact` is the knowledge base's statement, `edit` the active edit, `request` what would be written; each None
+    where there is none. Objects are labels.
+    """
+
+    sign: Sign
+    subject: str
+    relation: str
+    object: str | None
+    previous: str | None
+    reason: str
+    fact: FactRow | None = None
+    edit: EditRow | None = None
+    request: EditRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All rows of a comparison, and the conflicts that were met on the way."""
+
+    model: str
+    rows: tuple[PlanRow, ...]
+    conflicts: tuple[Conflict, ...] = field(default=(), repr=False)
+
+    @property
+    def counts(self) -> dict[Sign, int]:
+        """How many rows each sign has."""
+        return {sign: sum(row.sign == sign for row in self.rows) for sign in SIGNS}
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether knowledge base and ledger agree, as far as the facts can be edited."""
+        return not any(row.sign in "+~-x" for row in self.rows)
+
+    def having(self, *signs: Sign) -> list[PlanRow]:
+        """Return the rows with one of these signs."""
+        return [row for row in self.rows if row.sign in signs]
+
+
+def plan_for(
+    home: Path,
+    model: str | None,
+    relations: Collection[str] | None = None,
+    on_conflict: Policy = "out",
+    include_known: bool = False,
+) -> Plan:
+    """Return the plan for a model by what the ledger holds; `model` None means the one used last.
+
+    Raises LedgerError where there is no ledger, SettingsError where no model is given and none is on record.
+    """
+    with Ledger.open(home, create=False) as ledger:
+        found = find_model(ledger, model)
+        name = model or (found.name if found else "")
+        plan = make_plan(ledger, templates_for(home), name, found, relations, on_conflict)
+        if found is None or include_known:
+            return plan
+        return known_facts(plan, lambda prompts: ledger.answers(found.key, prompts))
+
+
+def find_model(ledger: Ledger, name: str | None) -> ModelRow | None:
+    """Return the model of this name that was used last; without a name, whichever was."""
+    if name is not None:
+        return ledger.latest_model(name)
+    newest = next(iter(ledger.models()), None)
+    if newest is None:
+        raise SettingsError("no model has been edited here yet: name one, such as --model practice")
+    return newest
+
+
+def make_plan(
+    ledger: Ledger,
+    templates: Templates,
+    name: str,
+    model: ModelRow | None,
+    relations: Collection[str] | None = None,
+    on_conflict: Policy = "out",
+) -> Plan:
+    """Compare facts with active edits; conflicts are settled first (Eqn. 5), facts without template set aside."""
+    wanted = None if relations is None else {check_relation(relation) for relation in relations}
+    facts = {row.id: row for row in ledger.facts(wanted, withdrawn=False)}
+    edits = {
+        (edit.relation, edit.subject_key): edit
+        for edit in (ledger.active_edits(model.key) if model else ())
+        if wanted is None or edit.relation in wanted
+    }
+    statements = [
+        Statement(row.fact, template.prompt.format(row.subject_label) if template else None, row.id, row.id)
+        for row in facts.values()
+        for template in [templates.get(row.relation)]
+    ]
+    settled = settle(statements, on_conflict)
+    rows = [_conflict_row(conflict, edits) for conflict in settled.conflicts if conflict.resolution == "kept out"]
+    same_as: dict[int, list[str]] = defaultdict(list)
+    for merged, stand in settled.merged:
+        same_as[stand.ref].append(facts[merged.ref].subject_key)
+    rows += [_fact_row(facts[kept.ref], same_as[kept.ref], edits, templates) for kept in settled.kept]
+    present = {(fact.relation, fact.subject_key) for fact in facts.values()}
+    rows += [
+        PlanRow("-", edit.subject, edit.relation, None, edit.object, "withdrawn from the source", edit=edit)
+        for key, edit in edits.items()
+        if key not in present
+    ]
+    rows.sort(key=lambda row: (SIGNS.index(row.sign), row.relation, row.subject))
+    return Plan(name, tuple(rows), settled.conflicts)
+
+
+def _conflict_row(conflict: Conflict, edits: Mapping[tuple[str, str], EditRow]) -> PlanRow:
+    keys = [(conflict.relation, statement.fact.subject.key) for statement in conflict.statements]
+    edit = next((edits[key] for key in keys if key in edits), None)
+    objects = " | ".join(entity.label for entity in conflict.objects)
+    previous = edit.object if edit else None
+    return PlanRow("!", conflict.subject, conflict.relation, objects, previous, conflict.reason, edit=edit)
+
+
+def _fact_row(
+    fact: FactRow, same_as: Sequence[str], edits: Mapping[tuple[str, str], EditRow], templates: Templates
+) -> PlanRow:
+    """Return a fact's row; `same_as` are further subject keys under which the same may have been applied."""
+    keys = [(fact.relation, subject_key) for subject_key in (fact.subject_key, *same_as)]
+    edit = next((edits[key] for key in keys if key in edits), None)
+    template = templates.get(fact.relation)
+    row = PlanRow(
+        "+", fact.subject_label, fact.relation, fact.object_label, edit.object if edit else None, "", fact, edit
+    )
+    if template is None:
+        return replace(row, sign="?", reason=f"{fact.relation} has no template: write one into templates/ of the home")
+    request = templates.request(fact.subject_label, fact.relation, fact.object_label)
+    row = replace(row, request=request)
+    if edit is None:
+        return replace(row, reason="new")
+    if edit.object_key != fact.object_key and normalise_label(edit.object) != normalise_label(fact.object_label):
+        return replace(row, sign="~", reason="the object has changed")
+    if edit.request != request.id:
+        return replace(row, sign="~", reason="its label or template has changed")
+    return replace(row, sign="=", reason="applied")
+
+
+def known_facts(plan: Plan, answers: Callable[[list[str]], Mapping[str, str]]) -> Plan:
+    """Mark as ``k`` the new facts that the base model answers already; `answers` gives prompt -> what it says.
+
+    A fact is known if the answer begins with the object on the edit prompt and on most paraphrases. Prompts
+    without an answer count as not known.
+    """
+    new = [row.request for row in plan.having("+") if row.request is not None]
+    said = answers([prompt_of(request) for request in new])
+    likely = [request for request in new if begins_with(said.get(prompt_of(request), ""), request.target)]
+    wordings = {request.id: [text.format(request.subject) for text in request.paraphrases] for request in likely}
+    said = answers([prompt for prompts in wordings.values() for prompt in prompts])
+    known = {
+        request.id
+        for request in likely
+        if 2 * sum(begins_with(said.get(prompt, ""), request.target) for prompt in wordings[request.id])
+        > len(wordings[request.id])
+    }
+
+    def judged(row: PlanRow) -> PlanRow:
+        if row.sign == "+" and row.request is not None and row.request.id in known:
+            return replace(row, sign="k", reason="the base model answers it already")
+        return row
+
+    return replace(plan, rows=tuple(sorted(map(judged, plan.rows), key=lambda row: SIGNS.index(row.sign))))
+
+
+def prompt_of(request: EditRequest) -> str:
+    """Return a request's edit prompt with its subject."""
+    return request.prompt.format(request.subject)
+
+
+def begins_with(answer: str, label: str) -> bool:
+    """Tell whether an answer begins with a label, as a whole word; case and spaces do not matter."""
+    said, wanted = normalise_label(answer), normalise_label(label)
+    return said.startswith(wanted) and not said[len(wanted) : len(wanted) + 1].isalnum()

@@ -1,0 +1,57 @@
+"""Probe: ask the model itself, and put what it says into a plan."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kbsync.conflicts import Policy
+from kbsync.ledger import Ledger
+from kbsync.memit import edited
+from kbsync.models import score_targets
+from kbsync.workflows.apply import base_answers
+from kbsync.workflows.choice import choose_model
+from kbsync.workflows.plan import SIGNS, Plan, PlanRow, known_facts, make_plan
+from kbsync.workflows.progress import Progress, silent
+from kbsync.workflows.state import current_deltas, identify
+from kbsync.workflows.templates import templates_for
+
+__all__ = ["probed_plan"]
+
+
+def probed_plan(
+    home: Path,
+    model: str,
+    relations: Collection[str] | None = None,
+    on_conflict: Policy = "out",
+    *,
+    include_known: bool = False,
+    values: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    progress: Progress = silent,
+) -> Plan:
+    """Return the plan with the model's word: new facts that the base knows are ``k``, applied ones not recalled ``x``.
+
+    Answers of the base model are recorded, so that the next plan needs no model. Raises as `apply` does.
+    """
+    with Ledger.open(home, create=False) as ledger:
+        choice = choose_model(model, values, device=device, dtype=dtype)
+        with ledger.writer(f"probe {model}"):
+            known = identify(ledger, choice)
+            plan = make_plan(ledger, templates_for(home), choice.name, known, relations, on_conflict)
+            if not include_known:
+                plan = known_facts(plan, lambda prompts: base_answers(ledger, choice, known, prompts, progress))
+        applied = [row for row in plan.having("=") if row.request is not None]
+        with edited(choice.loaded, current_deltas(ledger, ledger.current_batch(known.key))):
+            scores = score_targets(
+                choice.loaded,
+                [(row.request.prompt, row.request.subject, row.request.target) for row in applied if row.request],
+                lambda done: progress("asking the edited model", done, len(applied)),
+            )
+        lost = {id(row) for row, score in zip(applied, scores, strict=True) if not score.exact}
+
+    def judged(row: PlanRow) -> PlanRow:
+        return replace(row, sign="x", reason="applied, but the model does not recall it") if id(row) in lost else row
+
+    return replace(plan, rows=tuple(sorted(map(judged, plan.rows), key=lambda row: SIGNS.index(row.sign))))

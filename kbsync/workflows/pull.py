@@ -1,0 +1,153 @@
+"""Pull: read a source for some relations, and record what is new, changed and withdrawn."""
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from kbsync.errors import SourceError
+from kbsync.facts import check_relation
+from kbsync.ledger import Change, Ledger
+from kbsync.sources import Ask, Reading, open_source, read_subjects
+from kbsync.sources.base import iri_of, short_id
+from kbsync.workflows.templates import templates_for
+
+__all__ = ["Pulled", "pull"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """One recorded pull: its counts of facts, of subjects in conflict, and notes on what the source left out.
+
+    `label` is the relation's, from its template; None where it has none.
+    """
+
+    pull: int
+    source: str
+    relation: str
+    label: str | None
+    new: int
+    changed: int
+    withdrawn: int
+    unchanged: int
+    conflicting: int
+    skipped: tuple[str, ...]
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    ask: Ask
+    reading: Reading
+    started: datetime.datetime
+
+
+def pull(
+    home: Path,
+    relations: Sequence[str],
+    source: str,
+    progress: Callable[[str, int, int], None],
+    *,
+    class_id: str | None = None,
+    subjects_file: Path | None = None,
+    language: str = "en",
+    limit: int | None = None,
+    min_sitelinks: int | None = None,
+    as_of: datetime.date | None = None,
+) -> list[Pulled]:
+    """Read `source` for all `relations`, then record them together: an error leaves the ledger as it was.
+
+    Raises SettingsError, SourceError (also for a relation of which nothing is found and nothing is on record),
+    TemplateError and LedgerError.
+    """
+    subjects = None if subjects_file is None else read_subjects(subjects_file)
+    asks = [
+        Ask(check_relation(relation), class_id, subjects, language, limit, min_sitelinks, as_of)
+        for relation in dict.fromkeys(relations)
+    ]
+    templates = templates_for(home)
+    known = _pulled_before(home)  # opens the ledger: one that cannot be used shows before a long reading
+    reads = _read_all(source, asks, known, progress)
+    results = []
+    with Ledger.open(home) as ledger, ledger.writer("pull"), ledger.db.atomic():
+        for done, read in enumerate(reads, start=1):
+            template = templates.get(read.ask.relation)
+            results.append(_record(ledger, read, template.label if template else None))
+            progress("recording", done, len(reads))
+    return results
+
+
+def _pulled_before(home: Path) -> frozenset[tuple[str, str]]:
+    """The (source, relation) pairs on record."""
+    if not (home / "ledger.db").exists():
+        return frozenset()
+    with Ledger.open(home, create=False) as ledger:
+        return frozenset((earlier.source, earlier.relation) for earlier in ledger.pulls())
+
+
+def _read_all(
+    source: str, asks: Sequence[Ask], known: frozenset[tuple[str, str]], progress: Callable[[str, int, int], None]
+) -> list[_Read]:
+    opened = open_source(source)
+    reads = []
+    for done, ask in enumerate(asks):
+        progress("reading", done, len(asks))
+        started = datetime.datetime.now(datetime.UTC)
+        reading = opened.read(ask)
+        if not reading.facts and (reading.source, ask.relation) not in known:
+            raise SourceError(_nothing_found(reading, ask), query=reading.query)
+        reads.append(_Read(ask, reading, started))
+    progress("reading", len(asks), len(asks))
+    return reads
+
+
+def _nothing_found(reading: Reading, ask: Ask) -> str:
+    what = f"{reading.source} has no current statement of {ask.relation}"
+    if ask.partial:
+        what += " within what --class, --subjects, --limit and --min-sitelinks ask for"
+    if reading.skipped:
+        what += f" that can be used ({'; '.join(reading.skipped)})"
+    return f"{what}: check the relation's id and the options; nothing was recorded"
+
+
+def _record(ledger: Ledger, read: _Read, label: str | None) -> Pulled:
+    ask, reading = read.ask, read.reading
+    counts = ledger.record_pull(
+        source=reading.source,
+        relation=ask.relation,
+        query=reading.query,
+        facts=reading.facts,
+        withdraw=_withdraw(ledger, ask, reading.source),
+        started=read.started,
+    )
+    return Pulled(
+        counts.pull,
+        reading.source,
+        ask.relation,
+        label,
+        counts.new,
+        counts.changed,
+        counts.withdrawn,
+        counts.unchanged,
+        counts.conflicting,
+        reading.skipped,
+        counts.changes,
+    )
+
+
+def _withdraw(ledger: Ledger, ask: Ask, source: str) -> Literal["all", "none"] | frozenset[str]:
+    """Say of which subjects a missing fact is withdrawn: of those, and only those, that the pull asked for.
+
+    A limit, class or sitelinks leave open whether a subject was asked for. A label asks for the subject that bears
+    it letter by letter, as a source looks it up so.
+    """
+    if ask.class_id is not None or ask.limit is not None or ask.min_sitelinks is not None:
+        return "none"
+    if ask.subjects is None:
+        return "all"
+    ids = {short_id(iri_of(subject) or subject) for subject in ask.subjects}
+    labels = set(ask.subjects)
+    rows = ledger.facts([ask.relation], withdrawn=False)
+    asked = (row for row in rows if row.source == source and (row.subject_id in ids or row.subject_label in labels))
+    return frozenset(row.subject_key for row in asked)

@@ -1,0 +1,201 @@
+"""The frame of the command line: exit codes, the error boundary, shared options, and what it does not load."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+import kbsync
+from kbsync.cli.main import app, main
+from kbsync.cli.options import Options, command, family
+from kbsync.errors import SourceError
+from tests.conftest import Run
+
+FACTS = "- {subject: France, relation: P36, object: Paris}\n"
+
+
+# A process of its own starts in another folder, and kbsync may not be installed.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(kbsync.__file__).parent.parent)}
+
+
+def shell(*arguments: str, cwd: Path, stdout: int = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":
+    """Run Python as a process of its own."""
+    python = [sys.executable, *arguments]
+    return subprocess.run(
+        python, cwd=cwd, env=ENVIRONMENT, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=180
+    )
+
+
+@pytest.fixture
+def spare(monkeypatch: pytest.MonkeyPatch) -> Iterator[typer.Typer]:
+    """A family that is part of kbsync for one test."""
+    added = family()
+    monkeypatch.setattr(app, "registered_groups", list(app.registered_groups))
+    yield added
+    assert added.registered_commands, "the test registers a command"
+
+
+def test_version(run: Run) -> None:
+    ran = run("--version")
+    assert (ran.code, ran.out) == (0, f"kbsync {kbsync.__version__}\n")
+
+
+def test_an_error_is_one_message_on_stderr(run: Run) -> None:
+    ran = run("templates", "show", "P36 }")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("Error: 'P36 }' is not a relation id")
+    assert ran.err.count("\n") == 1
+
+
+def test_debug_before_or_after_the_command_adds_the_traceback(run: Run) -> None:
+    for arguments in (("--debug", "templates", "show", "P0x"), ("templates", "show", "P0x", "--debug")):
+        ran = run(*arguments)
+        assert ran.code == 1
+        assert ran.err.startswith("Traceback")
+        assert ran.err.splitlines()[-1].startswith("Error: P0x has no template")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nosuch"], ["pull"], ["pull", "--nosuch"], ["pull", "--relation", "P17", "--limit", "x"]]
+)
+def test_wrong_usage_exits_2(arguments: list[str], run: Run) -> None:
+    ran = run(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert "Usage: kbsync" in ran.err
+
+
+def test_a_command_can_choose_its_exit_code(spare: typer.Typer, run: Run) -> None:
+    @command(spare, "differs", examples=("kbsync differs",))
+    def differs(options: Options) -> None:
+        """Find a difference."""
+        raise typer.Exit(3)
+
+    app.add_typer(spare)
+    assert run("differs").code == 3
+
+
+def test_a_fault_is_one_line_and_a_traceback_under_debug(spare: typer.Typer, run: Run) -> None:
+    @command(spare, "break", examples=("kbsync break",))
+    def fail(options: Options) -> None:
+        """Break."""
+        raise ValueError("never")
+
+    app.add_typer(spare)
+    ran = run("break")
+    assert ran.code == 1
+    assert ran.err == "kbsync has a fault: ValueError: never (run again with --debug for the traceback)\n"
+    ran = run("break", "--debug")
+    assert "test_main.py" in ran.err
+    assert ran.err.endswith("\nkbsync has a fault: ValueError: never\n")
+
+
+def test_debug_shows_the_query_of_a_source_error(spare: typer.Typer, run: Run) -> None:
+    @command(spare, "ask-source", examples=("kbsync ask-source",))
+    def ask(options: Options) -> None:
+        """Ask."""
+        raise SourceError("no answer", query="SELECT ?x WHERE { }")
+
+    app.add_typer(spare)
+    assert "SELECT" not in run("ask-source").err
+    assert "SELECT ?x WHERE { }\nError: no answer\n" in run("ask-source", "--debug").err
+
+
+def test_shared_options_stand_before_or_after_and_the_later_home_wins(
+    spare: typer.Typer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Options] = []
+
+    @command(spare, "look", examples=("kbsync look",))
+    def look(options: Options) -> None:
+        """Look."""
+        seen.append(options)
+
+    app.add_typer(spare)
+    run("look")
+    run("--home", "a", "--json", "look")
+    run("look", "--home", "b", "--json")
+    run("--home", "a", "look", "--home", "b")
+    monkeypatch.setenv("KBSYNC_HOME", "env")
+    run("look")
+    run("--home", "a", "look")
+    assert [str(options.home) for options in seen] == [".kbsync", "a", "b", "b", "env", "a"]
+    assert [options.json for options in seen] == [False, True, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["pull", "--help"], ["pull", "--relation", "P36", "--source", "facts.yaml"], ["templates", "list"]],
+)
+def test_torch_is_not_loaded(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "facts.yaml").write_text(FACTS)
+    script = (
+        "import sys; from kbsync.cli.main import main; code = main(sys.argv[1:])\n"
+        "print({'torch', 'transformers', 'accelerate'} & set(sys.modules), file=sys.stderr); sys.exit(code)"
+    )
+    ran = shell("-c", script, *arguments, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout
+    assert ran.stderr.splitlines()[-1] == "set()"
+
+
+def test_ctrl_c_says_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/sparql"
+        pull = [sys.executable, "-m", "kbsync", "pull", "--relation", "P36", "--source", url, "--home", "home"]
+        silent.settimeout(120)
+        with subprocess.Popen(
+            pull, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                connection, _ = silent.accept()  # it waits for an answer now
+                with connection:
+                    process.send_signal(signal.SIGINT)
+                    out, err = process.communicate(timeout=120)
+            finally:
+                process.kill()
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "Interrupted"
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["templates", "list"], ["templates", "list", "--json"]])
+def test_a_reader_that_goes_away_is_no_fault(arguments: list[str], tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        ran = shell("-m", "kbsync", *arguments, cwd=tmp_path, stdout=pipe.fileno())
+    assert (ran.returncode, ran.stderr) == (1, "")
+
+
+def test_a_terminal_that_cannot_show_every_letter(tmp_path: Path) -> None:
+    ascii_only = (
+        "import sys; sys.stdout.reconfigure(encoding='ascii'); from kbsync.cli.main import main; sys.exit(main())"
+    )
+    pull = ["-c", ascii_only, "pull", "--relation", "P36", "--source", "facts.yaml"]
+    for thing in ("Pariß", "Łódź"):
+        (tmp_path / "facts.yaml").write_text(f"P36: {{France: {thing}}}\n", encoding="utf-8")
+        ran = shell(*pull, cwd=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "reading\nrecording\n")
+    assert r"\u0141" in ran.stdout
+    (tmp_path / "facts.yaml").write_text("P36: {France: 𝔓aris}\n", encoding="utf-8")
+    ran = shell(*pull, "--json", cwd=tmp_path)
+    assert json.loads(ran.stdout)["pulls"][0]["changes"][0]["object"] == "𝔓aris"
+
+
+def test_the_module_runs_as_the_command_does(tmp_path: Path) -> None:
+    assert shell("-m", "kbsync", "--version", cwd=tmp_path).stdout == f"kbsync {kbsync.__version__}\n"
+
+
+def test_main_returns_its_code_for_the_console_script() -> None:
+    settings = (Path(kbsync.__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.search(r'^kbsync = "kbsync.cli.main:main"$', settings, re.MULTILINE)
+    assert main(["--version"]) == 0

@@ -1,0 +1,84 @@
+"""``kbsync pull`` from files: what it prints, what it refuses, and what it leaves alone."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run
+
+FIRST = """\
+P36: {France: Paris, Kazakhstan: Astana, Burundi: Bujumbura}
+born_in: {Ada Lovelace: London}
+"""
+SECOND = """\
+- {subject: France, relation: P36, object: Paris}
+- {subject: Burundi, relation: P36, object: Gitega}
+- {subject: Nauru, relation: P36, object: Yaren}
+"""
+
+
+def test_counts_and_changes_are_shown(run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "facts.yaml"
+    source.write_text(FIRST)
+    first = run("pull", "--relation", "P36", "--relation", "born_in", "--relation", "P36", "--source", source)
+    assert first.code == 0, first.err
+    rows = [line.split() for line in first.out.splitlines()]
+    assert ["P36", "capital", "3", "0", "0", "0", "0"] in rows
+    assert ["born_in", "1", "0", "0", "0", "0"] in rows
+    assert "No template yet for born_in" in first.out
+
+    source.write_text(SECOND)
+    second = run("pull", "--relation", "P36", "--source", source)
+    rows = [line.split() for line in second.out.splitlines()]
+    assert ["P36", "capital", "1", "1", "1", "1", "0"] in rows
+    assert ["~", "Burundi", "P36", "Bujumbura", "Gitega"] in rows
+    assert ["-", "Kazakhstan", "P36", "Astana"] in rows
+    assert "No template" not in second.out
+
+
+def test_json_has_the_same(run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "facts.yaml"
+    source.write_text(FIRST)
+    (pull,) = run("pull", "--relation", "P36", "--source", source, "--json").json["pulls"]
+    counts = {name: pull[name] for name in ("new", "changed", "withdrawn", "unchanged", "conflicting")}
+    assert counts == {"new": 3, "changed": 0, "withdrawn": 0, "unchanged": 0, "conflicting": 0}
+    assert (pull["relation"], pull["label"], pull["source"], pull["skipped"]) == ("P36", "capital", str(source), [])
+    assert {(change["sign"], change["subject"], change["object"]) for change in pull["changes"]} == {
+        ("+", "France", "Paris"),
+        ("+", "Kazakhstan", "Astana"),
+        ("+", "Burundi", "Bujumbura"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--relation", "P17 } #"], 1, "'P17 } #' is not a relation id"),
+        (["--relation", "P999"], 1, "no current statement of P999"),
+        (["--relation", "P36", "--relation", "P999"], 1, "no current statement of P999"),
+        (["--relation", "P36", "--source", "gone.ttl"], 1, "gone.ttl"),
+        (["--relation", "P36", "--source", "facts.csv"], 1, "facts.csv"),
+        (["--relation", "P36", "--subjects", "gone.txt"], 1, "gone.txt"),
+        (["--relation", "P36", "--lang", "en }"], 1, "language"),
+        (["--relation", "P36", "--class", "Q515 } #"], 1, "Q515 } #"),
+        (["--relation", "P36", "--as-of", "yesterday"], 2, "--as-of"),
+        (["--relation", "P36", "--limit", "0"], 2, "--limit"),
+    ],
+)
+def test_bad_input_is_told_and_changes_nothing(
+    arguments: list[str], code: int, message: str, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "facts.yaml").write_text(FIRST)
+    given = arguments if "--source" in arguments else [*arguments, "--source", "facts.yaml"]
+    ran = run("pull", *given)
+    assert (ran.code, ran.out) == (code, "")
+    assert message in ran.err
+    assert "fault" not in ran.err
+    assert [path.name for path in tmp_path.iterdir()] == ["facts.yaml"]
+
+
+def test_progress_is_on_stderr_and_json_is_silent(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "facts.yaml").write_text(FIRST)
+    told = run("pull", "--relation", "P36", "--source", "facts.yaml")
+    assert told.err.splitlines() == ["reading", "recording"]
+    assert run("pull", "--relation", "P36", "--source", "facts.yaml", "--json").err == ""

@@ -1,0 +1,95 @@
+"""Tables show labels as they are; JSON takes every result; progress is quiet where it should be."""
+
+import datetime
+import io
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from kbsync.report import console, tables
+from kbsync.report.progress import progress
+
+
+@dataclass(frozen=True)
+class Inner:
+    day: datetime.date
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner
+    path: Path
+    share: float | None
+
+
+def drawn(renderable: object, width: int = 80) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width).print(renderable)
+    return out.getvalue()
+
+
+def test_to_plain_turns_results_into_json() -> None:
+    result = Outer(Inner(datetime.date(2024, 7, 1), ("a", "é")), Path("x/y"), None)
+    plain = {"inner": {"day": "2024-07-01", "names": ["a", "é"]}, "path": "x/y", "share": None}
+    assert console.to_plain({"results": [result], 3: True}) == {"results": [plain], "3": True}
+    with pytest.raises(TypeError, match="object has no form in JSON"):
+        console.to_plain(object())
+
+
+def test_emit_prints_json_or_the_view(capsys: pytest.CaptureFixture[str]) -> None:
+    console.emit({"label": "Łódź [b]"}, lambda result: tables.plain(result["label"]), as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"label": "Łódź [b]"}
+    console.emit({"label": "Łódź [b]"}, lambda result: tables.plain(result["label"]), as_json=False)
+    assert capsys.readouterr().out == "Łódź [b]\n"
+
+
+def test_labels_are_neither_markup_nor_control_codes() -> None:
+    text = drawn(tables.table(("label",), [("[red]x[/red]",), ("a\x1b[2Jb\x07",)]))
+    assert "[red]x[/red]" in text
+    assert "\x1b" not in text
+    assert "a�[2Jb�" in text
+
+
+def test_numbers_stand_to_the_right_and_none_is_empty() -> None:
+    lines = [line.rstrip() for line in drawn(tables.table(("name", "count"), [("a", 7), ("b", 1000)])).splitlines()]
+    assert [line.index("7") for line in lines if "7" in line] == [
+        line.index("1000") + 3 for line in lines if "1000" in line
+    ]
+    assert "None" not in drawn(tables.table(("name",), [(None,)]))
+
+
+def test_a_long_value_is_folded_and_not_cut() -> None:
+    text = drawn(tables.table(("value",), [("x" * 100,)]), width=40)
+    assert text.count("x") == 100
+
+
+def test_off_a_terminal_each_phase_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress() as report:
+        for done in range(5):
+            report("targets", done, 5)
+        report("solve", 1, 1)
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "targets\nsolve\n")
+    with progress(quiet=True) as report:
+        report("targets", 1, 2)
+    assert capsys.readouterr().err == ""
+
+
+def test_in_a_terminal_there_are_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress() as report:
+        report("targets", 0, 0)
+        report("targets", 3, 8)
+    assert "targets" in screen.getvalue()
+    assert "3/8" in screen.getvalue()

@@ -1,0 +1,186 @@
+"""Which statements are current, and what is left out with a note."""
+
+import datetime
+from pathlib import Path
+
+import pytest
+
+from kbsync.errors import SourceError
+from kbsync.facts import Fact
+from kbsync.sources import Ask, open_source
+from kbsync.sources.queries import subjects
+from kbsync.sources.results import Row, Term, parse_results
+from kbsync.sources.statements import gather
+from tests.oxigraph_server import world
+
+DAY = datetime.date(2025, 6, 1)
+RANKS = {"+": "Preferred", "=": "Normal", "-": "Deprecated"}
+
+
+def read(folder: Path, *statements: str, day: datetime.date = DAY) -> tuple[Fact, ...]:
+    """Read what a subject's P6 is on `day`; each statement is ``RANK OBJECT [START] [END]`` ("." for none)."""
+    triples = 'kb:x rdfs:label "X"@en .\n' + "".join(f'kb:{name} rdfs:label "{name}"@en .\n' for name in "ABC")
+    for statement in statements:
+        rank, value, *dates = statement.split()
+        triples += f"kb:x p:P6 [ ps:P6 kb:{value} ; wikibase:rank wikibase:{RANKS[rank]}Rank"
+        for qualifier, date in zip(("P580", "P582"), dates, strict=False):
+            if date == "unknown":
+                triples += f" ; pq:{qualifier} []"
+            elif date != ".":
+                triples += f' ; pq:{qualifier} "{date}T00:00:00Z"^^xsd:dateTime'
+        triples += " ] .\n"
+    return open_source(str(world(folder / "x.ttl", triples))).read(Ask("P6", as_of=day)).facts
+
+
+@pytest.mark.parametrize(
+    ("statements", "objects"),
+    [
+        (["= A"], "A"),
+        (["= A", "= B"], "AB"),
+        (["= A", "+ B"], "B"),
+        (["+ A", "+ B", "= C"], "AB"),
+        (["- A"], ""),
+        (["= A", "- B"], "A"),
+        (["= A . 2024-07-05", "= B 2024-07-05"], "B"),
+        (["+ A . 2024-07-05", "= B"], "B"),  # an ended statement that was left on preferred rank
+        (["+ A . 2024-07-05"], ""),
+        (["= A . 2025-06-01"], ""),  # ended on the very day
+        (["= A . 2025-06-02"], "A"),
+        (["= A 2025-06-01"], "A"),  # begins on the very day
+        (["= A 2025-06-02"], ""),
+        (["= A", "+ B 2025-06-02"], "A"),
+        (["= A . unknown"], ""),  # an end at an unknown time is an end
+        (["= A unknown ."], "A"),
+        (["= A -0044-03-15 ."], "A"),
+        (["= A . -0044-03-15"], ""),
+        (["= A . 10000-01-01"], "A"),
+    ],
+)
+def test_current_statements(statements: list[str], objects: str, tmp_path: Path) -> None:
+    assert "".join(fact.object.label for fact in read(tmp_path, *statements)) == objects
+
+
+def test_current_is_judged_on_the_day_asked_for(tmp_path: Path) -> None:
+    statements = ["= A 2019-07-24 2022-09-06", "= B 2022-09-06"]
+    assert [fact.object.label for fact in read(tmp_path, *statements, day=datetime.date(2020, 1, 1))] == ["A"]
+    assert [fact.object.label for fact in read(tmp_path, *statements)] == ["B"]
+    assert [fact.object.label for fact in read(tmp_path, *statements, day=datetime.date(2019, 1, 1))] == []
+
+
+def test_without_a_day_it_is_today() -> None:
+    assert Ask("P6").day == datetime.date.today()
+
+
+def test_start_and_rank_are_kept(tmp_path: Path) -> None:
+    (fact,) = read(tmp_path, "+ A 2019-07-24")
+    assert (fact.since, fact.rank) == ("2019-07-24", "preferred")
+    (fact,) = read(tmp_path, "= A")
+    assert (fact.since, fact.rank) == (None, "normal")
+    (fact,) = read(tmp_path, "= A -0044-03-15")
+    assert fact.since == "-0044-03-15"
+
+
+@pytest.mark.parametrize(("written", "since"), [("2019", "2019-01-01"), ("2019-07", "2019-07-01"), ("soon", None)])
+def test_dates_of_less_precision(written: str, since: str | None, tmp_path: Path) -> None:
+    triples = f"""kb:x rdfs:label "X"@en . kb:a rdfs:label "A"@en .
+        kb:x p:P6 [ ps:P6 kb:a ; pq:P580 "{written}" ] ."""
+    (fact,) = open_source(str(world(tmp_path / "x.ttl", triples))).read(Ask("P6", as_of=DAY)).facts
+    assert fact.since == since
+
+
+def test_several_starts_and_ends_of_one_statement(tmp_path: Path) -> None:
+    start, end = '"{}-01-01T00:00:00Z"^^xsd:dateTime'.format, '"{}-12-31T00:00:00Z"^^xsd:dateTime'.format
+    triples = f"""kb:x rdfs:label "X"@en . kb:a rdfs:label "A"@en . kb:b rdfs:label "B"@en .
+        kb:x p:P6 [ ps:P6 kb:a ; pq:P580 {start(2001)}, {start(2011)} ; pq:P582 {end(2005)}, {end(2030)} ],
+                  [ ps:P6 kb:b ; pq:P582 {end(2005)}, {end(2010)} ] ."""
+    (fact,) = open_source(str(world(tmp_path / "x.ttl", triples))).read(Ask("P6", as_of=DAY)).facts
+    assert (fact.object.label, fact.since) == ("A", "2011-01-01")
+
+
+def test_the_world_is_read_with_ids_in_order_and_each_fact_once(world_file: Path) -> None:
+    facts = open_source(str(world_file)).read(Ask("P36")).facts
+    kb = "http://kbsync.example/entity/"
+    assert [(fact.subject.label, fact.subject.id, fact.object.label, fact.object.id) for fact in facts] == [
+        ('AC"DC\\ } #', f"{kb}plain", "La Paz", f"{kb}lapaz"),
+        ("Bolivia", "Q750", "La Paz", f"{kb}lapaz"),
+        ("Bolivia", "Q750", "Sucre", f"{kb}sucre"),
+        ("France", "Q142", "Paris", "Q90"),
+        ("Twice", f"{kb}twice", "La Paz", f"{kb}lapaz"),
+    ]
+    assert facts[-1].since == "2011-01-01"
+
+
+def test_what_is_left_out_is_counted_by_kind_with_examples(world_file: Path) -> None:
+    kb = "http://kbsync.example/entity/"
+    notes = open_source(str(world_file)).read(Ask("P36")).skipped
+    assert [note for note in notes if "blank node" not in note] == [
+        f"literal in place of an entity: 1 ({kb}literal -> 'Paris')",
+        f'"no value" stated: 1 ({kb}novalue)',
+        f"unknown value: 2 ({kb}skolem, {kb}unknown)",
+        f"object without a label (en, mul): 1 ({kb}nameless)",
+        f"subject without a label (en, mul): 1 ({kb}unlabelled)",
+    ]
+    assert sum(note.startswith("subject that is a blank node: 1 (_:") for note in notes) == 1
+
+
+def test_the_best_language_of_a_label_wins(tmp_path: Path) -> None:
+    triples = """kb:x wdt:P6 kb:a, kb:b, kb:c, kb:d ; rdfs:label "X" .
+        kb:a rdfs:label "a-en"@en, "a-mul"@mul, "a-de"@de, "a-fr"@fr . kb:b rdfs:label "b-en"@en, "b-mul"@mul .
+        kb:c rdfs:label "c-en"@en, "c" . kb:d rdfs:label "  two\\n words "@de ."""
+    facts = open_source(str(world(tmp_path / "x.ttl", triples))).read(Ask("P6", language="de")).facts
+    assert [fact.object.label for fact in facts] == ["a-de", "b-mul", "c-en", "two words"]
+
+
+def test_subjects_not_found_are_named(world_file: Path) -> None:
+    names = ("France", "Q750", "Q99999", "Atlantis", "<http://nowhere.example/x>", "Mu")
+    reading = open_source(str(world_file)).read(Ask("P36", subjects=names))
+    assert {fact.subject.label for fact in reading.facts} == {"France", "Bolivia"}
+    assert reading.skipped == (
+        "subject asked for that has no P36 here: 4 (Q99999, Atlantis, <http://nowhere.example/x>, ...)",
+    )
+
+
+def test_a_limit_counts_subjects_that_have_facts_and_takes_all_of_theirs(tmp_path: Path) -> None:
+    triples = "".join(f'kb:x{n} rdfs:label "X{n}"@en ; wdt:P6 {"[]" if n < 3 else "kb:a, kb:b"} .\n' for n in range(9))
+    file = world(tmp_path / "x.ttl", triples + 'kb:a rdfs:label "A"@en . kb:b rdfs:label "B"@en .')
+    facts = open_source(str(file)).read(Ask("P6", limit=2)).facts
+    assert [fact.subject.label + fact.object.label for fact in facts] == ["X3A", "X3B", "X4A", "X4B"]
+
+
+def test_no_part_of_a_result_is_taken_for_the_whole() -> None:
+    body = (
+        b'{"head": {"vars": ["s"]}, "results": {"bindings": [{"s": {"type": "uri", "value": "http://a/b"}},'
+        b' {"s": {"type": "literal", "value": "x", "xml:lang": "de-AT"}}, {"s": {"type": "bnode", "value": "b0"}}]}}'
+    )
+    assert parse_results(body) == [
+        {"s": Term("http://a/b")},
+        {"s": Term("x", "literal", "de-at")},
+        {"s": Term("b0", "blank")},
+    ]
+    for end in range(len(body)):
+        with pytest.raises(ValueError, match=r".+"):
+            parse_results(body[:end])
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b'{"results": {}}', b'{"results": {"bindings": [{"s": 1}]}}'])
+def test_other_json_is_no_result(body: bytes) -> None:
+    with pytest.raises(ValueError, match="not SPARQL results"):
+        parse_results(body)
+
+
+def test_rows_that_change_between_two_pages_are_noticed() -> None:
+    def moving(query: str) -> list[Row]:
+        return [{"subject": Term("http://a/1")}, {"total": Term("2", "literal")}]
+
+    with pytest.raises(SourceError, match=r"gave 1 rows where it counts 2: .*changed meanwhile"):
+        gather(moving, subjects(Ask("P6")))
+
+
+def test_an_iri_that_is_none_reaches_no_query(world_file: Path) -> None:
+    from kbsync.sources.statements import read_facts
+
+    def hostile(query: str) -> list[Row]:
+        return [{"subject": Term("http://a> } #")}, {"total": Term("1", "literal")}]
+
+    with pytest.raises(SourceError, match="names 'http://a> } #' as an IRI"):
+        read_facts(hostile, Ask("P6"))

@@ -1,0 +1,197 @@
+"""Tiny models for tests: a random one of each family, and one that knows twenty facts.
+
+Each is built from a config, saved, and loaded by `load_model`, once for all tests. `tiny` and `known` check when a
+test is over that it left the model as it found it. A part's conftest imports the fixtures that its tests use.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTJConfig,
+    GPTJForCausalLM,
+    GPTNeoXConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+)
+
+from kbsync.facts import EditRequest
+from kbsync.models import LoadedModel, load_model
+from kbsync.practice import Sentence, TrainSettings, sentences, train
+from kbsync.practice.train import END, train_tokenizer
+
+CAPITALS = {
+    "France": "Paris",
+    "Norway": "Oslo",
+    "Japan": "Tokyo",
+    "Egypt": "Cairo",
+    "Peru": "Lima",
+    "Cuba": "Havana",
+    "Greece": "Athens",
+    "Kenya": "Nairobi",
+    "Chile": "Santiago",
+    "Austria": "Vienna",
+    "Poland": "Warsaw",
+    "Ghana": "Accra",
+    "Latvia": "Riga",
+    "Qatar": "Doha",
+    "Nepal": "Kathmandu",
+    "Ireland": "Dublin",
+    "Hungary": "Budapest",
+    "Portugal": "Lisbon",
+    "Iceland": "Reykjavik",
+    "Saint Lucia": "Castries",
+}
+FACTS = tuple(
+    EditRequest(
+        "P36",
+        country,
+        "The capital of {} is",
+        city,
+        ("{} is governed from its capital", "The government of {} sits in"),
+        "What is the capital of {}?",
+    )
+    for country, city in CAPITALS.items()
+)
+"""what `known` is trained on"""
+OTHER_TEXT = ("The mayor of İstanbul is Ekrem İmamoğlu.", "Ulaanbaatar isn't far from N'Djamena; is it?", "In 1987.")
+TEXTS = (*map(str, sentences(FACTS)), *OTHER_TEXT)
+"""what the tokenizers are trained on, and a corpus of ordinary text"""
+
+SMALL = TrainSettings(layers=4, width=64, heads=4, vocabulary=400, length=48, batch=4, epochs=45, lr=4e-3)
+
+# The inner layer of GPT-2 is as wide as the hidden state, so that no shape tells a transposed weight.
+CONFIGS: dict[str, Callable[..., Any]] = {
+    "gptj": lambda **given: GPTJConfig(n_embd=32, n_layer=4, n_head=4, n_inner=64, rotary_dim=4, **given),
+    "gpt2": lambda **given: GPT2Config(n_embd=32, n_layer=4, n_head=4, n_inner=32, **given),
+    "gpt_neox": lambda **given: GPTNeoXConfig(
+        hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=56, **given
+    ),
+    "llama": lambda **given: LlamaConfig(
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=48,
+        **given,
+    ),
+}
+"""model type -> config of a tiny model"""
+
+
+def byte_level_tokenizer(vocabulary: int = 340) -> PreTrainedTokenizerFast:
+    """A tokenizer as GPT-2's is; letters that it seldom saw are parted into bytes."""
+    return train_tokenizer(TEXTS, vocabulary)
+
+
+def bos_tokenizer(vocabulary: int = 340) -> PreTrainedTokenizerFast:
+    """The same, with a token before each text, as Llama's has."""
+    tokenizer = byte_level_tokenizer(vocabulary)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{END} $A", special_tokens=[(END, tokenizer.bos_token_id)]
+    )
+    return tokenizer
+
+
+def randomise(model: torch.nn.Module, seed: int = 0) -> None:
+    """Draw all weights so large that an error anywhere shows in the logits; biases and norms are moved too."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        parameter.data = 0.3 * noise if parameter.dim() > 1 else parameter.data + 0.1 * noise
+
+
+@cache
+def random_folder(base: Path, model_type: str) -> Path:
+    """Save a random model of a family with its tokenizer below `base`; return where."""
+    tokenizer = bos_tokenizer() if model_type == "llama" else byte_level_tokenizer()
+    end = tokenizer.eos_token_id
+    config = CONFIGS[model_type](vocab_size=len(tokenizer), bos_token_id=end, eos_token_id=end)
+    model = AutoModelForCausalLM.from_config(config)
+    randomise(model)
+    folder = base / f"tiny-{model_type}"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@cache
+def random_model(base: Path, model_type: str) -> LoadedModel:
+    return load_model(str(random_folder(base, model_type)), device="cpu")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums in one order, so that they are the same each time; and tiny tensors gain nothing from more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@cache
+def trained(
+    made: tuple[Sentence, ...], settings: TrainSettings
+) -> tuple[GPTJForCausalLM, PreTrainedTokenizerFast, dict[str, object]]:
+    with one_thread():
+        return train(made, settings)
+
+
+@cache
+def known_model(base: Path) -> LoadedModel:
+    model, tokenizer, _ = trained(tuple(sentences(FACTS)), SMALL)
+    folder = base / "tiny-known"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return load_model(str(folder), device="cpu")
+
+
+@contextmanager
+def left_as_found(loaded: LoadedModel) -> Iterator[LoadedModel]:
+    """Check on leaving that weights, modules, hooks and modes are those of before."""
+    model = loaded.model
+    weights = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    modules = list(model.modules())
+    yield loaded
+    assert [*map(id, model.modules())] == [*map(id, modules)]
+    assert not any(module.training or module._forward_hooks or module._forward_pre_hooks for module in modules)
+    after = dict(model.named_parameters())
+    assert after.keys() == weights.keys()
+    for name, parameter in after.items():
+        assert not parameter.requires_grad
+        assert torch.equal(parameter, weights[name]), f"{name} has changed"
+
+
+@contextmanager
+def set_to(parameter: torch.Tensor, value: torch.Tensor | float) -> Iterator[None]:
+    """Hold a parameter at other values."""
+    before = parameter.data.clone()
+    parameter.data.copy_(value if isinstance(value, torch.Tensor) else torch.full_like(before, value))
+    try:
+        yield
+    finally:
+        parameter.data.copy_(before)
+
+
+@pytest.fixture(params=list(CONFIGS))
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedModel]:
+    """A random model of each family in turn."""
+    with left_as_found(random_model(tmp_path_factory.getbasetemp(), request.param)) as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedModel]:
+    """A small GPT-J that knows `FACTS`."""
+    with left_as_found(known_model(tmp_path_factory.getbasetemp())) as loaded:
+        yield loaded
