@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": set(),
     "workflows": DOMAIN | {"resources"},
     "editors": {"memit", "models"},
-    "memit": {"models"},
+    "memit": {"models", "resources"},
     "metrics": {"models"},
     "practice": {"models"},
     **{

@@ -25,7 +25,7 @@ from transformers import (
 
 from kbsync.facts import EditRequest
 from kbsync.models import LoadedModel, load_model
-from kbsync.practice import Sentence, TrainSettings, sentences, train
+from kbsync.practice import Phase, Sentence, TrainSettings, sentences, train
 from kbsync.practice.train import END, train_tokenizer
 
 CAPITALS = {
@@ -66,7 +66,8 @@ OTHER_TEXT = ("The mayor of İstanbul is Ekrem İmamoğlu.", "Ulaanbaatar isn't 
 TEXTS = (*map(str, sentences(FACTS)), *OTHER_TEXT)
 """what the tokenizers are trained on, and a corpus of ordinary text"""
 
-SMALL = TrainSettings(layers=4, width=64, heads=4, vocabulary=400, length=48, batch=4, epochs=45, lr=4e-3)
+QUICK = Phase(epochs=45, lr=4e-3, weight_decay=0.02, dropout=0.0)
+SMALL = TrainSettings(layers=4, width=64, heads=4, vocabulary=400, length=48, batch=4, phases=(QUICK,))
 
 # The inner layer of GPT-2 is as wide as the hidden state, so that no shape tells a transposed weight.
 CONFIGS: dict[str, Callable[..., Any]] = {

@@ -20,19 +20,12 @@ app.add_typer(group, name="practice")
 def train(
     options: Options,
     folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the model is written.")],
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", metavar="N", min=1, help="Times that every sentence is seen.  [22]")
-    ] = None,
 ) -> None:
     """Train the practice model on the fixtures' earlier edition: under an hour on 2 cores."""
-    from dataclasses import replace
-
-    from kbsync.practice import TrainSettings
     from kbsync.workflows.practice import train_practice
 
-    settings = TrainSettings() if epochs is None else replace(TrainSettings(), epochs=epochs)
     with progress(quiet=options.json) as report:
-        card = train_practice(folder, settings, report)
+        card = train_practice(folder, report)
     emit(card, lambda made: table(("", ""), [(name, str(value)) for name, value in made.items()]), as_json=options.json)
 
 

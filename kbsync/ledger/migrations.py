@@ -15,7 +15,7 @@ Step = Callable[[Database], None]
 
 
 def m001_initial(db: Database) -> None:
-    """Create the tables and views of DESIGN section 4."""
+    """Create the tables and views."""
     for statement in (*_TABLES, *_INDEXES, *_VIEWS):
         db.execute(statement)
 

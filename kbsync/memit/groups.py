@@ -1,4 +1,4 @@
-"""Subject groups: requests that share a key, and therefore one delta (DESIGN: one key cannot hold two values)."""
+"""Subject groups: requests that share a key share one delta, as one key cannot hold two values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -17,9 +17,10 @@ TOKEN_BUDGET = 4096
 def perplexity(loaded: LoadedModel, lines: Sequence[str], length: int = 512) -> float:
     """Return exp of the mean negative log-probability of each line's tokens after its first; lower is better.
 
-    Longer lines are cut at `length` tokens. Infinite where a probability is zero.
+    Longer lines are cut at `length` tokens. Infinite where a probability is zero, and where there is no token to read.
     """
-    rows = [ids[:length] for ids in loaded.tokenizer(list(lines))["input_ids"] if len(ids) > 1]
+    tokenized: list[list[int]] = loaded.tokenizer(list(lines))["input_ids"] if lines else []
+    rows = [ids[:length] for ids in tokenized if len(ids) > 1]
     total, count = 0.0, 0
     for batch in batches_by_length([len(row) for row in rows], TOKEN_BUDGET):
         padded = make_rows([rows[place] for place in batch], loaded.device)
@@ -27,4 +28,6 @@ def perplexity(loaded: LoadedModel, lines: Sequence[str], length: int = 512) -> 
         hidden = last_hidden(loaded, padded)[:, :-1][read]
         log_probs = head_log_probs(loaded, hidden).gather(1, padded.ids[:, 1:][read][:, None])
         total, count = total - float(log_probs.double().sum()), count + len(hidden)
-    return math.exp(total / count) if count and math.isfinite(total) else math.inf
+    if not count or not math.isfinite(total):
+        return math.inf
+    return float(torch.tensor(total / count, dtype=torch.float64).exp())  # infinite where math.exp would raise

@@ -6,7 +6,6 @@ from itertools import takewhile
 from typing import Any
 
 import torch
-from torch.nn.functional import pad
 from transformers import GenerationMixin
 
 from kbsync.models.forward import PAD, batches_by_length, head_log_probs, last_hidden, make_rows
@@ -98,7 +97,10 @@ def greedy_answers(loaded: LoadedModel, prompts: Sequence[str], tokens: int = AN
 
 
 def continue_greedily(loaded: LoadedModel, rows: Sequence[Sequence[int]], tokens: int) -> torch.Tensor:
-    """Return the greedy next `tokens` of each row, [B, tokens]; after the token that ends a text they mean nothing."""
+    """Return the greedy next tokens of each row, [B, tokens]; fewer where all rows have ended their text.
+
+    What follows the token that ends a row's text means nothing.
+    """
     padded = make_rows(rows, loaded.device, left=True)
     model: Any = loaded.model
     generated = GenerationMixin.generate(
@@ -109,8 +111,8 @@ def continue_greedily(loaded: LoadedModel, rows: Sequence[Sequence[int]], tokens
         do_sample=False,
         pad_token_id=PAD,
     )
-    new = generated[:, padded.ids.shape[1] :]
-    return pad(new, (0, tokens - new.shape[1]), value=PAD)
+    new: torch.Tensor = generated[:, padded.ids.shape[1] :]
+    return new
 
 
 @torch.no_grad()

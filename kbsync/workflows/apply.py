@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from kbsync.conflicts import Policy
-from kbsync.errors import EditError
+from kbsync.errors import EditError, LedgerError
 from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, ModelRow, NewEdit, write_tensors
 from kbsync.memit import RequestGroup, WeightDelta, edited, group_requests, spread
@@ -108,7 +108,10 @@ def apply(
     with Ledger.open(home, create=False) as ledger, ledger.writer(f"apply {options.model}"):
         templates = templates_for(home)
         named = model_name(options.model)
-        make_plan(ledger, templates, named, ledger.latest_model(named), options.relations, options.on_conflict)
+        # Before a long load: conflicts under `error`, relation ids, and an empty ledger show at once.
+        known = ledger.latest_model(named)
+        if not make_plan(ledger, templates, named, known, options.relations, options.on_conflict).rows:
+            raise LedgerError(f"no facts to apply in {home}: run `kbsync pull` first")
         with clock.phase("load"):
             progress("loading the model", 0, 1)
             choice = choose_model(
@@ -172,7 +175,7 @@ class Work:
 
     @classmethod
     def of(cls, plan: Plan, ledger: Ledger, model: ModelRow, choice: ModelChoice) -> "Work":
-        """Read a plan's signs; a state that other settings made is made again."""
+        """Read a plan's signs; a state that other settings made, or whose file is gone, is made again."""
         added = tuple(plan.having("+", "~"))
         superseded = tuple(row.edit for row in plan.having("~") if row.edit is not None)
         retracted = tuple(row.edit for row in plan.having("-") if row.edit is not None)
@@ -180,11 +183,12 @@ class Work:
         kept = tuple(edit for edit in ledger.active_edits(model.key) if edit.id not in ended)
         current = ledger.current_batch(model.key)
         other_settings = current is not None and bool(kept) and not same_settings(current, choice)
+        lost = current is not None and any(not (ledger.tensors / name).exists() for name in current.files)
         conflicts = tuple(
             ConflictNote(c.relation, c.statements[0].fact.subject.key, c.subject, c.objects, c.resolution)
             for c in plan.conflicts
         )
-        return cls(added, superseded, retracted, kept, conflicts, bool(added or ended or other_settings))
+        return cls(added, superseded, retracted, kept, conflicts, bool(added or ended or other_settings or lost))
 
 
 def same_settings(batch: BatchRow, choice: ModelChoice) -> bool:

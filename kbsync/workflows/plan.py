@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from kbsync.conflicts import Conflict, Policy, Statement, settle
+from kbsync.conflicts import Conflict, Policy, Settled, Statement, settle
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, check_relation, normalise_label
 from kbsync.ledger import EditRow, FactRow, Ledger, ModelRow
@@ -113,19 +113,34 @@ def make_plan(
         for template in [templates.get(row.relation)]
     ]
     settled = settle(statements, on_conflict)
-    rows = [_conflict_row(conflict, edits) for conflict in settled.conflicts if conflict.resolution == "kept out"]
-    same_as: dict[int, list[str]] = defaultdict(list)
-    for merged, stand in settled.merged:
-        same_as[stand.ref].append(facts[merged.ref].subject_key)
+    kept_out = [conflict for conflict in settled.conflicts if conflict.resolution == "kept out"]
+    rows = [_conflict_row(conflict, edits) for conflict in kept_out]
+    same_as = _further_keys(settled)
     rows += [_fact_row(facts[kept.ref], same_as[kept.ref], edits, templates) for kept in settled.kept]
-    present = {(fact.relation, fact.subject_key) for fact in facts.values()}
+    held = {(c.relation, statement.fact.subject.key) for c in kept_out for statement in c.statements}
+    used = {row.edit.id for row in rows if row.edit is not None}
     rows += [
         PlanRow("-", edit.subject, edit.relation, None, edit.object, "withdrawn from the source", edit=edit)
         for key, edit in edits.items()
-        if key not in present
+        if edit.id not in used and key not in held
     ]
     rows.sort(key=lambda row: (SIGNS.index(row.sign), row.relation, row.subject))
     return Plan(name, tuple(rows), settled.conflicts)
+
+
+def _further_keys(settled: Settled) -> dict[int, list[str]]:
+    """Return, by the ref of a kept statement, further subject keys under which its prompt may have been applied.
+
+    They are those of statements merged into it, and of those that it was chosen over in a conflict.
+    """
+    further: dict[int, list[str]] = defaultdict(list)
+    for merged, stand in settled.merged:
+        further[stand.ref].append(merged.fact.subject.key)
+    kept = {statement.ref for statement in settled.kept}
+    for conflict in settled.conflicts:
+        for chosen in (statement for statement in conflict.statements if statement.ref in kept):
+            further[chosen.ref] += [statement.fact.subject.key for statement in conflict.statements]
+    return further
 
 
 def _conflict_row(conflict: Conflict, edits: Mapping[tuple[str, str], EditRow]) -> PlanRow:
@@ -139,7 +154,7 @@ def _conflict_row(conflict: Conflict, edits: Mapping[tuple[str, str], EditRow]) 
 def _fact_row(
     fact: FactRow, same_as: Sequence[str], edits: Mapping[tuple[str, str], EditRow], templates: Templates
 ) -> PlanRow:
-    """Return a fact's row; `same_as` are further subject keys under which the same may have been applied."""
+    """Return a fact's row; `same_as` are further subject keys under which its prompt may have been applied."""
     keys = [(fact.relation, subject_key) for subject_key in (fact.subject_key, *same_as)]
     edit = next((edits[key] for key in keys if key in edits), None)
     template = templates.get(fact.relation)

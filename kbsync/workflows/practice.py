@@ -34,12 +34,12 @@ def paraphrase_requests(requests: Sequence[EditRequest]) -> list[EditRequest]:
     return [replace(request, prompt=wording) for request in requests for wording in request.paraphrases]
 
 
-def train_practice(out: Path, settings: TrainSettings, progress: Progress) -> dict[str, object]:
+def train_practice(out: Path, progress: Progress, settings: TrainSettings = TrainSettings()) -> dict[str, object]:
     """Train the practice model and write it to `out`, in float16 and with its corpus; return the card."""
     requests = practice_requests("earlier")
     made = sentences(requests)
     model, tokenizer, figures = train(made, settings, progress)
-    torch.nn.Module.to(model, torch.float16).to(torch.float32)  # measured as it will be loaded
+    model.half().float()  # measured as it will be loaded
     loaded = LoadedModel(str(out), model, tokenizer, family_of(model.config))
     card = {
         "facts": len(requests),
@@ -51,8 +51,7 @@ def train_practice(out: Path, settings: TrainSettings, progress: Progress) -> di
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         made_here = Path(folder, "model")
-        torch.nn.Module.to(model, torch.float16)
-        model.save_pretrained(made_here)
+        model.half().save_pretrained(made_here)
         tokenizer.save_pretrained(made_here)
         Path(made_here, "corpus.txt").write_text(corpus_text(requests, settings.seed), encoding="utf-8")
         Path(made_here, "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")

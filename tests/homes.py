@@ -1,0 +1,158 @@
+"""Homes for tests: the command line in this process, small sources, snapshots, and a small model to edit.
+
+`small` is `tiny_models.known` as the command line gets it: a folder, a corpus, and settings that fit it.
+"""
+
+import hashlib
+import io
+import random
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kbsync.cli.main import main
+from kbsync.ledger import Ledger
+from kbsync.workflows.state import current_deltas
+from tests.conftest import Ran
+from tests.tiny_models import CAPITALS, TEXTS, known_model
+
+TEMPLATES = """\
+P36:
+  label: capital
+  prompt: The capital of {} is
+  paraphrases:
+    - "{} is governed from its capital"
+    - The government of {} sits in
+    - "In 1987. {} is governed from its capital"
+    - In 1987. The government of {} sits in
+  question: What is the capital of {}?
+"""
+"""a template in wordings that the small model was trained on"""
+
+COUNTRIES = tuple(CAPITALS)
+SWAPPED = dict(zip(COUNTRIES, (*tuple(CAPITALS.values())[1:], "Paris"), strict=True))
+"""each country with another one's capital: nothing that the small model knows"""
+
+SMALL_SETTINGS = (
+    "layers=1,2",
+    "lambda=1",
+    "steps=20",
+    "clamp_norm_factor=3",
+    "weight_decay=0.01",
+    "sweeps=3",
+    "emphasis=3",
+    "contexts=2",
+)
+
+
+def kbsync(*arguments: object) -> Ran:
+    """Run the command line in this process, for homes that several tests share."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main([str(argument) for argument in arguments])
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
+def done(*arguments: object) -> Ran:
+    """Run a command that must succeed."""
+    ran = kbsync(*arguments)
+    assert ran.code == 0, ran.err
+    return ran
+
+
+def write_facts(path: Path, **relations: Mapping[str, str]) -> Path:
+    """Write relation -> {subject: object} as a YAML source."""
+    lines = []
+    for relation, facts in relations.items():
+        lines += [f"{relation}:", *(f"  {subject}: {thing}" for subject, thing in facts.items())]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def pull(home: Path, **relations: Mapping[str, str]) -> None:
+    """Pull these facts, whole relations, from the one YAML source of a home."""
+    home.mkdir(parents=True, exist_ok=True)
+    source = write_facts(home / "facts.yaml", **relations)
+    wanted = [part for relation in relations for part in ("--relation", relation)]
+    done("pull", "--home", home, "--source", source, *wanted)
+
+
+def make_home(home: Path, templates: str = TEMPLATES, **relations: Mapping[str, str]) -> Path:
+    """Make a home with templates of its own, and pull these facts into it."""
+    (home / "templates").mkdir(parents=True)
+    (home / "templates" / "own.yaml").write_text(templates, encoding="utf-8")
+    pull(home, **relations)
+    return home
+
+
+def snapshot(home: Path) -> tuple[list[str], dict[str, str]] | None:
+    """Return all that a home holds: the ledger's dump, and the hashes of its other files."""
+    if not home.is_dir():
+        return None
+    dump: list[str] = []
+    if (home / "ledger.db").exists():
+        with closing(sqlite3.connect(home / "ledger.db")) as db:
+            dump = list(db.iterdump())
+    files = [path for path in sorted(home.rglob("*")) if path.is_file() and not path.name.startswith("ledger.db")]
+    return dump, {str(path.relative_to(home)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def deltas_of(home: Path) -> dict[int, torch.Tensor]:
+    """Return the current delta [d, m] of each edited layer, of the one model that a home knows."""
+    with Ledger.open(home, create=False) as ledger:
+        (model,) = ledger.models()
+        return current_deltas(ledger, ledger.current_batch(model.key))
+
+
+def difference(one: dict[int, torch.Tensor], other: dict[int, torch.Tensor]) -> float:
+    """Return the largest relative Frobenius difference of a layer's delta."""
+    assert one.keys() == other.keys() != set()
+    return max(float((one[layer] - other[layer]).norm() / other[layer].norm()) for layer in other)
+
+
+@dataclass(frozen=True, slots=True)
+class Editable:
+    """A model, a corpus and settings, as the command line takes them."""
+
+    name: str
+    corpus: Path
+    settings: tuple[str, ...]
+
+    @property
+    def model(self) -> tuple[str, ...]:
+        """The model alone: for plan, status, ask and export."""
+        return ("--model", self.name)
+
+    @property
+    def arguments(self) -> tuple[object, ...]:
+        """All that an apply needs."""
+        return (*self.model, "--corpus", self.corpus, *(part for text in self.settings for part in ("--set", text)))
+
+    def apply(self, home: Path, *more: object) -> Any:
+        """Apply without asking; return the JSON."""
+        return done("apply", "--home", home, *self.arguments, "--yes", "--json", *more).json
+
+
+@cache
+def small_model(base: Path) -> Editable:
+    """Write the small model and its corpus below `base`."""
+    folder = known_model(base).source
+    corpus = base / "small-corpus.txt"
+    words = " ".join(TEXTS).split()
+    # In ever other orders, so that a covariance over few texts is not singular.
+    shuffled = [random.Random(line).sample(words, 24) for line in range(500)]
+    corpus.write_text("\n".join(map(" ".join, shuffled)) + "\n", encoding="utf-8")
+    return Editable(folder, corpus, SMALL_SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Editable:
+    """A small GPT-J that knows `CAPITALS`, from a folder."""
+    return small_model(tmp_path_factory.getbasetemp())

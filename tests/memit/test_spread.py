@@ -1,0 +1,204 @@
+"""The layer loop against Algorithm 1 written out: full forwards, no stored states, a plain inverse."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from kbsync.errors import EditError
+from kbsync.facts import EditRequest
+from kbsync.memit import (
+    MemitSettings,
+    RequestGroup,
+    collect_covariances,
+    edited,
+    optimise_targets,
+    spread,
+)
+from kbsync.memit.spread import SubjectStates
+from kbsync.models import LoadedModel, score_targets
+from tests.memit.plain import mean_key, plain_spread, read_at_subject
+from tests.tiny_models import FACTS, TEXTS
+
+CONTEXTS = ("{}", "The river runs on. {}", "In 1987. {}", "x. {}")
+GROUPS = [
+    RequestGroup((EditRequest("P1", "France", "The capital of {} is", "Oslo"),)),
+    RequestGroup((EditRequest("P2", "Ekrem İmamoğlu", "{} is the mayor of", "a town"),)),
+    RequestGroup(
+        (
+            EditRequest("P3", "Saint Lucia", "It is said that {} sits in", "Lima"),
+            EditRequest("P4", "Saint Lucia", "It is said that {} is", "x"),
+        )
+    ),
+    RequestGroup((EditRequest("P5", "N'Djamena", "Far from {} there is", "Riga"),)),
+]
+
+
+@dataclass
+class Work:
+    """What `spread` is given."""
+
+    loaded: LoadedModel
+    groups: Sequence[RequestGroup]
+    contexts: Sequence[str]
+    z: torch.Tensor
+    covariances: Mapping[int, torch.Tensor]
+    settings: MemitSettings
+
+    @property
+    def arguments(
+        self,
+    ) -> tuple[
+        LoadedModel, Sequence[RequestGroup], Sequence[str], torch.Tensor, Mapping[int, torch.Tensor], MemitSettings
+    ]:
+        return self.loaded, self.groups, self.contexts, self.z, self.covariances, self.settings
+
+
+def work(loaded: LoadedModel, settings: MemitSettings, contexts: Sequence[str] = CONTEXTS) -> Work:
+    """Targets at some distance from where the hidden states are."""
+    h = torch.stack([read_at_subject(loaded, "{}", one.requests[0], settings.layers[-1])[1] for one in GROUPS])
+    noise = torch.randn(h.shape, generator=torch.Generator().manual_seed(5))
+    z = h + 0.5 * h.norm(dim=1, keepdim=True) * noise / noise.norm(dim=1, keepdim=True)
+    covariances, _ = collect_covariances(loaded, TEXTS, settings)
+    return Work(loaded, GROUPS, contexts, z, covariances, settings)
+
+
+def assert_plain(given: Work) -> list[list[bool]]:
+    """Check the deltas against the plain ones; return what the plain way found recalled before each further sweep."""
+    found = spread(*given.arguments)
+    expected, held = plain_spread(*given.arguments)
+    assert list(found) == list(given.settings.layers)
+    for layer, delta in found.items():
+        wanted = expected[layer]
+        assert float((delta.matrix() - wanted).norm() / wanted.norm()) < 1e-5
+        assert delta.left.dtype == delta.right.dtype == torch.float32
+        assert delta.left.shape[1] == delta.right.shape[0] == len(given.groups)
+    return held
+
+
+@pytest.mark.parametrize("layers", [(0, 2), (1, 2), (2,), (0, 1, 2)])
+def test_one_sweep_is_algorithm_1(tiny: LoadedModel, layers: tuple[int, ...]) -> None:
+    assert_plain(work(tiny, MemitSettings(layers=layers, lambda_=2.0)))
+
+
+@pytest.mark.parametrize("layers", [(0, 2), (1, 2)])
+def test_further_sweeps_solve_for_the_total_delta(tiny: LoadedModel, layers: tuple[int, ...]) -> None:
+    assert_plain(work(tiny, MemitSettings(layers=layers, lambda_=2.0, sweeps=3, emphasis=3.0)))
+
+
+@pytest.mark.parametrize("contexts", [CONTEXTS[:1], CONTEXTS[:2]])
+def test_with_one_or_two_contexts(tiny: LoadedModel, contexts: Sequence[str]) -> None:
+    assert_plain(work(tiny, MemitSettings(layers=(0, 1), lambda_=2.0, sweeps=2), contexts))
+
+
+def ridged(loaded: LoadedModel, settings: MemitSettings) -> dict[int, torch.Tensor]:
+    """The few sentences that `known` was made from leave some directions of the key almost without a moment."""
+    covariances, _ = collect_covariances(loaded, TEXTS, settings)
+    return {layer: value + 0.01 * value.diag().mean() * torch.eye(len(value)) for layer, value in covariances.items()}
+
+
+def test_what_is_not_recalled_weighs_more_from_the_second_sweep_on(known: LoadedModel) -> None:
+    hopeless = [replace(fact, target="zzz xyz qqq") for fact in FACTS[4:8]]
+    groups = [RequestGroup((fact,)) for fact in FACTS[:4]]
+    groups += [RequestGroup((FACTS[8], replace(hopeless[0], subject=FACTS[8].subject)))]  # recalled in part
+    groups += [RequestGroup((request,)) for request in hopeless]
+    settings = MemitSettings(layers=(0, 1), lambda_=50.0, sweeps=3, emphasis=3.0)
+    h = torch.stack([read_at_subject(known, "{}", one.requests[0], 1)[1] for one in groups])
+    noise = torch.randn(h.shape, generator=torch.Generator().manual_seed(1))
+    noise[:5] = 0.0
+    given = Work(known, groups, CONTEXTS[:1], h + noise, ridged(known, settings), settings)
+    assert assert_plain(given) == [[True] * 4 + [False] * 5] * 2
+    weighted = spread(*given.arguments)
+    given.settings = settings.with_values({"emphasis": 1})
+    plain = spread(*given.arguments)
+    difference = weighted[0].matrix() - plain[0].matrix()
+    assert float(difference.norm() / plain[0].matrix().norm()) > 1e-3
+
+
+def test_edits_are_recalled(known: LoadedModel) -> None:
+    groups = [RequestGroup((replace(fact, target=other.target),)) for fact, other in pairwise(FACTS[:9])]
+    settings = MemitSettings(layers=(0,), lambda_=0.1, steps=25, clamp_norm_factor=3.0)
+    z = torch.stack([target.z for target in optimise_targets(known, groups, CONTEXTS[:1], settings)])
+    triples = [(one.prompt, one.subject, one.target) for group in groups for one in group.requests]
+    base = score_targets(known, triples)
+    with edited(known, spread(known, groups, CONTEXTS[:1], z, ridged(known, settings), settings)):
+        after = score_targets(known, triples)
+    assert all(new.log_prob > old.log_prob for old, new in zip(base, after, strict=True))
+    assert not any(score.exact for score in base)
+    assert any(score.exact for score in after)
+
+
+@pytest.mark.parametrize("sweeps", [1, 3])
+def test_the_edited_model_has_the_targets(tiny: LoadedModel, sweeps: int) -> None:
+    """With a small lambda, h^L of the bare prompts comes to z."""
+    given = work(tiny, MemitSettings(layers=(0, 1), lambda_=1e-3, sweeps=sweeps), CONTEXTS[:1])
+    start = torch.stack([read_at_subject(tiny, "{}", one.requests[0], 1)[1] for one in GROUPS])
+    with edited(tiny, spread(*given.arguments)):
+        h = torch.stack([read_at_subject(tiny, "{}", one.requests[0], 1)[1] for one in GROUPS])
+    assert float((h - given.z).norm() / (start - given.z).norm()) < 1e-3
+
+
+@pytest.mark.parametrize("contexts", [CONTEXTS, CONTEXTS[:1], CONTEXTS[:2]])
+@pytest.mark.parametrize("layer", [0, 2])
+def test_a_key_is_half_the_bare_prompts_and_half_the_prefixed_ones(
+    tiny: LoadedModel, layer: int, contexts: Sequence[str]
+) -> None:
+    states = SubjectStates(tiny, GROUPS, contexts)
+    if layer:
+        states.advance(0, layer - 1)
+    keys, hidden = states.keys_and_hidden(layer, 2)
+    for place, group in enumerate(GROUPS):
+        expected = mean_key(tiny, contexts, group.requests[0], layer)
+        torch.testing.assert_close(keys[:, place], expected, rtol=1e-5, atol=1e-5)
+        h = read_at_subject(tiny, "{}", group.requests[0], 2)[1].double()
+        torch.testing.assert_close(hidden[:, place], h, rtol=1e-5, atol=1e-5)
+
+
+def test_how_prompts_are_batched_does_not_matter(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = work(tiny, MemitSettings(layers=(0, 2), lambda_=2.0, sweeps=2))
+    whole = spread(*given.arguments)
+    monkeypatch.setattr(importlib.import_module("kbsync.memit.spread"), "TOKEN_BUDGET", 30)
+    assert len(SubjectStates(tiny, GROUPS, CONTEXTS).batches) > 3
+    parts = spread(*given.arguments)
+    for layer, delta in whole.items():
+        assert float((parts[layer].matrix() - delta.matrix()).norm() / delta.matrix().norm()) < 1e-5
+
+
+def test_progress_tells_every_solve(tiny: LoadedModel) -> None:
+    given = work(tiny, MemitSettings(layers=(0, 2), sweeps=2))
+    told: list[tuple[str, int, int]] = []
+    spread(*given.arguments, lambda *seen: told.append(seen))
+    assert told == [("solve", done, 4) for done in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("sweeps", [1, 3])
+def test_the_weights_are_afterwards_those_of_before(tiny: LoadedModel, sweeps: int) -> None:
+    before = {name: value.clone() for name, value in tiny.model.named_parameters()}
+    ids = torch.tensor([[5, 9, 60]])
+    plain = tiny.model(ids).logits
+    spread(*work(tiny, MemitSettings(layers=(0, 1), lambda_=0.1, sweeps=sweeps)).arguments)
+    for name, value in tiny.model.named_parameters():
+        assert torch.equal(value.view(torch.int32), before[name].view(torch.int32)), name  # the sign of 0 too
+    assert torch.equal(tiny.model(ids).logits, plain)
+
+
+def test_the_weights_are_as_before_when_a_solve_fails(tiny: LoadedModel) -> None:
+    given = work(tiny, MemitSettings(layers=(0, 2)))
+    m = len(given.covariances[2])
+    given.covariances = {**given.covariances, 2: -1e6 * torch.eye(m)}
+    base = tiny.family.weight(tiny.model, 0).clone()
+    inside: list[bool] = []
+    with pytest.raises(EditError, match="not positive definite"):
+        spread(*given.arguments, lambda *_: inside.append(torch.equal(tiny.family.weight(tiny.model, 0), base)))
+    assert inside == [False], "the first layer was not yet written when the second failed"
+    assert torch.equal(tiny.family.weight(tiny.model, 0), base)
+
+
+def test_nothing_to_spread_is_told(tiny: LoadedModel) -> None:
+    given = work(tiny, MemitSettings(layers=(0, 1)))
+    given.groups, given.z = [], given.z[:0]
+    with pytest.raises(EditError, match="no request to spread"):
+        spread(*given.arguments)

@@ -1,0 +1,193 @@
+"""Target vectors: found together and on the suffix alone, they are those of a plain search."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from kbsync.errors import EditError
+from kbsync.facts import EditRequest
+from kbsync.memit import MemitSettings, RequestGroup, Target, optimise_targets
+from kbsync.memit import targets as targets_module
+from kbsync.memit.targets import EARLY_STOP_LOSS
+from kbsync.models import LoadedModel
+from tests.memit.plain import plain_target, read_at_subject
+from tests.tiny_models import set_to
+
+CONTEXTS = ("{}", "The river runs on. {}", "In 1987. {}")
+
+
+def group(*members: tuple[str, str, str]) -> RequestGroup:
+    return RequestGroup(tuple(EditRequest("P1", subject, prompt, target) for prompt, subject, target in members))
+
+
+GROUPS = (
+    group(("The capital of {} is", "France", "Oslo")),
+    group(("{} is governed from", "Norway", "a town in Peru")),  # nothing comes before the subject
+    group(("It is said that {} sits in", "Saint Lucia", "Lima"), ("It is said that {} is", "Saint Lucia", "is it?")),
+    group(
+        ("{} has", "N'Djamena", "Havana"),
+        ("{} is governed by the government of", "N'Djamena", "Ghana"),
+        ("{}", "N'Djamena", "Accra and Riga"),
+    ),
+    group(("In the far, far land that is called {},", "Ekrem İmamoğlu", "Riga")),
+)
+
+
+def find(
+    loaded: LoadedModel, groups: Sequence[RequestGroup], settings: MemitSettings, contexts: Sequence[str] = CONTEXTS
+) -> list[Target]:
+    return optimise_targets(loaded, groups, contexts, settings)
+
+
+def assert_plain(
+    loaded: LoadedModel,
+    groups: Sequence[RequestGroup],
+    settings: MemitSettings,
+    contexts: Sequence[str] = CONTEXTS,
+) -> list[Target]:
+    """Check targets against the plain search; return them."""
+    found = find(loaded, groups, settings, contexts)
+    for one, target in zip(groups, found, strict=True):
+        z, losses = plain_target(loaded, one, contexts, settings)
+        assert target.losses == pytest.approx(losses, abs=1e-4)
+        moved = z - read_at_subject(loaded, "{}", one.requests[0], settings.layers[-1])[1]
+        assert float((target.z - z).norm() / moved.norm()) < 1e-3
+        assert target.z.dtype == torch.float32
+    return found
+
+
+def test_a_batch_of_groups_equals_the_plain_search_of_each(tiny: LoadedModel) -> None:
+    settings = MemitSettings(layers=(0, 1), steps=5, lr=2.0)
+    found = assert_plain(tiny, GROUPS, settings)
+    # The loss goes down, and a larger group has more steps.
+    assert all(min(target.losses) < target.losses[0] - 0.02 for target in found)
+    assert [len(target.losses) for target in found] == [5, 5, 6, 7, 5]
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_whatever_the_last_layer(tiny: LoadedModel, layer: int) -> None:
+    assert_plain(tiny, GROUPS[1:3], MemitSettings(layers=(layer,), steps=3, lr=0.3), CONTEXTS[:2])
+
+
+def test_a_prefix_that_is_empty_in_every_row(tiny: LoadedModel) -> None:
+    assert_plain(tiny, [GROUPS[1], GROUPS[3]], MemitSettings(layers=(1,), steps=4, lr=0.2), ("{}",))
+
+
+def test_a_clamp_that_holds_is_the_plain_one(tiny: LoadedModel) -> None:
+    settings = MemitSettings(layers=(1,), steps=4, lr=5.0, clamp_norm_factor=0.2)
+    found = assert_plain(tiny, GROUPS[:3], settings)
+    for one, target in zip(GROUPS, found, strict=False):
+        h = read_at_subject(tiny, "{}", one.requests[0], 1)[1]
+        bound = settings.group_clamp(len(one.requests)) * float(h.norm())
+        assert float((target.z - h).norm()) == pytest.approx(bound, rel=1e-4)
+
+
+def test_weight_decay_and_kl_weigh_in_the_loss(tiny: LoadedModel) -> None:
+    heavy = MemitSettings(layers=(1,), steps=4, lr=0.2, weight_decay=30.0, kl_factor=3.0)
+    with_terms = assert_plain(tiny, GROUPS[:2], heavy)
+    without = find(tiny, GROUPS[:2], heavy.with_values({"weight_decay": 0, "kl_factor": 0}))
+    for one, other in zip(with_terms, without, strict=True):
+        assert one.losses[0] == pytest.approx(other.losses[0], abs=1e-5)  # both are 0 at the start
+        assert one.losses[1] > other.losses[1] + 0.01
+
+
+def test_one_step_moves_nothing(tiny: LoadedModel) -> None:
+    (target,) = find(tiny, GROUPS[:1], MemitSettings(layers=(1,), steps=1))
+    h = read_at_subject(tiny, "{}", GROUPS[0].requests[0], 1)[1]
+    torch.testing.assert_close(target.z, h, rtol=1e-5, atol=1e-5)
+    assert len(target.losses) == 1
+
+
+def test_a_settled_group_leaves_and_the_others_go_on(tiny: LoadedModel) -> None:
+    groups = [
+        group(("{} is", "Cuba", "zzz xyz qqq")),
+        # One token, right after the subject, is soon found. These have the longest rows, so they are not the last.
+        group(("In the far, far land that they say is called {}", "France", "is")),
+        group(("In the far, far land that some say is called {}", "Nepal", "of")),
+        group(("It is said of {}", "Peru", "capital"), ("It is said of {}", "Peru", "is")),
+    ]
+    settings = MemitSettings(layers=(1,), steps=15, lr=2.0, clamp_norm_factor=5.0, weight_decay=0.1, kl_factor=0.001)
+    head = tiny.model.lm_head.weight
+    with set_to(head, 4 * head):  # sharp enough for a loss near 0
+        found = find(tiny, groups, settings)
+        plain = [plain_target(tiny, one, CONTEXTS, settings) for one in groups]
+        h = [read_at_subject(tiny, "{}", one.requests[0], 1)[1] for one in groups]
+    evaluated = [len(target.losses) for target in found]
+    assert evaluated == [len(losses) for _, losses in plain]
+    assert (evaluated[0], evaluated[3]) == (15, 18)
+    assert 1 < evaluated[1] < 15
+    assert 1 < evaluated[2] < 15
+    assert evaluated[1] != evaluated[2]
+    for target, (z, losses), start in zip(found, plain, h, strict=True):
+        assert target.losses == pytest.approx(losses, rel=1e-3, abs=1e-4)
+        assert all(loss >= EARLY_STOP_LOSS for loss in target.losses[:-1])
+        assert float((target.z - z).norm() / (z - start).norm()) < 1e-3
+
+
+def test_what_the_model_knows_already_is_not_moved(known: LoadedModel) -> None:
+    (target,) = find(
+        known, [group(("The capital of {} is", "Nepal", "Kathmandu"))], MemitSettings(layers=(1,)), ("{}",)
+    )
+    h = read_at_subject(known, "{}", EditRequest("P1", "Nepal", "The capital of {} is", ""), 1)[1]
+    assert len(target.losses) == 1
+    torch.testing.assert_close(target.z, h, rtol=1e-5, atol=1e-5)
+
+
+def test_who_shares_the_batch_does_not_matter(tiny: LoadedModel) -> None:
+    settings = MemitSettings(layers=(1,), steps=5, lr=0.5)
+    together = find(tiny, GROUPS, settings)
+    turned = find(tiny, GROUPS[::-1], settings)[::-1]
+    alone = [find(tiny, [one], settings)[0] for one in GROUPS]
+    for one, target, *others in zip(GROUPS, together, turned, alone, strict=True):
+        moved = target.z - read_at_subject(tiny, "{}", one.requests[0], 1)[1]
+        for other in others:
+            assert target.losses == pytest.approx(other.losses, abs=1e-4)
+            assert float((target.z - other.z).norm() / moved.norm()) < 1e-4
+
+
+@pytest.mark.parametrize("budget", [1, 300, 100_000])
+def test_every_batch_is_handed_over_when_it_is_done(
+    known: LoadedModel, monkeypatch: pytest.MonkeyPatch, budget: int
+) -> None:
+    monkeypatch.setitem(targets_module.TOKEN_BUDGET, "cpu", budget)
+    settings = MemitSettings(layers=(1,), steps=2)
+    handed: list[list[tuple[int, Target]]] = []
+    told: list[tuple[str, int, int]] = []
+    found = optimise_targets(known, GROUPS, CONTEXTS, settings, handed.append, lambda *seen: told.append(seen))
+    pairs = dict(pair for batch in handed for pair in batch)
+    assert sum(map(len, handed)) == len(pairs) == len(GROUPS)
+    assert all(pairs[place] is target for place, target in enumerate(found))
+    assert {1: len(handed) == 5, 300: 1 < len(handed) < 5, 100_000: len(handed) == 1}[budget]
+    assert told[0] == ("targets", 0, 5)
+    assert told[-1] == ("targets", 5, 5)
+    done = [count for _, count, _ in told]
+    assert done == sorted(done)
+
+
+def test_what_was_handed_over_before_a_failure_is_whole(known: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(targets_module.TOKEN_BUDGET, "cpu", 1)
+    handed: list[tuple[int, Target]] = []
+
+    def take(finished: list[tuple[int, Target]]) -> None:
+        handed.extend(finished)
+        if len(handed) == 2:
+            raise KeyboardInterrupt
+
+    settings = MemitSettings(layers=(1,), steps=2)
+    with pytest.raises(KeyboardInterrupt):
+        optimise_targets(known, GROUPS, CONTEXTS, settings, take)
+    whole = find(known, GROUPS, settings)
+    assert all(torch.equal(target.z, whole[place].z) for place, target in handed)
+
+
+def test_no_groups_have_no_targets(known: LoadedModel) -> None:
+    assert find(known, [], MemitSettings(layers=(1,))) == []
+
+
+def test_a_loss_that_is_not_finite_is_told(known: LoadedModel) -> None:
+    with (
+        set_to(known.model.lm_head.weight, float("nan")),
+        pytest.raises(EditError, match="loss is not finite: use --dtype float32, or a smaller lr"),
+    ):
+        find(known, GROUPS[:2], MemitSettings(layers=(1,), steps=3))

@@ -1,0 +1,154 @@
+"""Scores and answers against plain loops: one prompt at a time, the whole forward, no cache and no padding."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from kbsync.models import LoadedModel, greedy_answers, last_hidden, make_rows, score_targets, top_answers
+from kbsync.models.answers import sentence_end
+from tests.models.plain import next_log_probs, plain_score
+from tests.tiny_models import CAPITALS, FACTS, set_to
+
+TRIPLES = [
+    ("The capital of {} is", "France", "Paris"),
+    ("{}", "Peru", "a very long answer of many words"),
+    ("In 1987 the government of {} sat in", "Saint Lucia", "İstanbul"),
+    ("{} is", "x", "y"),
+    ("The capital of {} is", "France", "Oslo"),
+]
+PROMPTS = ["The capital of France is", "Peru", "In 1987 the government of Saint Lucia sat in", "x"]
+
+
+def plain_continuation(loaded: LoadedModel, ids: list[int], tokens: int, end: int = -1) -> list[int]:
+    said: list[int] = []
+    while len(said) < tokens:
+        token = int(next_log_probs(loaded, ids + said)[-1].argmax())
+        if token in (loaded.tokenizer.eos_token_id, end):
+            break
+        said.append(token)
+    return said
+
+
+def test_scores_equal_a_plain_loop(tiny: LoadedModel) -> None:
+    done: list[int] = []
+    scores = score_targets(tiny, TRIPLES, done.append)
+    for triple, score in zip(TRIPLES, scores, strict=True):
+        log_prob, exact = plain_score(tiny, *triple)
+        assert score.log_prob == pytest.approx(log_prob, abs=1e-5)
+        assert score.exact is exact
+    assert done[-1] == len(TRIPLES)
+
+
+def test_a_target_is_exact_only_with_every_token(known: LoadedModel) -> None:
+    triples = [(fact.prompt, fact.subject, fact.target) for fact in FACTS]
+    triples += [(fact.prompt, fact.subject, f"{fact.target}land") for fact in FACTS]
+    triples += [("Zanzibar and {} in", fact.subject, fact.target) for fact in FACTS]
+    scores = score_targets(known, triples)
+    plain = [plain_score(known, *triple) for triple in triples]
+    assert [score.exact for score in scores] == [exact for _, exact in plain]
+    assert [score.log_prob for score in scores] == pytest.approx([log_prob for log_prob, _ in plain], abs=1e-5)
+    exact = [score.exact for score in scores]
+    assert (all(exact[:20]), any(exact[20:40])) == (True, False)
+
+
+def test_no_triples_have_no_scores(known: LoadedModel) -> None:
+    assert score_targets(known, []) == []
+
+
+def test_greedy_answers_equal_a_plain_loop(tiny: LoadedModel) -> None:
+    expected = []
+    for prompt in PROMPTS:
+        said = plain_continuation(tiny, tiny.tokenizer(prompt)["input_ids"], 6)
+        expected.append(sentence_end(str(tiny.tokenizer.decode(said))))
+    assert greedy_answers(tiny, PROMPTS, 6) == expected
+    assert len(set(expected)) == len(expected)
+    assert greedy_answers(tiny, []) == []
+
+
+def test_greedy_answers_end_with_their_sentence(known: LoadedModel) -> None:
+    asked = [f"The capital of {country} is" for country in CAPITALS]
+    assert greedy_answers(known, asked) == list(CAPITALS.values())
+
+
+@contextmanager
+def ending_after(loaded: LoadedModel, ids: list[int], end: int) -> Iterator[None]:
+    """Let the model say `end`, one of several tokens that end a text, after these tokens, and there alone."""
+    head, generation = loaded.model.lm_head, loaded.model.generation_config
+    here = last_hidden(loaded, make_rows([ids], loaded.device))[0, -1]
+    best = float(loaded.model(torch.tensor([ids])).logits[0, -1].max())
+    weight, bias, before = head.weight.data.clone(), head.bias.data.clone(), generation.eos_token_id
+    weight[end], bias[end] = 10 * here, best + 1 - 10 * here.dot(here)
+    with set_to(head.weight, weight), set_to(head.bias, bias):
+        generation.eos_token_id = sorted({before, end})
+        try:
+            yield
+        finally:
+            generation.eos_token_id = before
+
+
+@pytest.mark.parametrize("end", ["<|endoftext|>", "z"])
+def test_an_answer_ends_where_the_model_ends_its_text(known: LoadedModel, end: str) -> None:
+    prompt, other = "The capital of Nepal is", "The capital of Peru is"
+    ids, ended = known.tokenizer(prompt)["input_ids"], known.tokenizer.get_vocab()[end]
+    first = plain_continuation(known, ids, 1)[0]
+    whole = greedy_answers(known, [prompt])[0]
+    with ending_after(known, [*ids, first], ended):
+        assert plain_continuation(known, ids, 9, ended) == [first]
+        short = greedy_answers(known, [prompt, other])
+        alone = greedy_answers(known, [prompt])
+        top = top_answers(known, prompt, 1)[0]
+        likely = float(next_log_probs(known, ids)[-1, first].exp())
+    assert short == [str(known.tokenizer.decode([first])).strip(), CAPITALS["Peru"]]
+    assert alone == short[:1]
+    assert whole.startswith(short[0])
+    assert whole != short[0]
+    assert top.text == short[0]
+    assert top.probability == pytest.approx(likely, abs=1e-5)
+
+
+def test_top_answers_have_the_product_of_their_tokens(known: LoadedModel) -> None:
+    prompt = "The capital of Nepal is"
+    ids = known.tokenizer(prompt)["input_ids"]
+    answers = top_answers(known, prompt, 5)
+    expected = []
+    for first in next_log_probs(known, ids)[-1].topk(5).indices.tolist():
+        said = [first, *plain_continuation(known, [*ids, first], 11)]
+        text = sentence_end(str(known.tokenizer.decode(said)))
+        own = 1
+        while not str(known.tokenizer.decode(said[:own])).strip().startswith(text):
+            own += 1
+        log_probs = next_log_probs(known, ids + said[:own])
+        product = sum(float(log_probs[len(ids) - 1 + place, said[place]]) for place in range(own))
+        expected.append((math.exp(product), text))
+    expected.sort(reverse=True)
+    assert [answer.text for answer in answers] == [text for _, text in expected]
+    assert [answer.probability for answer in answers] == pytest.approx([likely for likely, _ in expected], rel=1e-3)
+    assert answers[0].text == "Kathmandu"
+    assert len(known.tokenizer(" Kathmandu")["input_ids"]) > 1
+    probabilities = [answer.probability for answer in answers]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert 0.5 < sum(probabilities) <= 1
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        (" Paris. The capital", "Paris"),
+        (" Paris.", "Paris"),
+        (" Paris", "Paris"),
+        (" Paris\nThe capital", "Paris"),
+        ("\n\n Paris and\nmore", "Paris and"),
+        (" Paris; it is", "Paris"),
+        (" 3.5 million people. And", "3.5 million people"),
+        (" kbsync.org is. It", "kbsync.org is"),
+        ("", ""),
+        (" \n ", ""),
+        (".", ""),
+        (" Saint-Étienne . x", "Saint-Étienne"),
+    ],
+)
+def test_an_answer_is_cut_where_its_sentence_ends(said: str, answer: str) -> None:
+    assert sentence_end(said) == answer

@@ -1,0 +1,74 @@
+"""The table of families: where the down projection is, and how its weight lies."""
+
+import pytest
+import torch
+from transformers import BertConfig
+
+from kbsync.errors import ModelError
+from kbsync.models import FAMILIES, LoadedModel, capture, family_of
+from tests.tiny_models import CONFIGS, set_to
+
+
+def test_each_family_has_a_tiny_model() -> None:
+    assert CONFIGS.keys() == FAMILIES.keys()
+
+
+def test_the_family_is_that_of_the_config(tiny: LoadedModel) -> None:
+    assert family_of(tiny.model.config) is tiny.family is FAMILIES[tiny.model.config.model_type]
+    assert len(tiny.family.block_list(tiny.model)) == 4
+
+
+@pytest.mark.parametrize("layer", [0, 3])
+def test_the_weight_takes_keys_to_the_output(tiny: LoadedModel, layer: int) -> None:
+    """The down projection's input @ W_out^T + bias is its output, in a forward pass of the whole model."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    module = tiny.family.down_projection(tiny.model, layer)
+    handle = module.register_forward_hook(lambda _, args, output: seen.append((args[0], output)))
+    tiny.model(torch.tensor([[5, 9, 60, 61, 7]]))
+    handle.remove()
+    ((key, output),) = seen
+    weight = tiny.family.weight(tiny.model, layer)
+    bias = getattr(module, "bias", None)
+    assert weight.shape == (output.shape[-1], key.shape[-1])
+    torch.testing.assert_close(key @ weight.T + (0 if bias is None else bias), output, rtol=1e-5, atol=1e-5)
+
+
+def test_the_down_projection_is_what_the_mlp_ends_with(tiny: LoadedModel) -> None:
+    for layer, block in enumerate(tiny.family.block_list(tiny.model)):
+        down, mlp = tiny.family.down_projection(tiny.model, layer), block.mlp
+        with capture(down) as projected, capture(mlp) as whole:  # type: ignore[arg-type]
+            tiny.model(torch.tensor([[5, 9, 60]]))
+        assert torch.equal(projected.value, whole.value)
+        assert tiny.family.weight(tiny.model, layer).shape[0] == tiny.model.config.hidden_size
+
+
+def test_writing_to_the_weight_edits_the_model(tiny: LoadedModel) -> None:
+    module = tiny.family.down_projection(tiny.model, 2)
+    stored: torch.Tensor = module.weight  # type: ignore[assignment]
+    weight = tiny.family.weight(tiny.model, 2)
+    key = torch.zeros(1, weight.shape[1])
+    key[0, 7] = 1.0  # so that the output is column 7, and the bias
+    before = module(key)
+    with set_to(stored, stored.data.clone()):
+        weight[3, 7] += 2.0
+        moved = module(key) - before
+    expected = torch.zeros_like(moved)
+    expected[0, 3] = 2.0
+    torch.testing.assert_close(moved, expected, rtol=0, atol=1e-5)
+
+
+def test_conv1d_is_seen_transposed_and_linear_as_it_is(tiny: LoadedModel) -> None:
+    stored: torch.Tensor = tiny.family.down_projection(tiny.model, 1).weight  # type: ignore[assignment]
+    weight = tiny.family.weight(tiny.model, 1)
+    assert weight.data_ptr() == stored.data_ptr()
+    assert torch.equal(weight, stored.T if tiny.model.config.model_type == "gpt2" else stored)
+    assert not torch.equal(weight, stored if tiny.model.config.model_type == "gpt2" else stored.T)
+
+
+def test_an_unknown_model_type_lists_the_known_ones() -> None:
+    with pytest.raises(ModelError) as raised:
+        family_of(BertConfig())
+    message = str(raised.value)
+    assert "'bert'" in message
+    for model_type, family in FAMILIES.items():
+        assert f"{family.name} ({model_type})" in message

@@ -1,0 +1,106 @@
+"""What an edit is measured on, and what comes of it."""
+
+import math
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from kbsync.facts import EditRequest
+from kbsync.ledger import FactRow, Metric
+from kbsync.memit import MemitSettings
+from kbsync.metrics import Case
+from kbsync.models import LoadedModel
+from kbsync.templates import Templates, load_templates
+from kbsync.workflows.choice import ModelChoice
+from kbsync.workflows.measuring import NEIGHBOURS, Measured, cases_for, measure_edits
+from kbsync.workflows.progress import silent
+from tests.homes import TEMPLATES
+from tests.tiny_models import CAPITALS, FACTS, TEXTS, known, set_to
+
+__all__ = ["known"]
+
+REQUEST = EditRequest("P36", "France", "The capital of {} is", "Oslo")
+
+
+@pytest.fixture
+def templates(tmp_path: Path) -> Templates:
+    (tmp_path / "own.yaml").write_text(TEMPLATES)
+    return load_templates(tmp_path)
+
+
+def row(number: int, subject: str, thing: str, relation: str = "P36") -> FactRow:
+    labels = (subject.casefold(), subject, None, thing.casefold(), thing, None)
+    return FactRow(number, "s", relation, *labels, "normal", None, 1, 1, None)
+
+
+def case(templates: Templates, facts: list[FactRow], old: str = "Paris", *more: EditRequest) -> Case:
+    edited = {(one.relation, one.subject) for one in (REQUEST, *more)}
+    (made,) = cases_for([REQUEST], {REQUEST.id: old}, facts, edited, templates)
+    return made
+
+
+def test_neighbours_are_unedited_subjects_of_the_relation(templates: Templates) -> None:
+    other = EditRequest("P36", "Peru", "The capital of {} is", "Riga")
+    facts = [
+        row(1, "France", "Paris"),  # the edit's own subject
+        row(2, "Peru", "Lima"),  # edited as well
+        row(3, "Norway", "Oslo"),  # its object is the new one: no harm where the model says it
+        row(4, "Japan", "Asia", "P30"),
+        row(5, "Egypt", "Cairo"),
+    ]
+    made = case(templates, facts, "Paris", other)
+    assert [(near.subject, near.object) for near in made.neighbours] == [("Egypt", "Cairo")]
+    assert made.neighbours[0].prompt == "The capital of {} is"
+    assert (made.request, made.old) == (REQUEST, "Paris")
+
+
+def test_there_are_a_few_and_those_of_the_old_object_come_first(templates: Templates) -> None:
+    facts = [row(place, f"Land {place}", "Paris" if place > 97 else f"City {place}") for place in range(100)]
+    made = case(templates, facts)
+    assert len(made.neighbours) == NEIGHBOURS
+    assert {near.subject for near in made.neighbours[:2]} == {"Land 98", "Land 99"}
+    assert case(templates, facts).neighbours == made.neighbours
+    assert case(templates, facts[::-1], "City 5").neighbours[0].subject == "Land 5"
+
+
+def test_no_neighbours_no_ns(templates: Templates, known: LoadedModel) -> None:
+    choice = ModelChoice("known", known, MemitSettings(), None, None)
+    measured = measure_edits(choice, nullcontext, [case(templates, [])], [REQUEST], silent)
+    assert "NS" not in measured.table
+    assert "S" not in measured.table
+    assert "perplexity" not in measured.table  # no corpus
+
+
+def figures(known: LoadedModel, tmp_path: Path, damage: float = 0.0) -> Measured:
+    """Figures of a fact that the model knows and of one that it does not; "edited" by a factor on a weight."""
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(TEXTS[:8]))
+    choice = ModelChoice("known", known, MemitSettings(), corpus, None)
+    cases = [Case(FACTS[0], "Oslo"), Case(REQUEST, "Paris")]
+    weight = known.family.weight(known.model, 1)
+    return measure_edits(choice, lambda: set_to(weight, weight + damage), cases, [FACTS[0], REQUEST], silent)
+
+
+def test_before_and_after_of_the_whole_and_of_each_edit(known: LoadedModel, tmp_path: Path) -> None:
+    assert CAPITALS["France"] == FACTS[0].target
+    measured = figures(known, tmp_path)
+    assert measured.table["ES"] == {"before": 50.0, "after": 50.0}
+    assert measured.table["recall"] == {"before": 50.0, "after": 50.0}
+    assert measured.table["recall_active"] == {"before": 50.0, "after": 50.0}
+    assert Metric("ES", 100.0, 100.0, FACTS[0].id) in measured.metrics
+    assert Metric("ES", 0.0, 0.0, REQUEST.id) in measured.metrics
+    assert Metric("PS", 100.0, 100.0, FACTS[0].id) in measured.metrics
+    assert not any(metric.name == "PS" and metric.request == REQUEST.id for metric in measured.metrics)
+    assert measured.failed == ({"subject": "France", "relation": "P36", "object": "Oslo"},)
+    assert measured.finite
+
+
+def test_after_is_the_edited_model(known: LoadedModel, tmp_path: Path) -> None:
+    table = figures(known, tmp_path, damage=0.5).table
+    assert table["perplexity"]["before"] == figures(known, tmp_path).table["perplexity"]["before"]
+    assert (table["perplexity"]["after"] or 0) > 1.5 * (table["perplexity"]["before"] or math.inf)
+
+
+def test_a_broken_model_is_not_finite(known: LoadedModel, tmp_path: Path) -> None:
+    assert not figures(known, tmp_path, damage=math.nan).finite
