@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from kbsync.facts import EditRequest, content_id
 from kbsync.models import LoadedModel, family_of, score_targets
 from kbsync.practice import TrainSettings, corpus_text, sentences, train
@@ -18,6 +16,8 @@ from kbsync.templates import load_templates
 from kbsync.workflows.progress import Progress
 
 __all__ = ["practice_requests", "train_practice"]
+
+DEFAULTS = TrainSettings()
 
 
 def practice_requests(edition: str) -> list[EditRequest]:
@@ -34,7 +34,7 @@ def paraphrase_requests(requests: Sequence[EditRequest]) -> list[EditRequest]:
     return [replace(request, prompt=wording) for request in requests for wording in request.paraphrases]
 
 
-def train_practice(out: Path, progress: Progress, settings: TrainSettings = TrainSettings()) -> dict[str, object]:
+def train_practice(out: Path, progress: Progress, settings: TrainSettings = DEFAULTS) -> dict[str, object]:
     """Train the practice model and write it to `out`, in float16 and with its corpus; return the card."""
     requests = practice_requests("earlier")
     made = sentences(requests)

@@ -79,7 +79,7 @@ def figures(known: LoadedModel, tmp_path: Path, damage: float = 0.0) -> Measured
     choice = ModelChoice("known", known, MemitSettings(), corpus, None)
     cases = [Case(FACTS[0], "Oslo"), Case(REQUEST, "Paris")]
     weight = known.family.weight(known.model, 1)
-    return measure_edits(choice, lambda: set_to(weight, weight + damage), cases, [FACTS[0], REQUEST], silent)
+    return measure_edits(choice, lambda: set_to(weight, weight * (1 + damage)), cases, [FACTS[0], REQUEST], silent)
 
 
 def test_before_and_after_of_the_whole_and_of_each_edit(known: LoadedModel, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_before_and_after_of_the_whole_and_of_each_edit(known: LoadedModel, tmp_
 
 
 def test_after_is_the_edited_model(known: LoadedModel, tmp_path: Path) -> None:
-    table = figures(known, tmp_path, damage=0.5).table
+    table = figures(known, tmp_path, damage=9.0).table
     assert table["perplexity"]["before"] == figures(known, tmp_path).table["perplexity"]["before"]
     assert (table["perplexity"]["after"] or 0) > 1.5 * (table["perplexity"]["before"] or math.inf)
 

@@ -1,0 +1,76 @@
+"""The exported checkpoint is the edited model."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from kbsync.errors import KbsyncError, LedgerError, SettingsError
+from kbsync.ledger import Ledger
+from kbsync.memit import edited
+from kbsync.models import load_model
+from kbsync.workflows.export import export
+from tests.homes import SWAPPED, Editable, deltas_of, make_home
+
+PROMPT = "The capital of France is"
+
+
+@pytest.fixture(scope="module")
+def home(small: Editable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with two edits."""
+    facts = {country: SWAPPED[country] for country in ("France", "Norway")}
+    made = make_home(tmp_path_factory.mktemp("export") / "home", P36=facts)
+    small.apply(made)
+    return made
+
+
+def test_transformers_opens_it_and_it_says_the_same(small: Editable, home: Path, tmp_path: Path) -> None:
+    done = export(home, small.name, tmp_path / "deep" / "out")
+    assert (done.edits, done.batch, done.dtype, done.model) == (2, 1, "float32", small.name)
+    opened = AutoModelForCausalLM.from_pretrained(done.folder)
+    tokenizer = AutoTokenizer.from_pretrained(done.folder)
+    loaded = load_model(small.name, device="cpu")
+    ids = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
+    assert ids.tolist() == loaded.tokenizer(PROMPT, return_tensors="pt")["input_ids"].tolist()
+    with torch.no_grad():
+        said = opened(input_ids=ids).logits
+        base = loaded.model(input_ids=ids).logits
+        with edited(loaded, deltas_of(home)):
+            wanted = loaded.model(input_ids=ids).logits
+    assert torch.equal(said, wanted)
+    assert not torch.equal(said, base)
+    with Ledger.open(home, create=False) as ledger:
+        sha256 = ledger.models()[0].weights_sha256
+    record = json.loads((done.folder / "kbsync.json").read_text())
+    assert record == {"model": small.name, "base_sha256": sha256, "batch": 1, "edits": 2}
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+
+
+def test_an_empty_folder_is_taken_and_a_full_one_is_not(small: Editable, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    export(home, small.name, tmp_path / "out")
+    held = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert {"config.json", "model.safetensors", "tokenizer.json", "kbsync.json"} <= set(held)
+    (tmp_path / "file").write_text("mine")
+    for target in ("out", "file"):
+        with pytest.raises(SettingsError, match=f"{target} exists already: name a new folder with --to"):
+            export(home, small.name, tmp_path / target)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == held
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_place_that_cannot_be_written(small: Editable, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(KbsyncError, match=r"cannot write .*file/out: "):
+        export(home, small.name, tmp_path / "file" / "out")
+
+
+def test_nothing_was_applied(small: Editable, tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", P36={"France": "Oslo"})
+    with pytest.raises(LedgerError, match="nothing was applied to .*: run `kbsync apply` first"):
+        export(home, small.name, tmp_path / "out")
+    with pytest.raises(LedgerError, match="no ledger in"):
+        export(tmp_path / "nohome", small.name, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
