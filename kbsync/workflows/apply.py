@@ -20,13 +20,13 @@ from kbsync.errors import EditError, LedgerError
 from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, ModelRow, NewEdit, write_tensors
 from kbsync.memit import RequestGroup, WeightDelta, edited, group_requests, spread
-from kbsync.models import greedy_answers
+from kbsync.models import greedy_answers, score_targets, top_answers
 from kbsync.templates import Templates
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.covariances import covariances_for
 from kbsync.workflows.measuring import Measured, cases_for, measure_edits
 from kbsync.workflows.names import model_name
-from kbsync.workflows.plan import Plan, PlanRow, known_facts, make_plan, prompt_of
+from kbsync.workflows.plan import Plan, PlanRow, begins_with, known_facts, make_plan, prompt_of
 from kbsync.workflows.progress import Progress, silent
 from kbsync.workflows.state import delta_tensors, identify, model_contexts
 from kbsync.workflows.target_cache import cached_targets
@@ -140,7 +140,7 @@ def planned(
     """Return the plan, facts that the base model knows marked (it is asked what the ledger has no answer for)."""
     plan = make_plan(ledger, templates, choice.name, model, options.relations, options.on_conflict)
     if not options.include_known:
-        plan = known_facts(plan, lambda prompts: base_answers(ledger, choice, model, prompts, progress))
+        plan = known_facts(plan, lambda asked: base_answers(ledger, choice, model, asked, progress))
     if options.limit is not None:
         over = set(plan.having("+", "~")[options.limit :])
         plan = replace(plan, rows=tuple(row for row in plan.rows if row not in over))
@@ -148,18 +148,24 @@ def planned(
 
 
 def base_answers(
-    ledger: Ledger, choice: ModelChoice, model: ModelRow, prompts: Sequence[str], progress: Progress
+    ledger: Ledger, choice: ModelChoice, model: ModelRow, asked: Mapping[str, str], progress: Progress
 ) -> dict[str, str]:
-    """Return what the base model says to each prompt: from the ledger, or asked now and recorded."""
-    said = ledger.answers(model.key, prompts)
-    open_prompts = [prompt for prompt in dict.fromkeys(prompts) if prompt not in said]
-    if open_prompts:
-        progress("asking the base model", 0, len(open_prompts))
-        fresh = dict(zip(open_prompts, greedy_answers(choice.loaded, open_prompts), strict=True))
-        ledger.record_answers(model.key, fresh)
-        progress("asking the base model", len(open_prompts), len(open_prompts))
-        said |= fresh
-    return said
+    """Return what the base model says to each prompt of `asked`: from the ledger, or asked now and recorded.
+
+    `asked` maps a prompt to the object that is hoped for: where that is the model's top answer, one forward pass
+    tells; only the others are generated.
+    """
+    said = ledger.answers(model.key, list(asked))
+    triples = [("{}", prompt, target) for prompt, target in asked.items() if prompt not in said]
+    if not triples:
+        return said
+    phase = "asking the base model"
+    scores = score_targets(choice.loaded, triples, lambda done: progress(phase, done, len(triples)))
+    fresh = {prompt: target for (_, prompt, target), score in zip(triples, scores, strict=True) if score.exact}
+    others = [prompt for _, prompt, _ in triples if prompt not in fresh]
+    fresh |= zip(others, greedy_answers(choice.loaded, others), strict=True)
+    ledger.record_answers(model.key, fresh)
+    return said | fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,10 +277,13 @@ class Batch:
     ) -> Measured:
         """Measure base and edited model; raise EditError where the edited one is broken."""
         shown = added or kept
-        prompts = [prompt_of(request) for request in shown]
-        said = base_answers(self.ledger, self.choice, self.model, prompts, self.progress)
+        asked = {prompt_of(request): request.target for request in shown}
+        said = base_answers(self.ledger, self.choice, self.model, asked, self.progress)
         previous = {row.request.id: row.previous for row in self.work.added if row.request and row.previous}
-        old = {request.id: previous.get(request.id) or said[prompt_of(request)] for request in shown}
+        old = {
+            request.id: previous.get(request.id) or self.other_answer(request, said[prompt_of(request)])
+            for request in shown
+        }
         edited_keys = {(request.relation, request.subject) for request in (*kept, *added)}
         cases = cases_for(shown, old, self.ledger.facts(withdrawn=False), edited_keys, self.templates)
         measured = measure_edits(
@@ -283,6 +292,13 @@ class Batch:
         if not measured.finite:
             raise EditError("the edited model's figures are not finite; the state before stays. Use --dtype float32")
         return measured
+
+    def other_answer(self, request: EditRequest, answer: str) -> str:
+        """Return what the base says (o^c); where that is the object itself, its next likeliest answer."""
+        if not begins_with(answer, request.target):
+            return answer
+        answers = top_answers(self.loaded, prompt_of(request), 3)
+        return next(one.text for one in answers if not begins_with(one.text, request.target))
 
     def request_of(self, edit: EditRow) -> EditRequest:
         """Return the request that an edit wrote, with its relation's present paraphrases."""

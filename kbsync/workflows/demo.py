@@ -19,7 +19,7 @@ __all__ = ["DEMO_RELATIONS", "Demo", "demo"]
 MODEL = "practice"
 DEMO_RELATIONS = (
     *("P17", "P19", "P20", "P27", "P30", "P37", "P38", "P59", "P103", "P106"),
-    *("P131", "P159", "P170", "P176", "P178", "P364", "P397", "P413", "P641", "P1303"),
+    *("P131", "P159", "P170", "P176", "P364", "P397", "P413", "P641", "P1303"),
 )
 """relations whose new facts have objects that the practice model has given as answers (README, "What it cannot do")"""
 QUESTIONS = 12

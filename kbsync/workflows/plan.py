@@ -78,7 +78,7 @@ def plan_for(
         plan = make_plan(ledger, templates_for(home), name, found, relations, on_conflict)
         if found is None or include_known:
             return plan
-        return known_facts(plan, lambda prompts: ledger.answers(found.key, prompts))
+        return known_facts(plan, lambda asked: ledger.answers(found.key, list(asked)))
 
 
 def find_model(ledger: Ledger, name: str | None) -> ModelRow | None:
@@ -174,17 +174,19 @@ def _fact_row(
     return replace(row, sign="=", reason="applied")
 
 
-def known_facts(plan: Plan, answers: Callable[[list[str]], Mapping[str, str]]) -> Plan:
-    """Mark as ``k`` the new facts that the base model answers already; `answers` gives prompt -> what it says.
+def known_facts(plan: Plan, answers: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Plan:
+    """Mark as ``k`` the new facts that the base model answers already.
+
+    `answers` takes prompts with the objects that are hoped for, and gives prompt -> what the model says.
 
     A fact is known if the answer begins with the object on the edit prompt and on most paraphrases. Prompts
     without an answer count as not known.
     """
     new = [row.request for row in plan.having("+") if row.request is not None]
-    said = answers([prompt_of(request) for request in new])
+    said = answers({prompt_of(request): request.target for request in new})
     likely = [request for request in new if begins_with(said.get(prompt_of(request), ""), request.target)]
     wordings = {request.id: [text.format(request.subject) for text in request.paraphrases] for request in likely}
-    said = answers([prompt for prompts in wordings.values() for prompt in prompts])
+    said = answers({prompt: request.target for request in likely for prompt in wordings[request.id]})
     known = {
         request.id
         for request in likely

@@ -41,7 +41,7 @@ def probed_plan(
             known = identify(ledger, choice)
             plan = make_plan(ledger, templates_for(home), choice.name, known, relations, on_conflict)
             if not include_known:
-                plan = known_facts(plan, lambda prompts: base_answers(ledger, choice, known, prompts, progress))
+                plan = known_facts(plan, lambda asked: base_answers(ledger, choice, known, asked, progress))
         applied = [row for row in plan.having("=") if row.request is not None]
         with edited(choice.loaded, current_deltas(ledger, ledger.current_batch(known.key))):
             scores = score_targets(
