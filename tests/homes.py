@@ -19,6 +19,7 @@ import torch
 
 from kbsync.cli.main import main
 from kbsync.ledger import Ledger
+from kbsync.resources import fixtures_folder
 from kbsync.workflows.state import current_deltas
 from tests.conftest import Ran
 from tests.tiny_models import CAPITALS, TEXTS, known_model
@@ -150,6 +151,14 @@ def small_model(base: Path) -> Editable:
     shuffled = [random.Random(line).sample(words, 24) for line in range(500)]
     corpus.write_text("\n".join(map(" ".join, shuffled)) + "\n", encoding="utf-8")
     return Editable(folder, corpus, SMALL_SETTINGS)
+
+
+def practice_model(base: Path, *settings: str) -> Editable:
+    """Return the practice model with a part of its corpus, so that covariance and perplexity are quick."""
+    corpus = base / "practice-corpus.txt"
+    lines = (fixtures_folder() / "practice-model" / "corpus.txt").read_text(encoding="utf-8").splitlines()
+    corpus.write_text("\n".join(lines[:120]) + "\n", encoding="utf-8")
+    return Editable("practice", corpus, settings)
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.resources import fixtures_folder
-from tests.homes import COUNTRIES, SWAPPED, TEMPLATES, Editable, deltas_of, difference, make_home, pull, small_model
+from tests.homes import COUNTRIES, TEMPLATES, Editable, deltas_of, difference, make_home, practice_model, pull, small_model
 from tests.tiny_models import CAPITALS
 
 Facts = dict[str, dict[str, str]]
@@ -19,18 +18,14 @@ GROUPING = TEMPLATES + "".join(
 """two relations whose prompts begin with the subject, so that facts of one subject share a key"""
 
 
-def limit() -> float:
-    """The relative difference that two ways to one state may have."""
-    return 1e-4
+LIMIT = 1e-4
+"""the relative difference that two ways to one state may have"""
 
 
 @pytest.fixture(scope="module")
 def practice(tmp_path_factory: pytest.TempPathFactory) -> Editable:
     """The practice model with a part of its corpus, and few steps."""
-    lines = (fixtures_folder() / "practice-model" / "corpus.txt").read_text(encoding="utf-8").splitlines()
-    corpus = tmp_path_factory.mktemp("practice") / "corpus.txt"
-    corpus.write_text("\n".join(lines[:250]) + "\n", encoding="utf-8")
-    return Editable("practice", corpus, ("steps=5",))
+    return practice_model(tmp_path_factory.getbasetemp(), "steps=5", "sweeps=3")
 
 
 @pytest.fixture(scope="module", params=["practice", "small"])
@@ -73,23 +68,23 @@ def test_ten_applies_of_a_tenth_are_one_of_all(model: Editable, whole: Path, tmp
         pull(home, **facts(count))
         applied = model.apply(home)
         assert (applied["batch"], applied["edits"]) == (count // 2, count)
-    assert difference(deltas_of(home), deltas_of(whole)) < limit()
+    assert difference(deltas_of(home), deltas_of(whole)) < LIMIT
 
 
 def test_a_withdrawn_fact_leaves_no_trace(model: Editable, whole: Path, tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", GROUPING, **facts(20, P36={"Saint Lucia": "Oslo"}, seat={"Kenya": "Riga"}))
     model.apply(home)
-    assert difference(deltas_of(home), deltas_of(whole)) > 10 * limit()
+    assert difference(deltas_of(home), deltas_of(whole)) > 10 * LIMIT
     pull(home, **facts(20))
     applied = model.apply(home)
     assert applied["edits"] == 20
-    assert difference(deltas_of(home), deltas_of(whole)) < limit()
+    assert difference(deltas_of(home), deltas_of(whole)) < LIMIT
 
 
 def test_a_changed_fact_is_as_if_it_had_always_been_so(model: Editable, whole: Path, tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", GROUPING, **facts(20, P36={"France": "Vienna"}, seat={COUNTRIES[14]: "Accra"}))
     model.apply(home)
-    assert difference(deltas_of(home), deltas_of(whole)) > 10 * limit()
+    assert difference(deltas_of(home), deltas_of(whole)) > 10 * LIMIT
     pull(home, **facts(20))
     assert model.apply(home)["edits"] == 20
-    assert difference(deltas_of(home), deltas_of(whole)) < limit()
+    assert difference(deltas_of(home), deltas_of(whole)) < LIMIT
