@@ -94,15 +94,20 @@ def make_home(home: Path, templates: str = TEMPLATES, **relations: Mapping[str, 
 
 
 def snapshot(home: Path) -> tuple[list[str], dict[str, str]] | None:
-    """Return all that a home holds: the ledger's dump, and the hashes of its other files."""
+    """Return all that a home holds, but for when a model was last in use: the ledger's dump, other files' hashes."""
     if not home.is_dir():
         return None
     dump: list[str] = []
     if (home / "ledger.db").exists():
         with closing(sqlite3.connect(home / "ledger.db")) as db:
-            dump = list(db.iterdump())
+            dump = [_without_use(line) for line in db.iterdump()]
     files = [path for path in sorted(home.rglob("*")) if path.is_file() and not path.name.startswith("ledger.db")]
     return dump, {str(path.relative_to(home)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _without_use(line: str) -> str:
+    """A line of a dump; of a row of models, without its last column."""
+    return line.rpartition(",")[0] if line.startswith('INSERT INTO "models"') else line
 
 
 def deltas_of(home: Path) -> dict[int, torch.Tensor]:
@@ -157,7 +162,9 @@ def practice_model(base: Path, *settings: str) -> Editable:
     """Return the practice model with a part of its corpus, so that covariance and perplexity are quick."""
     corpus = base / "practice-corpus.txt"
     lines = (fixtures_folder() / "practice-model" / "corpus.txt").read_text(encoding="utf-8").splitlines()
-    corpus.write_text("\n".join(lines[:120]) + "\n", encoding="utf-8")
+    # Few and long: the covariance reads all of a line, the perplexity its beginning.
+    documents = [" ".join(lines[start : start + 12]) for start in range(0, 120, 12)]
+    corpus.write_text("\n".join(documents) + "\n", encoding="utf-8")
     return Editable("practice", corpus, settings)
 
 

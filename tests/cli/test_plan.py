@@ -90,7 +90,13 @@ def test_bad_input(arguments: list[str], said: str, home: Path, run: Run, tmp_pa
 
 @pytest.mark.parametrize(
     "arguments",
-    [["plan"], ["apply"], ["ask", "--model", "practice"], ["export", "--model", "practice"], ["plan", "--on-conflict", "x"]],
+    [
+        ["plan"],
+        ["apply"],
+        ["ask", "--model", "practice"],
+        ["export", "--model", "practice"],
+        ["plan", "--on-conflict", "x"],
+    ],
 )
 def test_wrong_usage(arguments: list[str], run: Run) -> None:
     ran = run(*arguments)

@@ -17,7 +17,6 @@ from transformers import BertConfig
 from kbsync.ledger import Ledger
 from tests.homes import SWAPPED, TEMPLATES, Editable, kbsync, make_home, snapshot, write_facts
 from tests.ledger.helpers import ROOT
-from tests.ledger.test_lock import start_holder, stop
 from tests.tiny_models import CAPITALS
 
 FACTS = {country: SWAPPED[country] for country in ("France", "Norway")}
@@ -97,7 +96,9 @@ def test_a_bad_policy_is_wrong_usage(home: Path, model: Editable) -> None:
     assert snapshot(home) == before
 
 
-@pytest.mark.parametrize("command", [("apply", "--yes"), ("ask", PROMPT), ("export", "--to", "out"), ("plan", "--probe")])
+@pytest.mark.parametrize(
+    "command", [("apply", "--yes"), ("ask", PROMPT), ("export", "--to", "out"), ("plan", "--probe")]
+)
 def test_a_model_that_is_not_there(command: tuple[str, ...], home: Path, tmp_path: Path) -> None:
     missing = tmp_path / "nosuch" / "model"
     assert refused(home, *command, "--model", missing) == f"model directory {missing} does not exist"
@@ -180,7 +181,10 @@ def test_a_ledger_of_a_newer_schema(command: str, home: Path, model: Editable, t
 def test_a_home_that_is_a_file(model: Editable, tmp_path: Path) -> None:
     (tmp_path / "home").write_text("mine")
     for arguments in (applying(model), ("plan", *model.model), ("status",)):
-        assert refused(tmp_path / "home", *arguments) == f"{tmp_path / 'home'} is a file, not a folder: choose another --home"
+        assert (
+            refused(tmp_path / "home", *arguments)
+            == f"{tmp_path / 'home'} is a file, not a folder: choose another --home"
+        )
     source = write_facts(tmp_path / "facts.yaml", P36=FACTS)
     refused(tmp_path / "home", "pull", "--relation", "P36", "--source", source)
     assert (tmp_path / "home").read_text() == "mine"
@@ -224,21 +228,26 @@ def test_a_damaged_target_names_its_file(home: Path, model: Editable) -> None:
     assert model.apply(home)["edits"] == 3
 
 
+HOLD = """
+import sys, pathlib
+from kbsync.ledger import Ledger
+with Ledger.open(pathlib.Path(sys.argv[1])) as ledger, ledger.writer("apply practice"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
 def test_another_process_is_writing(home: Path, model: Editable) -> None:
-    holder = start_holder(home)
-    try:
-        with closing(sqlite3.connect(home / "ledger.db")) as db:
-            before = list(db.iterdump())
-        ran = kbsync(*applying(model), "--home", home)
-        assert (ran.code, ran.out) == (1, "")
-        assert ran.err.startswith(f"Error: process {holder.pid} (apply --model practice, since ")
-        assert "is writing to the ledger in" in ran.err
-        assert ran.err.count("\n") == 1
-        with closing(sqlite3.connect(home / "ledger.db")) as db:
-            assert list(db.iterdump()) == before
+    command = [sys.executable, "-c", HOLD, str(home)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        said = refused(home, *applying(model))
+        assert said.startswith(f"process {holder.pid} (apply practice, since 20")
+        assert said.endswith("wait for it to end, then run again")
         assert kbsync("status", "--home", home, *model.model).code == 0  # reading goes on
-    finally:
-        stop(holder, 9)
+        holder.communicate("")
+    assert model.apply(home)["edits"] == 3
 
 
 def test_an_empty_prompt(home: Path, model: Editable) -> None:

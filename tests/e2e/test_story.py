@@ -1,4 +1,4 @@
-"""The whole story by the command line, on the practice model, from a SPARQL server: what `kbsync demo` does, smaller."""
+"""The whole story by the command line, on the practice model and a SPARQL server: the demo, smaller."""
 
 from collections.abc import Iterator
 from pathlib import Path

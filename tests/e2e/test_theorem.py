@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.homes import COUNTRIES, TEMPLATES, Editable, deltas_of, difference, make_home, practice_model, pull, small_model
+from tests.homes import (
+    COUNTRIES,
+    TEMPLATES,
+    Editable,
+    deltas_of,
+    difference,
+    make_home,
+    practice_model,
+    pull,
+    small_model,
+)
 from tests.tiny_models import CAPITALS
 
 Facts = dict[str, dict[str, str]]

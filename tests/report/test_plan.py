@@ -17,7 +17,10 @@ from kbsync.workflows.plan import Plan, PlanRow, Sign
 from kbsync.workflows.pull import Pulled
 from kbsync.workflows.status import Status
 
-FIGURES: dict[str, dict[str, float | None]] = {"ES": {"before": 0.0, "after": 97.256}, "NS": {"before": None, "after": 90.0}}
+FIGURES: dict[str, dict[str, float | None]] = {
+    "ES": {"before": 0.0, "after": 97.256},
+    "NS": {"before": None, "after": 90.0},
+}
 
 
 def drawn(view: RenderableType) -> str:
@@ -26,7 +29,9 @@ def drawn(view: RenderableType) -> str:
     return "\n".join(" ".join(line.split()) for line in out.getvalue().splitlines())
 
 
-def row(sign: Sign, subject: str, thing: str | None = "Oslo", previous: str | None = None, reason: str = "new") -> PlanRow:
+def row(
+    sign: Sign, subject: str, thing: str | None = "Oslo", previous: str | None = None, reason: str = "new"
+) -> PlanRow:
     return PlanRow(sign, subject, "P36", thing, previous, reason)
 
 
@@ -41,7 +46,9 @@ def status(plan: Plan) -> Status:
     return Status(plan, batch, FIGURES)
 
 
-PLAN = Plan("practice", (row("+", "France"), row("~", "Peru", "Lima", "Riga", "changed"), row("=", "Kenya"), row("k", "Cuba")))
+PLAN = Plan(
+    "practice", (row("+", "France"), row("~", "Peru", "Lima", "Riga", "changed"), row("=", "Kenya"), row("k", "Cuba"))
+)
 
 
 def test_a_plan_counts_each_sign_and_lists_what_is_to_be_done() -> None:
@@ -63,7 +70,7 @@ def test_many_rows_are_cut_and_told() -> None:
 
 
 def test_in_sync_and_nothing_pulled() -> None:
-    assert drawn(plan_view(Plan("practice", (row("="  , "Kenya"),)))).endswith("in sync")
+    assert drawn(plan_view(Plan("practice", (row("=", "Kenya"),)))).endswith("in sync")
     text = drawn(plan_view(Plan("practice", ())))
     assert "no facts: run `kbsync pull` first" in text
     assert "in sync" not in text
@@ -103,7 +110,9 @@ def test_an_apply_shows_figures_time_and_what_is_not_recalled() -> None:
 
 def test_answers_stand_side_by_side() -> None:
     base = (Answer("Paris", 0.875), Answer("Lyon", 0.1))
-    text = drawn(asked_view({"answers": [Asked("The capital of France is", base, (Answer("Oslo", 0.5),))]})).splitlines()
+    text = drawn(
+        asked_view({"answers": [Asked("The capital of France is", base, (Answer("Oslo", 0.5),))]})
+    ).splitlines()
     assert text[0] == "The capital of France is"
     assert "base % edited %" in text
     assert "Paris 87.5 Oslo 50.0" in text
@@ -116,6 +125,9 @@ def test_the_demo_tells_all_five_steps() -> None:
     pulled = Pulled(1, "http://127.0.0.1/query", "P36", "capital", 2, 0, 0, 0, 0, (), ())
     asked = Asked("The capital of Peru is", (Answer("Riga", 0.5),), (Answer("Lima", 0.9),))
     text = drawn(demo_view(Demo([pulled], PLAN, applied(), status(PLAN), [asked], ["Lima"])))
-    steps = [text.index(f"{number}. kbsync {name}") for number, name in enumerate(("pull", "plan", "apply", "status", "ask"), 1)]
+    steps = [
+        text.index(f"{number}. kbsync {name}")
+        for number, name in enumerate(("pull", "plan", "apply", "status", "ask"), 1)
+    ]
     assert steps == sorted(steps)
     assert "The capital of Peru is Riga Lima Lima" in text

@@ -69,7 +69,7 @@ def test_a_place_that_cannot_be_written(small: Editable, home: Path, tmp_path: P
 
 def test_nothing_was_applied(small: Editable, tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", P36={"France": "Oslo"})
-    with pytest.raises(LedgerError, match="nothing was applied to .*: run `kbsync apply` first"):
+    with pytest.raises(LedgerError, match=r"nothing was applied to .*: run `kbsync apply` first"):
         export(home, small.name, tmp_path / "out")
     with pytest.raises(LedgerError, match="no ledger in"):
         export(tmp_path / "nohome", small.name, tmp_path / "out")

@@ -63,7 +63,12 @@ CASES = [
         [("=", "France", "Paris", "Paris")],
     ),
     Case("in conflict", {}, {"s": [PARIS, LYON]}, [("!", "France", "Paris | Lyon", None)]),
-    Case("in conflict with what was applied", {"s": [PARIS]}, {"s": [PARIS, LYON]}, [("!", "France", "Paris | Lyon", "Paris")]),
+    Case(
+        "in conflict with what was applied",
+        {"s": [PARIS]},
+        {"s": [PARIS, LYON]},
+        [("!", "France", "Paris | Lyon", "Paris")],
+    ),
     Case("two sources in conflict", {}, {"s": [PARIS], "t": [LYON]}, [("!", "France", "Paris | Lyon", None)]),
     Case(
         "two ids that share a label",
@@ -73,13 +78,28 @@ CASES = [
     ),
     Case("two sources that agree", {}, {"s": [PARIS], "t": [PARIS]}, [("+", "France", "Paris", None)]),
     Case("bare label and id say the same", {}, {"s": [BARE], "t": [PARIS]}, [("+", "France", "Paris", None)]),
-    Case("applied by bare label, then an id", {"s": [BARE]}, {"s": [BARE], "t": [PARIS]}, [("=", "France", "Paris", "Paris")]),
-    Case("applied by id, then a bare label", {"s": [PARIS]}, {"s": [PARIS], "t": [BARE]}, [("=", "France", "Paris", "Paris")]),
+    Case(
+        "applied by bare label, then an id",
+        {"s": [BARE]},
+        {"s": [BARE], "t": [PARIS]},
+        [("=", "France", "Paris", "Paris")],
+    ),
+    Case(
+        "applied by id, then a bare label",
+        {"s": [PARIS]},
+        {"s": [PARIS], "t": [BARE]},
+        [("=", "France", "Paris", "Paris")],
+    ),
     Case("first", {}, {"s": [PARIS, LYON]}, [("+", "France", "Paris", None)], "first"),
     Case(
         "latest",
         {},
-        {"s": [fact("Q142/France", "Q90/Paris", since="1944-08-25"), fact("Q142/France", "Q456/Lyon", since="2025-01-01")]},
+        {
+            "s": [
+                fact("Q142/France", "Q90/Paris", since="1944-08-25"),
+                fact("Q142/France", "Q456/Lyon", since="2025-01-01"),
+            ]
+        },
         [("+", "France", "Lyon", None)],
         "latest",
     ),
@@ -179,9 +199,10 @@ def test_a_changed_template_is_a_change(home: Path) -> None:
         pull(ledger, PARIS)
         apply_all(ledger, plan_for(home, "practice"))
     (home / "templates").mkdir()
-    wordings = "".join(f"    - \"Wording {letter} of {{}}'s seat is\"\n" for letter in "ABCDE")
+    wordings = "".join(f'    - "Wording {letter} of {{}}\'s seat is"\n' for letter in "ABCDE")
     (home / "templates" / "own.yaml").write_text(
-        f"P36:\n  label: seat\n  prompt: The seat of {{}} is\n  paraphrases:\n{wordings}  question: Where is {{}}'s seat?\n"
+        f"P36:\n  label: seat\n  prompt: The seat of {{}} is\n  paraphrases:\n{wordings}"
+        "  question: Where is {}'s seat?\n"
     )
     (row,) = plan_for(home, "practice").rows
     assert (row.sign, row.reason) == ("~", "its label or template has changed")
@@ -213,7 +234,7 @@ def said(plan: Plan, wordings: Sequence[str]) -> dict[str, str]:
     """Paris, as an answer to the edit prompt and to these paraphrases of the first row."""
     request = plan.rows[0].request
     assert request is not None
-    return {prompt: "Paris" for prompt in (prompt_of(request), *(text.format("France") for text in wordings))}
+    return dict.fromkeys((prompt_of(request), *(text.format("France") for text in wordings)), "Paris")
 
 
 def test_what_the_base_model_says_makes_a_fact_known(home: Path) -> None:
@@ -256,7 +277,7 @@ def test_an_answer_begins_with_a_label_as_a_whole_word(answer: str, label: str, 
 
 
 def test_what_cannot_be_planned(home: Path) -> None:
-    with pytest.raises(LedgerError, match="no ledger in .*home: run `kbsync pull` first"):
+    with pytest.raises(LedgerError, match=r"no ledger in .*home: run `kbsync pull` first"):
         plan_for(home, "practice")
     assert not home.exists()
     with Ledger.open(home) as ledger:
