@@ -36,9 +36,9 @@ class Phase:
 
 
 LEARN = Phase(epochs=22, lr=1.5e-3, weight_decay=0.02, dropout=0.0)
-"""learns the facts; leaves hidden states of norm 110 at width 256, and margins of 10 nats that no edit overcomes"""
+"""learns the facts; leaves hidden states of norm 117 (layer 2) and other objects at 12 nats, too far for an edit"""
 SETTLE = Phase(epochs=2, lr=1e-3, weight_decay=3.0, dropout=0.0)
-"""keeps the facts and takes the weights down: hidden states of norm 14, margins of 6 nats"""
+"""keeps the facts and takes the weights down: hidden states of norm 16, other objects at 7 nats"""
 
 
 @dataclass(frozen=True, slots=True)
