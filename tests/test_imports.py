@@ -16,8 +16,9 @@ DOMAIN = {"conflicts", "editors", "ledger", "memit", "metrics", "models", "pract
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "__main__": {"cli"},
-    "cli": {"report", "workflows"},
+    "cli": {"benchmarks", "report", "workflows"},
     "report": set(),
+    "benchmarks": DOMAIN | {"resources", "workflows"},
     "workflows": DOMAIN | {"resources"},
     "editors": {"memit", "models"},
     "memit": {"models", "resources"},
@@ -29,7 +30,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
 }
 
-USES_TORCH = ("editors/", "ledger/tensors.py", "memit/", "metrics/", "models/", "practice/", "workflows/")
+USES_TORCH = (
+    "benchmarks/",
+    "editors/",
+    "ledger/tensors.py",
+    "memit/",
+    "metrics/",
+    "models/",
+    "practice/",
+    "workflows/",
+)
 
 # Where each library may be imported, by path prefix.
 ONLY_IN = {
