@@ -45,6 +45,7 @@ USES_TORCH = (
 ONLY_IN = {
     "typer": ("cli/", "report/"),
     "rich": ("cli/", "report/"),
+    "matplotlib": ("report/",),
     "SPARQLWrapper": ("sources/",),
     "pyoxigraph": ("sources/",),
     "sqlite_utils": ("ledger/",),
