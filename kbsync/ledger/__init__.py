@@ -2,7 +2,8 @@
 
 A home (``.kbsync`` by default) holds three things:
 
-    ledger.db   SQLite: facts and their history, conflicts, models, batches, edits, metrics (`migrations`)
+    ledger.db   SQLite: facts and their history, conflicts, models, batches, edits, metrics (`migrations`);
+                what was at each batch and the way back to it (`past`), vetoes, aliases
     tensors/    safetensors files, named by a hash, never overwritten (`tensors`)
     lock        held by the one process that writes (`lock`)
 
@@ -16,6 +17,7 @@ from kbsync.ledger.rows import (
     ConflictNote,
     ConflictRow,
     EditRow,
+    EndingRow,
     FactRow,
     HistoryRow,
     Metric,
@@ -24,10 +26,12 @@ from kbsync.ledger.rows import (
     NewEdit,
     PullCounts,
     PullRow,
+    RollbackRow,
     TargetRow,
+    VetoRow,
 )
 from kbsync.ledger.store import Ledger
-from kbsync.ledger.tensors import read_tensors, write_tensors
+from kbsync.ledger.tensors import check_tensors, read_tensors, write_tensors
 
 __all__ = [
     "BatchRow",
@@ -35,6 +39,7 @@ __all__ = [
     "ConflictNote",
     "ConflictRow",
     "EditRow",
+    "EndingRow",
     "FactRow",
     "HistoryRow",
     "Ledger",
@@ -44,7 +49,10 @@ __all__ = [
     "NewEdit",
     "PullCounts",
     "PullRow",
+    "RollbackRow",
     "TargetRow",
+    "VetoRow",
+    "check_tensors",
     "read_tensors",
     "write_tensors",
 ]

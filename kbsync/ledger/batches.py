@@ -51,13 +51,15 @@ def finish_batch(
 ) -> None:
     """Make a running batch the model's newest done one. The caller holds the transaction."""
     model = _model_of_running(db, batch)
+    newest = "SELECT max(id) FROM batches WHERE model = ? AND state = 'done'"
+    parent = db.execute(newest, [model]).fetchone()[0]
     _end_edits(db, batch, model, superseded, "superseded")
     _end_edits(db, batch, model, retracted, "retracted")
     _add_edits(db, batch, model, added)
     _record_metrics(db, batch, model, metrics)
     _record_conflicts(db, batch, conflicts)
     measured = {"seconds": compact(seconds), "peak_memory_mb": peak_memory_mb, "files": compact(files)}
-    db.table("batches").update(batch, {"state": "done", "finished": now(), **measured})
+    db.table("batches").update(batch, {"state": "done", "finished": now(), "parent": parent, **measured})
 
 
 def _model_of_running(db: Database, batch: int) -> str:
@@ -75,6 +77,8 @@ def _end_edits(db: Database, batch: int, model: str, edits: Collection[int], sta
     )
     if edits and ended.rowcount != len(set(edits)):
         raise LedgerError(f"of {len(edits)} edits to be {state}, {ended.rowcount} are active; {_CHANGED_MEANWHILE}")
+    rows = [(batch, edit, state) for edit in sorted(set(edits))]
+    db.conn.executemany("INSERT INTO endings (batch, edit, state) VALUES (?, ?, ?)", rows)
 
 
 def _add_edits(db: Database, batch: int, model: str, added: Sequence[NewEdit]) -> None:

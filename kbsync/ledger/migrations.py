@@ -20,7 +20,18 @@ def m001_initial(db: Database) -> None:
         db.execute(statement)
 
 
-STEPS: tuple[Step, ...] = (m001_initial,)
+def m002_going_back(db: Database) -> None:
+    """Make room for rollbacks, vetoes and aliases.
+
+    A batch names the one that it went on from, and each ending of an edit is a row of its own, so that the edits
+    active after any batch can be told; before this step the batches of a model stood in one line.
+    """
+    _rebuild(db, "edits", _EDITS_ROLLED_BACK)
+    for statement in _GOING_BACK:
+        db.execute(statement)
+
+
+STEPS: tuple[Step, ...] = (m001_initial, m002_going_back)
 
 
 def migrate(db: Database, steps: Sequence[Step] = STEPS) -> None:
@@ -35,6 +46,23 @@ def migrate(db: Database, steps: Sequence[Step] = STEPS) -> None:
 
 def _version(db: Database) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _rebuild(db: Database, table: str, changes: Sequence[tuple[str, str]]) -> None:
+    """Make `table` anew with other constraints, which SQLite cannot alter; rows, indexes and references stay."""
+    db.execute("PRAGMA defer_foreign_keys = ON")  # until the step commits: the rows are gone for a moment
+    made = dict(db.execute("SELECT type || ' ' || name, sql FROM sqlite_master WHERE tbl_name = ?", [table]))
+    sql = made.pop(f"table {table}")
+    for old, new in changes:
+        assert sql.count(old) == 1, f"{table} has no {old}"
+        sql = sql.replace(old, new)
+    db.execute(f"CREATE TEMP TABLE kept_rows AS SELECT * FROM {table}")
+    db.execute(f"DROP TABLE {table}")
+    db.execute(sql)
+    db.execute(f"INSERT INTO {table} SELECT * FROM kept_rows")
+    db.execute("DROP TABLE kept_rows")
+    for index in filter(None, made.values()):
+        db.execute(index)
 
 
 _TABLES = (
@@ -197,4 +225,57 @@ _VIEWS = (
     SELECT edits.id AS edit, models.name AS model, edits.batch, batches.started, edits.relation, edits.subject,
         edits.object, replace(edits.prompt, '{}', edits.subject) AS prompt, edits.state, edits.ended_by
     FROM edits JOIN batches ON batches.id = edits.batch JOIN models ON models.key = edits.model""",
+)
+
+_EDITS_ROLLED_BACK = (
+    ("'superseded', 'retracted')", "'superseded', 'retracted', 'rolled back')"),
+    ("(state = 'active') = (ended_by IS NULL)", "(state IN ('active', 'rolled back')) = (ended_by IS NULL)"),
+)
+
+_GOING_BACK = (
+    # The batch whose state this one went on from; null where that was the base model, or where it is not done.
+    "ALTER TABLE batches ADD COLUMN parent INTEGER REFERENCES batches(id)",
+    """UPDATE batches SET parent = (
+        SELECT max(earlier.id) FROM batches AS earlier
+        WHERE earlier.model = batches.model AND earlier.state = 'done' AND earlier.id < batches.id
+    ) WHERE state = 'done'""",
+    # After a rollback a second batch may end an edit that a first one had ended, so edits.ended_by is not enough.
+    """CREATE TABLE endings (
+        batch INTEGER NOT NULL REFERENCES batches(id),
+        edit INTEGER NOT NULL REFERENCES edits(id),
+        state TEXT NOT NULL CHECK (state IN ('superseded', 'retracted')),
+        PRIMARY KEY (batch, edit)
+    ) WITHOUT ROWID""",
+    "INSERT INTO endings (batch, edit, state) SELECT ended_by, id, state FROM edits WHERE ended_by IS NOT NULL",
+    "CREATE INDEX endings_edit ON endings(edit)",
+    # Batches as they were current before and after; null is the base model.
+    """CREATE TABLE rollbacks (
+        id INTEGER PRIMARY KEY,
+        model TEXT NOT NULL REFERENCES models(key),
+        from_batch INTEGER REFERENCES batches(id),
+        to_batch INTEGER REFERENCES batches(id),
+        time TEXT NOT NULL
+    )""",
+    # A user's word that a fact is not to be written, whatever the source says; no object means any object.
+    """CREATE TABLE vetoes (
+        id INTEGER PRIMARY KEY,
+        relation TEXT NOT NULL,
+        subject_key TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        object_key TEXT,
+        object TEXT,
+        reason TEXT,
+        since TEXT NOT NULL,
+        lifted TEXT
+    )""",
+    """CREATE UNIQUE INDEX vetoes_standing ON vetoes(relation, subject_key, ifnull(object_key, ''))
+        WHERE lifted IS NULL""",
+    """CREATE TABLE aliases (
+        source TEXT NOT NULL,
+        entity_key TEXT NOT NULL,
+        alias TEXT NOT NULL,
+        PRIMARY KEY (entity_key, source, alias)
+    ) WITHOUT ROWID""",
+    # The pull that stated a withdrawn fact again; null where this step found the row.
+    "ALTER TABLE fact_history ADD COLUMN restated_by INTEGER REFERENCES pulls(id)",
 )

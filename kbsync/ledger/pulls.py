@@ -10,8 +10,8 @@ from sqlite_utils import Database
 
 from kbsync.facts import Entity, Fact, normalise_label
 from kbsync.ledger.connection import insert, iso, now
-from kbsync.ledger.reading import compact, select
-from kbsync.ledger.rows import Change, FactRow, PullCounts
+from kbsync.ledger.reading import columns, compact, select
+from kbsync.ledger.rows import Change, FactRow, HistoryRow, PullCounts
 
 __all__ = ["Withdraw", "objects_json", "record_pull"]
 
@@ -117,14 +117,13 @@ def _asked(row: FactRow, withdraw: Withdraw) -> bool:
 
 
 def _write(db: Database, pull: int, source: str, diff: _Diff) -> None:
-    history = "INSERT INTO fact_history (fact, object_key, object_label, object_id, rank, since, ended, ended_by)"
-    past = [(row, "changed", pull) for row, _ in diff.changed]
-    past += [(row, "withdrawn", row.withdrawn) for row, _ in diff.revived if row.withdrawn is not None]
+    past: list[tuple[FactRow, str, int, int | None]] = [(row, "changed", pull, None) for row, _ in diff.changed]
+    past += [(row, "withdrawn", row.withdrawn, pull) for row, _ in diff.revived if row.withdrawn is not None]
     db.conn.executemany(
-        f"{history} VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO fact_history ({columns(HistoryRow)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (row.id, row.object_key, row.object_label, row.object_id, row.rank, row.since, ended, by)
-            for row, ended, by in past
+            (row.id, row.object_key, row.object_label, row.object_id, row.rank, row.since, *ending)
+            for row, *ending in past
         ],
     )
     db.conn.executemany(

@@ -12,6 +12,7 @@ __all__ = [
     "ConflictNote",
     "ConflictRow",
     "EditRow",
+    "EndingRow",
     "FactRow",
     "HistoryRow",
     "Metric",
@@ -20,7 +21,9 @@ __all__ = [
     "NewEdit",
     "PullCounts",
     "PullRow",
+    "RollbackRow",
     "TargetRow",
+    "VetoRow",
 ]
 
 
@@ -103,6 +106,8 @@ class HistoryRow:
     since: str | None
     ended: Literal["changed", "withdrawn"]
     ended_by: int
+    restated_by: int | None
+    """the pull that stated a withdrawn fact again, where that is on record"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +165,10 @@ class TargetRow:
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
-    """All edits of one apply. `seconds` by phase; `files` maps names in the tensors folder to their sha256."""
+    """All edits of one apply. `seconds` by phase; `files` maps names in the tensors folder to their sha256.
+
+    `parent` is the batch whose state it went on from; None where that was the base model.
+    """
 
     id: int
     model: str
@@ -174,6 +182,7 @@ class BatchRow:
     seconds: Mapping[str, float]
     peak_memory_mb: float | None
     files: Mapping[str, str]
+    parent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +202,10 @@ class NewEdit:
 
 @dataclass(frozen=True, slots=True)
 class EditRow:
-    """An edit on record, as it was written; `ended_by` is the batch that superseded or retracted it."""
+    """An edit on record, as it was written; `ended_by` is the batch that superseded or retracted it.
+
+    Its state is that of now: rolled back where its batch is.
+    """
 
     id: int
     batch: int
@@ -207,8 +219,43 @@ class EditRow:
     prompt: str
     request: str
     target: str | None
-    state: Literal["active", "superseded", "retracted"]
+    state: Literal["active", "superseded", "retracted", "rolled back"]
     ended_by: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndingRow:
+    """That a batch ended an edit. Two batches may have ended the same one, where a rollback lies between them."""
+
+    batch: int
+    edit: int
+    state: Literal["superseded", "retracted"]
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackRow:
+    """That another batch's state was made current, without an apply; None is the base model."""
+
+    id: int
+    model: str
+    from_batch: int | None
+    to_batch: int | None
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class VetoRow:
+    """A user's word that a fact is not to be written. `object_key` None: whatever its object; `lifted` None: holds."""
+
+    id: int
+    relation: str
+    subject_key: str
+    subject: str
+    object_key: str | None
+    object: str | None
+    reason: str | None
+    since: str
+    lifted: str | None
 
 
 @dataclass(frozen=True, slots=True)

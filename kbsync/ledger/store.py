@@ -1,4 +1,7 @@
-"""`Ledger`: the one way to read and write a home. Its longer parts are in `pulls` and `batches`."""
+"""`Ledger`: the one way to read and write a home.
+
+Its longer parts are in `pulls` and `batches`; what takes a ledger from outside is in `past`, `vetoes` and `aliases`.
+"""
 
 import datetime
 import json
@@ -53,7 +56,7 @@ class Ledger:
     def __init__(self, home: Path, db: Database) -> None:
         self.home = home
         self.db = db
-        self._path = home / _DATABASE
+        self.path = home / _DATABASE
         self._lock = WriterLock(home / "lock")
 
     @classmethod
@@ -104,19 +107,21 @@ class Ledger:
             yield
             return
         # Told here too, since a transaction of the block's own may fail as it commits.
-        with self._lock.hold(purpose), telling(self._path):
+        with self._lock.hold(purpose), telling(self.path):
             with immediate(self.db):
                 batches.end_interrupted(self.db)
             sweep(self.tensors)
             yield
 
     @contextmanager
-    def _writing(self, purpose: str) -> Iterator[Database]:
+    def writing(self, purpose: str) -> Iterator[Database]:
+        """One transaction under the writer's lock: for this package's own modules."""
         with self.writer(purpose), immediate(self.db):
             yield self.db
 
-    def _select(self, row: type[Row], table: str, rest: str = "", *values: object) -> list[Row]:
-        with telling(self._path):
+    def select(self, row: type[Row], table: str, rest: str = "", *values: object) -> list[Row]:
+        """Return the rows of `table` that `rest` leaves: for this package's own modules."""
+        with telling(self.path):
             return select(self.db, row, table, rest, values)
 
     # Facts
@@ -137,7 +142,7 @@ class Ledger:
         for, so that facts of theirs that are missing are withdrawn: "all", "none", or a set of keys and normalised
         labels. Several pulls inside one ``ledger.db.atomic()`` are recorded together or not at all.
         """
-        with self._writing(f"pull {relation}") as db:
+        with self.writing(f"pull {relation}") as db:
             return pulls.record_pull(
                 db, source=source, relation=relation, query=query, facts=facts, withdraw=withdraw, started=started
             )
@@ -147,20 +152,20 @@ class Ledger:
         states = {None: "", True: "AND withdrawn IS NOT NULL", False: "AND withdrawn IS NULL"}
         which = "(? IS NULL OR relation IN (SELECT value FROM json_each(?)))"
         wanted = None if relations is None else json.dumps(sorted(relations))
-        return self._select(FactRow, "facts", f"WHERE {which} {states[withdrawn]} ORDER BY id", wanted, wanted)
+        return self.select(FactRow, "facts", f"WHERE {which} {states[withdrawn]} ORDER BY id", wanted, wanted)
 
     def history(self, fact: int) -> list[HistoryRow]:
         """The objects that the fact of this id named earlier, oldest first."""
-        return self._select(HistoryRow, "fact_history", "WHERE fact = ? ORDER BY id", fact)
+        return self.select(HistoryRow, "fact_history", "WHERE fact = ? ORDER BY id", fact)
 
     def pulls(self) -> list[PullRow]:
         """All pulls, oldest first."""
-        return self._select(PullRow, "pulls", "ORDER BY id")
+        return self.select(PullRow, "pulls", "ORDER BY id")
 
     def conflicts(self, pull: int | None = None, batch: int | None = None) -> list[ConflictRow]:
         """The conflicts that a pull saw, or that an apply met; all of them where neither is given."""
         which = "WHERE pull IS ifnull(?, pull) AND batch IS ifnull(?, batch) ORDER BY id"
-        return self._select(ConflictRow, "conflicts", which, pull, batch)
+        return self.select(ConflictRow, "conflicts", which, pull, batch)
 
     # Models, and what is known of them
 
@@ -177,7 +182,7 @@ class Ledger:
         layers: Sequence[int],
     ) -> ModelRow:
         """Record a base model, or that the one of this key is in use again (what is on record of it then stays)."""
-        with self._writing(f"record model {name}") as db:
+        with self.writing(f"record model {name}") as db:
             return models.record_model(
                 db,
                 key=key,
@@ -192,11 +197,11 @@ class Ledger:
 
     def find_model(self, key: str) -> ModelRow | None:
         """The model of this key."""
-        return next(iter(self._select(ModelRow, "models", "WHERE key = ?", key)), None)
+        return next(iter(self.select(ModelRow, "models", "WHERE key = ?", key)), None)
 
     def models(self) -> list[ModelRow]:
         """All models, the one used last first."""
-        return self._select(ModelRow, "models", "ORDER BY used DESC, rowid DESC")
+        return self.select(ModelRow, "models", "ORDER BY used DESC, rowid DESC")
 
     def latest_model(self, name: str) -> ModelRow | None:
         """The model used last under this name."""
@@ -205,22 +210,22 @@ class Ledger:
     def find_targets(self, keys: Collection[str]) -> dict[str, TargetRow]:
         """Those of the target vectors that are in the cache, by key."""
         which = "WHERE key IN (SELECT value FROM json_each(?))"
-        return {row.key: row for row in self._select(TargetRow, "targets", which, json.dumps(list(keys)))}
+        return {row.key: row for row in self.select(TargetRow, "targets", which, json.dumps(list(keys)))}
 
     def record_targets(self, model: str, file: str, targets: Sequence[tuple[str, int, int, float]]) -> None:
         """Record target vectors as (key, row in `file`, steps, loss); a key on record now names the new vector."""
-        with self._writing("record targets") as db:
+        with self.writing("record targets") as db:
             models.record_targets(db, model, file, targets)
 
     def answers(self, model: str, prompts: Collection[str]) -> dict[str, str]:
         """What the base model said to those of the prompts that it was asked."""
         sql = "SELECT prompt, answer FROM answers WHERE model = ? AND prompt IN (SELECT value FROM json_each(?))"
-        with telling(self._path):
+        with telling(self.path):
             return dict(self.db.execute(sql, [model, json.dumps(list(prompts))]).fetchall())
 
     def record_answers(self, model: str, answers: Mapping[str, str]) -> None:
         """Record what the base model said: prompt -> answer."""
-        with self._writing("record answers") as db:
+        with self.writing("record answers") as db:
             models.record_answers(db, model, answers)
 
     # Batches
@@ -229,12 +234,12 @@ class Ledger:
         """Record that an apply runs, and return its batch. Only inside `writer`: its lock says that we live."""
         if not self._lock.held:
             raise RuntimeError("start_batch outside Ledger.writer: the next writer would take the batch for dead")
-        with self._writing("apply") as db:
+        with self.writing("apply") as db:
             return batches.start_batch(db, model, algorithm, settings, device)
 
     def fail_batch(self, batch: int, reason: str, seconds: Mapping[str, float]) -> None:
         """Record that a running batch failed; the model's state stays that of its newest done batch."""
-        with self._writing("apply") as db:
+        with self.writing("apply") as db:
             batches.fail_batch(db, batch, reason, seconds)
 
     def finish_batch(
@@ -255,7 +260,7 @@ class Ledger:
         `superseded` and `retracted` are ids of active edits; active ones in neither stay as they are. Raises
         LedgerError, with nothing written, if an edit to end is not active or a subject would have two.
         """
-        with self._writing("apply") as db:
+        with self.writing("apply") as db:
             batches.finish_batch(
                 db,
                 batch,
@@ -271,24 +276,24 @@ class Ledger:
 
     def active_edits(self, model: str) -> list[EditRow]:
         """The edits that make up the model's present state, oldest first, whichever batch wrote them."""
-        return self._select(EditRow, "edits", "WHERE model = ? AND state = 'active' ORDER BY id", model)
+        return self.select(EditRow, "edits", "WHERE model = ? AND state = 'active' ORDER BY id", model)
 
     def edits(self, batch: int) -> list[EditRow]:
         """The edits that this batch wrote."""
-        return self._select(EditRow, "edits", "WHERE batch = ? ORDER BY id", batch)
+        return self.select(EditRow, "edits", "WHERE batch = ? ORDER BY id", batch)
 
     def current_batch(self, model: str) -> BatchRow | None:
         """The model's newest done batch: its files hold the present state."""
         newest = "WHERE model = ? AND state = 'done' ORDER BY id DESC LIMIT 1"
-        return next(iter(self._select(BatchRow, "batches", newest, model)), None)
+        return next(iter(self.select(BatchRow, "batches", newest, model)), None)
 
     def batches(self, model: str | None = None) -> list[BatchRow]:
         """All batches, of one model or of all, oldest first."""
-        return self._select(BatchRow, "batches", "WHERE model = ifnull(?, model) ORDER BY id", model)
+        return self.select(BatchRow, "batches", "WHERE model = ifnull(?, model) ORDER BY id", model)
 
     def metrics(self, batch: int) -> list[MetricRow]:
         """The figures of a batch, of the whole and of its edits, in the order given."""
-        return self._select(MetricRow, "metrics", "WHERE batch = ? ORDER BY id", batch)
+        return self.select(MetricRow, "metrics", "WHERE batch = ? ORDER BY id", batch)
 
 
 def _check_home(home: Path, create: bool) -> None:

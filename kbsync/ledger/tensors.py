@@ -5,7 +5,8 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from kbsync.errors import LedgerError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["read_tensors", "sweep", "write_tensors"]
+__all__ = ["check_tensors", "read_tensors", "sweep", "write_tensors"]
 
 SUFFIX = ".safetensors"
 _PARTIAL = re.compile(r"\.(\d+)-[0-9a-f]+\.partial\Z")
@@ -52,14 +53,28 @@ def read_tensors(path: Path, sha256: str | None = None) -> dict[str, "torch.Tens
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
-        if sha256 is not None and _sha256(path) != sha256:
+    with _telling(path):
+        if sha256 is not None:
+            check_tensors(path, sha256)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise LedgerError(f"{path} is cut or damaged ({error}): {_REMEDY}") from error
+
+
+def check_tensors(path: Path, sha256: str) -> None:
+    """Raise LedgerError if the file at `path` is missing, unreadable, or not of this sha256. Loads no torch."""
+    with _telling(path):
+        if _sha256(path) != sha256:
             raise LedgerError(f"{path} is not as kbsync wrote it (its sha256 differs): {_REMEDY}")
-        return load_file(path)
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise LedgerError(f"{path} is missing: put back a copy, or run `kbsync apply` to make it again") from None
-    except SafetensorError as error:
-        raise LedgerError(f"{path} is cut or damaged ({error}): {_REMEDY}") from error
     except OSError as error:
         raise LedgerError(f"cannot read {path}: {error.strerror}") from error
 
