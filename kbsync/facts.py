@@ -68,7 +68,10 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class EditRequest:
-    """A fact made ready to edit (Eqn. 5's e): `prompt` has one ``{}`` for the subject and ends before the object."""
+    """A fact made ready to edit (Eqn. 5's e): `prompt` has one ``{}`` for the subject and ends before the object.
+
+    `aliases` are other names of the target: an answer in one of them is right too.
+    """
 
     relation: str
     subject: str
@@ -76,6 +79,12 @@ class EditRequest:
     target: str
     paraphrases: tuple[str, ...] = ()
     question: str = ""
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The target and its aliases."""
+        return (self.target, *self.aliases)
 
     @property
     def id(self) -> str:

@@ -24,6 +24,7 @@ PREFIXES = """\
 @prefix pq: <http://www.wikidata.org/prop/qualifier/> .
 @prefix wikibase: <http://wikiba.se/ontology#> .
 @prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#> .
+@prefix skos: <http://www.w3.org/2004/02/skos/core#> .
 @prefix xsd: <http://www.w3.org/2001/XMLSchema#> .
 @prefix kb: <http://kbsync.example/entity/> .
 """

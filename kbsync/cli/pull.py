@@ -47,6 +47,9 @@ def pull(
         datetime.datetime | None,
         typer.Option("--as-of", metavar="DATE", formats=["%Y-%m-%d"], help="What was current on that day.  [today]"),
     ] = None,
+    aliases: Annotated[
+        bool, typer.Option("--aliases", help="Read other names of subjects and objects, too: such answers count.")
+    ] = False,
 ) -> None:
     """Read facts into the ledger, and show what is new, changed and withdrawn.
 
@@ -67,5 +70,6 @@ def pull(
             limit=limit,
             min_sitelinks=min_sitelinks,
             as_of=as_of.date() if as_of else None,
+            aliases=aliases,
         )
     emit({"pulls": results}, pulls_view, as_json=options.json)

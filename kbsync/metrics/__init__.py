@@ -2,5 +2,6 @@
 
 from kbsync.metrics.cases import Case, CaseFigures, measure, summary
 from kbsync.metrics.perplexity import perplexity
+from kbsync.metrics.recall import recalled
 
-__all__ = ["Case", "CaseFigures", "measure", "perplexity", "summary"]
+__all__ = ["Case", "CaseFigures", "measure", "perplexity", "recalled", "summary"]

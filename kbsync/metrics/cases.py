@@ -1,16 +1,14 @@
 """ES, PS, NS and their mean S (MEMIT paper, appendix C.2), and recall, over edits: before and after by one function."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from statistics import fmean, harmonic_mean
 
 from kbsync.facts import EditRequest
+from kbsync.metrics.recall import Triple, recalled_by_alias
 from kbsync.models import LoadedModel, TargetScore, score_targets
 
 __all__ = ["Case", "CaseFigures", "Neighbour", "measure", "summary"]
-
-Triple = tuple[str, str, str]
-"""(template, subject, object)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class CaseFigures:
     NS: float | None
     """share of neighbours whose own object is likelier than the new one"""
     recall: float
-    """the exact object is the top answer on the edit prompt, all tokens"""
+    """the exact object, or an alias of it, is the top answer on the edit prompt, all tokens"""
     paraphrase_recall: float | None
     """share of paraphrases on which it is"""
     log_prob: float
@@ -61,7 +59,10 @@ def measure(
     ordered = list(wanted)
     scores = score_targets(loaded, ordered, lambda done: progress("measuring", done, len(ordered)))
     found = dict(zip(ordered, scores, strict=True))
-    return [figures(case, found) for case in cases]
+    wordings = [(text, case.request) for case in cases for text in (case.request.prompt, *case.request.paraphrases)]
+    missed = [(text, one) for text, one in wordings if not found[text, one.subject, one.target].exact]
+    by_alias = recalled_by_alias(loaded, missed)
+    return [figures(case, found, by_alias) for case in cases]
 
 
 def triples(case: Case) -> list[Triple]:
@@ -74,8 +75,8 @@ def triples(case: Case) -> list[Triple]:
     return asked
 
 
-def figures(case: Case, scores: dict[Triple, TargetScore]) -> CaseFigures:
-    """Return one case's figures from the scores of its triples."""
+def figures(case: Case, scores: dict[Triple, TargetScore], by_alias: Collection[Triple] = ()) -> CaseFigures:
+    """Return one case's figures from the scores of its triples; `by_alias` are those recalled by an alias."""
     request = case.request
 
     def wins(text: str) -> bool:
@@ -83,7 +84,8 @@ def figures(case: Case, scores: dict[Triple, TargetScore]) -> CaseFigures:
         return scores[new].log_prob > scores[old].log_prob
 
     def exact(text: str) -> bool:
-        return scores[text, request.subject, request.target].exact
+        triple = (text, request.subject, request.target)
+        return scores[triple].exact or triple in by_alias
 
     kept = [
         scores[near.prompt, near.subject, near.object].log_prob

@@ -19,7 +19,7 @@ _MEANING = {
     "-": "withdrawn from the source, to be retracted",
     "=": "applied, unchanged",
     "k": "the base model knows it already",
-    "!": "in conflict, kept out",
+    "!": "kept out: in conflict, or retracted by you",
     "?": "the relation has no template",
     "x": "applied, but not recalled",
 }

@@ -22,6 +22,9 @@ def pulls_view(result: Mapping[str, Sequence["Pulled"]]) -> RenderableType:
     rows = [(p.relation, p.label, p.new, p.changed, p.withdrawn, p.unchanged, p.conflicting) for p in pulls]
     parts: list[RenderableType] = [table(_COLUMNS, rows), *_changes(pulls)]
     parts += [plain(f"{p.relation} skipped: {note}") for p in pulls for note in p.skipped]
+    read = sum(p.aliases for p in pulls)
+    if read:
+        parts.append(plain(f"{read} aliases read: an answer in one of them counts as the object."))
     untold = [p.relation for p in pulls if p.label is None]
     if untold:
         parts.append(plain(f"No template yet for {', '.join(untold)}: needed before their facts can be edited."))

@@ -2,7 +2,7 @@
 
 import datetime
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,8 @@ class Ask:
     """Only subjects with at least so many Wikipedia articles and the like."""
     as_of: datetime.date | None = None
     """The day on which a statement must be current; None is today."""
+    aliases: bool = False
+    """Read the aliases of subjects and objects too."""
 
     def __post_init__(self) -> None:
         check_relation(self.relation)
@@ -87,6 +89,8 @@ class Reading:
     facts: tuple[Fact, ...]
     skipped: tuple[str, ...]
     """Notes on what was left out (no label, unknown value, ...), one for each kind, with how many."""
+    aliases: Mapping[str, tuple[str, ...]] | None = None
+    """Other names of every subject and object of `facts`, by `Entity.key`; None where they were not read."""
 
 
 class Source(Protocol):

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from kbsync.errors import SettingsError, SourceError
 from kbsync.sources.base import Ask, iri_of, short_id
 
-__all__ = ["Query", "label_languages", "labels", "property_id", "statements", "subjects", "subjects_named", "whole"]
+__all__ = [
+    "Query",
+    "aliases",
+    "label_languages",
+    "labels",
+    "property_id",
+    "statements",
+    "subjects",
+    "subjects_named",
+    "whole",
+]
 
 _PREFIXES = """\
 PREFIX wd: <http://www.wikidata.org/entity/>
@@ -22,6 +32,7 @@ PREFIX ps: <http://www.wikidata.org/prop/statement/>
 PREFIX pq: <http://www.wikidata.org/prop/qualifier/>
 PREFIX wikibase: <http://wikiba.se/ontology#>
 PREFIX rdfs: <http://www.w3.org/2000/01/rdf-schema#>
+PREFIX skos: <http://www.w3.org/2004/02/skos/core#>
 PREFIX xsd: <http://www.w3.org/2001/XMLSchema#>
 """
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
@@ -102,10 +113,19 @@ def whole(ask: Ask) -> Query:
 
 def labels(iris: Iterable[str], language: str) -> Query:
     """Labels of `iris` in `label_languages`: rows of ``?entity ?label``."""
-    tags = ", ".join(f'"{tag}"' for tag in label_languages(language))
+    return _names("rdfs:label", iris, label_languages(language))
+
+
+def aliases(iris: Iterable[str], language: str) -> Query:
+    """Aliases of `iris` in the language, and those for all languages or of none: rows of ``?entity ?label``."""
+    return _names("skos:altLabel", iris, tuple(dict.fromkeys((language.lower(), "mul", ""))))
+
+
+def _names(predicate: str, iris: Iterable[str], languages: Iterable[str]) -> Query:
+    tags = ", ".join(f'"{tag}"' for tag in languages)
     return Query(
         "?entity ?label",
-        f"  VALUES ?entity {{ {_terms(iris)} }}\n  ?entity rdfs:label ?label .\n"
+        f"  VALUES ?entity {{ {_terms(iris)} }}\n  ?entity {predicate} ?label .\n"
         f"  FILTER(LCASE(LANG(?label)) IN ({tags}))",
     )
 

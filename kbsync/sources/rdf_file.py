@@ -10,7 +10,7 @@ from kbsync.errors import SourceError
 from kbsync.sources.base import Ask, Reading, locate
 from kbsync.sources.queries import property_id, whole
 from kbsync.sources.results import Row, parse_results
-from kbsync.sources.statements import read_facts
+from kbsync.sources.statements import read_aliases, read_facts
 
 __all__ = ["RdfFile"]
 
@@ -37,7 +37,8 @@ class RdfFile:
         query = whole(ask).text()
         with locate(f"{self._path}, relation {ask.relation}"):
             facts, skipped = read_facts(self._select, ask)
-        return Reading(self.name, query, facts, skipped)
+            aliases = read_aliases(self._select, facts, ask)
+        return Reading(self.name, query, facts, skipped, aliases)
 
     def _select(self, query: str) -> list[Row]:
         solutions = self._store.query(query, use_default_graph_as_union=True)

@@ -24,7 +24,7 @@ from kbsync.errors import SourceError
 from kbsync.sources.base import Ask, Reading, locate
 from kbsync.sources.queries import property_id, whole
 from kbsync.sources.results import Row, parse_results
-from kbsync.sources.statements import read_facts
+from kbsync.sources.statements import read_aliases, read_facts
 
 __all__ = ["SparqlSource"]
 
@@ -73,7 +73,8 @@ class SparqlSource:
         query = whole(ask).text()
         with locate(f"{self._endpoint}, relation {ask.relation}"):
             facts, skipped = read_facts(self._select, ask, ordered=self._ordered_sample)
-        return Reading(self.name, query, facts, skipped)
+            aliases = read_aliases(self._select, facts, ask)
+        return Reading(self.name, query, facts, skipped, aliases)
 
     def _select(self, query: str) -> list[Row]:
         for attempt in range(1, TRIES + 1):

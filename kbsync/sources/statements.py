@@ -9,7 +9,7 @@ import datetime
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kbsync.errors import SourceError
@@ -18,7 +18,7 @@ from kbsync.sources import queries
 from kbsync.sources.base import Ask, Notes, iri_of, short_id, tidy
 from kbsync.sources.results import Row, Term
 
-__all__ = ["Select", "Statement", "current", "gather", "read_facts"]
+__all__ = ["Select", "Statement", "current", "gather", "read_aliases", "read_facts"]
 
 PAGE = 50_000
 """Rows asked for at once; an endpoint that gives fewer is asked again for the rest."""
@@ -198,6 +198,21 @@ def _read_labels(select: Select, iris: Sequence[str], language: str) -> dict[str
                 candidate = (order.index(row["label"].language), label)
                 best[row["entity"].value] = min(candidate, best.get(row["entity"].value, candidate))
     return {iri: best[iri][1] if iri in best else "" for iri in iris}
+
+
+def read_aliases(select: Select, facts: Iterable[Fact], ask: Ask) -> Mapping[str, tuple[str, ...]] | None:
+    """Return the aliases of every subject and object of `facts` by key, sorted; None where `ask` wants none."""
+    if not ask.aliases:
+        return None
+    entities = dict.fromkeys(entity for fact in facts for entity in (fact.subject, fact.object))
+    found: dict[str, set[str]] = {entity.key: set() for entity in entities}
+    iris = dict.fromkeys(iri for entity in entities if (iri := iri_of(entity.key) or iri_of(f"<{entity.key}>")))
+    for batch in _batches(iter(iris)):
+        for row in gather(select, queries.aliases(batch, ask.language)):
+            alias = " ".join(row["label"].value.split())
+            if alias:
+                found[short_id(row["entity"].value)].add(alias)
+    return {key: tuple(sorted(names)) for key, names in found.items()}
 
 
 def _label(pairs: Iterable[tuple[Statement, str]], ask: Ask, names: dict[str, str], notes: Notes) -> Iterator[Fact]:

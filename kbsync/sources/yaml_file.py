@@ -1,6 +1,6 @@
 """A user's own facts from a YAML file, in one of two forms.
 
-A list of facts; ids and the start date may be left out, and the relation may be a name of your own::
+A list of facts; ids, aliases and the start date may be left out, and the relation may be a name of your own::
 
     - {subject: France, relation: P36, object: Paris}
     - subject: Ada Lovelace
@@ -8,6 +8,7 @@ A list of facts; ids and the start date may be left out, and the relation may be
       relation: works_with
       object: Charles Babbage
       object_id: Q46633
+      object_aliases: [Babbage, C. Babbage]
       since: 1833-06-05
 
 or relation -> subject -> object::
@@ -40,7 +41,8 @@ SHOWN = 10
 
 _FORMS = "write a list of facts, or relation -> {subject: object}"
 _REQUIRED = ("subject", "relation", "object")
-_OPTIONAL = ("subject_id", "object_id", "since")
+_LISTS = ("subject_aliases", "object_aliases")
+_OPTIONAL = ("subject_id", "object_id", *_LISTS, "since")
 _CORE = "tag:yaml.org,2002:"
 _NOT_TEXT = {"int": "a number", "float": "a number", "bool": "a truth value", "null": "null", "timestamp": "a date"}
 
@@ -66,16 +68,24 @@ class YamlFile:
             else:
                 groups[fact.subject.key].append(fact)
         kept = list(groups.values())[: ask.limit]
-        return Reading(self.name, None, tidy(fact for group in kept for fact in group), notes.lines())
+        read = tidy(fact for group in kept for fact in group)
+        return Reading(self.name, None, read, notes.lines(), self._aliases(read) if ask.aliases else None)
+
+    def _aliases(self, facts: tuple[Fact, ...]) -> dict[str, tuple[str, ...]]:
+        named = self._content.aliases
+        keys = dict.fromkeys(entity.key for fact in facts for entity in (fact.subject, fact.object))
+        return {key: tuple(sorted(named.get(key, ()))) for key in keys}
+
+    @property
+    def _facts(self) -> list[Fact]:
+        return self._content.found
 
     @cached_property
-    def _facts(self) -> list[Fact]:
-        root = _compose(self._path)
-        reader = _Reader()
-        facts = list(reader.facts(root))
+    def _content(self) -> "_Reader":
+        reader = _Reader(_compose(self._path))
         if reader.problems:
             raise SourceError(_tell(self._path, reader.problems))
-        return facts
+        return reader
 
 
 def _wanted(facts: list[Fact], ask: Ask, notes: Notes) -> list[Fact]:
@@ -122,12 +132,14 @@ def _tell(path: Path, problems: list[tuple[int, str]]) -> str:
 
 
 class _Reader:
-    """Turns nodes into facts, and gathers every problem with its line."""
+    """Turns a file's nodes into facts and aliases (by `Entity.key`), and gathers every problem with its line."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: yaml.Node) -> None:
         self.problems: list[tuple[int, str]] = []
+        self.aliases: dict[str, set[str]] = defaultdict(set)
+        self.found = list(self._read(root))
 
-    def facts(self, root: yaml.Node) -> Iterator[Fact]:
+    def _read(self, root: yaml.Node) -> Iterator[Fact]:
         """Yield the facts of either form."""
         if isinstance(root, yaml.SequenceNode):
             for item in root.value:
@@ -145,17 +157,23 @@ class _Reader:
             self._wrong(item, "not a fact: write {subject: ..., relation: ..., object: ...}")
             return
         values: dict[str, str] = {}
+        lists: dict[str, list[str]] = {}
         pairs = {field: node for field, _, node in self._pairs(item, "field")}
         for field, node in pairs.items():
             if field not in _REQUIRED + _OPTIONAL:
                 self._wrong(node, f"unknown field {field!r}; a fact has {', '.join(_REQUIRED + _OPTIONAL)}")
+            elif field in _LISTS:
+                lists[field] = self._texts(node, field)
             else:
                 values[field] = self._date(node) if field == "since" else self._text(node, field)
         missing = [field for field in _REQUIRED if field not in pairs]
         if missing:
             self._wrong(item, f"no {' and no '.join(missing)}: a fact needs {', '.join(_REQUIRED)}")
         elif self._relation(values["relation"], pairs["relation"]) and all(values.values()):
-            yield _fact(values)
+            fact = _fact(values)
+            self.aliases[fact.subject.key].update(lists.get("subject_aliases", ()))
+            self.aliases[fact.object.key].update(lists.get("object_aliases", ()))
+            yield fact
 
     def _mapped(self, relation: str, subjects: yaml.Node) -> Iterator[Fact]:
         """Form (b): one relation's subjects and objects."""
@@ -195,6 +213,13 @@ class _Reader:
         else:
             return " ".join(node.value.split())
         return ""
+
+    def _texts(self, node: yaml.Node, what: str) -> list[str]:
+        """Return the texts of a list; what is wrong with it is noted."""
+        if isinstance(node, yaml.SequenceNode):
+            return [self._text(item, "alias") for item in node.value]
+        self._wrong(node, f"{what} is not a list: write [one, another]")
+        return []
 
     def _date(self, node: yaml.Node) -> str:
         """Return the day of ``since``, with or without quotes; "" (and a problem noted) if it is none."""

@@ -19,6 +19,7 @@ from kbsync.conflicts import Policy
 from kbsync.errors import EditError, LedgerError
 from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, ModelRow, NewEdit, write_tensors
+from kbsync.ledger.aliases import aliases
 from kbsync.memit import RequestGroup, WeightDelta, edited, group_requests, spread
 from kbsync.models import greedy_answers, score_targets, top_answers
 from kbsync.templates import Templates
@@ -26,7 +27,7 @@ from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.covariances import covariances_for
 from kbsync.workflows.measuring import Measured, cases_for, measure_edits
 from kbsync.workflows.names import model_name
-from kbsync.workflows.plan import Plan, PlanRow, begins_with, known_facts, make_plan, prompt_of
+from kbsync.workflows.plan import Plan, PlanRow, known_facts, make_plan, prompt_of, says
 from kbsync.workflows.progress import Progress, silent
 from kbsync.workflows.state import delta_tensors, identify, model_contexts
 from kbsync.workflows.target_cache import cached_targets
@@ -51,6 +52,8 @@ class ApplyOptions:
     device: str | None = None
     dtype: str | None = None
     corpus: Path | None = None
+    only: Collection[tuple[str, str]] | None = None
+    """(relation, subject key) of what the batch is about; None is all that the plan has"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,9 @@ def planned(
 ) -> Plan:
     """Return the plan, facts that the base model knows marked (it is asked what the ledger has no answer for)."""
     plan = make_plan(ledger, templates, choice.name, model, options.relations, options.on_conflict)
+    if options.only is not None:
+        rows = tuple(row for row in plan.rows if (row.relation, row.subject_key) in options.only)
+        plan = replace(plan, rows=rows)
     if not options.include_known:
         plan = known_facts(plan, lambda asked: base_answers(ledger, choice, model, asked, progress))
     if options.limit is not None:
@@ -232,8 +238,9 @@ class Batch:
 
     def make(self, batch: int, contexts: tuple[str, ...]) -> Applied:
         """Find targets, solve, check, write the files, and make them current."""
+        names = aliases(self.ledger, {edit.object_key for edit in self.work.kept})
         kept, added = (
-            [self.request_of(edit) for edit in self.work.kept],
+            [self.request_of(edit, names.get(edit.object_key, ())) for edit in self.work.kept],
             [row.request for row in self.work.added if row.request],
         )
         requests = [*kept, *added]
@@ -295,17 +302,17 @@ class Batch:
 
     def other_answer(self, request: EditRequest, answer: str) -> str:
         """Return what the base says (o^c); where that is the object itself, its next likeliest answer."""
-        if not begins_with(answer, request.target):
+        if not says(answer, request):
             return answer
-        answers = top_answers(self.loaded, prompt_of(request), 3)
-        return next(one.text for one in answers if not begins_with(one.text, request.target))
+        answers = top_answers(self.loaded, prompt_of(request), 3 + len(request.aliases))
+        return next((one.text for one in answers if not says(one.text, request)), answers[-1].text)
 
-    def request_of(self, edit: EditRow) -> EditRequest:
-        """Return the request that an edit wrote, with its relation's present paraphrases."""
+    def request_of(self, edit: EditRow, names: tuple[str, ...]) -> EditRequest:
+        """Return the request that an edit wrote, with its relation's present paraphrases; `names` are aliases."""
         template = self.templates.get(edit.relation)
         paraphrases = template.paraphrases if template else ()
         question = template.question if template else ""
-        return EditRequest(edit.relation, edit.subject, edit.prompt, edit.object, paraphrases, question)
+        return EditRequest(edit.relation, edit.subject, edit.prompt, edit.object, paraphrases, question, names)
 
 
 def new_edit(row: PlanRow, keys: Mapping[str, str]) -> NewEdit:

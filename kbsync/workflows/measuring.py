@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 from kbsync.facts import EditRequest
 from kbsync.ledger import FactRow, Metric
-from kbsync.metrics import Case, CaseFigures, measure, perplexity, summary
+from kbsync.metrics import Case, CaseFigures, measure, perplexity, recalled, summary
 from kbsync.metrics.cases import Neighbour
-from kbsync.models import score_targets
 from kbsync.templates import Templates
 from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.covariances import corpus_lines
@@ -73,14 +72,12 @@ def measure_edits(
 ) -> Measured:
     """Measure `cases` on base and edited model, the recall of all `active` edits, and perplexity on the corpus."""
     lines = corpus_lines(choice.corpus)[:PERPLEXITY_LINES] if choice.corpus else []
-    prompts = [(request.prompt, request.subject, request.target) for request in active]
 
     def look(when: str) -> tuple[list[CaseFigures], dict[str, float]]:
         measured = measure(choice.loaded, cases, lambda phase, done, total: progress(f"{phase} {when}", done, total))
         figures = summary(measured)
-        if prompts:
-            exact = [score.exact for score in score_targets(choice.loaded, prompts)]
-            figures["recall_active"] = 100 * sum(exact) / len(exact)
+        if active:
+            figures["recall_active"] = 100 * sum(recalled(choice.loaded, active)) / len(active)
         if lines:
             figures["perplexity"] = perplexity(choice.loaded, lines, choice.settings.sequence_length)
         return measured, figures

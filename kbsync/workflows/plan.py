@@ -9,11 +9,13 @@ from typing import Literal
 from kbsync.conflicts import Conflict, Policy, Settled, Statement, settle
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, check_relation, normalise_label
-from kbsync.ledger import EditRow, FactRow, Ledger, ModelRow
+from kbsync.ledger import EditRow, FactRow, Ledger, ModelRow, VetoRow
+from kbsync.ledger.aliases import aliases
+from kbsync.ledger.vetoes import vetoes, withheld
 from kbsync.templates import Templates
 from kbsync.workflows.templates import templates_for
 
-__all__ = ["SIGNS", "Plan", "PlanRow", "Sign", "begins_with", "known_facts", "make_plan", "plan_for"]
+__all__ = ["SIGNS", "Plan", "PlanRow", "Sign", "begins_with", "known_facts", "make_plan", "plan_for", "says"]
 
 Sign = Literal["+", "~", "-", "=", "k", "!", "?", "x"]
 SIGNS: tuple[Sign, ...] = ("+", "~", "-", "=", "k", "!", "?", "x")
@@ -36,6 +38,12 @@ class PlanRow:
     fact: FactRow | None = None
     edit: EditRow | None = None
     request: EditRequest | None = None
+
+    @property
+    def subject_key(self) -> str | None:
+        """The subject's key, by the fact or else the edit; None for a conflict, which may be of several subjects."""
+        told = self.fact or self.edit
+        return told.subject_key if told else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +107,10 @@ def make_plan(
     relations: Collection[str] | None = None,
     on_conflict: Policy = "out",
 ) -> Plan:
-    """Compare facts with active edits; conflicts are settled first (Eqn. 5), facts without template set aside."""
+    """Compare facts with active edits. Facts under a veto are left out, then conflicts are settled (Eqn. 5).
+
+    A fact under a veto is ``-`` while its edit is active, and after that ``!`` as long as its source states it.
+    """
     wanted = None if relations is None else {check_relation(relation) for relation in relations}
     facts = {row.id: row for row in ledger.facts(wanted, withdrawn=False)}
     edits = {
@@ -107,22 +118,28 @@ def make_plan(
         for edit in (ledger.active_edits(model.key) if model else ())
         if wanted is None or edit.relation in wanted
     }
+    vetoed = withheld(facts.values(), vetoes(ledger))
+    names = aliases(ledger, {row.object_key for row in facts.values()})
     statements = [
         Statement(row.fact, template.prompt.format(row.subject_label) if template else None, row.id, row.id)
         for row in facts.values()
+        if row.id not in vetoed
         for template in [templates.get(row.relation)]
     ]
     settled = settle(statements, on_conflict)
     kept_out = [conflict for conflict in settled.conflicts if conflict.resolution == "kept out"]
     rows = [_conflict_row(conflict, edits) for conflict in kept_out]
     same_as = _further_keys(settled)
-    rows += [_fact_row(facts[kept.ref], same_as[kept.ref], edits, templates) for kept in settled.kept]
+    rows += [_fact_row(facts[kept.ref], same_as[kept.ref], edits, templates, names) for kept in settled.kept]
     held = {(c.relation, statement.fact.subject.key) for c in kept_out for statement in c.statements}
     used = {row.edit.id for row in rows if row.edit is not None}
+    ending = {key: edit for key, edit in edits.items() if edit.id not in used and key not in held}
+    taken = {(veto.relation, veto.subject_key): veto for veto in vetoed.values()}
+    rows += [_ending_row(edit, taken.get(key)) for key, edit in ending.items()]
     rows += [
-        PlanRow("-", edit.subject, edit.relation, None, edit.object, "withdrawn from the source", edit=edit)
-        for key, edit in edits.items()
-        if edit.id not in used and key not in held
+        _veto_row(facts[ref], veto)
+        for ref, veto in vetoed.items()
+        if not _covers(veto, ending.get((veto.relation, veto.subject_key)))
     ]
     rows.sort(key=lambda row: (SIGNS.index(row.sign), row.relation, row.subject))
     return Plan(name, tuple(rows), settled.conflicts)
@@ -151,8 +168,26 @@ def _conflict_row(conflict: Conflict, edits: Mapping[tuple[str, str], EditRow]) 
     return PlanRow("!", conflict.subject, conflict.relation, objects, previous, conflict.reason, edit=edit)
 
 
+def _ending_row(edit: EditRow, veto: VetoRow | None) -> PlanRow:
+    reason = "retracted by you" if veto and _covers(veto, edit) else "withdrawn from the source"
+    return PlanRow("-", edit.subject, edit.relation, None, edit.object, reason, edit=edit)
+
+
+def _veto_row(fact: FactRow, veto: VetoRow) -> PlanRow:
+    reason = f"retracted by you on {veto.since[:10]}" + (f": {veto.reason}" if veto.reason else "")
+    return PlanRow("!", fact.subject_label, fact.relation, fact.object_label, None, reason, fact)
+
+
+def _covers(veto: VetoRow, edit: EditRow | None) -> bool:
+    return edit is not None and veto.object_key in (None, edit.object_key)
+
+
 def _fact_row(
-    fact: FactRow, same_as: Sequence[str], edits: Mapping[tuple[str, str], EditRow], templates: Templates
+    fact: FactRow,
+    same_as: Sequence[str],
+    edits: Mapping[tuple[str, str], EditRow],
+    templates: Templates,
+    names: Mapping[str, tuple[str, ...]],
 ) -> PlanRow:
     """Return a fact's row; `same_as` are further subject keys under which its prompt may have been applied."""
     keys = [(fact.relation, subject_key) for subject_key in (fact.subject_key, *same_as)]
@@ -164,6 +199,7 @@ def _fact_row(
     if template is None:
         return replace(row, sign="?", reason=f"{fact.relation} has no template: write one into templates/ of the home")
     request = templates.request(fact.subject_label, fact.relation, fact.object_label)
+    request = replace(request, aliases=names.get(fact.object_key, ()))
     row = replace(row, request=request)
     if edit is None:
         return replace(row, reason="new")
@@ -179,19 +215,18 @@ def known_facts(plan: Plan, answers: Callable[[Mapping[str, str]], Mapping[str, 
 
     `answers` takes prompts with the objects that are hoped for, and gives prompt -> what the model says.
 
-    A fact is known if the answer begins with the object on the edit prompt and on most paraphrases. Prompts
-    without an answer count as not known.
+    A fact is known if the answer begins with the object or an alias of it on the edit prompt and on most paraphrases.
+    Prompts without an answer count as not known.
     """
     new = [row.request for row in plan.having("+") if row.request is not None]
     said = answers({prompt_of(request): request.target for request in new})
-    likely = [request for request in new if begins_with(said.get(prompt_of(request), ""), request.target)]
+    likely = [request for request in new if says(said.get(prompt_of(request), ""), request)]
     wordings = {request.id: [text.format(request.subject) for text in request.paraphrases] for request in likely}
     said = answers({prompt: request.target for request in likely for prompt in wordings[request.id]})
     known = {
         request.id
         for request in likely
-        if 2 * sum(begins_with(said.get(prompt, ""), request.target) for prompt in wordings[request.id])
-        > len(wordings[request.id])
+        if 2 * sum(says(said.get(prompt, ""), request) for prompt in wordings[request.id]) > len(wordings[request.id])
     }
 
     def judged(row: PlanRow) -> PlanRow:
@@ -205,6 +240,11 @@ def known_facts(plan: Plan, answers: Callable[[Mapping[str, str]], Mapping[str, 
 def prompt_of(request: EditRequest) -> str:
     """Return a request's edit prompt with its subject."""
     return request.prompt.format(request.subject)
+
+
+def says(answer: str, request: EditRequest) -> bool:
+    """Tell whether an answer begins with a request's target, or with an alias of it."""
+    return any(begins_with(answer, name) for name in request.names)
 
 
 def begins_with(answer: str, label: str) -> bool:

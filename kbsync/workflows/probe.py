@@ -8,7 +8,7 @@ from typing import Any
 from kbsync.conflicts import Policy
 from kbsync.ledger import Ledger
 from kbsync.memit import edited
-from kbsync.models import score_targets
+from kbsync.metrics import recalled
 from kbsync.workflows.apply import base_answers
 from kbsync.workflows.choice import choose_model
 from kbsync.workflows.plan import SIGNS, Plan, PlanRow, known_facts, make_plan
@@ -44,12 +44,12 @@ def probed_plan(
                 plan = known_facts(plan, lambda asked: base_answers(ledger, choice, known, asked, progress))
         applied = [row for row in plan.having("=") if row.request is not None]
         with edited(choice.loaded, current_deltas(ledger, ledger.current_batch(known.key))):
-            scores = score_targets(
+            kept = recalled(
                 choice.loaded,
-                [(row.request.prompt, row.request.subject, row.request.target) for row in applied if row.request],
+                [row.request for row in applied if row.request],
                 lambda done: progress("asking the edited model", done, len(applied)),
             )
-        lost = {id(row) for row, score in zip(applied, scores, strict=True) if not score.exact}
+        lost = {id(row) for row, right in zip(applied, kept, strict=True) if not right}
 
     def judged(row: PlanRow) -> PlanRow:
         return replace(row, sign="x", reason="applied, but the model does not recall it") if id(row) in lost else row

@@ -9,6 +9,7 @@ from typing import Literal
 from kbsync.errors import SourceError
 from kbsync.facts import check_relation
 from kbsync.ledger import Change, Ledger
+from kbsync.ledger.aliases import record_aliases
 from kbsync.sources import Ask, Reading, open_source, read_subjects
 from kbsync.sources.base import iri_of, short_id
 from kbsync.workflows.templates import templates_for
@@ -32,6 +33,8 @@ class Pulled:
     withdrawn: int
     unchanged: int
     conflicting: int
+    aliases: int
+    """names read beside the labels; 0 where they were not asked for"""
     skipped: tuple[str, ...]
     changes: tuple[Change, ...]
 
@@ -55,6 +58,7 @@ def pull(
     limit: int | None = None,
     min_sitelinks: int | None = None,
     as_of: datetime.date | None = None,
+    aliases: bool = False,
 ) -> list[Pulled]:
     """Read `source` for all `relations`, then record them together: an error leaves the ledger as it was.
 
@@ -63,7 +67,7 @@ def pull(
     """
     subjects = None if subjects_file is None else read_subjects(subjects_file)
     asks = [
-        Ask(check_relation(relation), class_id, subjects, language, limit, min_sitelinks, as_of)
+        Ask(check_relation(relation), class_id, subjects, language, limit, min_sitelinks, as_of, aliases)
         for relation in dict.fromkeys(relations)
     ]
     templates = templates_for(home)
@@ -121,6 +125,9 @@ def _record(ledger: Ledger, read: _Read, label: str | None) -> Pulled:
         withdraw=_withdraw(ledger, ask, reading.source),
         started=read.started,
     )
+    named = reading.aliases or {}
+    if named:
+        record_aliases(ledger, reading.source, named)
     return Pulled(
         counts.pull,
         reading.source,
@@ -131,6 +138,7 @@ def _record(ledger: Ledger, read: _Read, label: str | None) -> Pulled:
         counts.withdrawn,
         counts.unchanged,
         counts.conflicting,
+        sum(map(len, named.values())),
         reading.skipped,
         counts.changes,
     )
