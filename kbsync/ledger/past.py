@@ -4,16 +4,28 @@ A done batch went on from the state of its `parent`, so a batch and its forebear
 the edits that its line wrote and did not end. The current line is done; done batches off it are rolled back.
 """
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 
 from sqlite_utils import Database
 
 from kbsync.errors import LedgerError
 from kbsync.ledger.connection import insert, now
-from kbsync.ledger.rows import BatchRow, EditRow, EndingRow, RollbackRow
+from kbsync.ledger.rows import BatchRow, EditRow, EndingRow, MetricRow, RollbackRow
 from kbsync.ledger.store import Ledger
 
-__all__ = ["EditState", "active_after", "edits_of", "endings", "line_of", "roll_back", "rollbacks", "states_after"]
+__all__ = [
+    "EditState",
+    "active_after",
+    "edits_about",
+    "edits_of",
+    "endings",
+    "line_of",
+    "metrics_of",
+    "roll_back",
+    "rollbacks",
+    "states_after",
+]
 
 EditState = tuple[str, int | None]
 """(state, ended_by) of an edit"""
@@ -47,6 +59,18 @@ def active_after(ledger: Ledger, model: str, batch: int | None) -> list[EditRow]
 def edits_of(ledger: Ledger, model: str) -> list[EditRow]:
     """Return all edits of a model, whatever their state, oldest first."""
     return ledger.select(EditRow, "edits", "WHERE model = ? ORDER BY id", model)
+
+
+def edits_about(ledger: Ledger, subjects: Collection[tuple[str, str]]) -> list[EditRow]:
+    """Return the edits about these (relation, subject key), of every model and whatever their state, oldest first."""
+    which = "WHERE (relation, subject_key) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?)) ORDER BY id"
+    return ledger.select(EditRow, "edits", which, json.dumps(sorted(subjects)))
+
+
+def metrics_of(ledger: Ledger, edits: Collection[int]) -> list[MetricRow]:
+    """Return the figures of these edits in every batch, in the order of the batches."""
+    which = "WHERE edit IN (SELECT value FROM json_each(?)) ORDER BY batch, id"
+    return ledger.select(MetricRow, "metrics", which, json.dumps(sorted(edits)))
 
 
 def endings(ledger: Ledger, model: str | None = None) -> list[EndingRow]:

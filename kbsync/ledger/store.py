@@ -212,6 +212,10 @@ class Ledger:
         which = "WHERE key IN (SELECT value FROM json_each(?))"
         return {row.key: row for row in self.select(TargetRow, "targets", which, json.dumps(list(keys)))}
 
+    def targets(self) -> list[TargetRow]:
+        """All target vectors in the cache."""
+        return self.select(TargetRow, "targets", "ORDER BY key")
+
     def record_targets(self, model: str, file: str, targets: Sequence[tuple[str, int, int, float]]) -> None:
         """Record target vectors as (key, row in `file`, steps, loss); a key on record now names the new vector."""
         with self.writing("record targets") as db:

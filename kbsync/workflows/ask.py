@@ -9,14 +9,14 @@ from kbsync.ledger import Ledger
 from kbsync.memit import edited
 from kbsync.models import Answer, top_answers
 from kbsync.workflows.choice import choose_model
-from kbsync.workflows.state import current_deltas, identify
+from kbsync.workflows.state import current_deltas, known_model
 
 __all__ = ["Asked", "ask"]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A prompt and its answers, likeliest first; `edited` is None where only the base was asked."""
+    """A prompt and its answers, likeliest first; `edited` is None where there is the base alone."""
 
     prompt: str
     base: tuple[Answer, ...]
@@ -33,7 +33,7 @@ def ask(
     device: str | None = None,
     dtype: str | None = None,
 ) -> list[Asked]:
-    """Ask each prompt of the base model and, where there are edits in `home`, of the edited one.
+    """Ask each prompt of the base model and, where there are edits in `home`, of the edited one. Writes nothing.
 
     Raises SettingsError for an empty prompt, LedgerError and ModelError as `apply` does.
     """
@@ -45,7 +45,11 @@ def ask(
     if base_only or not (home / "ledger.db").exists():
         return [Asked(prompt, answers, None) for prompt, answers in zip(prompts, base, strict=True)]
     with Ledger.open(home, create=False) as ledger:
-        deltas = current_deltas(ledger, ledger.current_batch(identify(ledger, choice).key))
+        known = known_model(ledger, choice)
+        batch = ledger.current_batch(known.key) if known else None
+        deltas = current_deltas(ledger, batch)
+    if batch is None:
+        return [Asked(prompt, answers, None) for prompt, answers in zip(prompts, base, strict=True)]
     with edited(choice.loaded, deltas):
         after = [tuple(top_answers(choice.loaded, prompt, count)) for prompt in prompts]
     return [Asked(*row) for row in zip(prompts, base, after, strict=True)]

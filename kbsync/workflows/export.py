@@ -8,9 +8,10 @@ from pathlib import Path
 
 from kbsync.errors import KbsyncError, LedgerError, SettingsError
 from kbsync.ledger import Ledger
+from kbsync.ledger.past import active_after
 from kbsync.memit import edited
 from kbsync.workflows.choice import choose_model
-from kbsync.workflows.state import current_deltas, identify
+from kbsync.workflows.state import current_deltas, known_model
 
 __all__ = ["Exported", "export"]
 
@@ -35,11 +36,11 @@ def export(home: Path, model: str, folder: Path, *, device: str | None = None, d
         raise SettingsError(f"{folder} exists already: name a new folder with --to")
     with Ledger.open(home, create=False) as ledger:
         choice = choose_model(model, device=device, dtype=dtype)
-        known = identify(ledger, choice)
-        batch = ledger.current_batch(known.key)
-        if batch is None:
+        known = known_model(ledger, choice)
+        batch = ledger.current_batch(known.key) if known else None
+        if known is None or batch is None:
             raise LedgerError(f"nothing was applied to {choice.name} in {home}: run `kbsync apply` first")
-        edits = ledger.active_edits(known.key)
+        edits = active_after(ledger, known.key, batch.id)  # an apply may make another batch current meanwhile
         deltas = current_deltas(ledger, batch)
     record = {"model": choice.name, "base_sha256": known.weights_sha256, "batch": batch.id, "edits": len(edits)}
     try:

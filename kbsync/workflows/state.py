@@ -10,7 +10,7 @@ from kbsync.ledger import BatchRow, Ledger, ModelRow, read_tensors
 from kbsync.memit import WeightDelta, sample_contexts
 from kbsync.workflows.choice import ModelChoice
 
-__all__ = ["current_deltas", "delta_tensors", "identify", "model_contexts"]
+__all__ = ["current_deltas", "delta_tensors", "identify", "known_model", "model_contexts", "weights_hash"]
 
 CONTEXT_SETTINGS = ("contexts", "context_tokens", "context_starts")
 
@@ -20,12 +20,16 @@ def weights_hash(choice: ModelChoice) -> str:
     return choice.loaded.weights_sha256(range(len(choice.loaded.family.block_list(choice.loaded.model))))
 
 
-def identify(ledger: Ledger, choice: ModelChoice) -> ModelRow:
-    """Return the record of a loaded base model, making one where it is new.
+def known_model(ledger: Ledger, choice: ModelChoice) -> ModelRow | None:
+    """Return the record of a loaded base model, None where it is new. Writes nothing.
 
     Raises ModelError where edits are on record for this name and the weights are not those that were edited.
     """
-    sha256 = weights_hash(choice)
+    return ledger.find_model(checked_key(ledger, choice, weights_hash(choice)))
+
+
+def checked_key(ledger: Ledger, choice: ModelChoice, sha256: str) -> str:
+    """Return the ledger's key of a base model of these weights; raises as `known_model` does."""
     known = ledger.latest_model(choice.name)
     if known is not None and known.weights_sha256 != sha256 and ledger.active_edits(known.key):
         raise ModelError(
@@ -33,7 +37,13 @@ def identify(ledger: Ledger, choice: ModelChoice) -> ModelRow:
             f" ledger has {known.weights_sha256[:12]}. Put back the weights (or the --dtype) that were edited, or begin"
             " anew for this model with another --home"
         )
-    key = content_id("model1", [choice.name, sha256])
+    return content_id("model1", [choice.name, sha256])
+
+
+def identify(ledger: Ledger, choice: ModelChoice) -> ModelRow:
+    """Record that a loaded base model is in use, and return its record; raises as `known_model` does."""
+    sha256 = weights_hash(choice)
+    key = checked_key(ledger, choice, sha256)
     found = ledger.find_model(key)
     contexts = found.contexts if found else sample_contexts(choice.loaded, choice.settings)
     return ledger.record_model(

@@ -1,0 +1,109 @@
+"""``kbsync history``, ``log``, ``rollback`` and ``verify``: the past, and going back to it. No model unless named."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kbsync.cli.choices import DeviceOption, DtypeOption
+from kbsync.cli.options import Options, command, family
+from kbsync.errors import SettingsError
+from kbsync.report.console import emit, log_console
+from kbsync.report.history import history_view, log_view, rollback_view, verified_view
+from kbsync.report.progress import progress
+
+if TYPE_CHECKING:
+    from kbsync.workflows.rollback import RolledBack
+
+app = family()
+
+UsedModelOption = Annotated[str | None, typer.Option("--model", metavar="M", help="Which model.  [the one used last]")]
+
+
+@command(app, "history", examples=("kbsync history", "kbsync history --model practice --json"))
+def history(
+    options: Options,
+    model: Annotated[str | None, typer.Option("--model", metavar="M", help="Only this model.")] = None,
+) -> None:
+    """List the batches: when, what each did to the edits, how it came out, and which is current."""
+    from kbsync.workflows.history import history as workflow
+
+    emit(workflow(options.home, model), history_view, as_json=options.json)
+
+
+@command(app, "rollback", examples=("kbsync rollback", "kbsync rollback 3 --yes", "kbsync rollback 0 --model practice"))
+def rollback(
+    options: Options,
+    batch: Annotated[
+        int | None,
+        typer.Argument(metavar="[BATCH]", min=0, help="0 is the base model.  [the batch before the current]"),
+    ] = None,
+    model: UsedModelOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before going back.")] = False,
+) -> None:
+    """Make the model's state after an earlier batch current again; no model is loaded.
+
+    Nothing is deleted: a batch that was rolled back can be gone forward to again. The facts stay as they are, so
+    status and plan then show what the model lacks, and the next apply writes it again; to keep one fact out for good,
+    use retract.
+    """
+    from kbsync.workflows.rollback import rollback as workflow
+
+    def confirm(planned: "RolledBack") -> bool:
+        if yes:
+            return True
+        log_console().print(rollback_view(planned))
+        return typer.confirm("Make that state current?", default=True, err=True)
+
+    result = workflow(options.home, batch, model, confirm)
+    if result is None:
+        log_console().print("nothing was changed")
+        raise typer.Exit(1)
+    emit(result, rollback_view, as_json=options.json)
+
+
+@command(app, "log", examples=('kbsync log --fact "France P36"', "kbsync log --subject Q142"))
+def log(
+    options: Options,
+    fact: Annotated[
+        str | None, typer.Option("--fact", metavar="TEXT", help="Subject and relation, such as 'France P36'.")
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option("--subject", metavar="X", help="A subject's label, id or alias, in place of --fact.")
+    ] = None,
+    relation: Annotated[
+        str | None, typer.Option("--relation", metavar="ID", help="With --subject: only this relation.")
+    ] = None,
+) -> None:
+    """Show everything that ever happened to a fact: pulls, conflicts, vetoes, edits, rollbacks, figures."""
+    from kbsync.workflows.log import fact_log, parse_fact
+
+    if (fact is None) == (subject is None) or (fact is not None and relation is not None):
+        raise SettingsError("name one fact: --fact 'France P36', or --subject France --relation P36")
+    named, its_relation = (subject or "", relation) if fact is None else parse_fact(fact)
+    emit(fact_log(options.home, named, its_relation), log_view, as_json=options.json)
+
+
+@command(app, "verify", examples=("kbsync verify", "kbsync verify --model practice"))
+def verify(
+    options: Options,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="M", help="Load this model: check its weights, solve again.")
+    ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option("--corpus", metavar="FILE", help="With --model: the corpus of its applies.")
+    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+) -> None:
+    """Check all that can be worked out again: files, states, references, ids. Exits with 1 where something is wrong.
+
+    Mends nothing, and says what is wrong by name.
+    """
+    from kbsync.workflows.verify import verify as workflow
+
+    with progress(quiet=options.json) as report:
+        result = workflow(options.home, model, corpus=corpus, device=device, dtype=dtype, progress=report)
+    emit({"whole": result.whole, "checks": result.checks}, verified_view, as_json=options.json)
+    if not result.whole:
+        raise typer.Exit(1)

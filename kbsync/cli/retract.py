@@ -1,0 +1,86 @@
+"""``kbsync retract``: take one fact out of a model, and keep it out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kbsync.cli.choices import DeviceOption, DtypeOption
+from kbsync.cli.options import Options, command, family
+from kbsync.errors import SettingsError
+from kbsync.report.console import emit, log_console
+from kbsync.report.progress import progress
+from kbsync.report.retract import lifted_view, retracted_view, retraction_view
+
+if TYPE_CHECKING:
+    from kbsync.workflows.retract import Retraction
+
+app = family()
+
+EXAMPLES = (
+    "kbsync retract --subject France --relation P36",
+    "kbsync retract --subject Q142 --relation P36 --object Lyon --reason 'an error of the source' --yes",
+    "kbsync retract --subject France --relation P36 --undo",
+)
+
+
+@command(app, "retract", examples=EXAMPLES)
+def retract(
+    options: Options,
+    subject: Annotated[str, typer.Option("--subject", metavar="X", help="The subject's label, id or alias.")],
+    relation: Annotated[str, typer.Option("--relation", metavar="ID", help="The relation.")],
+    object_name: Annotated[
+        str | None, typer.Option("--object", metavar="Y", help="Only while this is the object.  [whatever it is]")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="M", help="Take it out of this model.  [the one used last]")
+    ] = None,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; for the record.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Lift the veto: the next apply writes the fact again.")] = False,
+    corpus: Annotated[
+        Path | None, typer.Option("--corpus", metavar="FILE", help="Text for the covariance, a document a line.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")] = False,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+) -> None:
+    """Take one fact out of the model now, and keep it out, though its source states it.
+
+    The fact is put under a veto: no apply writes it into any model of this home until --undo lifts that. The model is
+    solved again for all its other edits, with the settings of its current batch; what else is new or changed waits for
+    the next apply. Another model that holds the fact loses it with its own next apply.
+    """
+    from kbsync.workflows import retract as workflow
+
+    if undo:
+        if reason is not None or model is not None:
+            raise SettingsError("--undo lifts the veto for all models: leave --model and --reason out")
+        lifted = workflow.lift(options.home, subject, relation, object_name)
+        emit({"lifted": lifted}, lifted_view, as_json=options.json)
+        return
+    with progress(quiet=options.json) as report:
+
+        def confirm(planned: "Retraction") -> bool:
+            if yes:
+                return True
+            report.pause()
+            log_console().print(retraction_view(planned))
+            return typer.confirm("Retract it?", default=True, err=True)
+
+        result = workflow.retract(
+            options.home,
+            subject,
+            relation,
+            confirm,
+            object_name=object_name,
+            model=model,
+            reason=reason,
+            corpus=corpus,
+            device=device,
+            dtype=dtype,
+            progress=report,
+        )
+    if result is None:
+        log_console().print("nothing was changed")
+        raise typer.Exit(1)
+    emit(result, retracted_view, as_json=options.json)

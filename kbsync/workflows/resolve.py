@@ -1,0 +1,78 @@
+"""The checks of `verify` that need the model: its base weights, and its current deltas solved again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from kbsync.facts import EditRequest
+from kbsync.ledger import BatchRow, Ledger, ModelRow
+from kbsync.memit import group_requests, spread
+from kbsync.workflows.choice import ModelChoice, choose_model
+from kbsync.workflows.covariances import covariances_for
+from kbsync.workflows.named import model_meant
+from kbsync.workflows.progress import Progress
+from kbsync.workflows.state import current_deltas, model_contexts, weights_hash
+from kbsync.workflows.target_cache import read_rows, target_key
+
+__all__ = ["model_checks"]
+
+TOLERANCE = 1e-4
+"""largest relative Frobenius difference of a layer's delta, as between one batch and many"""
+
+Found = tuple[str, int, list[str]]
+"""name of a check, over how many things, faults"""
+
+
+def model_checks(
+    ledger: Ledger, model: str, corpus: Path | None, device: str | None, dtype: str | None, progress: Progress
+) -> Iterator[Found]:
+    """Yield the check of the base weights, and that of the deltas where the weights are right and there are edits.
+
+    Writes nothing but, where it is not in the cache, the covariance. Raises as `apply` does.
+    """
+    known = model_meant(ledger, model)
+    current = ledger.current_batch(known.key)
+    values = current.settings if current else {}
+    choice = choose_model(known.name, values, device=device, dtype=dtype, corpus=corpus)
+    sha256 = weights_hash(choice)
+    changed = sha256 != known.weights_sha256
+    yield (
+        "base weights",
+        1,
+        [
+            f"the weights of {known.name} have changed: their sha256 is {sha256[:12]}, the ledger has"
+            f" {known.weights_sha256[:12]}; put back the weights (or the --dtype) that were edited"
+        ]
+        if changed
+        else [],
+    )
+    if current is not None and not changed and ledger.active_edits(known.key):
+        yield _deltas(ledger, known, current, choice, progress)
+
+
+def _deltas(ledger: Ledger, model: ModelRow, batch: BatchRow, choice: ModelChoice, progress: Progress) -> Found:
+    name = "deltas solved again"
+    edits = ledger.active_edits(model.key)
+    requests = [EditRequest(edit.relation, edit.subject, edit.prompt, edit.object) for edit in edits]
+    groups, contexts = group_requests(choice.loaded, requests), model_contexts(model, choice)
+    keys = [target_key(model, choice.settings, contexts, group) for group in groups]
+    found = read_rows(ledger, list(ledger.find_targets(keys).values()))
+    missing = sum(key not in found for key in keys)
+    if missing:
+        return (
+            name,
+            0,
+            [f"{missing} of {len(keys)} target vectors are not in the cache: the deltas cannot be solved again"],
+        )
+    z = torch.stack([found[key] for key in keys])
+    covariances = covariances_for(ledger, model, choice, progress)
+    solved = spread(choice.loaded, groups, contexts, z, covariances, choice.settings, progress)
+    stored = current_deltas(ledger, batch)
+    faults = [] if stored.keys() == solved.keys() else [f"layers {sorted(stored)} are stored, {sorted(solved)} solved"]
+    for layer in stored.keys() & solved.keys():
+        again = solved[layer].matrix().to(stored[layer])
+        difference = float((again - stored[layer]).norm() / stored[layer].norm())
+        if not difference <= TOLERANCE:
+            faults.append(f"the delta of layer {layer} is not what its edits solve to: it differs by {difference:.1e}")
+    return name, len(solved), faults

@@ -1,0 +1,170 @@
+"""Verify: what the ledger says is checked against what can be worked out again. Mends nothing.
+
+Without a model: the database itself, the states of batches and edits, the ids of requests, the tensor files. With one:
+the base weights too, and the current deltas, solved again from the cached target vectors.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbsync.errors import LedgerError
+from kbsync.facts import EditRequest
+from kbsync.ledger import BatchRow, EditRow, Ledger, check_tensors
+from kbsync.ledger.checks import database_faults
+from kbsync.ledger.past import edits_of, endings, line_of, states_after
+from kbsync.workflows.progress import Progress, silent
+
+__all__ = ["Check", "Verified", "verify"]
+
+_CONTENT_NAMED = re.compile(r"(?:.*-)?([0-9a-f]{64})\.safetensors\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One kind of check: over how many things, and what is wrong with which."""
+
+    name: str
+    checked: int
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """All checks that were made."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is wrong."""
+        return not any(check.faults for check in self.checks)
+
+
+def verify(
+    home: Path,
+    model: str | None = None,
+    *,
+    corpus: Path | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    progress: Progress = silent,
+) -> Verified:
+    """Check a home; with `model`, that model's weights and deltas too. Writes nothing.
+
+    Raises LedgerError where there is no ledger, or it cannot be opened; otherwise what is wrong is in the result.
+    """
+    with Ledger.open(home, create=False) as ledger:
+        faults = database_faults(ledger)
+        checks = [Check("database", 1, tuple(faults))]
+        if faults:  # of rows that cannot be trusted nothing more is said
+            return Verified(tuple(checks))
+        parts: tuple[tuple[str, Callable[[Ledger], tuple[int, Iterable[str]]]], ...] = (
+            ("batches", _batches),
+            ("edits", _edits),
+            ("requests", _requests),
+            ("files of batches", _batch_files),
+            ("files of target vectors", _target_files),
+        )
+        for done, (name, part) in enumerate(parts):
+            progress("checking", done, len(parts))
+            checked, wrong = part(ledger)
+            checks.append(Check(name, checked, tuple(wrong)))
+        progress("checking", len(parts), len(parts))
+        if model is not None:
+            from kbsync.workflows.resolve import model_checks  # torch
+
+            checks += [
+                Check(name, checked, tuple(wrong))
+                for name, checked, wrong in model_checks(ledger, model, corpus, device, dtype, progress)
+            ]
+    return Verified(tuple(checks))
+
+
+def _with_state(ledger: Ledger) -> list[BatchRow]:
+    return [batch for batch in ledger.batches() if batch.state in ("done", "rolled back")]
+
+
+def _batches(ledger: Ledger) -> tuple[int, Iterator[str]]:
+    """Done are the current batch and those that it goes back on; the rest that left a state is rolled back."""
+    batches = _with_state(ledger)
+
+    def faults() -> Iterator[str]:
+        for model in dict.fromkeys(batch.model for batch in batches):
+            own = [batch for batch in batches if batch.model == model]
+            current = ledger.current_batch(model)
+            line = set(line_of(own, current.id if current else None))
+            for batch in own:
+                wanted = "done" if batch.id in line else "rolled back"
+                if batch.state != wanted:
+                    yield f"batch {batch.id} is {batch.state}, and by its line of batches it should be {wanted}"
+
+    return len(batches), faults()
+
+
+def _edits(ledger: Ledger) -> tuple[int, list[str]]:
+    """An edit's state follows from its batch and from what ended it; its subject and relation are its fact's."""
+    facts = {row.id: (row.relation, row.subject_key) for row in ledger.facts()}
+    ended = endings(ledger)
+    faults, checked = [], 0
+    for model in ledger.models():
+        edits = edits_of(ledger, model.key)
+        current = ledger.current_batch(model.key)
+        line = set(line_of(ledger.batches(model.key), current.id if current else None))
+        states = states_after(edits, ended, line)
+        checked += len(edits)
+        for edit in edits:
+            if (edit.state, edit.ended_by) != states[edit.id]:
+                faults.append(f"{_about(edit)} is {edit.state}, and by its batches it should be {states[edit.id][0]}")
+            if facts[edit.fact] != (edit.relation, edit.subject_key):
+                faults.append(f"{_about(edit)} is not about the fact that it names")
+    return checked, faults
+
+
+def _requests(ledger: Ledger) -> tuple[int, list[str]]:
+    edits = [edit for model in ledger.models() for edit in edits_of(ledger, model.key)]
+    wrong = (
+        edit for edit in edits if EditRequest(edit.relation, edit.subject, edit.prompt, edit.object).id != edit.request
+    )
+    return len(edits), [
+        f"{_about(edit)}: its prompt, subject or object is not what its id was made of" for edit in wrong
+    ]
+
+
+def _about(edit: EditRow) -> str:
+    return f"edit {edit.id} ({edit.relation} of {edit.subject}, batch {edit.batch})"
+
+
+def _batch_files(ledger: Ledger) -> tuple[int, list[str]]:
+    """Each file's sha256 is as recorded; of rolled back batches too, since they can be gone to."""
+    files = [(batch, name, sha256) for batch in _with_state(ledger) for name, sha256 in batch.files.items()]
+    current = {batch.id for model in ledger.models() if (batch := ledger.current_batch(model.key))}
+    faults = []
+    for batch, name, sha256 in files:
+        if said := _fault_of(ledger.tensors / name, sha256):
+            of_now = "it holds the current state: put back a copy, or delete it and run `kbsync apply`"
+            faults.append(f"{said}; {of_now if batch.id in current else f'no rollback to batch {batch.id} without it'}")
+    return len(files), faults
+
+
+def _target_files(ledger: Ledger) -> tuple[int, list[str]]:
+    """A file of target vectors is named by its own sha256."""
+    rows: dict[str, int] = defaultdict(int)
+    for row in ledger.targets():
+        rows[row.file] += 1
+    faults = []
+    for file, count in rows.items():
+        found = _CONTENT_NAMED.match(file)
+        if found and (said := _fault_of(ledger.tensors / file, found[1])):
+            faults.append(f"{said}; the next apply searches its {count} target vectors anew if the file is deleted")
+    return len(rows), faults
+
+
+def _fault_of(path: Path, sha256: str) -> str | None:
+    try:
+        check_tensors(path, sha256)
+    except LedgerError as error:
+        return str(error).partition(": ")[0]
+    return None
