@@ -36,7 +36,7 @@ def rollback(
     options: Options,
     batch: Annotated[
         int | None,
-        typer.Argument(metavar="[BATCH]", min=0, help="0 is the base model.  [the batch before the current]"),
+        typer.Argument(metavar="BATCH", min=0, help="0 is the base model.  [the batch before the current]"),
     ] = None,
     model: UsedModelOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before going back.")] = False,
