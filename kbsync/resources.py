@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kbsync.errors import KbsyncError
 
-__all__ = ["fixtures_folder", "presets_folder", "templates_folder"]
+__all__ = ["fixtures_folder", "preset_file", "presets_folder", "templates_folder"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -25,6 +25,13 @@ def fixtures_folder() -> Path:
 def presets_folder() -> Path:
     """Return the folder of the settings for known models."""
     return _PACKAGE / "memit" / "presets"
+
+
+def preset_file(name: str, home: Path | None = None) -> Path | None:
+    """Return the file of the preset of this name: of ``home/presets`` or, failing that, kbsync's own; or None."""
+    folders = [presets_folder()] if home is None else [home / "presets", presets_folder()]
+    files = [folder / f"{name}.yaml" for folder in folders if name and Path(name).name == name]
+    return next((file for file in files if file.is_file()), None)
 
 
 def _folder(name: str) -> Path:

@@ -49,6 +49,9 @@ def apply(
     corpus: Annotated[
         Path | None, typer.Option("--corpus", metavar="FILE", help="Text for the covariance, a document a line.")
     ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Measure recall of the question forms in the model's chat template, too.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")] = False,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
@@ -62,7 +65,7 @@ def apply(
     from kbsync.workflows.apply import apply as workflow
 
     wanted = ApplyOptions(
-        model, relation, limit, include_known, on_conflict.value, parse_values(setting), device, dtype, corpus
+        model, relation, limit, include_known, on_conflict.value, parse_values(setting), device, dtype, corpus, chat
     )
     with progress(quiet=options.json) as report:
 

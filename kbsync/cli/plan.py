@@ -56,7 +56,7 @@ def plan(
         from kbsync.workflows.names import model_name
         from kbsync.workflows.plan import plan_for
 
-        result = plan_for(options.home, model_name(model), relation, on_conflict.value, include_known)
+        result = plan_for(options.home, model_name(model, options.home), relation, on_conflict.value, include_known)
     show(result, plan_view, plan_json, as_json=options.json)
     if check and not result.in_sync:
         raise typer.Exit(DIFFERENCE)
@@ -86,7 +86,7 @@ def status(
     else:
         from kbsync.workflows.names import model_name
 
-        result = status_for(options.home, model and model_name(model), relation)
+        result = status_for(options.home, model and model_name(model, options.home), relation)
     show(result, status_view, status_json, as_json=options.json)
     if check and not result.plan.in_sync:
         raise typer.Exit(DIFFERENCE)

@@ -22,7 +22,7 @@ from kbsync.memit.contexts import sample_contexts
 from kbsync.memit.covariance import collect_covariances
 from kbsync.memit.delta import WeightDelta, edited
 from kbsync.memit.groups import RequestGroup, group_requests
-from kbsync.memit.settings import MemitSettings, Preset, load_preset, preset_names
+from kbsync.memit.settings import MemitSettings, Preset, load_preset, preset_names, write_preset
 from kbsync.memit.solve import solve
 from kbsync.memit.spread import spread
 from kbsync.memit.targets import Target, optimise_targets
@@ -42,4 +42,5 @@ __all__ = [
     "sample_contexts",
     "solve",
     "spread",
+    "write_preset",
 ]

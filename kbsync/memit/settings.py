@@ -4,14 +4,15 @@ import math
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from kbsync.errors import SettingsError
-from kbsync.resources import presets_folder
+from kbsync.resources import preset_file, presets_folder
 
-__all__ = ["MemitSettings", "Preset", "load_preset", "preset_names"]
+__all__ = ["MemitSettings", "Preset", "load_preset", "preset_names", "write_preset"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +118,63 @@ class Preset:
 
     name: str
     model: str
-    """hub id, or ``fixtures/...`` for what travels with kbsync"""
+    """hub id or directory; ``fixtures/...`` for what travels with kbsync"""
     settings: MemitSettings
     corpus: str | None = None
-    """corpus of the covariance where one travels with kbsync"""
+    """file of the covariance's text, ``fixtures/...`` for one that travels with kbsync; None where there is none"""
 
 
 def preset_names() -> list[str]:
-    """Return the names of all presets."""
+    """Return the names of kbsync's own presets."""
     return sorted(path.stem for path in presets_folder().glob("*.yaml"))
 
 
-def load_preset(name: str) -> Preset | None:
-    """Return the preset of this name, or None."""
-    if name not in preset_names():
+def load_preset(name: str, home: Path | None = None) -> Preset | None:
+    """Return the preset of this name, of ``home/presets`` before kbsync's own, or None.
+
+    Raises SettingsError for a file that is no preset.
+    """
+    file = preset_file(name, home)
+    if file is None:
         return None
-    content = yaml.safe_load((presets_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
-    return Preset(name, content["model"], MemitSettings().with_values(content["settings"]), content.get("corpus"))
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"preset {file} cannot be read: {' '.join(str(error).split())}") from error
+    texts = [content.get(key, "") for key in ("model", "corpus")] if isinstance(content, dict) else [None]
+    if (
+        not isinstance(content, dict)
+        or not {"model", "settings"} <= content.keys() <= {"model", "settings", "corpus"}
+        or not isinstance(content["settings"], dict)
+        or not all(isinstance(text, str) for text in texts)
+    ):
+        raise SettingsError(f"preset {file}: it is to hold model, settings and, where there is one, corpus; no more")
+    try:
+        settings = MemitSettings().with_values(content["settings"])
+    except SettingsError as error:
+        raise SettingsError(f"preset {file}: {error}") from error
+    return Preset(name, content["model"], settings, content.get("corpus"))
+
+
+def write_preset(file: Path, preset: Preset, remark: str) -> None:
+    """Write a preset with a remark above it; what its settings share with the defaults is left out.
+
+    Raises SettingsError where there is a file of this name, or it cannot be written.
+    """
+    defaults = MemitSettings().as_dict()
+    content: dict[str, Any] = {"model": preset.model}
+    if preset.corpus is not None:
+        content["corpus"] = preset.corpus
+    # Layers and lambda fit one model alone, so they stand there whatever the defaults will be.
+    content["settings"] = {
+        name: value
+        for name, value in preset.settings.as_dict().items()
+        if value != defaults[name] or name in ("layers", "lambda", "clamp_norm_factor")
+    }
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(f"# {remark}\n{text}")
+    except OSError as error:
+        raise SettingsError(f"cannot write the preset {file}: {error.strerror or error}") from error

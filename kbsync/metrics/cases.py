@@ -1,14 +1,14 @@
 """ES, PS, NS and their mean S (MEMIT paper, appendix C.2), and recall, over edits: before and after by one function."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, harmonic_mean
 
 from kbsync.facts import EditRequest
 from kbsync.metrics.recall import Triple, recalled_by_alias
-from kbsync.models import LoadedModel, TargetScore, score_targets
+from kbsync.models import LoadedModel, TargetScore, score_chat, score_targets
 
-__all__ = ["Case", "CaseFigures", "Neighbour", "measure", "summary"]
+__all__ = ["Case", "CaseFigures", "Neighbour", "measure", "measure_chat", "summary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,8 @@ class CaseFigures:
     """share of paraphrases on which it is"""
     log_prob: float
     """mean log-probability of the object's tokens on the edit prompt"""
+    chat_recall: float | None = None
+    """the exact object is the top answer to the question form in a chat; None where no chat was asked for"""
 
 
 def measure(
@@ -63,6 +65,25 @@ def measure(
     missed = [(text, one) for text, one in wordings if not found[text, one.subject, one.target].exact]
     by_alias = recalled_by_alias(loaded, missed)
     return [figures(case, found, by_alias) for case in cases]
+
+
+def measure_chat(
+    loaded: LoadedModel,
+    cases: Sequence[Case],
+    measured: Sequence[CaseFigures],
+    progress: Callable[[str, int, int], None] = lambda phase, done, total: None,
+) -> list[CaseFigures]:
+    """Add chat recall to the figures of cases whose request has a question form."""
+    asked = [place for place, case in enumerate(cases) if case.request.question]
+    pairs = [
+        (cases[place].request.question.format(cases[place].request.subject), cases[place].request.target)
+        for place in asked
+    ]
+    scores = score_chat(loaded, pairs, lambda done: progress("measuring in a chat", done, len(pairs)))
+    added = list(measured)
+    for place, score in zip(asked, scores, strict=True):
+        added[place] = replace(measured[place], chat_recall=float(score.exact))
+    return added
 
 
 def triples(case: Case) -> list[Triple]:
@@ -103,9 +124,12 @@ def figures(case: Case, scores: dict[Triple, TargetScore], by_alias: Collection[
 
 
 def summary(measured: Sequence[CaseFigures]) -> dict[str, float]:
-    """Return ES, PS, NS, S (harmonic mean of the three), recall and paraphrase recall in percent, means over cases."""
+    """Return ES, PS, NS, S (harmonic mean of the three), and recall (on paraphrases and in a chat too) in percent.
+
+    Each is the mean over the cases that have it.
+    """
     means: dict[str, float] = {}
-    for name in ("ES", "PS", "NS", "recall", "paraphrase_recall"):
+    for name in ("ES", "PS", "NS", "recall", "paraphrase_recall", "chat_recall"):
         values = [value for value in (getattr(one, name) for one in measured) if value is not None]
         if values:
             means[name] = 100 * fmean(values)

@@ -1,32 +1,46 @@
 """Language models: their families, loading, the subject's last token, reading and replacing blocks, answers."""
 
 from kbsync.models.answers import Answer, TargetScore, greedy_answers, score_targets, top_answers
+from kbsync.models.awkward import AWKWARD_SUBJECTS, Misplaced, misplaced_subjects
+from kbsync.models.chat import require_chat_template, score_chat
+from kbsync.models.devices import DeviceMemory, list_devices
 from kbsync.models.family import FAMILIES, Family, family_of
 from kbsync.models.forward import Rows, head_log_probs, last_hidden, make_rows
 from kbsync.models.hooks import capture, replace, resume, stop_after
 from kbsync.models.load import LoadedModel, choose_device, load_model
+from kbsync.models.sizes import ModelSizes, checkpoint_bytes, sizes_of
 from kbsync.models.subject import TokenizedPrompt, locate
 
 __all__ = [
+    "AWKWARD_SUBJECTS",
     "FAMILIES",
     "Answer",
+    "DeviceMemory",
     "Family",
     "LoadedModel",
+    "Misplaced",
+    "ModelSizes",
     "Rows",
     "TargetScore",
     "TokenizedPrompt",
     "capture",
+    "checkpoint_bytes",
     "choose_device",
     "family_of",
     "greedy_answers",
     "head_log_probs",
     "last_hidden",
+    "list_devices",
     "load_model",
     "locate",
     "make_rows",
+    "misplaced_subjects",
     "replace",
+    "require_chat_template",
     "resume",
+    "score_chat",
     "score_targets",
+    "sizes_of",
     "stop_after",
     "top_answers",
 ]

@@ -12,7 +12,7 @@ from kbsync.models.forward import PAD, batches_by_length, head_log_probs, last_h
 from kbsync.models.load import LoadedModel
 from kbsync.models.subject import locate
 
-__all__ = ["Answer", "TargetScore", "greedy_answers", "score_targets", "sentence_end", "top_answers"]
+__all__ = ["Answer", "TargetScore", "greedy_answers", "score_rows", "score_targets", "sentence_end", "top_answers"]
 
 TOKEN_BUDGET = 8192
 ANSWER_TOKENS = 12
@@ -36,22 +36,34 @@ class Answer:
     probability: float
 
 
-@torch.no_grad()
 def score_targets(
     loaded: LoadedModel,
     triples: Sequence[tuple[str, str, str]],
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[TargetScore]:
-    """Score (template, subject, target) triples in batches; logits are made only where a target token is read."""
+    """Score (template, subject, target) triples."""
     placed = locate(loaded.tokenizer, triples)
-    scores: list[TargetScore] = [TargetScore(0.0, False)] * len(placed)
+    return score_rows(loaded, [(tokens.ids, tokens.target_start) for tokens in placed], progress)
+
+
+@torch.no_grad()
+def score_rows(
+    loaded: LoadedModel,
+    rows: Sequence[tuple[Sequence[int], int]],
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[TargetScore]:
+    """Score the end of each (tokens, position of the target's first) in batches.
+
+    Logits are made only where a target token is read.
+    """
+    scores: list[TargetScore] = [TargetScore(0.0, False)] * len(rows)
     done = 0
-    for batch in batches_by_length([len(tokens.ids) for tokens in placed], TOKEN_BUDGET):
-        hidden = last_hidden(loaded, make_rows([placed[place].ids[:-1] for place in batch], loaded.device))
+    for batch in batches_by_length([len(ids) for ids, _ in rows], TOKEN_BUDGET):
+        hidden = last_hidden(loaded, make_rows([rows[place][0][:-1] for place in batch], loaded.device))
         reads = [
-            (row, position - 1, placed[place].ids[position])
+            (row, position - 1, rows[place][0][position])
             for row, place in enumerate(batch)
-            for position in range(placed[place].target_start, len(placed[place].ids))
+            for position in range(rows[place][1], len(rows[place][0]))
         ]
         row, position, token = (torch.tensor(column, device=loaded.device) for column in zip(*reads, strict=True))
         log_probs = head_log_probs(loaded, hidden[row, position])

@@ -21,7 +21,7 @@ from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, ModelRow, NewEdit, write_tensors
 from kbsync.ledger.aliases import aliases
 from kbsync.memit import RequestGroup, WeightDelta, edited, group_requests, spread
-from kbsync.models import greedy_answers, score_targets, top_answers
+from kbsync.models import greedy_answers, require_chat_template, score_targets, top_answers
 from kbsync.templates import Templates
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.covariances import covariances_for
@@ -54,6 +54,8 @@ class ApplyOptions:
     corpus: Path | None = None
     only: Collection[tuple[str, str]] | None = None
     """(relation, subject key) of what the batch is about; None is all that the plan has"""
+    chat: bool = False
+    """measure recall in the tokenizer's chat template, too"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def apply(
     clock = Clock()
     with Ledger.open(home, create=False) as ledger, ledger.writer(f"apply {options.model}"):
         templates = templates_for(home)
-        named = model_name(options.model)
+        named = model_name(options.model, home)
         # Before a long load: conflicts under `error`, relation ids, and an empty ledger show at once.
         known = ledger.latest_model(named)
         if not make_plan(ledger, templates, named, known, options.relations, options.on_conflict).rows:
@@ -118,8 +120,15 @@ def apply(
         with clock.phase("load"):
             progress("loading the model", 0, 1)
             choice = choose_model(
-                options.model, options.values, device=options.device, dtype=options.dtype, corpus=options.corpus
+                options.model,
+                options.values,
+                home=home,
+                device=options.device,
+                dtype=options.dtype,
+                corpus=options.corpus,
             )
+            if options.chat:
+                require_chat_template(choice.loaded)
             model = identify(ledger, choice)
             progress("loading the model", 1, 1)
         with clock.phase("plan"):
@@ -129,7 +138,7 @@ def apply(
             return None
         if not work.needed:
             return Applied(None, len(work.kept), 0, 0, {}, clock.total(), None, ())
-        return Batch(ledger, templates, choice, model, work, clock, progress).run()
+        return Batch(ledger, templates, choice, model, work, clock, progress, chat=options.chat).run()
 
 
 def planned(
@@ -220,10 +229,12 @@ class Batch:
         work: Work,
         clock: Clock,
         progress: Progress,
+        *,
+        chat: bool,
     ) -> None:
         self.ledger, self.templates, self.choice, self.model = ledger, templates, choice, model
         self.work, self.clock, self.progress = work, clock, progress
-        self.loaded, self.settings = choice.loaded, choice.settings
+        self.loaded, self.settings, self.chat = choice.loaded, choice.settings, chat
 
     def run(self) -> Applied:
         """Make the batch; on any error it is recorded as failed and the state before stays current."""
@@ -294,7 +305,7 @@ class Batch:
         edited_keys = {(request.relation, request.subject) for request in (*kept, *added)}
         cases = cases_for(shown, old, self.ledger.facts(withdrawn=False), edited_keys, self.templates)
         measured = measure_edits(
-            self.choice, lambda: edited(self.loaded, deltas), cases, [*kept, *added], self.progress
+            self.choice, lambda: edited(self.loaded, deltas), cases, [*kept, *added], self.progress, chat=self.chat
         )
         if not measured.finite:
             raise EditError("the edited model's figures are not finite; the state before stays. Use --dtype float32")

@@ -40,7 +40,7 @@ def ask(
     prompts = [prompt.rstrip() for prompt in prompts]
     if not all(prompts):
         raise SettingsError("the prompt is empty: give the beginning of a sentence, such as 'The capital of France is'")
-    choice = choose_model(model, device=device, dtype=dtype)
+    choice = choose_model(model, home=home, device=device, dtype=dtype)
     base = [tuple(top_answers(choice.loaded, prompt, count)) for prompt in prompts]
     if base_only or not (home / "ledger.db").exists():
         return [Asked(prompt, answers, None) for prompt, answers in zip(prompts, base, strict=True)]

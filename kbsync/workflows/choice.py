@@ -11,7 +11,7 @@ from kbsync.models import LoadedModel, load_model
 from kbsync.resources import fixtures_folder
 from kbsync.workflows.names import model_name
 
-__all__ = ["ModelChoice", "choose_model"]
+__all__ = ["ModelChoice", "choose_model", "source_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,33 +29,46 @@ def choose_model(
     name: str,
     values: Mapping[str, Any] | None = None,
     *,
+    home: Path | None = None,
     device: str | None = None,
     dtype: str | None = None,
     corpus: Path | None = None,
 ) -> ModelChoice:
     """Load what `name` means and settle its settings, `values` being the user's ``--set``.
 
+    Presets of `home` come before kbsync's own.
+
     Raises SettingsError for a setting that does not exist or does not fit, ModelError where it cannot be loaded.
     """
-    preset = load_preset(name)
+    preset = load_preset(name, home)
     if preset is None:
         MemitSettings().with_values(values or {})  # a misspelt setting shows before a long load
         loaded = load_model(name, device=device, dtype=dtype)
         settings, remark = default_settings(loaded), f"{name} has no preset: settings are defaults, not measured ones"
     else:
         preset.settings.with_values(values or {})
-        source = str(fixtures_folder().parent / preset.model) if preset.model.startswith("fixtures/") else preset.model
-        loaded = load_model(source, device=device, dtype=dtype)
+        loaded = load_model(preset_path(preset.model), device=device, dtype=dtype)
         settings, remark = preset.settings, None
         if corpus is None and preset.corpus is not None:
-            corpus = fixtures_folder().parent / preset.corpus
+            corpus = Path(preset_path(preset.corpus))
     settings = settings.with_values(values or {})
     depth = len(loaded.family.block_list(loaded.model))
     if settings.layers[-1] >= depth - 1:
         raise SettingsError(
             f"layers: {settings.layers[-1]} is too high; {name} has {depth} blocks, so {depth - 2} is the highest"
         )
-    return ModelChoice(model_name(name), loaded, settings, corpus, remark)
+    return ModelChoice(model_name(name, home), loaded, settings, corpus, remark)
+
+
+def source_of(name: str, home: Path | None = None) -> str:
+    """Return the directory or hub id that `choose_model` loads for a name."""
+    preset = load_preset(name, home)
+    return name if preset is None else preset_path(preset.model)
+
+
+def preset_path(path: str) -> str:
+    """Return where a preset's model or corpus lies: ``fixtures/...`` among kbsync's own files, others as they are."""
+    return str(fixtures_folder().parent / path) if path.startswith("fixtures/") else path
 
 
 def default_settings(loaded: LoadedModel) -> MemitSettings:

@@ -35,7 +35,7 @@ def export(home: Path, model: str, folder: Path, *, device: str | None = None, d
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SettingsError(f"{folder} exists already: name a new folder with --to")
     with Ledger.open(home, create=False) as ledger:
-        choice = choose_model(model, device=device, dtype=dtype)
+        choice = choose_model(model, home=home, device=device, dtype=dtype)
         known = known_model(ledger, choice)
         batch = ledger.current_batch(known.key) if known else None
         if known is None or batch is None:

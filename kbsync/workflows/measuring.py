@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from kbsync.facts import EditRequest
 from kbsync.ledger import FactRow, Metric
-from kbsync.metrics import Case, CaseFigures, measure, perplexity, recalled, summary
+from kbsync.metrics import Case, CaseFigures, measure, measure_chat, perplexity, recalled, summary
 from kbsync.metrics.cases import Neighbour
 from kbsync.templates import Templates
 from kbsync.workflows.choice import ModelChoice
@@ -69,12 +69,22 @@ def measure_edits(
     cases: Sequence[Case],
     active: Sequence[EditRequest],
     progress: Progress,
+    *,
+    chat: bool = False,
 ) -> Measured:
-    """Measure `cases` on base and edited model, the recall of all `active` edits, and perplexity on the corpus."""
+    """Measure `cases` on base and edited model, the recall of all `active` edits, and perplexity on the corpus.
+
+    With `chat`, also recall of the cases' question forms in the tokenizer's chat template.
+    """
     lines = corpus_lines(choice.corpus)[:PERPLEXITY_LINES] if choice.corpus else []
 
     def look(when: str) -> tuple[list[CaseFigures], dict[str, float]]:
-        measured = measure(choice.loaded, cases, lambda phase, done, total: progress(f"{phase} {when}", done, total))
+        def told(phase: str, done: int, total: int) -> None:
+            progress(f"{phase} {when}", done, total)
+
+        measured = measure(choice.loaded, cases, told)
+        if chat:
+            measured = measure_chat(choice.loaded, cases, measured, told)
         figures = summary(measured)
         if active:
             figures["recall_active"] = 100 * sum(recalled(choice.loaded, active)) / len(active)
@@ -88,7 +98,7 @@ def measure_edits(
     table = {name: {"before": figures_before.get(name), "after": figures_after.get(name)} for name in figures_after}
     metrics = [Metric(name, figure["before"], figure["after"]) for name, figure in table.items()]
     for case, old, new in zip(cases, before, after, strict=True):
-        for name in ("ES", "PS", "NS", "recall"):
+        for name in ("ES", "PS", "NS", "recall", "chat_recall"):
             was, now = getattr(old, name), getattr(new, name)
             if now is not None:
                 metrics.append(Metric(name, 100 * was, 100 * now, case.request.id))

@@ -3,16 +3,16 @@
 from pathlib import Path
 
 from kbsync.errors import KbsyncError
-from kbsync.resources import presets_folder
+from kbsync.resources import preset_file
 
 __all__ = ["model_name"]
 
 
-def model_name(name: str) -> str:
-    """Return a preset's name or hub id as it is, and a directory resolved."""
+def model_name(name: str, home: Path | None = None) -> str:
+    """Return a preset's name (of `home` or kbsync's own) or hub id as it is, and a directory resolved."""
     if not name.strip():
         raise KbsyncError("the model's name is empty: name a preset, a hub id, or a directory")
-    if (presets_folder() / f"{name}.yaml").is_file():
+    if preset_file(name, home) is not None:
         return name
     folder = Path(name).expanduser()
     return str(folder.resolve()) if folder.is_dir() else name

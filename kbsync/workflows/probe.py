@@ -36,7 +36,7 @@ def probed_plan(
     Answers of the base model are recorded, so that the next plan needs no model. Raises as `apply` does.
     """
     with Ledger.open(home, create=False) as ledger:
-        choice = choose_model(model, values, device=device, dtype=dtype)
+        choice = choose_model(model, values, home=home, device=device, dtype=dtype)
         with ledger.writer(f"probe {model}"):
             known = identify(ledger, choice)
             plan = make_plan(ledger, templates_for(home), choice.name, known, relations, on_conflict)

@@ -10,7 +10,7 @@ import yaml
 
 import kbsync
 from kbsync.errors import SettingsError
-from kbsync.memit import MemitSettings, load_preset, preset_names
+from kbsync.memit import MemitSettings, Preset, load_preset, preset_names, write_preset
 
 PACKAGE = Path(kbsync.__file__).parent
 NAMES = sorted(field.name.rstrip("_") for field in fields(MemitSettings))
@@ -149,6 +149,39 @@ def test_every_preset_loads() -> None:
         assert preset.model
     assert load_preset("nonesuch") is None
     assert load_preset("../settings") is None
+
+
+def test_a_homes_presets_come_first_and_are_written_as_they_are_read(tmp_path: Path) -> None:
+    settings = MemitSettings(layers=(2, 3), lambda_=0.25, sweeps=3, context_starts=("Löwe: x", "1987"))
+    for name in ("own", "gpt-j"):
+        made = Preset(name, "some/model", settings, "/texts/corpus.txt")
+        write_preset(tmp_path / "presets" / f"{name}.yaml", made, "found by measurement")
+        assert load_preset(name, tmp_path) == made
+    assert load_preset("own") is None
+    assert load_preset("gpt-j") != made
+    assert load_preset("practice", tmp_path) == load_preset("practice")
+    with pytest.raises(SettingsError, match=r"cannot write the preset .*own\.yaml: File exists"):
+        write_preset(tmp_path / "presets" / "own.yaml", made, "again")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("settings: {layers: [1]}", "is to hold model, settings"),
+        ("model: x", "is to hold model, settings"),
+        ("- model", "is to hold model, settings"),
+        ("{model: x, settings: {}, steps: 3}", "is to hold model, settings"),
+        ("{model: 3, settings: {}}", "is to hold model, settings"),
+        ("{model: x, settings: [3]}", "is to hold model, settings"),
+        ("{model: x, settings: {step: 3}}", "there is no setting 'step'"),
+        ("model: [", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_preset_is_told(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "own.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=rf"own\.yaml.*{message}"):
+        load_preset("own", tmp_path)
 
 
 def test_the_published_settings() -> None:

@@ -1,0 +1,72 @@
+"""Questions as a chat model gets them: in its tokenizer's chat template, the answer after the assistant's header."""
+
+from collections.abc import Callable, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from kbsync.errors import ModelError
+from kbsync.models.answers import TargetScore, score_rows
+from kbsync.models.load import LoadedModel
+
+__all__ = ["ChatRow", "chat_rows", "require_chat_template", "score_chat"]
+
+ChatRow = tuple[tuple[int, ...], int]
+"""tokens of a chat with its answer, and the position of the answer's first token"""
+
+
+def require_chat_template(loaded: LoadedModel) -> None:
+    """Raise ModelError where the model's tokenizer has no chat template, or one that cannot be used."""
+    if not loaded.tokenizer.chat_template:
+        raise ModelError(
+            f"the tokenizer of {loaded.source} has no chat template: leave out --chat, or name a chat model"
+        )
+    try:
+        render(loaded.tokenizer, "?")
+    except Exception as error:  # a template is a program of its own, and fails as it likes
+        raise ModelError(f"the chat template of {loaded.source} cannot be used: {error}") from error
+
+
+def render(tokenizer: PreTrainedTokenizerBase, question: str, answer: str | None = None) -> str:
+    """Return the chat's text up to where the answer begins or, with `answer`, the whole of it."""
+    turns = [{"role": "user", "content": question}]
+    if answer is not None:
+        turns.append({"role": "assistant", "content": answer})
+    text = tokenizer.apply_chat_template(
+        turns,
+        tokenize=False,
+        add_generation_prompt=answer is None,
+        enable_thinking=False,  # some would have the model think first; templates that know no such thing leave it be
+    )
+    assert isinstance(text, str)
+    return text
+
+
+def chat_rows(tokenizer: PreTrainedTokenizerBase, asked: Sequence[tuple[str, str]]) -> list[ChatRow]:
+    """Tokenize (question, answer) pairs.
+
+    The chat up to the answer keeps the tokens that it has alone, as a chat begins with just those. A template writes
+    its special tokens itself, so the tokenizer adds none. Between header and answer stands what the template puts
+    there, a space or nothing.
+    """
+    rows = []
+    for question, answer in asked:
+        before = render(tokenizer, question)
+        whole = render(tokenizer, question, answer)
+        between, found, _ = whole[len(before) :].partition(answer)
+        # A template that words past turns otherwise than the present one tells nothing: the answer follows at once.
+        space = between if whole.startswith(before) and found and not between.strip() else ""
+        head = tuple(tokenizer(before, add_special_tokens=False)["input_ids"])
+        spoken = tuple(tokenizer(before + space + answer, add_special_tokens=False)["input_ids"])
+        if spoken[: len(head)] != head:  # the answer's first letters grew together with the header
+            spoken = head + tuple(tokenizer(space + answer, add_special_tokens=False)["input_ids"])
+        rows.append((spoken, len(head)))
+    return rows
+
+
+def score_chat(
+    loaded: LoadedModel,
+    asked: Sequence[tuple[str, str]],
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[TargetScore]:
+    """Score (question, answer) pairs, each asked in the tokenizer's chat template."""
+    return score_rows(loaded, chat_rows(loaded.tokenizer, asked), progress)
