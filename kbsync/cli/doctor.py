@@ -1,0 +1,34 @@
+"""``kbsync doctor``: whether this machine can edit a model, and how long it would take."""
+
+from typing import Annotated
+
+import typer
+
+from kbsync.cli.choices import DeviceOption, DtypeOption, ModelOption
+from kbsync.cli.options import Options, command, family
+from kbsync.report.console import show
+from kbsync.report.doctor import diagnosis_json, diagnosis_view
+from kbsync.report.progress import progress
+
+app = family()
+
+
+@command(app, "doctor", examples=("kbsync doctor --model practice", "kbsync doctor --model gpt-j --edits 10000"))
+def doctor(
+    options: Options,
+    model: ModelOption,
+    edits: Annotated[int, typer.Option("--edits", metavar="N", min=1, help="How many edits to reckon with.")] = 1000,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+) -> None:
+    """Look whether a model can be edited here: what loads, memory, time, and the tokenizer with awkward subjects.
+
+    Exits with 1 where something cannot work. Writes nothing.
+    """
+    from kbsync.workflows.doctor import doctor as workflow
+
+    with progress(quiet=options.json) as report:
+        found = workflow(options.home, model, edits, device=device, dtype=dtype, progress=report)
+    show(found, diagnosis_view, diagnosis_json, as_json=options.json)
+    if not found.works:
+        raise typer.Exit(1)

@@ -1,0 +1,89 @@
+"""How a diagnosis is shown."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+
+from kbsync.report.tables import plain, table
+
+if TYPE_CHECKING:
+    from kbsync.workflows.doctor import Diagnosis, Loads
+
+__all__ = ["diagnosis_json", "diagnosis_view"]
+
+_MB = 2**20
+_MOST_MISPLACED = 20
+
+
+def diagnosis_view(found: "Diagnosis") -> RenderableType:
+    """Return devices, what loads, memory, time, the tokenizer's failures, and the verdict."""
+    rows = [(one.name, one.about, f"{one.total / _MB:,.0f}", f"{one.free / _MB:,.0f}") for one in found.devices]
+    parts: list[RenderableType] = [table(("device", "", "MB", "MB free"), rows)]
+    if found.loads is not None:
+        parts.append(table(("", ""), _loads(found.loads), title=found.model))
+    if found.memory:
+        parts.append(_memory(found))
+    if found.seconds:
+        parts.append(_time(found))
+    if found.subjects:
+        good = found.subjects - len({one.subject for one in found.misplaced})
+        parts.append(plain(f"tokenizer: last token found for {good} of {found.subjects} awkward subjects"))
+    if found.misplaced:
+        cells = [(one.subject, one.prompt, one.reason) for one in found.misplaced[:_MOST_MISPLACED]]
+        parts.append(table(("subject", "prompt", "why"), cells))
+    parts += [plain(f"note: {remark}") for remark in found.remarks]
+    parts += [plain(f"problem: {problem}") for problem in found.problems]
+    verdict = f"{found.model} can be edited here" if found.works else f"{found.model} cannot be edited here as it is"
+    return Group(*parts, plain(verdict))
+
+
+def diagnosis_json(found: "Diagnosis") -> dict[str, Any]:
+    """Return the diagnosis for machines."""
+    return {
+        "model": found.model,
+        "edits": found.edits,
+        "works": found.works,
+        "problems": found.problems,
+        "remarks": found.remarks,
+        "devices": [
+            {"name": one.name, "about": one.about, "total_mb": round(one.total / _MB), "free_mb": round(one.free / _MB)}
+            for one in found.devices
+        ],
+        "loads": found.loads,
+        "memory": found.memory,
+        "seconds": found.seconds,
+        "rates": found.rates,
+        "tokenizer": {"subjects": found.subjects, "misplaced": found.misplaced},
+    }
+
+
+def _loads(loads: "Loads") -> list[tuple[str, str]]:
+    sizes = f"{loads.blocks} blocks, d {loads.d:,}, m {loads.m:,}, vocabulary {loads.vocabulary:,}"
+    rows = [
+        ("loads", loads.source),
+        ("family", f"{loads.family} ({loads.architecture})"),
+        ("size", f"{sizes}, {'tied' if loads.tied_head else 'own'} head"),
+        ("weights", f"{loads.weights_mb:,.0f} MB in {loads.dtype} on {loads.device}"),
+        ("tokenizer", f"{loads.tokenizer}, {f'begins with {loads.bos}' if loads.bos else 'no BOS'}"),
+        ("chat template", "yes" if loads.chat_template else "no"),
+        ("edited layers", ", ".join(map(str, loads.layers))),
+    ]
+    return [*rows, ("settings", loads.remark)] if loads.remark else rows
+
+
+def _memory(found: "Diagnosis") -> RenderableType:
+    rows: list[tuple[str, str, str, str]] = []
+    for phase in found.memory:
+        rows.append((phase.phase, "", f"{phase.total_mb:,.1f}", "yes" if phase.fits else "NO"))
+        rows += [("", what, f"{size:,.1f}", "") for what, size in phase.what.items()]
+    return table(("phase", "holds beside the weights", "MB", "fits"), rows, title=f"memory for {found.edits:,} edits")
+
+
+def _time(found: "Diagnosis") -> RenderableType:
+    rates = {
+        "covariance": f"{found.rates['covariance_tokens']:,.0f} tokens a second, 10 for each dimension of m",
+        "targets": f"{found.rates['targets']:,.2f} requests a second, no early stop",
+        "solve": f"{found.rates['solve_gflops']:,.1f} GFLOP/s in float64",
+    }
+    rows = [(phase, f"{seconds:,.1f}", rates[phase]) for phase, seconds in found.seconds.items()]
+    return table(("phase", "seconds", "measured here"), rows, title=f"time for {found.edits:,} edits, by a short trial")
