@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kbsync.benchmarks.counterfacts import Counterfact, counterfacts
+from kbsync.metrics.counterfacts import Counterfact, counterfacts
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
 

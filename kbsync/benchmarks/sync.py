@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-from kbsync.benchmarks.counterfacts import Counterfact, cases
+from kbsync.metrics.counterfacts import Counterfact, cases
 from kbsync.benchmarks.month import Day, month
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from kbsync import __version__
-from kbsync.cli import apply, ask, bench, doctor, history, plan, practice, pull, retract, templates
+from kbsync.cli import apply, ask, bench, calibrate, doctor, history, plan, practice, pull, retract, templates
 from kbsync.cli.options import HELP_NAMES, HOME_HELP, DebugOption, JsonOption, Options
 from kbsync.errors import KbsyncError, SourceError
 
@@ -36,6 +36,7 @@ app.add_typer(apply.app)
 app.add_typer(ask.app)
 app.add_typer(history.app)
 app.add_typer(retract.app)
+app.add_typer(calibrate.app)
 app.add_typer(doctor.app)
 app.add_typer(practice.app)
 app.add_typer(bench.app)

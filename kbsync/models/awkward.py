@@ -73,7 +73,7 @@ def reason_against(tokenizer: PreTrainedTokenizerBase, subject: str, prompt: str
 
 def spells(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...], text: str) -> bool:
     """Tell whether tokens decode to something that begins with `text`; spaces, case and Unicode form do not matter."""
-    said = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    said = tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return plainly(str(said)).startswith(plainly(text))
 
 

@@ -33,10 +33,10 @@ class ModelSizes:
 @torch.no_grad()
 def sizes_of(loaded: LoadedModel) -> ModelSizes:
     """Measure a loaded model; the cache by one token's forward, as families differ in what they keep."""
-    model = loaded.model
+    model: Any = loaded.model
     d, m = loaded.family.weight(model, 0).shape
     head, embedding = model.get_output_embeddings().weight, model.get_input_embeddings().weight
-    cache = DynamicCache(config=model.config)
+    cache: Any = DynamicCache(config=model.config)
     token = torch.zeros(1, 1, dtype=torch.long, device=loaded.device)
     model.base_model(input_ids=token, past_key_values=cache, use_cache=True)
     kept = [part for layer in cache.layers for part in (layer.keys, layer.values) if part is not None]
@@ -64,5 +64,6 @@ def checkpoint_bytes(source: str, device: torch.device, dtype: str | None) -> in
             model: Any = AutoModelForCausalLM.from_config(config)
     except Exception:  # whatever of several libraries reads it; it is told where the model is loaded
         return None
-    item = choose_dtype(dtype, device, getattr(config, "dtype", None)).itemsize
-    return item * sum(weight.numel() for weight in model.parameters())
+    item: int = choose_dtype(dtype, device, getattr(config, "dtype", None)).itemsize
+    numbers: int = sum(weight.numel() for weight in model.parameters())
+    return item * numbers

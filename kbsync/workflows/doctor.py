@@ -189,7 +189,7 @@ def loads_of(choice: ModelChoice, sizes: ModelSizes) -> Loads:
     """Return what was loaded."""
     loaded = choice.loaded
     ids = loaded.tokenizer("x")["input_ids"]
-    first = loaded.tokenizer.decode(ids[:1]) if ids and ids[0] in loaded.tokenizer.all_special_ids else None
+    first = str(loaded.tokenizer.decode(ids[:1])) if ids and ids[0] in loaded.tokenizer.all_special_ids else None
     return Loads(
         source=loaded.source,
         architecture=loaded.architecture,

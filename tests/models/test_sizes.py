@@ -1,6 +1,7 @@
 """Sizes against the model's own parts, and what a config alone tells of them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ def test_sizes_are_the_models_own(tiny: LoadedModel) -> None:
 
 
 def test_the_cache_of_more_tokens_is_as_many_times_as_large(tiny: LoadedModel) -> None:
-    cache = DynamicCache(config=tiny.model.config)
+    cache: Any = DynamicCache(config=tiny.model.config)
     with torch.no_grad():
         tiny.model.base_model(input_ids=torch.zeros(3, 7, dtype=torch.long), past_key_values=cache, use_cache=True)
     held = sum(part.numel() * 4 for layer in cache.layers for part in (layer.keys, layer.values) if part is not None)

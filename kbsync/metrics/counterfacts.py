@@ -1,4 +1,4 @@
-"""Counterfactual requests: facts that the practice model knows, each with another object that its relation has."""
+"""Counterfactual requests: facts that a model knows, each with another object that its relation has."""
 
 import random
 from collections import defaultdict
@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kbsync.facts import EditRequest
-from kbsync.metrics import Case
-from kbsync.metrics.cases import Neighbour
+from kbsync.metrics.cases import Case, Neighbour
 
 __all__ = ["NEIGHBOURS", "Counterfact", "cases", "counterfacts"]
 

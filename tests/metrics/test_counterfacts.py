@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from kbsync.benchmarks.counterfacts import cases, counterfacts
 from kbsync.facts import EditRequest
+from kbsync.metrics.counterfacts import cases, counterfacts
 from tests.tiny_models import CAPITALS, FACTS
 
 

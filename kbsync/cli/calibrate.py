@@ -1,0 +1,50 @@
+"""``kbsync calibrate``: settings for a new model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kbsync.cli.choices import DeviceOption, DtypeOption, ModelOption, RelationsOption, SetOption, parse_values
+from kbsync.cli.options import Options, command, family
+from kbsync.report.calibrate import calibration_json, calibration_view
+from kbsync.report.console import show
+from kbsync.report.progress import progress
+
+app = family()
+
+EXAMPLES = (
+    "kbsync calibrate --model practice --facts 50",
+    "kbsync calibrate --model Qwen/Qwen3-0.6B --corpus text.txt --write qwen",
+)
+
+
+@command(app, "calibrate", examples=EXAMPLES)
+def calibrate(
+    options: Options,
+    model: ModelOption,
+    relation: RelationsOption = None,
+    facts: Annotated[int, typer.Option("--facts", metavar="N", min=10, help="Facts to edit in each trial.")] = 60,
+    corpus: Annotated[
+        Path | None, typer.Option("--corpus", metavar="FILE", help="Text for the covariance, a document a line.")
+    ] = None,
+    write: Annotated[
+        str | None, typer.Option("--write", metavar="NAME", help="Keep what is found as a preset of this home.")
+    ] = None,
+    setting: SetOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+) -> None:
+    """Find layers, lambda and clamp for a model by trial edits of facts that it knows.
+
+    Facts are the ledger's or, where it has none, the fixtures'. A causal trace points to layers; trials there and
+    beside are ranked by S, as long as ordinary text stays likely. The model itself is left as it is. A run that was
+    broken off goes on.
+    """
+    from kbsync.workflows.calibrate import CalibrateOptions
+    from kbsync.workflows.calibrate import calibrate as workflow
+
+    wanted = CalibrateOptions(model, relation, facts, corpus, write, parse_values(setting), device, dtype)
+    with progress(quiet=options.json) as report:
+        found = workflow(options.home, wanted, report)
+    show(found, calibration_view, calibration_json, as_json=options.json)

@@ -1,0 +1,119 @@
+"""The search for a new model's settings: windows of layers, and steps along one setting, by trials."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from kbsync.memit.settings import MemitSettings
+
+__all__ = ["Trial", "best", "candidate_windows", "lambda_of", "search_settings", "suggested_window"]
+
+MOST_LAYERS = 6
+"""of a window; GPT-J's published one has as many"""
+LAMBDA_SHARES = (1.0, 0.1)
+"""lambda in shares of m, tried on every window; of equals the first is taken, the gentler one"""
+LAMBDA_STEP = 10**0.5
+CLAMP_STEP = 1.5
+MOST_STEPS = 6
+"""along one setting, in one direction"""
+PERPLEXITY_GROWTH = 1.25
+"""of ordinary text, at most, for settings to be chosen; those of few edits stay far below it"""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Settings and the figures of edits made with them; `reason` says why there are none."""
+
+    settings: MemitSettings
+    figures: dict[str, float]
+    """ES, PS, NS, S, recall in percent, and perplexity"""
+    base_perplexity: float
+    reason: str | None = None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether ordinary text stays about as likely as it was."""
+        return self.reason is None and self.figures["perplexity"] <= PERPLEXITY_GROWTH * self.base_perplexity
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """What trials are ordered by, higher is better: within the bound S, then recall; beyond it, perplexity.
+
+        S counts by half points: with a few dozen edits, smaller differences are chance.
+        """
+        if self.reason is not None:
+            return (-1.0,)
+        if not self.bounded:
+            return (0.0, -self.figures["perplexity"])
+        return (1.0, round(2 * self.figures.get("S", 0.0)) / 2, round(self.figures["recall"], 1))
+
+
+Try = Callable[[MemitSettings], Trial]
+
+
+def lambda_of(share: float, m: int) -> float:
+    """Return lambda for a share of m, to two digits.
+
+    Over ordinary text the mean of k^T C^-1 k is m, whatever the model, so lambda C weighs as much as a key's own
+    k k^T where lambda is m: one scale for models of any size. The published settings lie between 0.8 and 3 of it.
+    """
+    return float(f"{share * m:.2g}")
+
+
+def suggested_window(effects: Sequence[float]) -> tuple[int, ...]:
+    """Return the run of blocks about the strongest effect that have half of it at least; never the last block."""
+    usable = effects[:-1]
+    low = high = max(range(len(usable)), key=usable.__getitem__)
+    enough = usable[low] / 2
+    while high - low + 1 < MOST_LAYERS:
+        sides = [place for place in (low - 1, high + 1) if 0 <= place < len(usable) and usable[place] >= enough]
+        if not sides:
+            break
+        chosen = max(sides, key=usable.__getitem__)
+        low, high = min(low, chosen), max(high, chosen)
+    return tuple(range(low, high + 1))
+
+
+def candidate_windows(suggested: tuple[int, ...], present: tuple[int, ...], blocks: int) -> list[tuple[int, ...]]:
+    """Return the suggested window, two that go on above it, it moved by one either way, and the `present` one.
+
+    The trace restores one block at a time and so finds the first of a run that share the work: hence the longer ones.
+    """
+    low, high = suggested[0], suggested[-1]
+    ends = [(low, high), (low, high + 1), (low, high + 2), (low + 1, high + 1), (low - 1, high - 1)]
+    windows = [tuple(range(a, b + 1)) for a, b in ends if a >= 0 and b <= blocks - 2]
+    return list(dict.fromkeys([*windows, present]))
+
+
+def search_settings(start: MemitSettings, windows: Sequence[tuple[int, ...]], m: int, attempt: Try) -> Trial:
+    """Return the best trial: every window at two lambdas, then steps along lambda, clamp, and lambda again.
+
+    `attempt` makes one trial; the same settings may be asked of it twice. All other settings are those of `start`.
+    """
+    found = best(
+        [
+            attempt(start.with_values({"layers": window, "lambda": lambda_of(share, m)}))
+            for window in windows
+            for share in LAMBDA_SHARES
+        ]
+    )
+    for name, step in (("lambda", LAMBDA_STEP), ("clamp_norm_factor", CLAMP_STEP), ("lambda", LAMBDA_STEP)):
+        found = climbed(found, name, step, attempt)
+    return found
+
+
+def climbed(start: Trial, name: str, step: float, attempt: Try) -> Trial:
+    """Return the best trial on the way up and down from `start`, each way as long as it gets better."""
+    value = start.settings.as_dict()[name]
+    found = start
+    for factor in (step, 1 / step):
+        for power in range(1, MOST_STEPS + 1):
+            trial = attempt(start.settings.with_values({name: float(f"{value * factor**power:.2g}")}))
+            if trial.rank <= found.rank:
+                break
+            found = trial
+    return found
+
+
+def best(trials: Sequence[Trial]) -> Trial:
+    """Return the trial that ranks highest, the first of equals."""
+    return max(trials, key=lambda trial: trial.rank)
