@@ -15,6 +15,8 @@ FLOAT = 4
 DOUBLE = 8
 LOGIT_COPIES = 3
 """of a row of logits in float32: itself, its log-softmax, its gradient"""
+INNER_COPIES = 6
+"""of the inner layer's output, while its activation function is at work"""
 READ_AT_ONCE = 8192
 """tokens of a batch of the covariance's text"""
 
@@ -62,19 +64,20 @@ def memory_needs(
 ) -> list[Need]:
     """Return the needs of each phase beside the weights, for `edits` requests in `layers` edited layers.
 
-    `batch` requests are searched together, each with `graph_bytes` kept for its gradient.
+    `batch` requests are searched together, each with `graph_bytes` kept for its gradient. Prefill is the search's
+    beginning, through all blocks; the parts of a phase are held at the same time, and phases follow one another.
     """
     d, m, item = sizes.d, sizes.m, sizes.item_bytes
-    together = batch * rows.count
+    tokens = batch * rows.tokens
+    cache = tokens * sizes.cache_bytes
     prompts = edits * (rows.count - 1)
     return [
         Need("covariance", f"{layers} x m^2 in float32 and float64", layers * m * m * (FLOAT + DOUBLE)),
         Need("covariance", f"keys of {READ_AT_ONCE} tokens", READ_AT_ONCE * m * (layers * item + FLOAT)),
-        Need(
-            "targets", f"cache of {batch} requests together", together * (rows.prefix + rows.suffix) * sizes.cache_bytes
-        ),
-        Need("targets", "hidden states", 2 * together * rows.suffix * d * item),
-        Need("targets", "for the gradient", batch * graph_bytes),
+        Need("prefill", f"cache of {batch} requests together, and a longer one", 2 * cache),
+        Need("prefill", "inner layer of one block", INNER_COPIES * tokens * m * item),
+        Need("targets", f"cache of {batch} requests together", cache),
+        Need("targets", "kept for the gradient, and the gradient", 2 * batch * graph_bytes),
         Need("targets", "logits that are read", batch * rows.reads * sizes.vocabulary * (item + LOGIT_COPIES * FLOAT)),
         Need("solve", "C, K K^T and the factor in float64", 3 * m * m * DOUBLE),
         Need("solve", "keys, hidden states and z of all edits", edits * DOUBLE * (m + 2 * d)),

@@ -256,14 +256,13 @@ def fitting(loaded: LoadedModel, settings: MemitSettings, sizes: ModelSizes, edi
     def needs(together: int) -> list[Need]:
         return memory_needs(sizes, len(settings.layers), edits, rows, together, graph)
 
-    least = {"targets": sum(need.bytes for need in needs(1) if need.phase == "targets")}
-    whole = needs(batch)
+    whole, least = needs(batch), needs(1)
     made = []
     for phase in dict.fromkeys(need.phase for need in whole):
         parts = {need.what: megabytes(need.bytes) for need in whole if need.phase == phase}
-        total = sum(need.bytes for need in whole if need.phase == phase)
+        total, lowest = (sum(need.bytes for need in some if need.phase == phase) for some in (whole, least))
         most = max(one.free for one in there) if phase == "solve" else room
-        made.append(Memory(phase, parts, megabytes(total), least.get(phase, total) <= most))
+        made.append(Memory(phase, parts, megabytes(total), lowest <= most))
     return made
 
 

@@ -34,7 +34,8 @@ def test_the_designs_figures_for_gpt_j() -> None:
     """DESIGN section 8: a covariance of 1.07 GB a layer in float32, a matrix of the solve 2.1 GB in float64."""
     assert needed("covariance", "float32 and float64") == 6 * (1_073_741_824 + 2_147_483_648)
     assert needed("solve", "factor in float64") == 3 * 2_147_483_648
-    assert needed("targets", "cache") == 100 * 7 * 20 * GPT_J.cache_bytes
+    assert needed("targets", "cache of") == 100 * 7 * 20 * GPT_J.cache_bytes
+    assert needed("prefill", "cache of") == 2 * needed("targets", "cache of")
     assert needed("solve", "keys") == 10 * needed("solve", "keys", 1000)
 
 

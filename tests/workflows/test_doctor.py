@@ -31,7 +31,7 @@ def test_a_model_that_works(small: Editable, run: Run, tmp_path: Path) -> None:
     assert (loads["family"], loads["blocks"], loads["d"], loads["m"]) == ("GPT-J", 4, 64, 256)
     assert (loads["device"], loads["dtype"], loads["bos"], loads["chat_template"]) == ("cpu", "float32", None, False)
     assert "has no preset" in loads["remark"]
-    assert [row["phase"] for row in found["memory"]] == ["covariance", "targets", "solve"]
+    assert [row["phase"] for row in found["memory"]] == ["covariance", "prefill", "targets", "solve"]
     assert all(row["fits"] and row["total_mb"] > 0 for row in found["memory"])
     assert found["seconds"].keys() == {"covariance", "targets", "solve"}
     assert all(value > 0 for value in found["seconds"].values())
@@ -87,7 +87,12 @@ def test_weights_that_do_not_fit_are_not_loaded(
 def test_a_phase_without_room_is_named(small: Editable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     machine(monkeypatch, GB, 40 * 2**20)
     found = doctor(tmp_path, small.name, 1_000_000)
-    assert {row.phase: row.fits for row in found.memory} == {"covariance": True, "targets": True, "solve": False}
+    assert {row.phase: row.fits for row in found.memory} == {
+        "covariance": True,
+        "prefill": True,
+        "targets": True,
+        "solve": False,
+    }
     assert problem(found).startswith("the solve will hold ")
 
 
