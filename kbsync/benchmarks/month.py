@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kbsync.metrics.counterfacts import Counterfact, counterfacts
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
+from kbsync.metrics.counterfacts import Counterfact, counterfacts
 
 __all__ = ["Day", "month"]
 

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import torch
 
-from kbsync.metrics.counterfacts import Counterfact, cases
 from kbsync.benchmarks.month import Day, month
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
@@ -30,6 +29,7 @@ from kbsync.memit import (
 )
 from kbsync.memit.spread import SubjectStates
 from kbsync.metrics import measure, perplexity, summary
+from kbsync.metrics.counterfacts import Counterfact, cases
 from kbsync.models import LoadedModel, greedy_answers, score_targets
 from kbsync.practice import corpus_text
 from kbsync.workflows.choice import ModelChoice, choose_model

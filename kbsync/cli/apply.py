@@ -65,7 +65,16 @@ def apply(
     from kbsync.workflows.apply import apply as workflow
 
     wanted = ApplyOptions(
-        model, relation, limit, include_known, on_conflict.value, parse_values(setting), device, dtype, corpus, chat
+        model,
+        relation,
+        limit,
+        include_known,
+        on_conflict.value,
+        parse_values(setting),
+        device,
+        dtype,
+        corpus,
+        chat=chat,
     )
     with progress(quiet=options.json) as report:
 

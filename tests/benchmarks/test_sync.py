@@ -15,7 +15,8 @@ from tests.homes import small_model
 from tests.tiny_models import FACTS, known_model, left_as_found, one_thread
 
 SETTINGS = MemitSettings(
-    layers=(0,), lambda_=1.0,
+    layers=(0,),
+    lambda_=1.0,
     steps=40,
     lr=2.0,
     clamp_norm_factor=4.0,
