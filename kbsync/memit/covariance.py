@@ -1,80 +1,121 @@
 """The covariance C of Eqn. 15: second moments of keys over ordinary text, all edited layers in one pass."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import torch
 
 from kbsync.errors import EditError
+from kbsync.memit.moments import MomentSums, unpack_triangle
+from kbsync.memit.packing import PackedText, pack_text
 from kbsync.memit.settings import MemitSettings
-from kbsync.models import LoadedModel, capture, last_hidden, make_rows, stop_after
-from kbsync.models.forward import batches_by_length
+from kbsync.models import LoadedModel, last_hidden, stop_after, watch
+from kbsync.models.forward import Rows
 
-__all__ = ["collect_covariances"]
+__all__ = ["collect_covariances", "covariance_text", "key_widths", "sum_moments"]
 
-TOKEN_BUDGET = 8192
-LINES_AT_ONCE = 512
-
-
-def documents(loaded: LoadedModel, lines: Iterable[str], length: int, wanted: int) -> Iterator[list[list[int]]]:
-    """Yield lists of token rows, a line a row, longer ones cut at `length`; `wanted` tokens in all at most."""
-    found: list[list[int]] = []
-    total = 0
-    for line in lines:
-        if not line.strip():
-            continue
-        ids: list[int] = loaded.tokenizer(line.strip())["input_ids"]
-        for start in range(0, len(ids), length):
-            row = ids[start : start + length][: wanted - total]
-            found.append(row)
-            total += len(row)
-            if total == wanted:
-                yield found
-                return
-        if len(found) >= LINES_AT_ONCE:
-            yield found
-            found = []
-    if found:
-        yield found
+TOKEN_BUDGET = {"cpu": 4096, "cuda": 32768, "mps": 8192}
+"""tokens of one batch"""
+FOLD_TOKENS = 65536
+"""tokens whose products are summed in float32 at most, on an accelerator"""
+TOKENS_PER_DIMENSION = 10
 
 
-@torch.no_grad()
+def key_widths(loaded: LoadedModel, layers: Sequence[int]) -> dict[int, int]:
+    """Return m of each layer."""
+    return {layer: loaded.family.weight(loaded.model, layer).shape[1] for layer in layers}
+
+
+def covariance_text(loaded: LoadedModel, documents: Iterable[str], settings: MemitSettings) -> PackedText:
+    """Return the text that the settings ask for, packed: ten tokens for each dimension of C where they name no count.
+
+    Raises EditError where there are fewer tokens than C has dimensions, since C would be singular.
+    """
+    m = max(key_widths(loaded, settings.layers).values())
+    longest = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    length = min(settings.sequence_length, longest or settings.sequence_length)
+    text = pack_text(loaded, documents, length, settings.covariance_tokens or TOKENS_PER_DIMENSION * m)
+    if text.tokens < m:
+        raise EditError(
+            f"the corpus has {text.tokens} tokens; the covariance of this model needs {m} at least, and ten times as"
+            " many to be good"
+        )
+    return text
+
+
 def collect_covariances(
     loaded: LoadedModel,
     lines: Iterable[str],
     settings: MemitSettings,
     progress: Callable[[str, int, int], None] = lambda phase, done, total: None,
 ) -> tuple[dict[int, torch.Tensor], int]:
-    """Return C [m, m] in float64 for each edited layer, and the tokens that it was taken over.
+    """Return C [m, m] in float64 on the CPU for each edited layer, and the tokens that it was taken over.
 
-    One pass for all layers that stops after the last. Products are summed in float32 within a batch and folded into
-    float64. `progress` gets the tokens so far.
-    Raises EditError where the text has fewer tokens than C has dimensions, since C would be singular.
+    One pass for all layers that stops after the last. `progress` gets the tokens so far.
+    Raises EditError where the text is too short.
     """
-    layers: Sequence[int] = settings.layers
-    sums: dict[int, torch.Tensor] = {}
-    total = 0
-    last = loaded.family.block_list(loaded.model)[layers[-1]]
-    for rows in documents(loaded, lines, settings.sequence_length, settings.covariance_tokens):
-        for batch in batches_by_length([len(row) for row in rows], TOKEN_BUDGET):
-            padded = make_rows([rows[place] for place in batch], loaded.device)
-            with ExitStack() as stack:
-                captured = {
-                    layer: stack.enter_context(capture(loaded.family.down_projection(loaded.model, layer), inputs=True))
-                    for layer in layers
-                }
-                with stop_after(last):
-                    last_hidden(loaded, padded)
-            for layer in layers:
-                keys = captured[layer].value[padded.mask.bool()].float()
-                moment = (keys.T @ keys).double()
-                sums[layer] = sums[layer] + moment if layer in sums else moment
-            total += int(padded.mask.sum())
-            progress("covariance", total, settings.covariance_tokens)
-    if not sums or total < len(next(iter(sums.values()))):
-        wanted = len(next(iter(sums.values()))) if sums else 1
-        raise EditError(
-            f"the corpus has {total} tokens; the covariance of this model needs {wanted} at least, and ten times as"
-            " many to be good"
-        )
-    return {layer: value / total for layer, value in sums.items()}, total
+    text = covariance_text(loaded, lines, settings)
+    sums = MomentSums(key_widths(loaded, settings.layers))
+    sum_moments(loaded, text, sums, progress=progress)
+    return {layer: unpack_triangle(sums.covariance(layer)) for layer in settings.layers}, sums.tokens
+
+
+@torch.no_grad()
+def sum_moments(
+    loaded: LoadedModel,
+    text: PackedText,
+    sums: MomentSums,
+    on_commit: Callable[[], None] = lambda: None,
+    progress: Callable[[str, int, int], None] = lambda phase, done, total: None,
+) -> None:
+    """Add the keys of all rows of `text` that `sums` has not yet seen.
+
+    `on_commit` is called whenever `sums` is whole and can be kept, so that a killed run can go on from there with
+    the same result. Out of memory, the rows since then are run again in batches of half the size; raises EditError
+    where a single row is too much.
+    """
+    kind = loaded.device.type
+    # Sixteen commits at least, so that there is one near half of the tokens.
+    budget, fold = TOKEN_BUDGET.get(kind, TOKEN_BUDGET["cpu"]), min(FOLD_TOKENS, text.tokens // 16)
+    if kind == "cpu":  # there each batch is committed
+        budget, fold = min(budget, fold), 0
+    row, tokens = sums.rows, 0
+    progress("covariance", sums.tokens, text.tokens)
+    while row < text.row_count:
+        batch = text.batch(row, budget)
+        try:
+            run_blocks(loaded, batch, sums)
+        except torch.cuda.OutOfMemoryError:
+            if len(batch) == 1:
+                raise EditError(
+                    "the device has no memory left for one row of text: use a smaller --set sequence_length=..., or a"
+                    " smaller --dtype"
+                ) from None
+            sums.drop()
+            torch.cuda.empty_cache()
+            budget, row, tokens = batch.numel() // 2, sums.rows, 0
+            continue
+        row, tokens = row + len(batch), tokens + batch.numel()
+        if tokens >= fold or row == text.row_count:
+            sums.commit(row - sums.rows, tokens)
+            tokens = 0
+            on_commit()
+        told = f"covariance: change since half {max(sums.change.values()):.2%}" if sums.change else "covariance"
+        progress(told, sums.tokens + tokens, text.tokens)
+
+
+def run_blocks(loaded: LoadedModel, batch: torch.Tensor, sums: MomentSums) -> None:
+    """Run rows of tokens [B, T] up to the last layer of `sums`, which sees the keys."""
+    ids = batch.to(loaded.device)
+    last = loaded.family.block_list(loaded.model)[max(sums.sums)]
+    with watched(loaded, sums), stop_after(last):
+        last_hidden(loaded, Rows(ids, torch.ones_like(ids)))
+
+
+@contextmanager
+def watched(loaded: LoadedModel, sums: MomentSums) -> Iterator[None]:
+    """Let `sums` see the keys of its layers."""
+    with ExitStack() as stack:
+        for layer, layer_sum in sums.sums.items():
+            stack.enter_context(watch(loaded.family.down_projection(loaded.model, layer), layer_sum.see))
+        yield

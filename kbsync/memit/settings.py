@@ -43,10 +43,10 @@ class MemitSettings:
     """tokens of a sampled prefix"""
     context_starts: tuple[str, ...] = ("The", "Therefore", "Because", "I", "You")
     """what the sampled prefixes begin with, in turn"""
-    covariance_tokens: int = 100_000
-    """tokens of the corpus that the covariance is taken over"""
+    covariance_tokens: int | None = None
+    """tokens of the corpus that the covariance is taken over; none means ten for each dimension m of C"""
     sequence_length: int = 512
-    """longer lines of the corpus are cut at this many tokens"""
+    """tokens of a row that the corpus is packed in"""
 
     def __post_init__(self) -> None:
         """Refuse what no model can be edited with."""
@@ -58,8 +58,9 @@ class MemitSettings:
             self._check(name, getattr(self, name) > 0, "above 0")
         for name in ("weight_decay", "kl_factor", "contexts"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("steps", "sweeps", "emphasis", "context_tokens", "covariance_tokens"):
+        for name in ("steps", "sweeps", "emphasis", "context_tokens"):
             self._check(name, getattr(self, name) >= 1, "1 or more")
+        self._check("covariance_tokens", self.covariance_tokens is None or self.covariance_tokens >= 1, "1 or more")
         self._check("sequence_length", self.sequence_length >= 8, "8 or more")
         self._check("context_starts", bool(self.context_starts) or not self.contexts, "at least one text")
 
@@ -97,6 +98,10 @@ class MemitSettings:
 
 def coerce(name: str, value: Any, wanted: Any) -> Any:
     """Return `value` as the field's type, from YAML's own or from text (``--set layers=0,1,2``)."""
+    if type(None) in typing.get_args(wanted):
+        if value is None or value == "none":
+            return None
+        (wanted,) = (kind for kind in typing.get_args(wanted) if kind is not type(None))
     try:
         if typing.get_origin(wanted) is tuple:
             item = typing.get_args(wanted)[0]

@@ -6,7 +6,7 @@ from kbsync.models.chat import require_chat_template, score_chat
 from kbsync.models.devices import DeviceMemory, list_devices
 from kbsync.models.family import FAMILIES, Family, family_of
 from kbsync.models.forward import Rows, head_log_probs, last_hidden, make_rows
-from kbsync.models.hooks import capture, replace, resume, stop_after
+from kbsync.models.hooks import capture, replace, resume, stop_after, watch
 from kbsync.models.load import LoadedModel, choose_device, load_model
 from kbsync.models.sizes import ModelSizes, checkpoint_bytes, sizes_of
 from kbsync.models.subject import TokenizedPrompt, locate
@@ -43,4 +43,5 @@ __all__ = [
     "sizes_of",
     "stop_after",
     "top_answers",
+    "watch",
 ]

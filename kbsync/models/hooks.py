@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["Captured", "StandIn", "capture", "replace", "resume", "stop_after"]
+__all__ = ["Captured", "StandIn", "capture", "replace", "resume", "stop_after", "watch"]
 
 
 class Captured:
@@ -39,6 +39,20 @@ def capture(module: nn.Module, *, inputs: bool = False) -> Iterator[Captured]:
     handle = module.register_forward_hook(keep, with_kwargs=True)
     try:
         yield captured
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def watch(module: nn.Module, see: Callable[[torch.Tensor], None]) -> Iterator[None]:
+    """Show the first input of `module` to `see` each time that it runs; nothing is kept."""
+
+    def show(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        see(args[0] if args else kwargs["hidden_states"])
+
+    handle = module.register_forward_pre_hook(show, with_kwargs=True)
+    try:
+        yield
     finally:
         handle.remove()
 

@@ -33,6 +33,9 @@ NAMES = sorted(field.name.rstrip("_") for field in fields(MemitSettings))
         ("context_starts", "The,As for", ("The", "As for")),
         ("context_starts", ["In 1987", 5], ("In 1987", "5")),
         ("contexts", 0, 0),
+        ("covariance_tokens", "5000", 5000),
+        ("covariance_tokens", "none", None),
+        ("covariance_tokens", None, None),
     ],
 )
 def test_values_are_read_as_the_fields_type(name: str, text: Any, value: Any) -> None:
@@ -60,6 +63,7 @@ def test_yaml_reads_as_text_what_is_a_number() -> None:
         ("steps", None, "steps: None is not a whole number"),
         ("steps", "²", "steps: '²' is not a whole number"),
         ("steps", [1], r"steps: \[1\] is not a whole number"),
+        ("covariance_tokens", "many", "covariance_tokens: 'many' is not a whole number"),
         ("lr", "fast", "lr: 'fast' is not a number"),
         ("lr", None, "lr: None is not a number"),
         ("lambda", [1.0], r"lambda: \[1.0\] is not a number"),

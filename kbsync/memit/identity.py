@@ -1,0 +1,50 @@
+"""What the keys of a layer depend on in a model, as hashes: the weights up to that layer, and the tokenizer."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+
+import torch
+from accelerate.utils import align_module_device
+
+from kbsync.models import LoadedModel
+
+__all__ = ["tokenizer_hash", "weights_hashes"]
+
+
+def weights_hashes(loaded: LoadedModel, layers: Sequence[int]) -> dict[int, str]:
+    """Return, for each of the ascending `layers`, the SHA-256 of all weights in the embeddings and blocks 0 to it.
+
+    Weights count as float32, so that a dtype that holds them exactly does not matter; nor does the model's name.
+    """
+    blocks = loaded.family.block_list(loaded.model)
+    inside = {id(module) for module in blocks.modules()}
+    digest = hashlib.sha256(loaded.model.config.model_type.encode())
+    for name, module in loaded.model.base_model.named_modules():
+        if id(module) not in inside:
+            for part in own_weights(name, module):
+                digest.update(part)
+    found = {}
+    for layer in range(layers[-1] + 1):
+        for name, module in blocks[layer].named_modules():
+            for part in own_weights(name, module):
+                digest.update(part)
+        found[layer] = digest.hexdigest()
+    return {layer: found[layer] for layer in layers}
+
+
+def own_weights(path: str, module: torch.nn.Module) -> Iterator[bytes | memoryview]:
+    """Yield name and bytes of the module's own parameters; offloaded ones are fetched for it."""
+    with align_module_device(module):
+        for name, parameter in module.named_parameters(recurse=False):
+            yield f"{path}.{name} {list(parameter.shape)}".encode()
+            yield parameter.detach().float().cpu().reshape(-1).view(torch.uint8).numpy().data
+
+
+def tokenizer_hash(loaded: LoadedModel) -> str:
+    """Return the SHA-256 of how the tokenizer parts text, and of its end-of-text token."""
+    parts = json.loads(loaded.tokenizer.backend_tokenizer.to_str())
+    for passing in ("padding", "truncation"):  # set by whoever called it last
+        parts.pop(passing, None)
+    text = json.dumps([parts, loaded.tokenizer.eos_token_id], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
