@@ -1,12 +1,12 @@
 """``kbsync apply``: write the plan into the model."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kbsync.cli.choices import (
     ConflictPolicy,
+    CorpusOption,
     DeviceOption,
     DtypeOption,
     ModelOption,
@@ -46,9 +46,7 @@ def apply(
     ] = False,
     on_conflict: OnConflictOption = ConflictPolicy.out,
     setting: SetOption = None,
-    corpus: Annotated[
-        Path | None, typer.Option("--corpus", metavar="FILE", help="Text for the covariance, a document a line.")
-    ] = None,
+    corpus: CorpusOption = None,
     chat: Annotated[
         bool, typer.Option("--chat", help="Measure recall of the question forms in the model's chat template, too.")
     ] = False,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from kbsync.errors import SettingsError
 __all__ = [
     "CheckOption",
     "ConflictPolicy",
+    "CorpusOption",
     "DeviceOption",
     "DtypeOption",
     "ModelOption",
@@ -42,6 +44,15 @@ RelationsOption = Annotated[
 ]
 OnConflictOption = Annotated[
     ConflictPolicy, typer.Option("--on-conflict", help="What to do where a subject has several objects.")
+]
+CorpusOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--corpus",
+        metavar="TEXT",
+        help="Text for the covariance: a .txt (a document a line), .jsonl or .parquet file, a Hugging Face data set as"
+        " name or name:config, or - for stdin.",
+    ),
 ]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", metavar="D", help="cuda, mps or cpu.  [the best there is]")

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from kbsync import __version__
-from kbsync.cli import apply, ask, bench, calibrate, doctor, history, plan, practice, pull, retract, templates
+from kbsync.cli import apply, ask, bench, calibrate, doctor, history, plan, practice, pull, retract, stats, templates
 from kbsync.cli.options import HELP_NAMES, HOME_HELP, DebugOption, JsonOption, Options
 from kbsync.errors import KbsyncError, SourceError
 
@@ -40,6 +40,7 @@ app.add_typer(calibrate.app)
 app.add_typer(doctor.app)
 app.add_typer(practice.app)
 app.add_typer(bench.app)
+app.add_typer(stats.app, name="stats")
 app.add_typer(templates.app, name="templates")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
+from typer.core import TyperGroup
 
 __all__ = ["HELP_NAMES", "HOME_HELP", "DebugOption", "JsonOption", "Options", "command", "family"]
 
@@ -38,11 +39,31 @@ class Options:
         self.debug = self.debug or debug
 
 
-def family(help_text: str | None = None) -> typer.Typer:
-    """Return an app for one family of commands; `help_text` where it is a group (``kbsync templates``)."""
+def family(help_text: str | None = None, *, default: str | None = None) -> typer.Typer:
+    """Return an app for one family of commands; `help_text` where it is a group (``kbsync templates``).
+
+    `default` is the command that is meant where none is named (``kbsync stats --model M``).
+    """
     return typer.Typer(
-        help=help_text, rich_markup_mode=None, no_args_is_help=True, add_completion=False, context_settings=HELP_NAMES
+        cls=_group(default),
+        help=help_text,
+        rich_markup_mode=None,
+        no_args_is_help=True,
+        add_completion=False,
+        context_settings=HELP_NAMES,
     )
+
+
+def _group(default: str | None) -> type[TyperGroup]:
+    """Return a group that reads options alone as the options of its default command."""
+
+    class Group(TyperGroup):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            if default is not None and args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
+                args = [default, *args]
+            return super().parse_args(ctx, args)
+
+    return Group
 
 
 def command(

@@ -31,7 +31,7 @@ from kbsync.ledger.rows import (
     VetoRow,
 )
 from kbsync.ledger.store import Ledger
-from kbsync.ledger.tensors import check_tensors, read_tensors, write_tensors
+from kbsync.ledger.tensors import check_tensors, read_metadata, read_tensors, replace_tensors, write_tensors
 
 __all__ = [
     "BatchRow",
@@ -53,6 +53,8 @@ __all__ = [
     "TargetRow",
     "VetoRow",
     "check_tensors",
+    "read_metadata",
     "read_tensors",
+    "replace_tensors",
     "write_tensors",
 ]

@@ -15,7 +15,7 @@ from kbsync.errors import LedgerError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["check_tensors", "read_tensors", "sweep", "write_tensors"]
+__all__ = ["check_tensors", "read_metadata", "read_tensors", "replace_tensors", "sweep", "write_tensors"]
 
 SUFFIX = ".safetensors"
 _PARTIAL = re.compile(r"\.(\d+)-[0-9a-f]+\.partial\Z")
@@ -30,51 +30,75 @@ def write_tensors(
     file of that name and content is left as it is; of that name and other content too: the new file's name then
     also carries its own sha256. Raises LedgerError, and leaves nothing, where the folder cannot be written.
     """
+    with _partial(folder) as partial:
+        _save(partial, tensors, metadata)
+        sha256 = _sha256(partial)
+        target = _free_name(folder, (name_hash or sha256).replace(":", "-"), sha256)
+        if not target.exists():
+            partial.rename(target)
+            _fsync(folder)
+    return target.name, sha256
+
+
+def replace_tensors(path: Path, tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, str]) -> None:
+    """Write `tensors` to `path`; what was there stays whole until the new file is. LedgerError as for the others."""
+    with _partial(path.parent) as partial:
+        _save(partial, tensors, metadata)
+        partial.replace(path)
+        _fsync(path.parent)
+
+
+@contextmanager
+def _partial(folder: Path) -> Iterator[Path]:
+    """Give the name of an unfinished file in `folder`; it is gone afterwards, if it was not renamed."""
     partial = folder / f".{os.getpid()}-{secrets.token_hex(4)}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            _save(partial, tensors, metadata)
-            sha256 = _sha256(partial)
-            target = _free_name(folder, (name_hash or sha256).replace(":", "-"), sha256)
-            if not target.exists():
-                partial.rename(target)
-                _fsync(folder)
+            yield partial
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
         remedy = "see that the disk has room and that the folder is yours to write"
         raise LedgerError(f"cannot write tensors in {folder}: {error.strerror or error}; {remedy}") from error
-    return target.name, sha256
 
 
 def read_tensors(path: Path, sha256: str | None = None) -> dict[str, "torch.Tensor"]:
     """Return the tensors of `path`, on the CPU. LedgerError if it is missing, cut, or not of this sha256."""
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    with _telling(path):
+    with _reading(path):
         if sha256 is not None:
             check_tensors(path, sha256)
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise LedgerError(f"{path} is cut or damaged ({error}): {_REMEDY}") from error
+        return load_file(path)
 
 
 def check_tensors(path: Path, sha256: str) -> None:
     """Raise LedgerError if the file at `path` is missing, unreadable, or not of this sha256. Loads no torch."""
-    with _telling(path):
+    with _reading(path):
         if _sha256(path) != sha256:
             raise LedgerError(f"{path} is not as kbsync wrote it (its sha256 differs): {_REMEDY}")
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata that a file was written with; {} where it is not kbsync's. LedgerError as for the tensors."""
+    from safetensors import safe_open
+
+    with _reading(path), safe_open(path, "pt") as file:
+        found = json.loads((file.metadata() or {}).get("kbsync", "{}"))
+    return dict(found) if isinstance(found, dict) else {}
+
+
 @contextmanager
-def _telling(path: Path) -> Iterator[None]:
+def _reading(path: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
     try:
         yield
     except FileNotFoundError:
         raise LedgerError(f"{path} is missing: put back a copy, or run `kbsync apply` to make it again") from None
+    except (SafetensorError, ValueError) as error:
+        raise LedgerError(f"{path} is cut or damaged ({error}): {_REMEDY}") from error
     except OSError as error:
         raise LedgerError(f"cannot read {path}: {error.strerror}") from error
 

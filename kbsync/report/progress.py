@@ -13,7 +13,10 @@ __all__ = ["Reporter", "progress"]
 
 
 class Reporter:
-    """Called as ``report(phase, done, total)``; a total of 0 says that it is not known. This one shows nothing."""
+    """Called as ``report(phase, done, total)``; this one shows nothing.
+
+    A total of 0 says that it is not known. What follows a colon in `phase` may change as it goes on.
+    """
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         """Show how far a phase is."""
@@ -30,8 +33,8 @@ class Lines(Reporter):
         self.seen: set[str] = set()
 
     def __call__(self, phase: str, done: int, total: int) -> None:
-        if phase not in self.seen:
-            self.seen.add(phase)
+        if _name(phase) not in self.seen:
+            self.seen.add(_name(phase))
             self.console.print(plain(phase))
 
 
@@ -44,12 +47,17 @@ class Bars(Reporter):
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         self.bars.start()
-        if phase not in self.tasks:
-            self.tasks[phase] = self.bars.add_task(phase, total=None)
-        self.bars.update(self.tasks[phase], completed=done, total=total or None)
+        name = _name(phase)
+        if name not in self.tasks:
+            self.tasks[name] = self.bars.add_task(phase, total=None)
+        self.bars.update(self.tasks[name], completed=done, total=total or None, description=phase)
 
     def pause(self) -> None:
         self.bars.stop()
+
+
+def _name(phase: str) -> str:
+    return phase.partition(":")[0]
 
 
 @contextmanager

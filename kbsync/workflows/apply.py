@@ -24,6 +24,7 @@ from kbsync.memit import RequestGroup, WeightDelta, edited, group_requests, spre
 from kbsync.models import greedy_answers, require_chat_template, score_targets, top_answers
 from kbsync.templates import Templates
 from kbsync.workflows.choice import ModelChoice, choose_model
+from kbsync.workflows.corpus import settle_stdin
 from kbsync.workflows.covariances import covariances_for
 from kbsync.workflows.measuring import Measured, cases_for, measure_edits
 from kbsync.workflows.names import model_name
@@ -119,13 +120,14 @@ def apply(
             raise LedgerError(f"no facts to apply in {home}: run `kbsync pull` first")
         with clock.phase("load"):
             progress("loading the model", 0, 1)
+            corpus = settle_stdin(options.corpus, home)
             choice = choose_model(
                 options.model,
                 options.values,
                 home=home,
                 device=options.device,
                 dtype=options.dtype,
-                corpus=options.corpus,
+                corpus=corpus,
             )
             if options.chat:
                 require_chat_template(choice.loaded)
@@ -286,7 +288,7 @@ class Batch:
         if not groups:
             return {}
         with self.clock.phase("covariance"):
-            covariances = covariances_for(self.ledger, self.model, self.choice, self.progress)
+            covariances = covariances_for(self.ledger.tensors, self.choice, self.progress)
         with self.clock.phase("solve"):
             return spread(self.loaded, groups, contexts, z, covariances, self.settings, self.progress)
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 
 from kbsync.facts import EditRequest
 from kbsync.ledger import FactRow, Metric
@@ -13,7 +14,7 @@ from kbsync.metrics import Case, CaseFigures, measure, measure_chat, perplexity,
 from kbsync.metrics.cases import Neighbour
 from kbsync.templates import Templates
 from kbsync.workflows.choice import ModelChoice
-from kbsync.workflows.covariances import corpus_lines
+from kbsync.workflows.corpus import documents
 from kbsync.workflows.progress import Progress
 
 __all__ = ["Measured", "cases_for", "measure_edits"]
@@ -76,7 +77,7 @@ def measure_edits(
 
     With `chat`, also recall of the cases' question forms in the tokenizer's chat template.
     """
-    lines = corpus_lines(choice.corpus)[:PERPLEXITY_LINES] if choice.corpus else []
+    lines = list(islice(documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
 
     def look(when: str) -> tuple[list[CaseFigures], dict[str, float]]:
         def told(phase: str, done: int, total: int) -> None:
