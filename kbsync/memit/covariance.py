@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 from kbsync.errors import EditError
-from kbsync.memit.moments import MomentSums, unpack_triangle
+from kbsync.memit.moments import FLOAT64_DEVICES, MomentSums, unpack_triangle
 from kbsync.memit.packing import PackedText, pack_text
 from kbsync.memit.settings import MemitSettings
 from kbsync.models import LoadedModel, last_hidden, stop_after, watch
@@ -77,7 +77,7 @@ def sum_moments(
     kind = loaded.device.type
     # Sixteen commits at least, so that there is one near half of the tokens.
     budget, fold = TOKEN_BUDGET.get(kind, TOKEN_BUDGET["cpu"]), min(FOLD_TOKENS, text.tokens // 16)
-    if kind == "cpu":  # there each batch is committed
+    if kind in FLOAT64_DEVICES:  # nothing is rounded there, so each batch is committed
         budget, fold = min(budget, fold), 0
     row, tokens = sums.rows, 0
     progress("covariance", sums.tokens, text.tokens)

@@ -12,11 +12,14 @@ apart (practice model, layer 2), and rounding then takes its definiteness. So:
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 
 import torch
 
-__all__ = ["LayerSum", "MomentSums", "pack_triangle", "unpack_triangle"]
+__all__ = ["FLOAT64_DEVICES", "LayerSum", "MomentSums", "pack_triangle", "unpack_triangle"]
 
+FLOAT64_DEVICES = {"cpu"}
+"""kinds of device whose products are in float64"""
 PROBES = 16
 MOST_SNAPSHOTS = 16
 
@@ -51,14 +54,14 @@ class LayerSum:
         self.total: torch.Tensor | None = None
         """[m, m] float64, right on and above the diagonal blocks"""
         self.recent: torch.Tensor | None = None
-        """[m, m] float32 on an accelerator: since the last commit"""
+        """[m, m] float32: since the last commit, on an accelerator"""
         self.waiting: list[torch.Tensor] = []
-        """keys on a CPU since the last commit"""
+        """keys since the last commit, on a CPU"""
 
     def see(self, keys: torch.Tensor) -> None:
         """Take keys [..., m], where they lie."""
         keys = keys.detach().reshape(-1, self.m)
-        if keys.device.type == "cpu":
+        if keys.device.type in FLOAT64_DEVICES:
             self.waiting.append(keys)
             return
         if self.recent is None:
@@ -67,7 +70,7 @@ class LayerSum:
         keys = keys if exact else keys.float()
         for rows, columns in blocks(self.m):
             if exact:
-                self.recent[rows, columns] += torch.mm(keys[:, rows].T, keys[:, columns], out_dtype=torch.float32)
+                self.recent[rows, columns].add_(torch.mm(keys[:, rows].T, keys[:, columns], out_dtype=torch.float32))
             else:
                 self.recent[rows, columns].addmm_(keys[:, rows].T, keys[:, columns])
 
@@ -82,7 +85,7 @@ class LayerSum:
                 self.total[rows, columns].addmm_(wide[:, rows].T, wide[:, columns])
         if self.recent is not None:
             for rows, columns in blocks(self.m):
-                self.total[rows, columns] += self.recent[rows, columns].to(self.total.device)
+                self.total[rows, columns].add_(self.recent[rows, columns].to(self.total.device))
         self.drop()
 
     def drop(self) -> None:
@@ -104,6 +107,7 @@ class LayerSum:
         return product.cpu()
 
 
+@cache
 def multiplies_exactly(device: torch.device, dtype: torch.dtype) -> bool:
     """Tell whether the device multiplies 16-bit matrices into float32 (products of 16-bit numbers are exact there)."""
     trial = torch.zeros(16, 16, device=device, dtype=dtype)

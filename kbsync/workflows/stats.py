@@ -63,11 +63,11 @@ class Stats:
 
 def covariances_of(home: Path, options: StatsOptions, progress: Progress) -> tuple[ModelChoice, Covariances]:
     """Return a model with the covariances of its edited layers, collected where they are not on record."""
+    progress("loading the model", 0, 1)
+    corpus = settle_stdin(options.corpus, home)
+    choice = choose_model(options.model, options.values, device=options.device, dtype=options.dtype, corpus=corpus)
+    progress("loading the model", 1, 1)
     with Ledger.open(home) as ledger:
-        progress("loading the model", 0, 1)
-        corpus = settle_stdin(options.corpus, home)
-        choice = choose_model(options.model, options.values, device=options.device, dtype=options.dtype, corpus=corpus)
-        progress("loading the model", 1, 1)
         return choice, covariances_for(ledger.tensors, choice, progress)
 
 

@@ -9,8 +9,9 @@ import torch
 from kbsync.errors import EditError
 from kbsync.memit import MemitSettings, collect_covariances
 from kbsync.memit import covariance as covariance_module
-from kbsync.memit.covariance import covariance_text, key_widths, run_blocks, sum_moments
-from kbsync.memit.moments import LayerSum, MomentSums
+from kbsync.memit import moments as moments_module
+from kbsync.memit.covariance import covariance_text, key_widths
+from kbsync.memit.moments import LayerSum
 from kbsync.models import LoadedModel, capture
 from tests.memit.plain import hooked
 from tests.tiny_models import TEXTS
@@ -134,15 +135,17 @@ def test_too_little_text_is_told(known: LoadedModel) -> None:
 
 
 class FullDevice:
-    """Fails as a device without memory does, for each batch of more than `most` tokens, in the last watched layer."""
+    """Fails as a device without memory does, when one layer is summed already: batches of more than `most` tokens."""
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.fails_at = 0
+        """the only batch that fails whatever its size, counted from 1"""
         self.sizes: list[int] = []
 
     def __call__(self, _: Any, given: Any) -> None:
         self.sizes.append(given[0].shape[:2].numel())
-        if self.sizes[-1] > self.most:
+        if self.sizes[-1] > self.most or len(self.sizes) == self.fails_at:
             raise torch.cuda.OutOfMemoryError
 
 
@@ -166,24 +169,35 @@ def test_out_of_memory_halves_the_batch_and_counts_nothing_twice(known: LoadedMo
         torch.testing.assert_close(value, expected[layer], rtol=1e-5, atol=1e-8)
 
 
-def test_out_of_memory_between_commits_runs_those_rows_again(
-    known: LoadedModel, full: FullDevice, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As on an accelerator: several batches to a commit, and the failing one is not the first."""
+@pytest.fixture
+def accelerated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU is treated as an accelerator: float32 sums, several batches to a commit."""
+    for module in (covariance_module, moments_module):
+        monkeypatch.setattr(module, "FLOAT64_DEVICES", frozenset())
+    monkeypatch.setitem(covariance_module.TOKEN_BUDGET, "cpu", 24)
+
+
+@pytest.mark.usefixtures("accelerated")
+def test_an_accelerators_sums_differ_by_rounding_alone(known: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, tokens = collect_covariances(known, TEXTS, SHORT)
+    monkeypatch.undo()
+    expected, again = collect_covariances(known, TEXTS, SHORT)
+    assert tokens == again == 700
+    for layer, value in found.items():
+        torch.testing.assert_close(value, expected[layer], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.usefixtures("accelerated")
+def test_out_of_memory_between_commits_runs_the_rows_since_then_again(known: LoadedModel, full: FullDevice) -> None:
     settings = SHORT.with_values({"sequence_length": 8})
     full.most = 10_000
     expected, _ = collect_covariances(known, TEXTS, settings)
-    text, sums = covariance_text(known, TEXTS, settings), MomentSums(key_widths(known, (0, 1)))
-    run_blocks(known, text.batch(0, 40), sums)
-    full.most = 20
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        run_blocks(known, text.batch(5, 40), sums)
-    sums.drop()
-    sum_moments(known, text, sums)
-    for layer in (0, 1):
-        C = sums.covariance(layer)
-        m = len(expected[layer])
-        torch.testing.assert_close(C, expected[layer][*torch.triu_indices(m, m)], rtol=1e-5, atol=1e-8)
+    full.sizes.clear()
+    full.fails_at = 4  # 24 tokens a batch, 43 to a commit: the second batch of the second commit
+    found, tokens = collect_covariances(known, TEXTS, settings)
+    assert (full.sizes[:6], tokens) == ([24, 24, 24, 24, 8, 8], 700)
+    for layer, value in found.items():
+        torch.testing.assert_close(value, expected[layer], rtol=1e-5, atol=1e-7)
 
 
 def test_out_of_memory_for_a_single_row_is_told(known: LoadedModel, full: FullDevice) -> None:

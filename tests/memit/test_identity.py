@@ -19,7 +19,7 @@ def test_a_hash_covers_the_weights_up_to_its_layer(tiny: LoadedModel) -> None:
     with set_to(block, block + 1):
         changed = weights_hashes(tiny, (0, 1, 2))
     assert [changed[layer] == hashes[layer] for layer in (0, 1, 2)] == [True, False, False]
-    embedding = tiny.model.get_input_embeddings().weight
+    embedding = next(tiny.model.get_input_embeddings().parameters())
     with set_to(embedding, embedding + 1):
         changed = weights_hashes(tiny, (0, 1, 2))
     assert not set(changed.values()) & set(hashes.values())

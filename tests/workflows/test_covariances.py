@@ -15,6 +15,7 @@ import kbsync
 from kbsync.errors import SettingsError
 from kbsync.memit import collect_covariances
 from kbsync.memit import covariance as covariance_module
+from kbsync.memit.moments import MomentSums
 from kbsync.models import LoadedModel
 from kbsync.workflows import covariances as module
 from kbsync.workflows.choice import ModelChoice, choose_model
@@ -84,7 +85,7 @@ def test_only_the_layers_that_are_not_on_record_are_collected(
     seen: list[list[int]] = []
     run_blocks = covariance_module.run_blocks
 
-    def run(loaded: LoadedModel, batch: torch.Tensor, sums: module.MomentSums) -> None:
+    def run(loaded: LoadedModel, batch: torch.Tensor, sums: MomentSums) -> None:
         seen.append(list(sums.sums))
         run_blocks(loaded, batch, sums)
 
@@ -178,7 +179,7 @@ def test_a_run_that_is_killed_goes_on_with_the_same_result(
 
 
 def test_checkpoints_take_no_more_than_their_share(choice: ModelChoice, tmp_path: Path) -> None:
-    keeper = module.Checkpoint(tmp_path / "sums.checkpoint", module.MomentSums({0: 4}))
+    keeper = module.Checkpoint(tmp_path / "sums.checkpoint", MomentSums({0: 4}))
     keeper.keep()
     assert not keeper.path.exists()  # it is not a minute old
     keeper.sums.sums[0].see(torch.ones(2, 4))
