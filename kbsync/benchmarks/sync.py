@@ -8,7 +8,7 @@
 - none: the base model.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -33,7 +33,7 @@ from kbsync.metrics.counterfacts import Counterfact, cases
 from kbsync.models import LoadedModel, greedy_answers, score_targets
 from kbsync.practice import corpus_text
 from kbsync.workflows.choice import ModelChoice, choose_model
-from kbsync.workflows.covariances import corpus_lines
+from kbsync.workflows.corpus import documents
 from kbsync.workflows.practice import practice_requests
 from kbsync.workflows.progress import Progress, silent
 
@@ -167,7 +167,7 @@ class Bench:
         self,
         loaded: LoadedModel,
         settings: MemitSettings,
-        lines: Sequence[str],
+        lines: Iterable[str],
         days: Sequence[Day],
         quiet: list[str],
         untouched: Sequence[EditRequest],
@@ -256,7 +256,7 @@ def run_month(
     quiet = corpus_text(untouched).splitlines()[:PERPLEXITY_LINES]
     if choice.corpus is None:
         raise SettingsError(f"{choice.name} has no corpus: name a text for its covariance, such as --corpus text.txt")
-    bench = Bench(loaded, settings, corpus_lines(choice.corpus), days, quiet, untouched, progress)
+    bench = Bench(loaded, settings, documents(choice.corpus), days, quiet, untouched, progress)
     one_batch: dict[str, torch.Tensor] = {}
     bench.find(unique(bench, days), one_batch)
     ways: dict[str, Way] = {

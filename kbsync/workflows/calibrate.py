@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from kbsync.metrics.counterfacts import cases, counterfacts
 from kbsync.metrics.trace import MlpEffects, mlp_effects
 from kbsync.models import LoadedModel, score_targets
 from kbsync.workflows.choice import ModelChoice, choose_model
-from kbsync.workflows.covariances import corpus_lines, covariances_for
+from kbsync.workflows.corpus import documents
+from kbsync.workflows.covariances import covariances_for
 from kbsync.workflows.measuring import PERPLEXITY_LINES
 from kbsync.workflows.practice import practice_requests
 from kbsync.workflows.progress import Progress, silent
@@ -216,10 +218,10 @@ class Workbench:
         self.cases: list[Case] = cases(edits, known)
         self.groups = group_requests(self.loaded, [edit.request for edit in edits])
         self.contexts = model_contexts(model, choice)
-        self.lines = corpus_lines(choice.corpus)[:PERPLEXITY_LINES] if choice.corpus else []
+        self.lines = list(islice(documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
         union = tuple(sorted({layer for window in windows for layer in window}))
         self.covariances = covariances_for(
-            ledger, model, replace(choice, settings=replace(choice.settings, layers=union)), progress
+            ledger.tensors, replace(choice, settings=replace(choice.settings, layers=union)), progress
         )
         self.base = self.figures(choice.settings)
         self.trials: dict[str, Trial] = {}

@@ -66,7 +66,7 @@ def _deltas(ledger: Ledger, model: ModelRow, batch: BatchRow, choice: ModelChoic
             [f"{missing} of {len(keys)} target vectors are not in the cache: the deltas cannot be solved again"],
         )
     z = torch.stack([found[key] for key in keys])
-    covariances = covariances_for(ledger, model, choice, progress)
+    covariances = covariances_for(ledger.tensors, choice, progress)
     solved = spread(choice.loaded, groups, contexts, z, covariances, choice.settings, progress)
     stored = current_deltas(ledger, batch)
     faults = [] if stored.keys() == solved.keys() else [f"layers {sorted(stored)} are stored, {sorted(solved)} solved"]
