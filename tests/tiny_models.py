@@ -4,29 +4,21 @@ Each is built from a config, saved, and loaded by `load_model`, once for all tes
 test is over that it left the model as it found it. A part's conftest imports the fixtures that its tests use.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
-from transformers import (
-    AutoModelForCausalLM,
-    GPT2Config,
-    GPTJConfig,
-    GPTJForCausalLM,
-    GPTNeoXConfig,
-    LlamaConfig,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, GPTJForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from kbsync.facts import EditRequest
 from kbsync.models import LoadedModel, load_model
 from kbsync.practice import Phase, Sentence, TrainSettings, sentences, train
 from kbsync.practice.train import END, train_tokenizer
+from tests.tiny_configs import BEGIN_WITH_BOS, CONFIGS, VARIANTS
 
 CAPITALS = {
     "France": "Paris",
@@ -69,24 +61,6 @@ TEXTS = (*map(str, sentences(FACTS)), *OTHER_TEXT)
 QUICK = Phase(epochs=45, lr=4e-3, weight_decay=0.02, dropout=0.0)
 SMALL = TrainSettings(layers=4, width=64, heads=4, vocabulary=400, length=48, batch=4, phases=(QUICK,))
 
-# The inner layer of GPT-2 is as wide as the hidden state, so that no shape tells a transposed weight.
-CONFIGS: dict[str, Callable[..., Any]] = {
-    "gptj": lambda **given: GPTJConfig(n_embd=32, n_layer=4, n_head=4, n_inner=64, rotary_dim=4, **given),
-    "gpt2": lambda **given: GPT2Config(n_embd=32, n_layer=4, n_head=4, n_inner=32, **given),
-    "gpt_neox": lambda **given: GPTNeoXConfig(
-        hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=56, **given
-    ),
-    "llama": lambda **given: LlamaConfig(
-        hidden_size=32,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=48,
-        **given,
-    ),
-}
-"""model type -> config of a tiny model"""
-
 
 def byte_level_tokenizer(vocabulary: int = 340) -> PreTrainedTokenizerFast:
     """A tokenizer as GPT-2's is; letters that it seldom saw are parted into bytes."""
@@ -110,23 +84,28 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
         parameter.data = 0.3 * noise if parameter.dim() > 1 else parameter.data + 0.1 * noise
 
 
-@cache
-def random_folder(base: Path, model_type: str) -> Path:
-    """Save a random model of a family with its tokenizer below `base`; return where."""
-    tokenizer = bos_tokenizer() if model_type == "llama" else byte_level_tokenizer()
+def new_model(name: str, vocabulary: int = 340) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Build a model of a family (or variant) with its tokenizer; its weights are transformers' own first ones."""
+    tokenizer = bos_tokenizer(vocabulary) if name in BEGIN_WITH_BOS else byte_level_tokenizer(vocabulary)
     end = tokenizer.eos_token_id
-    config = CONFIGS[model_type](vocab_size=len(tokenizer), bos_token_id=end, eos_token_id=end)
-    model = AutoModelForCausalLM.from_config(config)
+    config = {**CONFIGS, **VARIANTS}[name](vocab_size=len(tokenizer), bos_token_id=end, eos_token_id=end)
+    return AutoModelForCausalLM.from_config(config), tokenizer
+
+
+@cache
+def random_folder(base: Path, name: str) -> Path:
+    """Save a random model of a family (or variant) with its tokenizer below `base`; return where."""
+    model, tokenizer = new_model(name)
     randomise(model)
-    folder = base / f"tiny-{model_type}"
+    folder = base / f"tiny-{name}"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
 @cache
-def random_model(base: Path, model_type: str) -> LoadedModel:
-    return load_model(str(random_folder(base, model_type)), device="cpu")
+def random_model(base: Path, name: str) -> LoadedModel:
+    return load_model(str(random_folder(base, name)), device="cpu")
 
 
 @contextmanager
@@ -184,9 +163,19 @@ def set_to(parameter: torch.Tensor, value: torch.Tensor | float) -> Iterator[Non
         parameter.data.copy_(before)
 
 
-@pytest.fixture(params=list(CONFIGS))
+@pytest.fixture(params=[*CONFIGS, *VARIANTS])
 def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedModel]:
-    """A random model of each family in turn."""
+    """A random model of each family and variant in turn."""
+    with left_as_found(random_model(tmp_path_factory.getbasetemp(), request.param)) as loaded:
+        yield loaded
+
+
+# What is long to compare with the plain way is compared on families that differ in all that matters to MEMIT: blocks
+# that give tuples, parallel to attention (GPT-J); Conv1D and a tied head (GPT-2); a norm behind the MLP, soft-capping,
+# sliding windows and a first token of its own (Gemma 2); an MLP that sees rows flattened (OPT).
+@pytest.fixture(params=["gptj", "gpt2", "gemma2", "opt"])
+def few(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedModel]:
+    """A random model of each of four unlike families in turn."""
     with left_as_found(random_model(tmp_path_factory.getbasetemp(), request.param)) as loaded:
         yield loaded
 

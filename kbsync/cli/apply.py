@@ -9,6 +9,7 @@ from kbsync.cli.choices import (
     CorpusOption,
     DeviceOption,
     DtypeOption,
+    ExperimentalOption,
     ModelOption,
     OnConflictOption,
     RelationsOption,
@@ -53,6 +54,7 @@ def apply(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")] = False,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    experimental: ExperimentalOption = False,
 ) -> None:
     """Write new and changed facts into the model with MEMIT, and take withdrawn ones out.
 
@@ -72,6 +74,7 @@ def apply(
         device,
         dtype,
         corpus,
+        experimental=experimental,
         chat=chat,
     )
     with progress(quiet=options.json) as report:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kbsync.cli.choices import DeviceOption, DtypeOption, ModelOption
+from kbsync.cli.choices import DeviceOption, DtypeOption, ExperimentalOption, ModelOption
 from kbsync.cli.options import Options, command, family
 from kbsync.report.ask import asked_view
 from kbsync.report.console import emit
@@ -30,11 +30,14 @@ def ask(
     count: Annotated[int, typer.Option("--top", metavar="N", min=1, max=50, help="How many answers.")] = 5,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    experimental: ExperimentalOption = False,
 ) -> None:
     """Show a prompt's top answers with their probabilities, of the base model and the edited one side by side."""
     from kbsync.workflows.ask import ask as workflow
 
-    answers = workflow(options.home, model, prompts, base_only=base, count=count, device=device, dtype=dtype)
+    answers = workflow(
+        options.home, model, prompts, base_only=base, count=count, device=device, dtype=dtype, experimental=experimental
+    )
     emit({"answers": answers}, asked_view, as_json=options.json)
 
 
@@ -45,11 +48,12 @@ def export(
     folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the checkpoint.")],
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    experimental: ExperimentalOption = False,
 ) -> None:
     """Write the edited model as a checkpoint that AutoModelForCausalLM.from_pretrained opens."""
     from kbsync.workflows.export import export as workflow
 
-    exported = workflow(options.home, model, folder, device=device, dtype=dtype)
+    exported = workflow(options.home, model, folder, device=device, dtype=dtype, experimental=experimental)
     emit(
         exported,
         lambda done: plain(f"{done.folder}: {done.model} with {done.edits} edits (batch {done.batch}), {done.dtype}"),

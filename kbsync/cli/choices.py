@@ -15,6 +15,7 @@ __all__ = [
     "CorpusOption",
     "DeviceOption",
     "DtypeOption",
+    "ExperimentalOption",
     "ModelOption",
     "OnConflictOption",
     "ProbeOption",
@@ -60,6 +61,9 @@ DeviceOption = Annotated[
 DtypeOption = Annotated[
     str | None,
     typer.Option("--dtype", metavar="T", help="float32, float16 or bfloat16.  [float32 on a CPU, else as stored]"),
+]
+ExperimentalOption = Annotated[
+    bool, typer.Option("--experimental", help="Read a model of an unknown family by its structure.")
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A MEMIT setting, such as steps=30.")

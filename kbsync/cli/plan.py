@@ -10,6 +10,7 @@ from kbsync.cli.choices import (
     ConflictPolicy,
     DeviceOption,
     DtypeOption,
+    ExperimentalOption,
     ModelOption,
     OnConflictOption,
     ProbeOption,
@@ -36,6 +37,7 @@ def plan(
     check: CheckOption = False,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    experimental: ExperimentalOption = False,
 ) -> None:
     """Show what an apply would do, and why. Writes no weights."""
     if probe:
@@ -50,6 +52,7 @@ def plan(
                 include_known=include_known,
                 device=device,
                 dtype=dtype,
+                experimental=experimental,
                 progress=report,
             )
     else:
@@ -71,6 +74,7 @@ def status(
     check: CheckOption = False,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    experimental: ExperimentalOption = False,
 ) -> None:
     """Show the diff between knowledge base, ledger and model, and the last figures."""
     from kbsync.workflows.status import last_batch, status_for
@@ -81,7 +85,9 @@ def status(
 
         name = model or used_model(options.home)
         with progress(quiet=options.json) as report:
-            found = probed_plan(options.home, name, relation, device=device, dtype=dtype, progress=report)
+            found = probed_plan(
+                options.home, name, relation, device=device, dtype=dtype, experimental=experimental, progress=report
+            )
         result = Status(found, *last_batch(options.home, found.model))
     else:
         from kbsync.workflows.names import model_name

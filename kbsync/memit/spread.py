@@ -14,6 +14,7 @@ import torch
 from kbsync.errors import EditError
 from kbsync.memit.delta import WeightDelta, edited, write
 from kbsync.memit.groups import RequestGroup
+from kbsync.memit.post_norm import before_norm
 from kbsync.memit.settings import MemitSettings
 from kbsync.memit.solve import solve
 from kbsync.models import LoadedModel, Rows, capture, last_hidden, locate, make_rows, resume, stop_after
@@ -81,7 +82,7 @@ class SubjectStates:
             with capture(down, inputs=True) as key, capture(self.blocks[last_layer]) as output:
                 self.run(batch, layer, last_layer)
             every = torch.arange(len(batch.places), device=batch.last.device)
-            k, h = key.value[every, batch.last].double(), output.value[every, batch.last].double()
+            k, h = key.by_row(batch.rows.ids)[every, batch.last].double(), output.value[every, batch.last].double()
             if keys is None or hidden is None:
                 rows = self.groups * self.contexts
                 keys, hidden = k.new_zeros(rows, k.shape[1]), h.new_zeros(rows, h.shape[1])
@@ -91,6 +92,16 @@ class SubjectStates:
         keys = keys.view(self.groups, self.contexts, -1)
         mean = keys[:, 0] if self.contexts == 1 else (keys[:, 0] + keys[:, 1:].mean(1)) / 2
         return mean.T, hidden.view(self.groups, self.contexts, -1)[:, 0].T
+
+    def given_to(self, module: torch.nn.Module, layer: int) -> torch.Tensor:
+        """Return the present input [d, u] of a `module` of block `layer` at S of the bare prompts."""
+        rows: dict[int, torch.Tensor] = {}
+        for batch in self.batches:
+            with capture(module, inputs=True) as given:
+                self.run(batch, layer, layer)
+            values = given.by_row(batch.rows.ids)[torch.arange(len(batch.places)), batch.last]
+            rows.update(zip(batch.places, values, strict=True))
+        return torch.stack([rows[place] for place in range(0, len(rows), self.contexts)], dim=1)
 
 
 @torch.no_grad()
@@ -126,7 +137,10 @@ def spread(
                 batch.states = states
             for number, layer in enumerate(layers):
                 keys, hidden = entry.keys_and_hidden(layer, layers[-1])
-                residual = (target - hidden) / (len(layers) - number) + present[layer] @ keys
+                residual = (target - hidden) / (len(layers) - number)
+                if (norm := loaded.family.norm_behind(loaded.model, layer)) is not None:
+                    residual = before_norm(norm, entry.given_to(norm, layer), residual)
+                residual = residual + present[layer] @ keys
                 left, right = solve(keys, residual, covariances[layer].to(keys.device), settings.lambda_, weights)
                 present = {**present, layer: left @ right}
                 deltas[layer] = WeightDelta(left.float(), right.float())

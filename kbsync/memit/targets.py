@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from transformers import Cache, DynamicCache
+from transformers import Cache
 
 from kbsync.errors import EditError
 from kbsync.memit.groups import RequestGroup
 from kbsync.memit.settings import MemitSettings
 from kbsync.models import LoadedModel, Rows, capture, head_log_probs, locate, make_rows, resume
-from kbsync.models.forward import continue_hidden
+from kbsync.models.forward import continue_hidden, fill_cache
 
 __all__ = ["EARLY_STOP_LOSS", "Target", "optimise_targets"]
 
@@ -158,14 +158,7 @@ class TargetSearch:
     @torch.no_grad()
     def prefill(self, bare_rows: torch.Tensor) -> None:
         """Run every block once: keys and values before S, and the hidden states at L from S on."""
-        self.cache = DynamicCache(config=self.loaded.model.config)
-        self.loaded.model.base_model(
-            input_ids=self.prefix.ids,
-            attention_mask=self.prefix.mask,
-            position_ids=(self.prefix.mask.cumsum(1) - 1).clamp(min=0),
-            past_key_values=self.cache,
-            use_cache=True,
-        )
+        self.cache = fill_cache(self.loaded, self.prefix)
         block = self.loaded.family.block_list(self.loaded.model)[self.layer]
         with capture(block) as captured:
             continue_hidden(self.loaded, self.prefix, self.suffix, fresh(self.cache))

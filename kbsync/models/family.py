@@ -13,7 +13,7 @@ from torch import nn
 
 from kbsync.errors import ModelError
 
-__all__ = ["FAMILIES", "Family", "family_of"]
+__all__ = ["FAMILIES", "Family", "check_kind", "family_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class Family:
     """path from a block to the MLP's down projection"""
     orientation: Literal["linear", "conv1d"]
     """how the down projection stores W_out (d x m): as it is (nn.Linear), or transposed (GPT-2's Conv1D)"""
+    post_norm: str | None = None
+    """path from a block to the RMS norm between the down projection and the addition to the hidden state, if any"""
 
     def block_list(self, model: nn.Module) -> nn.ModuleList:
         """Return the model's blocks, block l at index l."""
@@ -38,6 +40,13 @@ class Family:
         module: nn.Module = attrgetter(self.down)(self.block_list(model)[layer])
         return module
 
+    def norm_behind(self, model: nn.Module, layer: int) -> nn.Module | None:
+        """Return the norm behind the down projection of block `layer`; None where the family has none."""
+        if self.post_norm is None:
+            return None
+        module: nn.Module = attrgetter(self.post_norm)(self.block_list(model)[layer])
+        return module
+
     def weight(self, model: nn.Module, layer: int) -> torch.Tensor:
         """Return W_out of block `layer` as a d x m view of the parameter's data: writing to it edits the model."""
         stored: torch.Tensor = self.down_projection(model, layer).weight.data  # type: ignore[assignment]
@@ -45,18 +54,56 @@ class Family:
 
 
 FAMILIES = {
-    "gptj": Family("GPT-J", "transformer.h", "mlp.fc_out", "linear"),
     "gpt2": Family("GPT-2", "transformer.h", "mlp.c_proj", "conv1d"),
-    "gpt_neox": Family("GPT-NeoX", "gpt_neox.layers", "mlp.dense_4h_to_h", "linear"),
+    "gptj": Family("GPT-J", "transformer.h", "mlp.fc_out", "linear"),
+    "gpt_neox": Family("GPT-NeoX and Pythia", "gpt_neox.layers", "mlp.dense_4h_to_h", "linear"),
     "llama": Family("Llama", "model.layers", "mlp.down_proj", "linear"),
+    "mistral": Family("Mistral", "model.layers", "mlp.down_proj", "linear"),
+    "qwen2": Family("Qwen2", "model.layers", "mlp.down_proj", "linear"),
+    "qwen3": Family("Qwen3", "model.layers", "mlp.down_proj", "linear"),
+    "gemma2": Family("Gemma 2", "model.layers", "mlp.down_proj", "linear", "post_feedforward_layernorm"),
+    "gemma3_text": Family("Gemma 3 (text)", "model.layers", "mlp.down_proj", "linear", "post_feedforward_layernorm"),
+    "phi3": Family("Phi-3", "model.layers", "mlp.down_proj", "linear"),
+    "olmo2": Family("OLMo 2", "model.layers", "mlp.down_proj", "linear", "post_feedforward_layernorm"),
+    "stablelm": Family("StableLM", "model.layers", "mlp.down_proj", "linear"),
+    "falcon": Family("Falcon", "transformer.h", "mlp.dense_4h_to_h", "linear"),
+    "bloom": Family("BLOOM", "transformer.h", "mlp.dense_4h_to_h", "linear"),
+    "opt": Family("OPT", "model.decoder.layers", "fc2", "linear"),
 }
 """transformers' ``model_type`` -> family"""
 
 
+EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
+"""what configs call the number of experts"""
+
+
 def family_of(config: Any) -> Family:
-    """Return the family of a model's config; raise ModelError that lists the known ones."""
+    """Return the family of a model's config; raise ModelError that lists the known ones, or tells why it cannot be."""
+    check_kind(config)
     family = FAMILIES.get(config.model_type)
     if family is None:
         known = ", ".join(f"{row.name} ({model_type})" for model_type, row in sorted(FAMILIES.items()))
-        raise ModelError(f"model type {config.model_type!r} is of no family that kbsync edits; it knows {known}")
+        raise ModelError(
+            f"model type {config.model_type!r} is of no family that kbsync edits; it knows {known};"
+            " --experimental reads another by its structure"
+        )
     return family
+
+
+def check_kind(config: Any) -> None:
+    """Raise ModelError for a kind of model that has no single down projection to edit."""
+    named = f"model type {config.model_type!r}"
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(f"{named} has an encoder and a decoder; kbsync edits models that are a decoder alone")
+    if hasattr(config, "text_config"):
+        raise ModelError(
+            f"{named} holds its language model inside a larger one (text_config); kbsync edits models of text alone:"
+            " save the language model as a checkpoint of its own"
+        )
+    for name in EXPERT_COUNTS:
+        count = getattr(config, name, None)
+        if count is not None and count != 1:
+            raise ModelError(
+                f"{named} is a mixture of experts ({name} = {count}): a fact has no one down projection to be written"
+                " to"
+            )

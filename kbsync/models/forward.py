@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import Cache
+from transformers import Cache, DynamicCache
 
-from kbsync.models.load import LoadedModel
+if TYPE_CHECKING:  # a model that is read by its structure is tried with these functions while it is loaded
+    from kbsync.models.load import LoadedModel
 
-__all__ = ["Rows", "batches_by_length", "head_log_probs", "last_hidden", "make_rows"]
+__all__ = ["Rows", "batches_by_length", "continue_hidden", "fill_cache", "head_log_probs", "last_hidden", "make_rows"]
 
 PAD = 0  # any token will do: no position attends to it, and its own output is never read
 
@@ -40,7 +42,7 @@ def make_rows(rows: Sequence[Sequence[int]], device: torch.device, *, left: bool
     return Rows(ids.to(device), mask.to(device))
 
 
-def last_hidden(loaded: LoadedModel, rows: Rows) -> torch.Tensor:
+def last_hidden(loaded: "LoadedModel", rows: Rows) -> torch.Tensor:
     """Return the final hidden states [B, T, d] (after the last norm) of right-padded rows."""
     hidden: torch.Tensor = loaded.model.base_model(
         input_ids=rows.ids, attention_mask=rows.mask, use_cache=False
@@ -48,7 +50,20 @@ def last_hidden(loaded: LoadedModel, rows: Rows) -> torch.Tensor:
     return hidden
 
 
-def continue_hidden(loaded: LoadedModel, prefix: Rows, suffix: Rows, cache: Cache) -> torch.Tensor:
+def fill_cache(loaded: "LoadedModel", prefix: Rows) -> DynamicCache:
+    """Return the keys and values of all blocks for a left-padded `prefix`."""
+    cache = DynamicCache(config=loaded.model.config)
+    loaded.model.base_model(
+        input_ids=prefix.ids,
+        attention_mask=prefix.mask,
+        position_ids=(prefix.mask.cumsum(1) - 1).clamp(min=0),
+        past_key_values=cache,
+        use_cache=True,
+    )
+    return cache
+
+
+def continue_hidden(loaded: "LoadedModel", prefix: Rows, suffix: Rows, cache: Cache) -> torch.Tensor:
     """Return the final hidden states [B, T, d] of `suffix` after a left-padded `prefix` that `cache` holds.
 
     `cache` grows by the suffix; hand in a fresh one over the same tensors for each call.
@@ -64,10 +79,14 @@ def continue_hidden(loaded: LoadedModel, prefix: Rows, suffix: Rows, cache: Cach
     return hidden
 
 
-def head_log_probs(loaded: LoadedModel, hidden: torch.Tensor) -> torch.Tensor:
+def head_log_probs(loaded: "LoadedModel", hidden: torch.Tensor) -> torch.Tensor:
     """Return next-token log-probabilities [n, V] in float32 of final hidden states [n, d]."""
-    logits = loaded.model.get_output_embeddings()(hidden)
-    return torch.log_softmax(logits.float(), dim=-1)
+    logits = loaded.model.get_output_embeddings()(hidden).float()
+    # Gemma 2 and 3 bound their logits behind the head.
+    cap: float | None = getattr(loaded.model.config, "final_logit_softcapping", None)
+    if cap is not None:
+        logits = torch.tanh(logits / cap) * cap
+    return torch.log_softmax(logits, dim=-1)
 
 
 def batches_by_length(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:

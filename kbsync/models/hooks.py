@@ -16,6 +16,10 @@ class Captured:
     value: torch.Tensor
     as_tuple: bool = False
 
+    def by_row(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the value as [B, T, ...] for `ids` [B, T], where the module was given it flat (OPT's MLP), too."""
+        return self.value.view(*ids.shape, *self.value.shape[-1:])
+
 
 class StopForward(Exception):  # noqa: N818 - ends a pass on purpose, no error
     """Raised inside a forward pass to end it where nothing further is wanted."""

@@ -11,7 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging
 
 from kbsync.errors import KbsyncError, ModelError
-from kbsync.models.family import Family, family_of
+from kbsync.models.family import FAMILIES, Family, check_kind, family_of
+from kbsync.models.structure import family_by_structure, settle
 
 __all__ = ["LoadedModel", "choose_device", "load_model"]
 
@@ -69,12 +70,17 @@ def choose_dtype(name: str | None, device: torch.device, stored: torch.dtype | N
 
 
 def load_model(
-    source: str, *, device: str | None = None, dtype: str | None = None, revision: str | None = None
+    source: str,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    revision: str | None = None,
+    experimental: bool = False,
 ) -> LoadedModel:
-    """Load a model from a directory or by its hub id.
+    """Load a model from a directory or by its hub id; `experimental` reads an unknown family by its structure.
 
-    Raises ModelError where there is no such model, its family is not known, a weight is missing, or its tokenizer
-    gives no offsets.
+    Raises ModelError where there is no such model, its family is not known or its structure does not fit, a weight is
+    missing, or its tokenizer gives no offsets.
     """
     looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1
     if looks_like_path and not Path(source).expanduser().is_dir():
@@ -87,7 +93,9 @@ def load_model(
     logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(source, revision=revision)
-        family = family_of(config)
+        check_kind(config)
+        by_structure = experimental and config.model_type not in FAMILIES
+        family = None if by_structure else family_of(config)
         chosen = choose_dtype(dtype, where, getattr(config, "dtype", None))
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         opened: Any = AutoModelForCausalLM.from_pretrained(
@@ -110,4 +118,6 @@ def load_model(
         )
     torch.nn.Module.to(model, where)
     model.eval().requires_grad_(False)
-    return LoadedModel(source, model, tokenizer, family)
+    if family is not None:
+        return LoadedModel(source, model, tokenizer, family)
+    return settle(LoadedModel(source, model, tokenizer, family_by_structure(model, config)))

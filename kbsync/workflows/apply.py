@@ -57,6 +57,7 @@ class ApplyOptions:
     """(relation, subject key) of what the batch is about; None is all that the plan has"""
     chat: bool = False
     """measure recall in the tokenizer's chat template, too"""
+    experimental: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,7 @@ def apply(
                 device=options.device,
                 dtype=options.dtype,
                 corpus=corpus,
+                experimental=options.experimental,
             )
             if options.chat:
                 require_chat_template(choice.loaded)

@@ -32,6 +32,7 @@ def ask(
     count: int = 5,
     device: str | None = None,
     dtype: str | None = None,
+    experimental: bool = False,
 ) -> list[Asked]:
     """Ask each prompt of the base model and, where there are edits in `home`, of the edited one. Writes nothing.
 
@@ -40,7 +41,7 @@ def ask(
     prompts = [prompt.rstrip() for prompt in prompts]
     if not all(prompts):
         raise SettingsError("the prompt is empty: give the beginning of a sentence, such as 'The capital of France is'")
-    choice = choose_model(model, home=home, device=device, dtype=dtype)
+    choice = choose_model(model, home=home, device=device, dtype=dtype, experimental=experimental)
     base = [tuple(top_answers(choice.loaded, prompt, count)) for prompt in prompts]
     if base_only or not (home / "ledger.db").exists():
         return [Asked(prompt, answers, None) for prompt, answers in zip(prompts, base, strict=True)]

@@ -33,21 +33,23 @@ def choose_model(
     device: str | None = None,
     dtype: str | None = None,
     corpus: Path | None = None,
+    experimental: bool = False,
 ) -> ModelChoice:
     """Load what `name` means and settle its settings, `values` being the user's ``--set``.
 
-    Presets of `home` come before kbsync's own.
+    Presets of `home` come before kbsync's own; `experimental` lets a model of an unknown family be read by its
+    structure.
 
     Raises SettingsError for a setting that does not exist or does not fit, ModelError where it cannot be loaded.
     """
     preset = load_preset(name, home)
     if preset is None:
         MemitSettings().with_values(values or {})  # a misspelt setting shows before a long load
-        loaded = load_model(name, device=device, dtype=dtype)
+        loaded = load_model(name, device=device, dtype=dtype, experimental=experimental)
         settings, remark = default_settings(loaded), f"{name} has no preset: settings are defaults, not measured ones"
     else:
         preset.settings.with_values(values or {})
-        loaded = load_model(preset_path(preset.model), device=device, dtype=dtype)
+        loaded = load_model(preset_path(preset.model), device=device, dtype=dtype, experimental=experimental)
         settings, remark = preset.settings, None
         if corpus is None and preset.corpus is not None:
             corpus = Path(preset_path(preset.corpus))

@@ -27,7 +27,15 @@ class Exported:
     dtype: str
 
 
-def export(home: Path, model: str, folder: Path, *, device: str | None = None, dtype: str | None = None) -> Exported:
+def export(
+    home: Path,
+    model: str,
+    folder: Path,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    experimental: bool = False,
+) -> Exported:
     """Write the edited model and its tokenizer to `folder`, whole or not at all.
 
     Raises SettingsError where `folder` exists and is not empty, LedgerError where nothing was applied.
@@ -35,7 +43,7 @@ def export(home: Path, model: str, folder: Path, *, device: str | None = None, d
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SettingsError(f"{folder} exists already: name a new folder with --to")
     with Ledger.open(home, create=False) as ledger:
-        choice = choose_model(model, home=home, device=device, dtype=dtype)
+        choice = choose_model(model, home=home, device=device, dtype=dtype, experimental=experimental)
         known = known_model(ledger, choice)
         batch = ledger.current_batch(known.key) if known else None
         if known is None or batch is None:

@@ -29,6 +29,7 @@ def probed_plan(
     values: Mapping[str, Any] | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    experimental: bool = False,
     progress: Progress = silent,
 ) -> Plan:
     """Return the plan with the model's word: new facts that the base knows are ``k``, applied ones not recalled ``x``.
@@ -36,7 +37,7 @@ def probed_plan(
     Answers of the base model are recorded, so that the next plan needs no model. Raises as `apply` does.
     """
     with Ledger.open(home, create=False) as ledger:
-        choice = choose_model(model, values, home=home, device=device, dtype=dtype)
+        choice = choose_model(model, values, home=home, device=device, dtype=dtype, experimental=experimental)
         with ledger.writer(f"probe {model}"):
             known = identify(ledger, choice)
             plan = make_plan(ledger, templates_for(home), choice.name, known, relations, on_conflict)

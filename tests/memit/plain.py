@@ -119,7 +119,7 @@ def read_at_subject(
     seen: dict[str, torch.Tensor] = {}
 
     def see_key(given: Any, _: Any) -> None:
-        seen["key"] = given[0][0, place]
+        seen["key"] = given[0].view(len(ids), -1)[place]  # with or without a dimension for the one row
 
     def see_hidden(_: Any, output: Any) -> None:
         seen["hidden"] = (output[0] if isinstance(output, tuple) else output)[0, place]
@@ -128,6 +128,33 @@ def read_at_subject(
     with hooked(down, see_key), hooked(loaded.family.block_list(loaded.model)[layer], see_hidden), torch.no_grad():
         loaded.model(torch.tensor([ids]))
     return seen["key"], seen["hidden"]
+
+
+def nearest_before_norm(loaded: LoadedModel, request: EditRequest, layer: int, residual: torch.Tensor) -> torch.Tensor:
+    """The change [d] of the down projection's output v after which what the block adds is nearest to y + residual.
+
+    That is g w with |w|^2 = d and (g^2 + mu) w = g t, mu the largest eigenvalue of a matrix of twice the size (Gander,
+    Golub, von Matt 1989, "A constrained eigenvalue problem"); v is turned to w and keeps its length.
+    """
+    ids, place = read_subject(loaded, "{}", request)
+    norm = loaded.family.norm_behind(loaded.model, layer)
+    assert norm is not None
+    seen: list[torch.Tensor] = []
+    with hooked(norm, lambda given, output: seen.extend((given[0][0, place], output[0, place]))):
+        loaded.model(torch.tensor([ids]))
+    v, y = (value.double() for value in seen)
+    g = norm(torch.ones_like(seen[0])).double()
+    t, d = y + residual, len(y)
+    matrix = torch.cat(
+        [
+            torch.cat([-torch.diag(g**2), torch.eye(d, dtype=torch.float64)], dim=1),
+            torch.cat([torch.outer(g * t, g * t) / d, -torch.diag(g**2)], dim=1),
+        ]
+    )
+    mu = torch.linalg.eigvals(matrix).real.max().clamp(min=0)
+    w = g * t / (g**2 + mu)
+    turned: torch.Tensor = w * v.norm() / w.norm()
+    return turned - v
 
 
 def mean_key(loaded: LoadedModel, contexts: Sequence[str], request: EditRequest, layer: int) -> torch.Tensor:
@@ -173,7 +200,11 @@ def plain_spread(
                 firsts = [group.requests[0] for group in groups]
                 K = torch.stack([mean_key(loaded, contexts, request, layer) for request in firsts], dim=1)
                 h = torch.stack([read_at_subject(loaded, "{}", request, last)[1].double() for request in firsts], dim=1)
-                R = (z.double().T - h) / (len(settings.layers) - number) + total[layer] @ K
+                R = (z.double().T - h) / (len(settings.layers) - number)
+                if loaded.family.post_norm is not None:
+                    columns = [nearest_before_norm(loaded, one, layer, r) for one, r in zip(firsts, R.T, strict=True)]
+                    R = torch.stack(columns, dim=1)
+                R = R + total[layer] @ K
                 C = covariances[layer].double()
                 total[layer] = R @ W @ K.T @ torch.linalg.inv(settings.lambda_ * C + K @ W @ K.T)
                 weight[layer].copy_((base[layer].double() + total[layer]).float())

@@ -36,7 +36,7 @@ def plain_moment(loaded: LoadedModel, rows: list[list[int]], layer: int) -> torc
     keys: list[torch.Tensor] = []
 
     def see(given: Any, _: Any) -> None:
-        keys.append(given[0][0].double())
+        keys.append(given[0].flatten(0, -2).double())
 
     with hooked(loaded.family.down_projection(loaded.model, layer), see):
         for row in rows:

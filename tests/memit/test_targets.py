@@ -65,6 +65,10 @@ def test_a_batch_of_groups_equals_the_plain_search_of_each(tiny: LoadedModel) ->
     assert [len(target.losses) for target in found] == [5, 5, 6, 7, 5]
 
 
+def test_every_family_has_the_targets_of_the_plain_search(every_family: LoadedModel) -> None:
+    assert_plain(every_family, GROUPS[1:3], MemitSettings(layers=(1,), steps=5, lr=0.5), CONTEXTS[:2])
+
+
 @pytest.mark.parametrize("layer", [0, 2])
 def test_whatever_the_last_layer(tiny: LoadedModel, layer: int) -> None:
     assert_plain(tiny, GROUPS[1:3], MemitSettings(layers=(layer,), steps=3, lr=0.3), CONTEXTS[:2])

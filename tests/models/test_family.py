@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from transformers import BertConfig
+from transformers import BertConfig, Gemma3Config, MixtralConfig, PreTrainedConfig, Qwen2MoeConfig, T5Config
 
 from kbsync.errors import ModelError
-from kbsync.models import FAMILIES, LoadedModel, capture, family_of
-from tests.tiny_models import CONFIGS, set_to
+from kbsync.models import FAMILIES, LoadedModel, capture, family_of, replace
+from tests.tiny_configs import CONFIGS
+from tests.tiny_models import set_to
 
 
 def test_each_family_has_a_tiny_model() -> None:
@@ -23,7 +24,7 @@ def test_the_weight_takes_keys_to_the_output(tiny: LoadedModel, layer: int) -> N
     """The down projection's input @ W_out^T + bias is its output, in a forward pass of the whole model."""
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     module = tiny.family.down_projection(tiny.model, layer)
-    handle = module.register_forward_hook(lambda _, args, output: seen.append((args[0], output)))
+    handle = module.register_forward_hook(lambda _, args, output: seen.append((args[0], output.clone())))
     tiny.model(torch.tensor([[5, 9, 60, 61, 7]]))
     handle.remove()
     ((key, output),) = seen
@@ -33,13 +34,24 @@ def test_the_weight_takes_keys_to_the_output(tiny: LoadedModel, layer: int) -> N
     torch.testing.assert_close(key @ weight.T + (0 if bias is None else bias), output, rtol=1e-5, atol=1e-5)
 
 
-def test_the_down_projection_is_what_the_mlp_ends_with(tiny: LoadedModel) -> None:
+def test_what_the_down_projection_gives_is_added_to_the_hidden_state(tiny: LoadedModel) -> None:
+    """As it is, or through the norm behind it."""
+    ids = torch.tensor([[5, 9, 60]])
     for layer, block in enumerate(tiny.family.block_list(tiny.model)):
-        down, mlp = tiny.family.down_projection(tiny.model, layer), block.mlp
-        with capture(down) as projected, capture(mlp) as whole:  # type: ignore[arg-type]
-            tiny.model(torch.tensor([[5, 9, 60]]))
-        assert torch.equal(projected.value, whole.value)
+        down, norm = tiny.family.down_projection(tiny.model, layer), tiny.family.norm_behind(tiny.model, layer)
         assert tiny.family.weight(tiny.model, layer).shape[0] == tiny.model.config.hidden_size
+        with capture(block) as before, replace(down, torch.clone), capture(down) as given:
+            tiny.model(ids)
+        v = given.by_row(ids)
+        shift = torch.randn(v.shape, generator=torch.Generator().manual_seed(layer))
+
+        def shifted(output: torch.Tensor, shift: torch.Tensor = shift) -> torch.Tensor:
+            return output + shift.view_as(output)
+
+        with capture(block) as after, replace(down, shifted):
+            tiny.model(ids)
+        expected = shift if norm is None else norm(v + shift) - norm(v)
+        torch.testing.assert_close(after.value - before.value, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_writing_to_the_weight_edits_the_model(tiny: LoadedModel) -> None:
@@ -72,3 +84,19 @@ def test_an_unknown_model_type_lists_the_known_ones() -> None:
     assert "'bert'" in message
     for model_type, family in FAMILIES.items():
         assert f"{family.name} ({model_type})" in message
+    assert "--experimental" in message
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (T5Config(), "'t5' has an encoder and a decoder; kbsync edits models that are a decoder alone"),
+        (Gemma3Config(), r"'gemma3' holds its language model inside a larger one \(text_config\)"),
+        (MixtralConfig(), r"'mixtral' is a mixture of experts \(num_experts = 8\)"),
+        (Qwen2MoeConfig(), r"'qwen2_moe' is a mixture of experts \(num_experts = 60\)"),
+    ],
+    ids=lambda given: getattr(given, "model_type", ""),
+)
+def test_a_kind_that_cannot_be_edited_is_refused_with_the_reason(config: PreTrainedConfig, reason: str) -> None:
+    with pytest.raises(ModelError, match=reason):
+        family_of(config)

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from transformers import DynamicCache
 
 from kbsync.models import LoadedModel, head_log_probs, last_hidden, make_rows
-from kbsync.models.forward import batches_by_length, continue_hidden
+from kbsync.models.forward import batches_by_length, continue_hidden, fill_cache
+from tests.tiny_models import random_model
 
 ROWS = [[5, 9, 60, 61, 7, 20], [8], [100, 3, 3], [17, 50, 21, 4]]
 CPU = torch.device("cpu")
@@ -40,19 +40,20 @@ def test_log_probabilities_are_those_of_the_head(tiny: LoadedModel) -> None:
     torch.testing.assert_close(found.exp().sum(-1), torch.ones(len(ROWS[0])))
 
 
+def test_bounded_logits_are_read_bounded(tmp_path_factory: pytest.TempPathFactory) -> None:
+    loaded = random_model(tmp_path_factory.getbasetemp(), "gemma2")
+    hidden = 100 * alone(loaded, ROWS[0])
+    assert float(loaded.model.lm_head(hidden).max()) > 300
+    found = head_log_probs(loaded, hidden)
+    assert float((found.amax(-1) - found.amin(-1)).max()) < 60.001  # between -30 and 30
+
+
 @pytest.mark.parametrize("starts", [[2, 1, 0, 3], [0, 0, 0, 0]])
 def test_a_suffix_goes_on_from_its_prefix(tiny: LoadedModel, starts: list[int]) -> None:
     """With prefixes of unequal length, or none."""
     prefix = make_rows([row[:start] for row, start in zip(ROWS, starts, strict=True)], tiny.device, left=True)
     suffix = make_rows([row[start:] for row, start in zip(ROWS, starts, strict=True)], tiny.device)
-    cache = DynamicCache(config=tiny.model.config)
-    tiny.model.base_model(
-        input_ids=prefix.ids,
-        attention_mask=prefix.mask,
-        position_ids=(prefix.mask.cumsum(1) - 1).clamp(min=0),
-        past_key_values=cache,
-    )
-    hidden = continue_hidden(tiny, prefix, suffix, cache)
+    hidden = continue_hidden(tiny, prefix, suffix, fill_cache(tiny, prefix))
     for row, start, found in zip(ROWS, starts, hidden, strict=True):
         expected = alone(tiny, row)[start:]
         torch.testing.assert_close(found[: len(expected)], expected, rtol=1e-5, atol=1e-5)

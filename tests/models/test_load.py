@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from kbsync.errors import ModelError
 from kbsync.models import LoadedModel, load_model
-from tests.tiny_models import CONFIGS, random_folder, set_to
+from tests.tiny_configs import CONFIGS
+from tests.tiny_models import random_folder, set_to
 
 WEIGHT = "transformer.h.1.mlp.fc_out.weight"
 
@@ -28,7 +29,7 @@ def test_a_loaded_model_is_frozen_and_in_eval_mode(tiny: LoadedModel) -> None:
     assert all(not parameter.requires_grad for parameter in tiny.model.parameters())
     assert {parameter.dtype for parameter in tiny.model.parameters()} == {torch.float32}
     assert tiny.device == torch.device("cpu")
-    assert tiny.family.name.replace("-", "").lower() in tiny.architecture.lower()
+    assert tiny.architecture.endswith("ForCausalLM") or tiny.architecture.endswith("LMHeadModel")
 
 
 @pytest.mark.parametrize("model_type", CONFIGS)
