@@ -123,8 +123,9 @@ def test_a_fact_that_is_not_written_needs_no_model(home: Path) -> None:
 
 
 def test_an_apply_that_fails_leaves_the_retraction_on_record(small: Editable, home: Path) -> None:
-    with pytest.raises(EditError, match=rf"has no corpus: .*on record, and `kbsync apply --model {small.name}` takes"):
-        retract(home, B, "P36", yes)
+    said = rf"corpus .*nosuch cannot be read.* on record, and `kbsync apply --model {small.name}` takes the fact out"
+    with pytest.raises(EditError, match=said):
+        retract(home, B, "P36", yes, corpus=home / "nosuch")
     assert active(home) == {A, B, C}
     assert counts(home, small) == {"-": 1, "=": 2, "k": 3}
 
