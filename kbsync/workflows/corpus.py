@@ -74,7 +74,7 @@ def text_lines(path: Path, longest: int = LONGEST) -> Iterator[str]:
     try:
         with path.open(encoding="utf-8") as file:
             while line := file.readline(longest):
-                yield line
+                yield line.removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"corpus {path} cannot be read as UTF-8 text: {error}") from error
 

@@ -245,10 +245,10 @@ def test_what_fails_inside_leaves_the_old_state(home: Path, small: Editable, tmp
 def test_a_corpus_that_is_missing_or_no_text(home: Path, small: Editable, tmp_path: Path) -> None:
     pull(home, P36={**NEW, **KNOWN, "Kenya": "Warsaw"})
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
-    for name in ("nosuch.txt", "bytes.txt"):
+    for name, trouble in {"nosuch.txt": "does not exist", "bytes.txt": "cannot be read as UTF-8 text"}.items():
         ran = kbsync("apply", "--home", home, *small.arguments, "--yes", "--corpus", tmp_path / name)
         assert ran.code == 1
-        assert f"Error: corpus {tmp_path / name} cannot be read as UTF-8 text" in ran.err
+        assert f"Error: corpus {tmp_path / name} {trouble}" in ran.err
     ran = kbsync("apply", "--home", make_home(tmp_path / "new", P36=NEW), *small.model, "--yes")
     assert ran.code == 1
     assert "has no corpus: name a text for its covariance, such as --corpus text.txt" in ran.err
