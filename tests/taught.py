@@ -34,10 +34,10 @@ def taught_model(name: str) -> LoadedModel:
     """Return a model of a family that knows `TAUGHT`."""
     model, tokenizer = new_model(name, VOCABULARY)
     first_weights(model)
-    loaded = LoadedModel(f"taught {name}", model, tokenizer, family_of(model.config))
+    loaded = LoadedModel(f"taught {name}", model.eval(), tokenizer, family_of(model.config))  # without dropout
     with one_thread():
         teach(loaded)
-    model.eval().requires_grad_(False)
+    model.requires_grad_(False)
     return loaded
 
 

@@ -99,7 +99,8 @@ class SubjectStates:
         for batch in self.batches:
             with capture(module, inputs=True) as given:
                 self.run(batch, layer, layer)
-            values = given.by_row(batch.rows.ids)[torch.arange(len(batch.places)), batch.last]
+            every = torch.arange(len(batch.places), device=batch.last.device)
+            values = given.by_row(batch.rows.ids)[every, batch.last]
             rows.update(zip(batch.places, values, strict=True))
         return torch.stack([rows[place] for place in range(0, len(rows), self.contexts)], dim=1)
 

@@ -1,7 +1,7 @@
 """The model families that kbsync edits: a row of data each.
 
 A family says where its blocks are, which module of a block is the MLP's down projection (W_out of Eqn. 6), and
-how that module stores its weight. To add a family, add a row and its name to the tests' list.
+how that module stores its weight. To add a family, add a row, and a tiny config to tests/tiny_configs.py.
 """
 
 from dataclasses import dataclass

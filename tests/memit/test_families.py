@@ -39,4 +39,4 @@ def test_edits_are_recalled_and_other_facts_kept(name: str, sweeps: int) -> None
             after = [score.exact for score in score_targets(loaded, triples)]
     assert before == [False] * len(EDITS) + [True] * len(KEPT)
     assert sum(after[: len(EDITS)]) >= len(EDITS) - 1
-    assert sum(after[len(EDITS) :]) >= len(KEPT) - 1
+    assert all(after[len(EDITS) :])
