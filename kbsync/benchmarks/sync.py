@@ -34,6 +34,7 @@ from kbsync.models import LoadedModel, greedy_answers, score_targets
 from kbsync.practice import corpus_text
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.corpus import documents
+from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.practice import practice_requests
 from kbsync.workflows.progress import Progress, silent
 
@@ -228,8 +229,7 @@ def bench_sync(
     *,
     seed: int = 0,
     values: Mapping[str, Any] | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
+    loading: Loading = AS_STORED,
     progress: Progress = silent,
     on_day: Callable[[SyncDay], None] = lambda day: None,
 ) -> SyncBench:
@@ -237,7 +237,7 @@ def bench_sync(
 
     Raises SettingsError where the model knows too few of the fixtures' facts, or has no corpus.
     """
-    choice = choose_model(model, values, device=device, dtype=dtype)
+    choice = choose_model(model, values, loading=loading)
     known = known_facts(choice.loaded)
     return run_month(choice, known, month(known, syncs, seed), progress, on_day)
 

@@ -7,9 +7,6 @@ import typer
 from kbsync.cli.choices import (
     ConflictPolicy,
     CorpusOption,
-    DeviceOption,
-    DtypeOption,
-    ExperimentalOption,
     ModelOption,
     OnConflictOption,
     RelationsOption,
@@ -22,6 +19,7 @@ from kbsync.report.console import emit, log_console
 from kbsync.report.plan import plan_view
 from kbsync.report.progress import progress
 from kbsync.report.tables import plain
+from kbsync.workflows.loading import AS_STORED, Loading
 
 if TYPE_CHECKING:
     from kbsync.workflows.plan import Plan
@@ -52,9 +50,7 @@ def apply(
         bool, typer.Option("--chat", help="Measure recall of the question forms in the model's chat template, too.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")] = False,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    experimental: ExperimentalOption = False,
+    loading: Loading = AS_STORED,
 ) -> None:
     """Write new and changed facts into the model with MEMIT, and take withdrawn ones out.
 
@@ -71,10 +67,8 @@ def apply(
         include_known,
         on_conflict.value,
         parse_values(setting),
-        device,
-        dtype,
+        loading,
         corpus,
-        experimental=experimental,
         chat=chat,
     )
     with progress(quiet=options.json) as report:

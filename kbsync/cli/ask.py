@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from kbsync.cli.choices import DeviceOption, DtypeOption, ExperimentalOption, ModelOption
+from kbsync.cli.choices import ModelOption
 from kbsync.cli.options import Options, command, family
 from kbsync.report.ask import asked_view
 from kbsync.report.console import emit
 from kbsync.report.tables import plain
+from kbsync.workflows.loading import AS_STORED, Loading
 
 app = family()
 
@@ -28,16 +29,12 @@ def ask(
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="The beginning of a sentence.")],
     base: Annotated[bool, typer.Option("--base", help="Ask the base model alone.")] = False,
     count: Annotated[int, typer.Option("--top", metavar="N", min=1, max=50, help="How many answers.")] = 5,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    experimental: ExperimentalOption = False,
+    loading: Loading = AS_STORED,
 ) -> None:
     """Show a prompt's top answers with their probabilities, of the base model and the edited one side by side."""
     from kbsync.workflows.ask import ask as workflow
 
-    answers = workflow(
-        options.home, model, prompts, base_only=base, count=count, device=device, dtype=dtype, experimental=experimental
-    )
+    answers = workflow(options.home, model, prompts, base_only=base, count=count, loading=loading)
     emit({"answers": answers}, asked_view, as_json=options.json)
 
 
@@ -46,14 +43,12 @@ def export(
     options: Options,
     model: ModelOption,
     folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the checkpoint.")],
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    experimental: ExperimentalOption = False,
+    loading: Loading = AS_STORED,
 ) -> None:
     """Write the edited model as a checkpoint that AutoModelForCausalLM.from_pretrained opens."""
     from kbsync.workflows.export import export as workflow
 
-    exported = workflow(options.home, model, folder, device=device, dtype=dtype, experimental=experimental)
+    exported = workflow(options.home, model, folder, loading=loading)
     emit(
         exported,
         lambda done: plain(f"{done.folder}: {done.model} with {done.edits} edits (batch {done.batch}), {done.dtype}"),

@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from kbsync.cli.choices import DeviceOption, DtypeOption, ModelOption, SetOption, parse_values
+from kbsync.cli.choices import ModelOption, SetOption, parse_values
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit, log_console
 from kbsync.report.progress import progress
 from kbsync.report.tables import plain
+from kbsync.workflows.loading import AS_STORED, Loading
 
 app = family()
 group = family("Benchmarks: each runs both sides in one go and prints what it measured.")
@@ -28,8 +29,7 @@ def sync(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the month: FILE with .png and with .svg.")
     ] = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    loading: Loading = AS_STORED,
 ) -> None:
     """Simulate a month of syncs, four ways: rebase, edits upon edits, incremental, and nothing.
 
@@ -40,9 +40,7 @@ def sync(
     from kbsync.report.bench_sync import plot_month, sync_view
 
     with progress(quiet=options.json) as report:
-        done = bench_sync(
-            model, syncs, seed=seed, values=parse_values(setting), device=device, dtype=dtype, progress=report
-        )
+        done = bench_sync(model, syncs, seed=seed, values=parse_values(setting), loading=loading, progress=report)
     if plot is not None:
         for path in plot_month(done, plot):
             log_console().print(plain(f"wrote {path}"))

@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from kbsync.cli.choices import DeviceOption, DtypeOption, ModelOption, RelationsOption, SetOption, parse_values
+from kbsync.cli.choices import ModelOption, RelationsOption, SetOption, parse_values
 from kbsync.cli.options import Options, command, family
 from kbsync.report.calibrate import calibration_json, calibration_view
 from kbsync.report.console import show
 from kbsync.report.progress import progress
+from kbsync.workflows.loading import AS_STORED, Loading
 
 app = family()
 
@@ -32,8 +33,7 @@ def calibrate(
         str | None, typer.Option("--write", metavar="NAME", help="Keep what is found as a preset of this home.")
     ] = None,
     setting: SetOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    loading: Loading = AS_STORED,
 ) -> None:
     """Find layers, lambda and clamp for a model by trial edits of facts that it knows.
 
@@ -44,7 +44,7 @@ def calibrate(
     from kbsync.workflows.calibrate import CalibrateOptions
     from kbsync.workflows.calibrate import calibrate as workflow
 
-    wanted = CalibrateOptions(model, relation, facts, corpus, write, parse_values(setting), device, dtype)
+    wanted = CalibrateOptions(model, relation, facts, corpus, write, parse_values(setting), loading)
     with progress(quiet=options.json) as report:
         found = workflow(options.home, wanted, report)
     show(found, calibration_view, calibration_json, as_json=options.json)

@@ -4,11 +4,12 @@ from typing import Annotated
 
 import typer
 
-from kbsync.cli.choices import DeviceOption, DtypeOption, ModelOption
+from kbsync.cli.choices import ModelOption
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import show
 from kbsync.report.doctor import diagnosis_json, diagnosis_view
 from kbsync.report.progress import progress
+from kbsync.workflows.loading import AS_STORED, Loading
 
 app = family()
 
@@ -18,8 +19,7 @@ def doctor(
     options: Options,
     model: ModelOption,
     edits: Annotated[int, typer.Option("--edits", metavar="N", min=1, help="How many edits to reckon with.")] = 1000,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    loading: Loading = AS_STORED,
 ) -> None:
     """Look whether a model can be edited here: what loads, memory, time, and the tokenizer with awkward subjects.
 
@@ -28,7 +28,7 @@ def doctor(
     from kbsync.workflows.doctor import doctor as workflow
 
     with progress(quiet=options.json) as report:
-        found = workflow(options.home, model, edits, device=device, dtype=dtype, progress=report)
+        found = workflow(options.home, model, edits, loading=loading, progress=report)
     show(found, diagnosis_view, diagnosis_json, as_json=options.json)
     if not found.works:
         raise typer.Exit(1)

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kbsync.cli.choices import DeviceOption, DtypeOption
 from kbsync.cli.options import Options, command, family
 from kbsync.errors import SettingsError
 from kbsync.report.console import emit, log_console
 from kbsync.report.history import history_view, log_view, rollback_view, verified_view
 from kbsync.report.progress import progress
+from kbsync.workflows.loading import AS_STORED, Loading
 
 if TYPE_CHECKING:
     from kbsync.workflows.rollback import RolledBack
@@ -93,8 +93,7 @@ def verify(
     corpus: Annotated[
         Path | None, typer.Option("--corpus", metavar="FILE", help="With --model: the corpus of its applies.")
     ] = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    loading: Loading = AS_STORED,
 ) -> None:
     """Check all that can be worked out again: files, states, references, ids. Exits with 1 where something is wrong.
 
@@ -103,7 +102,7 @@ def verify(
     from kbsync.workflows.verify import verify as workflow
 
     with progress(quiet=options.json) as report:
-        result = workflow(options.home, model, corpus=corpus, device=device, dtype=dtype, progress=report)
+        result = workflow(options.home, model, corpus=corpus, loading=loading, progress=report)
     emit({"whole": result.whole, "checks": result.checks}, verified_view, as_json=options.json)
     if not result.whole:
         raise typer.Exit(1)

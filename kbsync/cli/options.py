@@ -10,6 +10,9 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 import typer
 from typer.core import TyperGroup
 
+from kbsync.cli.choices import DeviceOption, DtypeOption, ExperimentalOption
+from kbsync.workflows.loading import Loading
+
 __all__ = ["HELP_NAMES", "HOME_HELP", "DebugOption", "JsonOption", "Options", "command", "family"]
 
 DEFAULT_HOME = Path(".kbsync")
@@ -20,6 +23,16 @@ HOME_HELP = "The project's folder (else KBSYNC_HOME, else .kbsync)"
 HomeOption = Annotated[Path | None, typer.Option("--home", metavar="DIR", help=f"{HOME_HELP}.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+LOADING_OPTIONS = [
+    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    for name, default, annotation in (
+        ("device", None, DeviceOption),
+        ("dtype", None, DtypeOption),
+        ("experimental", False, ExperimentalOption),
+    )
+]
+"""the options that a Loading is made of"""
 
 P = ParamSpec("P")
 
@@ -71,7 +84,8 @@ def command(
 ) -> Callable[[Callable[Concatenate[Options, P], None]], Callable[Concatenate[Options, P], None]]:
     """Register the decorated function on `app` as `name`, with the shared options behind its own.
 
-    The function's first parameter receives the Options; its docstring is the help, with `examples` below.
+    The function's first parameter receives the Options; its docstring is the help, with `examples` below. A parameter
+    of type Loading stands for the options that say how a model is loaded.
     """
 
     def register(body: Callable[Concatenate[Options, P], None]) -> Callable[Concatenate[Options, P], None]:
@@ -79,9 +93,14 @@ def command(
         def run(context: typer.Context, home: Path | None, as_json: bool, debug: bool, **values: Any) -> None:
             options = context.ensure_object(Options)
             options.add(home, as_json, debug)
+            for parameter in loadings:
+                given = {option.name: values.pop(option.name) for option in LOADING_OPTIONS}
+                values[parameter] = Loading(**given)
             body(options, **values)  # type: ignore[call-arg]
 
-        signature = _with_shared_options(inspect.signature(body))
+        own = inspect.signature(body)
+        loadings = [name for name, parameter in own.parameters.items() if parameter.annotation is Loading]
+        signature = _with_shared_options(own)
         run.__signature__ = signature  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
         lines = "\n".join(f"  {example}" for example in examples)
@@ -92,8 +111,9 @@ def command(
 
 
 def _with_shared_options(signature: inspect.Signature) -> inspect.Signature:
-    """Put the context in place of the first parameter, and the shared options at the end."""
-    _, *own = signature.parameters.values()
+    """Put the context in place of the first parameter, a Loading's options in its place, the shared ones at the end."""
+    _, *given = signature.parameters.values()
+    own = [one for parameter in given for one in (LOADING_OPTIONS if parameter.annotation is Loading else [parameter])]
     keyword = inspect.Parameter.KEYWORD_ONLY
     shared = [
         inspect.Parameter("context", keyword, annotation=typer.Context),

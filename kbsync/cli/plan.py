@@ -8,9 +8,6 @@ from kbsync.cli.choices import (
     DIFFERENCE,
     CheckOption,
     ConflictPolicy,
-    DeviceOption,
-    DtypeOption,
-    ExperimentalOption,
     ModelOption,
     OnConflictOption,
     ProbeOption,
@@ -20,6 +17,7 @@ from kbsync.cli.options import Options, command, family
 from kbsync.report.console import show
 from kbsync.report.plan import plan_json, plan_view, status_json, status_view
 from kbsync.report.progress import progress
+from kbsync.workflows.loading import AS_STORED, Loading
 
 app = family()
 
@@ -35,9 +33,7 @@ def plan(
     ] = False,
     probe: ProbeOption = False,
     check: CheckOption = False,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    experimental: ExperimentalOption = False,
+    loading: Loading = AS_STORED,
 ) -> None:
     """Show what an apply would do, and why. Writes no weights."""
     if probe:
@@ -50,9 +46,7 @@ def plan(
                 relation,
                 on_conflict.value,
                 include_known=include_known,
-                device=device,
-                dtype=dtype,
-                experimental=experimental,
+                loading=loading,
                 progress=report,
             )
     else:
@@ -72,9 +66,7 @@ def status(
     relation: RelationsOption = None,
     probe: ProbeOption = False,
     check: CheckOption = False,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    experimental: ExperimentalOption = False,
+    loading: Loading = AS_STORED,
 ) -> None:
     """Show the diff between knowledge base, ledger and model, and the last figures."""
     from kbsync.workflows.status import last_batch, status_for
@@ -85,9 +77,7 @@ def status(
 
         name = model or used_model(options.home)
         with progress(quiet=options.json) as report:
-            found = probed_plan(
-                options.home, name, relation, device=device, dtype=dtype, experimental=experimental, progress=report
-            )
+            found = probed_plan(options.home, name, relation, loading=loading, progress=report)
         result = Status(found, *last_batch(options.home, found.model))
     else:
         from kbsync.workflows.names import model_name

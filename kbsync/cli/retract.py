@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kbsync.cli.choices import DeviceOption, DtypeOption
 from kbsync.cli.options import Options, command, family
 from kbsync.errors import SettingsError
 from kbsync.report.console import emit, log_console
 from kbsync.report.progress import progress
 from kbsync.report.retract import lifted_view, retracted_view, retraction_view
+from kbsync.workflows.loading import AS_STORED, Loading
 
 if TYPE_CHECKING:
     from kbsync.workflows.retract import Retraction
@@ -41,8 +41,7 @@ def retract(
         Path | None, typer.Option("--corpus", metavar="FILE", help="Text for the covariance, a document a line.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")] = False,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    loading: Loading = AS_STORED,
 ) -> None:
     """Take one fact out of the model now, and keep it out, though its source states it.
 
@@ -76,8 +75,7 @@ def retract(
             model=model,
             reason=reason,
             corpus=corpus,
-            device=device,
-            dtype=dtype,
+            loading=loading,
             progress=report,
         )
     if result is None:

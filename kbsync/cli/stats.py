@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kbsync.cli.choices import CorpusOption, DeviceOption, DtypeOption, ModelOption, SetOption, parse_values
+from kbsync.cli.choices import CorpusOption, ModelOption, SetOption, parse_values
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
 from kbsync.report.progress import progress
 from kbsync.report.stats import exported_view, imported_view, stats_view
+from kbsync.workflows.loading import AS_STORED, Loading
 
 if TYPE_CHECKING:
     from kbsync.workflows.stats import StatsOptions
@@ -45,8 +46,7 @@ def collect(
     tokens: TokensOption = None,
     sequence_length: LengthOption = None,
     setting: SetOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    loading: Loading = AS_STORED,
 ) -> None:
     """Collect the covariances of a model's edited layers, or find them on record, and show how good they are.
 
@@ -56,7 +56,7 @@ def collect(
     from kbsync.workflows.stats import stats
 
     with progress(quiet=options.json) as report:
-        found = stats(options.home, _wanted(model, corpus, tokens, sequence_length, setting, device, dtype), report)
+        found = stats(options.home, _wanted(model, corpus, tokens, sequence_length, setting, loading), report)
     emit(found, stats_view, as_json=options.json)
 
 
@@ -69,8 +69,7 @@ def export(
     tokens: TokensOption = None,
     sequence_length: LengthOption = None,
     setting: SetOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    loading: Loading = AS_STORED,
 ) -> None:
     """Write the covariances of a model's edited layers to one file, for others with that model.
 
@@ -78,7 +77,7 @@ def export(
     """
     from kbsync.workflows.shared_covariances import export_covariances
 
-    wanted = _wanted(model, corpus, tokens, sequence_length, setting, device, dtype)
+    wanted = _wanted(model, corpus, tokens, sequence_length, setting, loading)
     with progress(quiet=options.json) as report:
         shared = export_covariances(options.home, file, wanted, report)
     emit(shared, exported_view, as_json=options.json)
@@ -91,13 +90,12 @@ def import_file(
     model: Annotated[
         str | None, typer.Option("--model", metavar="M", help="Load this model and check that they are its own.")
     ] = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    loading: Loading = AS_STORED,
 ) -> None:
     """Check a file of covariances and put them on record; `kbsync apply` then needs no corpus for that model."""
     from kbsync.workflows.shared_covariances import import_covariances
 
-    emit(import_covariances(options.home, file, model, device, dtype), imported_view, as_json=options.json)
+    emit(import_covariances(options.home, file, model, loading), imported_view, as_json=options.json)
 
 
 def _wanted(
@@ -106,11 +104,10 @@ def _wanted(
     tokens: int | None,
     sequence_length: int | None,
     setting: Sequence[str] | None,
-    device: str | None,
-    dtype: str | None,
+    loading: Loading,
 ) -> "StatsOptions":
     from kbsync.workflows.stats import StatsOptions
 
     given = {"covariance_tokens": tokens, "sequence_length": sequence_length}
     values = parse_values(setting) | {name: value for name, value in given.items() if value is not None}
-    return StatsOptions(model, corpus, values, device, dtype)
+    return StatsOptions(model, corpus, values, loading)

@@ -26,6 +26,7 @@ from kbsync.templates import Templates
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.corpus import settle_stdin
 from kbsync.workflows.covariances import covariances_for
+from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.measuring import Measured, cases_for, measure_edits
 from kbsync.workflows.names import model_name
 from kbsync.workflows.plan import Plan, PlanRow, known_facts, make_plan, prompt_of, says
@@ -50,14 +51,12 @@ class ApplyOptions:
     include_known: bool = False
     on_conflict: Policy = "out"
     values: Mapping[str, Any] = field(default_factory=dict)
-    device: str | None = None
-    dtype: str | None = None
+    loading: Loading = AS_STORED
     corpus: Path | None = None
     only: Collection[tuple[str, str]] | None = None
     """(relation, subject key) of what the batch is about; None is all that the plan has"""
     chat: bool = False
     """measure recall in the tokenizer's chat template, too"""
-    experimental: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +125,8 @@ def apply(
                 options.model,
                 options.values,
                 home=home,
-                device=options.device,
-                dtype=options.dtype,
+                loading=options.loading,
                 corpus=corpus,
-                experimental=options.experimental,
             )
             if options.chat:
                 require_chat_template(choice.loaded)

@@ -9,6 +9,7 @@ from kbsync.ledger import Ledger
 from kbsync.memit import edited
 from kbsync.models import Answer, top_answers
 from kbsync.workflows.choice import choose_model
+from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.state import current_deltas, known_model
 
 __all__ = ["Asked", "ask"]
@@ -30,9 +31,7 @@ def ask(
     *,
     base_only: bool = False,
     count: int = 5,
-    device: str | None = None,
-    dtype: str | None = None,
-    experimental: bool = False,
+    loading: Loading = AS_STORED,
 ) -> list[Asked]:
     """Ask each prompt of the base model and, where there are edits in `home`, of the edited one. Writes nothing.
 
@@ -41,7 +40,7 @@ def ask(
     prompts = [prompt.rstrip() for prompt in prompts]
     if not all(prompts):
         raise SettingsError("the prompt is empty: give the beginning of a sentence, such as 'The capital of France is'")
-    choice = choose_model(model, home=home, device=device, dtype=dtype, experimental=experimental)
+    choice = choose_model(model, home=home, loading=loading)
     base = [tuple(top_answers(choice.loaded, prompt, count)) for prompt in prompts]
     if base_only or not (home / "ledger.db").exists():
         return [Asked(prompt, answers, None) for prompt, answers in zip(prompts, base, strict=True)]

@@ -24,6 +24,7 @@ from kbsync.models import LoadedModel, score_targets
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.corpus import documents
 from kbsync.workflows.covariances import covariances_for
+from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.measuring import PERPLEXITY_LINES
 from kbsync.workflows.practice import practice_requests
 from kbsync.workflows.progress import Progress, silent
@@ -55,8 +56,7 @@ class CalibrateOptions:
     write: str | None = None
     """name of the preset to write; None writes none"""
     values: Mapping[str, Any] = field(default_factory=dict)
-    device: str | None = None
-    dtype: str | None = None
+    loading: Loading = AS_STORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,7 @@ def calibrate(home: Path, options: CalibrateOptions, progress: Progress = silent
             options.model,
             options.values,
             home=home,
-            device=options.device,
-            dtype=options.dtype,
+            loading=options.loading,
             corpus=options.corpus,
         )
         if choice.corpus is None:

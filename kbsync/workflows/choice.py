@@ -1,7 +1,7 @@
 """Which model a name means: a preset, a directory, or a hub id; with its settings and its corpus."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from kbsync.errors import SettingsError
 from kbsync.memit import MemitSettings, load_preset
 from kbsync.models import LoadedModel, load_model
 from kbsync.resources import fixtures_folder
+from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.names import model_name
 
 __all__ = ["ModelChoice", "choose_model", "source_of"]
@@ -30,26 +31,23 @@ def choose_model(
     values: Mapping[str, Any] | None = None,
     *,
     home: Path | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
+    loading: Loading = AS_STORED,
     corpus: Path | None = None,
-    experimental: bool = False,
 ) -> ModelChoice:
     """Load what `name` means and settle its settings, `values` being the user's ``--set``.
 
-    Presets of `home` come before kbsync's own; `experimental` lets a model of an unknown family be read by its
-    structure.
+    Presets of `home` come before kbsync's own.
 
     Raises SettingsError for a setting that does not exist or does not fit, ModelError where it cannot be loaded.
     """
     preset = load_preset(name, home)
     if preset is None:
         MemitSettings().with_values(values or {})  # a misspelt setting shows before a long load
-        loaded = load_model(name, device=device, dtype=dtype, experimental=experimental)
+        loaded = load_model(name, **asdict(loading))
         settings, remark = default_settings(loaded), f"{name} has no preset: settings are defaults, not measured ones"
     else:
         preset.settings.with_values(values or {})
-        loaded = load_model(preset_path(preset.model), device=device, dtype=dtype, experimental=experimental)
+        loaded = load_model(preset_path(preset.model), **asdict(loading))
         settings, remark = preset.settings, None
         if corpus is None and preset.corpus is not None:
             corpus = Path(preset_path(preset.corpus))

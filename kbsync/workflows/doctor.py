@@ -24,6 +24,7 @@ from kbsync.models import (
     sizes_of,
 )
 from kbsync.workflows.choice import ModelChoice, choose_model, source_of
+from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.names import model_name
 from kbsync.workflows.progress import Progress, silent
 
@@ -98,8 +99,7 @@ def doctor(
     model: str,
     edits: int,
     *,
-    device: str | None = None,
-    dtype: str | None = None,
+    loading: Loading = AS_STORED,
     progress: Progress = silent,
 ) -> Diagnosis:
     """Examine a model for `edits` edits. What cannot work is a finding, not an error.
@@ -110,10 +110,10 @@ def doctor(
     told = Diagnosis(model_name(model, home), edits, there)
     progress("loading the model", 0, 1)
     try:
-        if reason := too_large(source_of(model, home), device, dtype, there):
+        if reason := too_large(source_of(model, home), loading, there):
             told.problems.append(reason)
             return told
-        choice = choose_model(model, home=home, device=device, dtype=dtype)
+        choice = choose_model(model, home=home, loading=loading)
     except KbsyncError as error:
         told.problems.append(str(error))
         return told
@@ -121,10 +121,10 @@ def doctor(
     return examined(choice, told, progress)
 
 
-def too_large(source: str, device: str | None, dtype: str | None, there: Sequence[DeviceMemory]) -> str | None:
+def too_large(source: str, loading: Loading, there: Sequence[DeviceMemory]) -> str | None:
     """Return why the weights will not fit on the device, or None."""
-    where = choose_device(device)
-    needed = checkpoint_bytes(source, where, dtype)
+    where = choose_device(loading.device)
+    needed = checkpoint_bytes(source, where, loading.dtype)
     room = memory_of(where, there)
     if needed is None or needed <= room.free:
         return None

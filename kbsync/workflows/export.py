@@ -11,6 +11,7 @@ from kbsync.ledger import Ledger
 from kbsync.ledger.past import active_after
 from kbsync.memit import edited
 from kbsync.workflows.choice import choose_model
+from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.state import current_deltas, known_model
 
 __all__ = ["Exported", "export"]
@@ -32,9 +33,7 @@ def export(
     model: str,
     folder: Path,
     *,
-    device: str | None = None,
-    dtype: str | None = None,
-    experimental: bool = False,
+    loading: Loading = AS_STORED,
 ) -> Exported:
     """Write the edited model and its tokenizer to `folder`, whole or not at all.
 
@@ -43,7 +42,7 @@ def export(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SettingsError(f"{folder} exists already: name a new folder with --to")
     with Ledger.open(home, create=False) as ledger:
-        choice = choose_model(model, home=home, device=device, dtype=dtype, experimental=experimental)
+        choice = choose_model(model, home=home, loading=loading)
         known = known_model(ledger, choice)
         batch = ledger.current_batch(known.key) if known else None
         if known is None or batch is None:

@@ -11,6 +11,7 @@ from kbsync.memit import edited
 from kbsync.metrics import recalled
 from kbsync.workflows.apply import base_answers
 from kbsync.workflows.choice import choose_model
+from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.plan import SIGNS, Plan, PlanRow, known_facts, make_plan
 from kbsync.workflows.progress import Progress, silent
 from kbsync.workflows.state import current_deltas, identify
@@ -27,9 +28,7 @@ def probed_plan(
     *,
     include_known: bool = False,
     values: Mapping[str, Any] | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    experimental: bool = False,
+    loading: Loading = AS_STORED,
     progress: Progress = silent,
 ) -> Plan:
     """Return the plan with the model's word: new facts that the base knows are ``k``, applied ones not recalled ``x``.
@@ -37,7 +36,7 @@ def probed_plan(
     Answers of the base model are recorded, so that the next plan needs no model. Raises as `apply` does.
     """
     with Ledger.open(home, create=False) as ledger:
-        choice = choose_model(model, values, home=home, device=device, dtype=dtype, experimental=experimental)
+        choice = choose_model(model, values, home=home, loading=loading)
         with ledger.writer(f"probe {model}"):
             known = identify(ledger, choice)
             plan = make_plan(ledger, templates_for(home), choice.name, known, relations, on_conflict)

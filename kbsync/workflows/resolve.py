@@ -10,6 +10,7 @@ from kbsync.ledger import BatchRow, Ledger, ModelRow
 from kbsync.memit import group_requests, spread
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.covariances import covariances_for
+from kbsync.workflows.loading import Loading
 from kbsync.workflows.named import model_meant
 from kbsync.workflows.progress import Progress
 from kbsync.workflows.state import current_deltas, model_contexts, weights_hash
@@ -25,7 +26,7 @@ Found = tuple[str, int, list[str]]
 
 
 def model_checks(
-    ledger: Ledger, model: str, corpus: Path | None, device: str | None, dtype: str | None, progress: Progress
+    ledger: Ledger, model: str, corpus: Path | None, loading: Loading, progress: Progress
 ) -> Iterator[Found]:
     """Yield the check of the base weights, and that of the deltas where the weights are right and there are edits.
 
@@ -34,7 +35,7 @@ def model_checks(
     known = model_meant(ledger, model)
     current = ledger.current_batch(known.key)
     values = current.settings if current else {}
-    choice = choose_model(known.name, values, device=device, dtype=dtype, corpus=corpus)
+    choice = choose_model(known.name, values, loading=loading, corpus=corpus)
     sha256 = weights_hash(choice)
     changed = sha256 != known.weights_sha256
     yield (

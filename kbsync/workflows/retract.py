@@ -12,6 +12,7 @@ from kbsync.ledger.aliases import aliases
 from kbsync.ledger.past import edits_about
 from kbsync.ledger.subjects import facts_named
 from kbsync.ledger.vetoes import lift_vetoes, record_vetoes, vetoes
+from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.named import facts_meant, model_meant
 from kbsync.workflows.progress import Progress, silent
 
@@ -61,8 +62,7 @@ def retract(
     model: str | None = None,
     reason: str | None = None,
     corpus: Path | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
+    loading: Loading = AS_STORED,
     progress: Progress = silent,
 ) -> Retracted | None:
     """Put a fact under a veto and apply that alone; None where `confirm` says no.
@@ -93,7 +93,7 @@ def retract(
     if known is None or current is None or not written:
         return Retracted(preview, None)
     try:
-        applied = _apply(home, known.name, current, written, corpus, device, dtype, progress)
+        applied = _apply(home, known.name, current, written, corpus, loading, progress)
     except KbsyncError as error:
         told = f"The retraction is on record, and `kbsync apply --model {known.name}` takes the fact out"
         raise EditError(f"{error}. {told}") from error
@@ -172,12 +172,11 @@ def _apply(
     current: BatchRow,
     written: Sequence[EditRow],
     corpus: Path | None,
-    device: str | None,
-    dtype: str | None,
+    loading: Loading,
     progress: Progress,
 ) -> "Applied | None":
     from kbsync.workflows.apply import ApplyOptions, apply  # torch, which a veto alone does not need
 
     only = {(edit.relation, edit.subject_key) for edit in written}
-    options = ApplyOptions(model, values=current.settings, device=device, dtype=dtype, corpus=corpus, only=only)
+    options = ApplyOptions(model, values=current.settings, loading=loading, corpus=corpus, only=only)
     return apply(home, options, lambda plan, remark: True, progress)

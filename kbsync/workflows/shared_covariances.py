@@ -17,6 +17,7 @@ from kbsync.ledger import Ledger, read_metadata, read_tensors, replace_tensors, 
 from kbsync.memit.identity import tokenizer_hash, weights_hashes
 from kbsync.workflows.choice import choose_model
 from kbsync.workflows.covariances import UPPER, CovarianceRecord
+from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.progress import Progress
 from kbsync.workflows.stats import StatsOptions, covariances_of
 
@@ -52,16 +53,14 @@ def export_covariances(home: Path, file: Path, options: StatsOptions, progress: 
     return summary(file, list(covariances.records.values()))
 
 
-def import_covariances(
-    home: Path, file: Path, model: str | None, device: str | None = None, dtype: str | None = None
-) -> SharedCovariances:
+def import_covariances(home: Path, file: Path, model: str | None, loading: Loading = AS_STORED) -> SharedCovariances:
     """Check the file and put its covariances on record, all or none; with `model`, only if they are that model's.
 
     Raises SettingsError where the file is not as it was exported, or is of another model.
     """
     records, tensors = read_shared(file)
     if model is not None:
-        check_model(file, records, model, device, dtype)
+        check_model(file, records, model, loading)
     new = []
     with Ledger.open(home) as ledger:
         for record in records:
@@ -100,9 +99,9 @@ def read_shared(file: Path) -> tuple[list[CovarianceRecord], dict[str, torch.Ten
     return records, tensors
 
 
-def check_model(file: Path, records: list[CovarianceRecord], model: str, device: str | None, dtype: str | None) -> None:
+def check_model(file: Path, records: list[CovarianceRecord], model: str, loading: Loading) -> None:
     """Raise SettingsError where the covariances are not those of `model`."""
-    choice = choose_model(model, device=device, dtype=dtype)
+    choice = choose_model(model, loading=loading)
     depth = len(choice.loaded.family.block_list(choice.loaded.model))
     weights = weights_hashes(choice.loaded, range(depth))
     tokenizer = tokenizer_hash(choice.loaded)

@@ -11,6 +11,7 @@ from kbsync.ledger import Ledger
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.corpus import settle_stdin
 from kbsync.workflows.covariances import Covariances, covariances_for
+from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.progress import Progress
 
 __all__ = ["LayerStats", "Stats", "StatsOptions", "covariances_of", "stats"]
@@ -27,8 +28,7 @@ class StatsOptions:
     corpus: Path | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     """settings by name"""
-    device: str | None = None
-    dtype: str | None = None
+    loading: Loading = AS_STORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def covariances_of(home: Path, options: StatsOptions, progress: Progress) -> tup
     """Return a model with the covariances of its edited layers, collected where they are not on record."""
     progress("loading the model", 0, 1)
     corpus = settle_stdin(options.corpus, home)
-    choice = choose_model(options.model, options.values, device=options.device, dtype=options.dtype, corpus=corpus)
+    choice = choose_model(options.model, options.values, loading=options.loading, corpus=corpus)
     progress("loading the model", 1, 1)
     with Ledger.open(home) as ledger:
         return choice, covariances_for(ledger.tensors, choice, progress)

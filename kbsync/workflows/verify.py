@@ -15,6 +15,7 @@ from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, EditRow, Ledger, check_tensors
 from kbsync.ledger.checks import database_faults
 from kbsync.ledger.past import edits_of, endings, line_of, states_after
+from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.progress import Progress, silent
 
 __all__ = ["Check", "Verified", "verify"]
@@ -48,8 +49,7 @@ def verify(
     model: str | None = None,
     *,
     corpus: Path | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
+    loading: Loading = AS_STORED,
     progress: Progress = silent,
 ) -> Verified:
     """Check a home; with `model`, that model's weights and deltas too. Writes nothing.
@@ -78,7 +78,7 @@ def verify(
 
             checks += [
                 Check(name, checked, tuple(wrong))
-                for name, checked, wrong in model_checks(ledger, model, corpus, device, dtype, progress)
+                for name, checked, wrong in model_checks(ledger, model, corpus, loading, progress)
             ]
     return Verified(tuple(checks))
 

@@ -21,6 +21,7 @@ from kbsync.workflows import covariances as module
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.corpus import documents
 from kbsync.workflows.covariances import covariances_for, read_records
+from kbsync.workflows.loading import Loading
 from kbsync.workflows.progress import silent
 from tests.homes import Editable
 
@@ -29,7 +30,7 @@ VALUES = {"layers": "0,1", "covariance_tokens": "2000", "sequence_length": "32"}
 
 @pytest.fixture
 def choice(small: Editable) -> ModelChoice:
-    return choose_model(small.name, VALUES, device="cpu", corpus=small.corpus)
+    return choose_model(small.name, VALUES, loading=Loading("cpu"), corpus=small.corpus)
 
 
 def having(choice: ModelChoice, **values: str) -> ModelChoice:
@@ -145,10 +146,11 @@ KILLED = """
 import os, pathlib, signal, sys
 from kbsync.workflows import covariances as module
 from kbsync.workflows.choice import choose_model
+from kbsync.workflows.loading import Loading
 import torch
 torch.set_num_threads(1)
 module.CHECKPOINT_SECONDS, module.WRITING_SHARE = 0, float("inf")
-choice = choose_model(sys.argv[1], {values}, device="cpu", corpus=pathlib.Path(sys.argv[2]))
+choice = choose_model(sys.argv[1], {values}, loading=Loading("cpu"), corpus=pathlib.Path(sys.argv[2]))
 def die(phase, done, total):
     if done > 1000:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -8,6 +8,7 @@ import torch
 
 from kbsync.errors import SettingsError
 from kbsync.ledger import replace_tensors
+from kbsync.workflows.loading import Loading
 from kbsync.workflows.progress import silent
 from kbsync.workflows.shared_covariances import export_covariances, import_covariances, read_shared
 from kbsync.workflows.stats import StatsOptions, covariances_of
@@ -18,7 +19,7 @@ from tests.tiny_models import random_folder
 @pytest.fixture
 def options(small: Editable) -> StatsOptions:
     values = {"layers": "0,1", "covariance_tokens": "300", "sequence_length": "32"}
-    return StatsOptions(small.name, small.corpus, values, device="cpu")
+    return StatsOptions(small.name, small.corpus, values, loading=Loading("cpu"))
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def shared(options: StatsOptions, tmp_path: Path) -> Path:
 
 
 def test_what_is_exported_is_imported(shared: Path, options: StatsOptions, tmp_path: Path) -> None:
-    taken = import_covariances(tmp_path / "other", shared, options.model, device="cpu")
+    taken = import_covariances(tmp_path / "other", shared, options.model, loading=Loading("cpu"))
     assert (taken.layers, taken.new, taken.tokens, taken.corpus) == ((0, 1), (0, 1), 300, "small-corpus.txt")
     _, mine = covariances_of(tmp_path / "mine", options, silent)
     _, theirs = covariances_of(tmp_path / "other", options, silent)
@@ -79,12 +80,12 @@ def test_another_models_covariances_are_refused(
 ) -> None:
     other = random_folder(tmp_path_factory.getbasetemp(), "gptj")
     with pytest.raises(SettingsError, match=r"is of the model .*; .* has other weights up to layer 0, or another"):
-        import_covariances(tmp_path / "other", shared, str(other), device="cpu")
+        import_covariances(tmp_path / "other", shared, str(other), loading=Loading("cpu"))
     model = tmp_path / "model"
     shutil.copytree(options.model, model)
     shutil.copy(other / "tokenizer.json", model / "tokenizer.json")
     with pytest.raises(SettingsError, match=r"or another tokenizer"):
-        import_covariances(tmp_path / "other", shared, str(model), device="cpu")
+        import_covariances(tmp_path / "other", shared, str(model), loading=Loading("cpu"))
     assert not (tmp_path / "other").exists()
 
 
