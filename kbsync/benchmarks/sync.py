@@ -27,7 +27,7 @@ from kbsync.memit import (
     sample_contexts,
     spread,
 )
-from kbsync.memit.spread import SubjectStates
+from kbsync.memit.subject_states import SubjectStates
 from kbsync.metrics import measure, perplexity, summary
 from kbsync.metrics.counterfacts import Counterfact, cases
 from kbsync.models import LoadedModel, greedy_answers, score_targets

@@ -71,7 +71,7 @@ def apply(
         corpus,
         chat=chat,
     )
-    with progress(quiet=options.json) as report:
+    with progress(quiet=options.json, verbose=options.verbose) as report:
 
         def confirm(plan: "Plan", remark: str | None) -> bool:
             report.pause()
@@ -82,7 +82,7 @@ def apply(
                 console.print(plan_view(plan))
             return yes or plan.in_sync or typer.confirm("Write this into the model?", default=True, err=True)
 
-        applied = workflow(options.home, wanted, confirm, report)
+        applied = workflow(options.home, wanted, confirm, report, report.remark)
     if applied is None:
         log_console().print("nothing was written")
         raise typer.Exit(1)

@@ -1,5 +1,6 @@
 """The options that several commands share: which model, how it is loaded, which facts."""
 
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -16,11 +17,13 @@ __all__ = [
     "DeviceOption",
     "DtypeOption",
     "ExperimentalOption",
+    "MaxMemoryOption",
     "ModelOption",
     "OnConflictOption",
     "ProbeOption",
     "RelationsOption",
     "SetOption",
+    "parse_max_memory",
     "parse_values",
 ]
 
@@ -56,7 +59,12 @@ CorpusOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[
-    str | None, typer.Option("--device", metavar="D", help="cuda, mps or cpu.  [the best there is]")
+    str | None,
+    typer.Option("--device", metavar="D", help="cuda, mps, cpu, or auto: over all there are.  [the best one there is]"),
+]
+MaxMemoryOption = Annotated[
+    str | None,
+    typer.Option("--max-memory", metavar="D=SIZE,...", help="Bounds under --device auto, such as 0=20GiB,cpu=60GiB."),
 ]
 DtypeOption = Annotated[
     str | None,
@@ -81,3 +89,16 @@ def parse_values(settings: Sequence[str] | None) -> dict[str, str]:
             raise SettingsError(f"--set {text!r}: write it as field=value, such as steps=30")
         values[name.strip()] = value.strip()
     return values
+
+
+def parse_max_memory(text: str | None) -> dict[int | str, str] | None:
+    """Return ``0=20GiB,cpu=60GiB`` as a mapping, GPUs by number; raise SettingsError for what is no such list."""
+    if text is None:
+        return None
+    bounds: dict[int | str, str] = {}
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(cpu|mps|\d+)\s*=\s*(\d+(?:\.\d+)?[KMG]i?B)\s*", part)
+        if found is None:
+            raise SettingsError(f"--max-memory {part!r}: write it as a device and a size, such as 0=20GiB or cpu=60GiB")
+        bounds[int(found[1]) if found[1].isdigit() else found[1]] = found[2]
+    return bounds

@@ -15,7 +15,7 @@ import typer
 
 from kbsync import __version__
 from kbsync.cli import apply, ask, bench, calibrate, doctor, history, plan, practice, pull, retract, stats, templates
-from kbsync.cli.options import HELP_NAMES, HOME_HELP, DebugOption, JsonOption, Options
+from kbsync.cli.options import HELP_NAMES, HOME_HELP, DebugOption, JsonOption, Options, VerboseOption
 from kbsync.errors import KbsyncError, SourceError
 
 __all__ = ["app", "main"]
@@ -90,6 +90,7 @@ def _root(
         ),
     ] = None,
     as_json: JsonOption = False,
+    verbose: VerboseOption = False,
     debug: DebugOption = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
@@ -100,4 +101,4 @@ def _root(
     kbsync pulls facts from a knowledge base into a ledger, writes them into a language model's weights with MEMIT,
     and keeps a record of every edit.
     """
-    context.ensure_object(Options).add(home, as_json, debug)
+    context.ensure_object(Options).add(home, as_json, debug, verbose)

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 import typer
 from typer.core import TyperGroup
 
-from kbsync.cli.choices import DeviceOption, DtypeOption, ExperimentalOption
+from kbsync.cli.choices import DeviceOption, DtypeOption, ExperimentalOption, MaxMemoryOption, parse_max_memory
 from kbsync.workflows.loading import Loading
 
-__all__ = ["HELP_NAMES", "HOME_HELP", "DebugOption", "JsonOption", "Options", "command", "family"]
+__all__ = ["HELP_NAMES", "HOME_HELP", "DebugOption", "JsonOption", "Options", "VerboseOption", "command", "family"]
 
 DEFAULT_HOME = Path(".kbsync")
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
@@ -22,6 +22,7 @@ HOME_HELP = "The project's folder (else KBSYNC_HOME, else .kbsync)"
 
 HomeOption = Annotated[Path | None, typer.Option("--home", metavar="DIR", help=f"{HOME_HELP}.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Tell on stderr how the work is done.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 LOADING_OPTIONS = [
@@ -29,6 +30,7 @@ LOADING_OPTIONS = [
     for name, default, annotation in (
         ("device", None, DeviceOption),
         ("dtype", None, DtypeOption),
+        ("max_memory", None, MaxMemoryOption),
         ("experimental", False, ExperimentalOption),
     )
 ]
@@ -44,12 +46,14 @@ class Options:
     home: Path = DEFAULT_HOME
     json: bool = False
     debug: bool = False
+    verbose: bool = False
 
-    def add(self, home: Path | None, as_json: bool, debug: bool) -> None:
+    def add(self, home: Path | None, as_json: bool, debug: bool, verbose: bool) -> None:
         """Take the options of one place on the command line."""
         self.home = home or self.home
         self.json = self.json or as_json
         self.debug = self.debug or debug
+        self.verbose = self.verbose or verbose
 
 
 def family(help_text: str | None = None, *, default: str | None = None) -> typer.Typer:
@@ -90,11 +94,14 @@ def command(
 
     def register(body: Callable[Concatenate[Options, P], None]) -> Callable[Concatenate[Options, P], None]:
         @functools.wraps(body)
-        def run(context: typer.Context, home: Path | None, as_json: bool, debug: bool, **values: Any) -> None:
+        def run(
+            context: typer.Context, home: Path | None, as_json: bool, debug: bool, verbose: bool, **values: Any
+        ) -> None:
             options = context.ensure_object(Options)
-            options.add(home, as_json, debug)
+            options.add(home, as_json, debug, verbose)
             for parameter in loadings:
                 given = {option.name: values.pop(option.name) for option in LOADING_OPTIONS}
+                given["max_memory"] = parse_max_memory(given["max_memory"])
                 values[parameter] = Loading(**given)
             body(options, **values)  # type: ignore[call-arg]
 
@@ -120,6 +127,7 @@ def _with_shared_options(signature: inspect.Signature) -> inspect.Signature:
         *(parameter.replace(kind=keyword) for parameter in own),
         inspect.Parameter("home", keyword, default=None, annotation=HomeOption),
         inspect.Parameter("as_json", keyword, default=False, annotation=JsonOption),
+        inspect.Parameter("verbose", keyword, default=False, annotation=VerboseOption),
         inspect.Parameter("debug", keyword, default=False, annotation=DebugOption),
     ]
     return signature.replace(parameters=shared, return_annotation=None)

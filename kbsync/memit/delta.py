@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from kbsync.errors import EditError
-from kbsync.models import LoadedModel
+from kbsync.models import HeldWeight, LoadedModel, hold_weights
 
-__all__ = ["WeightDelta", "edited"]
+__all__ = ["WeightDelta", "edited", "with_delta"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,8 @@ class WeightDelta:
 
     left: torch.Tensor
     right: torch.Tensor
+    jitter: float = 0.0
+    """what the solve added to the diagonal, as a share of the mean diagonal of lambda C"""
 
     def matrix(self) -> torch.Tensor:
         """Return the change [d, m] in float32."""
@@ -25,33 +27,40 @@ class WeightDelta:
 
 
 @contextmanager
-def edited(loaded: LoadedModel, deltas: Mapping[int, WeightDelta | torch.Tensor]) -> Iterator[None]:
+def edited(
+    loaded: LoadedModel, deltas: Mapping[int, WeightDelta | torch.Tensor], *, masters: bool = False
+) -> Iterator[None]:
     """Hold the model in its edited state: base weights plus delta, cast once; the base returns on leaving.
 
-    `deltas` maps a layer to its change (d x m). All are checked for shape and finite values before the first
-    write; raises EditError with nothing written.
+    `deltas` maps a layer to its change (d x m). With `masters`, layers stored in 16 bits compute with the float32 sum
+    instead of its cast. All are checked for shape and finite values, the cast ones too, before the first write;
+    raises EditError with nothing written.
     """
     matrices = {layer: d.matrix() if isinstance(d, WeightDelta) else d for layer, d in deltas.items()}
-    originals = {layer: loaded.family.weight(loaded.model, layer) for layer in matrices}
-    for layer, matrix in matrices.items():
-        if matrix.shape != originals[layer].shape:
-            raise EditError(
-                f"layer {layer}: a delta of {tuple(matrix.shape)} for {tuple(originals[layer].shape)} weights"
-            )
-        if not torch.isfinite(matrix).all():
-            raise EditError(f"layer {layer}: the delta is not finite; nothing was written")
-    kept = {layer: weight.clone() for layer, weight in originals.items()}
-    try:
-        for layer, matrix in matrices.items():
-            write(loaded, layer, kept[layer], matrix)
+    with hold_weights(loaded.family, loaded.model, matrices, masters=masters) as held:
+        weights = {layer: checked(held[layer], matrix, layer) for layer, matrix in matrices.items()}
+        for layer, weight in weights.items():
+            held[layer].put(weight)
         yield
-    finally:
-        for layer, weight in kept.items():
-            loaded.family.weight(loaded.model, layer).copy_(weight)
 
 
-def write(loaded: LoadedModel, layer: int, base: torch.Tensor, matrix: torch.Tensor) -> None:
-    """Set W_out of `layer` to base + matrix, added in float32 at least and cast to the weights' dtype."""
-    weight = loaded.family.weight(loaded.model, layer)
+def checked(held: HeldWeight, matrix: torch.Tensor, layer: int) -> torch.Tensor:
+    """Return base + matrix in the dtype that the layer computes in; raise EditError where it cannot be written."""
+    if matrix.shape != held.base.shape:
+        raise EditError(f"layer {layer}: a delta of {tuple(matrix.shape)} for {tuple(held.base.shape)} weights")
+    if not torch.isfinite(matrix).all():
+        raise EditError(f"layer {layer}: the delta is not finite; nothing was written")
+    weight = with_delta(held.base, matrix).to(held.dtype)
+    if not torch.isfinite(weight).all():
+        name = str(held.dtype).removeprefix("torch.")
+        raise EditError(
+            f"layer {layer}: base plus delta is beyond {name}'s range; nothing was written. Use --dtype bfloat16 or"
+            " float32"
+        )
+    return weight
+
+
+def with_delta(base: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Return base + matrix, added in float32 at least, on the base's device."""
     exact = torch.promote_types(torch.float32, base.dtype)
-    weight.copy_(base.to(exact) + matrix.to(device=weight.device, dtype=exact))
+    return base.to(exact) + matrix.to(device=base.device, dtype=exact)

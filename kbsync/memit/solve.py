@@ -1,10 +1,24 @@
 """The closed form of MEMIT's update (Eqn. 14). Torch algebra in float64, nothing else."""
 
+from typing import NamedTuple
+
 import torch
 
 from kbsync.errors import EditError
 
-__all__ = ["solve"]
+__all__ = ["JITTERS", "Solution", "solve"]
+
+JITTERS = (0.0, 1e-12, 1e-10, 1e-8, 1e-6)
+"""shares of lambda C's mean diagonal that are added to the diagonal: the first with which Cholesky succeeds is taken"""
+
+
+class Solution(NamedTuple):
+    """A layer's delta as factors, left [d, u] @ right [u, m], in float64."""
+
+    left: torch.Tensor
+    right: torch.Tensor
+    jitter: float
+    """which of `JITTERS` was needed; 0 is none"""
 
 
 def solve(
@@ -13,20 +27,35 @@ def solve(
     covariance: torch.Tensor,
     lambda_: float,
     weights: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return delta = r W K^T (lambda C + K W K^T)^-1 (Eqn. 14) as factors: left [d, u], right [u, m], float64.
+) -> Solution:
+    """Return delta = r W K^T (lambda C + K W K^T)^-1 (Eqn. 14).
 
     `keys` is K [m, u], `residual` is r [d, u], `covariance` is C [m, m]; `weights` [u] is the diagonal of W, ones
-    (the paper) by default. The delta is the minimiser of sum_i w_i |delta k_i - r_i|^2 + lambda tr(delta C delta^T).
-    Raises EditError where the matrix is not positive definite.
+    (the paper) by default. All lie on one device, where the delta will be. The delta is the minimiser of
+    sum_i w_i |delta k_i - r_i|^2 + lambda tr(delta C delta^T).
+    Raises EditError where the matrix is not positive definite, whichever of `JITTERS` is added.
     """
     k = keys.double()
     weighted = k if weights is None else k * weights.double()
-    matrix = lambda_ * covariance.double() + weighted @ k.T
-    factor, failed = torch.linalg.cholesky_ex(matrix)
-    if failed.item():
-        raise EditError(
-            "lambda C + K K^T is not positive definite: the covariance has seen too few tokens for its size;"
-            " take it over more text (--set covariance_tokens=...)"
-        )
-    return residual.double(), torch.cholesky_solve(weighted, factor).T
+    prior = lambda_ * covariance.double()
+    mean = float(prior.diagonal().mean())
+    factor, jitter = factorise(prior.addmm_(weighted, k.T), mean)
+    return Solution(residual.double(), torch.cholesky_solve(weighted, factor).T, jitter)
+
+
+def factorise(matrix: torch.Tensor, mean: float) -> tuple[torch.Tensor, float]:
+    """Return the lower Cholesky factor of `matrix`, which may be written to, and the jitter that it needed."""
+    added = 0.0
+    for jitter in JITTERS:
+        matrix.diagonal().add_((jitter - added) * mean)
+        added = jitter
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        if not failed.item():
+            return factor, jitter
+    if not torch.isfinite(matrix).all():
+        raise EditError("lambda C + K K^T is not finite: use --dtype float32 for the keys and the covariance")
+    raise EditError(
+        f"lambda C + K K^T is not positive definite: where the covariance has seen fewer than ten tokens for each of"
+        f" its {len(matrix)} dimensions, take it over more text (--set covariance_tokens=...); else it is damaged,"
+        " so take it anew"
+    )

@@ -162,7 +162,7 @@ class TargetSearch:
         block = self.loaded.family.block_list(self.loaded.model)[self.layer]
         with capture(block) as captured:
             continue_hidden(self.loaded, self.prefix, self.suffix, fresh(self.cache))
-        self.hidden, self.as_tuple = captured.value, captured.as_tuple
+        self.hidden, self.as_tuple = captured.value.to(self.row_group.device), captured.as_tuple
         self.h = self.hidden[bare_rows, 0].float()
         self.h_norm = self.h.norm(dim=1)
 
@@ -209,9 +209,10 @@ class TargetSearch:
         wanted, bare = log_probs[: len(self.read_row)], log_probs[len(self.read_row) :]
         if self.log_probs_before is None:
             self.log_probs_before = bare.detach()
-        nll = -wanted.gather(1, self.read_token[:, None])[:, 0] * self.read_weight
+        tokens = self.read_token[:, None].to(wanted.device)
+        nll = -wanted.gather(1, tokens)[:, 0].to(delta.device) * self.read_weight
         loss = torch.zeros(len(delta), device=delta.device).index_add(0, self.read_group, nll)
-        kl = (bare.exp() * (bare - self.log_probs_before)).sum(1)
+        kl = (bare.exp() * (bare - self.log_probs_before)).sum(1).to(delta.device)
         decay = delta.norm(dim=1) / self.h_norm**2
         whole: torch.Tensor = loss + self.settings.kl_factor * kl + self.settings.weight_decay * decay
         return whole
@@ -245,8 +246,8 @@ class TargetSearch:
         self.suffix = Rows(self.suffix.ids[rows], self.suffix.mask[rows])
         self.hidden, self.h_norm, self.max_norm = self.hidden[rows], self.h_norm[kept], self.max_norm[kept]
         if self.log_probs_before is not None:
-            self.log_probs_before = self.log_probs_before[kept]
-        self.cache.batch_select_indices(rows.nonzero()[:, 0])
+            self.log_probs_before = self.log_probs_before[kept.to(self.log_probs_before.device)]
+        self.cache.batch_select_indices(rows.nonzero()[:, 0].cpu())  # the blocks may lie on several devices
         self.active = [self.active[index] for index in kept.tolist()]
 
 

@@ -6,10 +6,11 @@ from kbsync.models.chat import require_chat_template, score_chat
 from kbsync.models.devices import DeviceMemory, list_devices
 from kbsync.models.family import FAMILIES, Family, family_of
 from kbsync.models.forward import Rows, head_log_probs, last_hidden, make_rows
-from kbsync.models.hooks import capture, replace, resume, stop_after, watch
+from kbsync.models.hooks import capture, replace, resume, stop_after, stop_before, watch
 from kbsync.models.load import LoadedModel, choose_device, load_model
 from kbsync.models.sizes import ModelSizes, checkpoint_bytes, sizes_of
 from kbsync.models.subject import TokenizedPrompt, locate
+from kbsync.models.weights import HeldWeight, execution_device, hold_weights, read_weight
 
 __all__ = [
     "AWKWARD_SUBJECTS",
@@ -17,6 +18,7 @@ __all__ = [
     "Answer",
     "DeviceMemory",
     "Family",
+    "HeldWeight",
     "LoadedModel",
     "Misplaced",
     "ModelSizes",
@@ -26,15 +28,18 @@ __all__ = [
     "capture",
     "checkpoint_bytes",
     "choose_device",
+    "execution_device",
     "family_of",
     "greedy_answers",
     "head_log_probs",
+    "hold_weights",
     "last_hidden",
     "list_devices",
     "load_model",
     "locate",
     "make_rows",
     "misplaced_subjects",
+    "read_weight",
     "replace",
     "require_chat_template",
     "resume",
@@ -42,6 +47,7 @@ __all__ = [
     "score_targets",
     "sizes_of",
     "stop_after",
+    "stop_before",
     "top_answers",
     "watch",
 ]

@@ -67,6 +67,7 @@ def score_rows(
         ]
         row, position, token = (torch.tensor(column, device=loaded.device) for column in zip(*reads, strict=True))
         log_probs = head_log_probs(loaded, hidden[row, position])
+        row, token = row.to(log_probs.device), token.to(log_probs.device)
         wanted = log_probs.gather(1, token[:, None])[:, 0]
         counts = torch.bincount(row, minlength=len(batch))
         sums = torch.zeros(len(batch), device=wanted.device).index_add(0, row, wanted)
@@ -133,10 +134,11 @@ def top_answers(loaded: LoadedModel, prompt: str, count: int) -> list[Answer]:
     ids: list[int] = loaded.tokenizer(prompt)["input_ids"]
     first = head_log_probs(loaded, last_hidden(loaded, make_rows([ids], loaded.device))[:, -1])[0].topk(count)
     rows = [[*ids, token] for token in first.indices.tolist()]
-    said = torch.cat([first.indices[:, None], continue_greedily(loaded, rows, ANSWER_TOKENS - 1)], dim=1)
+    begun = first.indices[:, None].to(loaded.device)
+    said = torch.cat([begun, continue_greedily(loaded, rows, ANSWER_TOKENS - 1)], dim=1)
     hidden = last_hidden(loaded, make_rows([[*ids, *row] for row in said.tolist()], loaded.device))
     log_probs = head_log_probs(loaded, hidden[:, len(ids) - 1 : -1].reshape(-1, hidden.shape[-1]))
-    chosen = log_probs.gather(1, said.reshape(-1, 1)).view(said.shape)
+    chosen = log_probs.gather(1, said.reshape(-1, 1).to(log_probs.device)).view(said.shape)
     answers = []
     for row, likely in zip(said, chosen, strict=True):
         text = sentence_end(decode(loaded, row))

@@ -43,16 +43,15 @@ def make_rows(rows: Sequence[Sequence[int]], device: torch.device, *, left: bool
 
 
 def last_hidden(loaded: "LoadedModel", rows: Rows) -> torch.Tensor:
-    """Return the final hidden states [B, T, d] (after the last norm) of right-padded rows."""
+    """Return the final hidden states [B, T, d] (after the last norm) of right-padded rows, on their device."""
     hidden: torch.Tensor = loaded.model.base_model(
         input_ids=rows.ids, attention_mask=rows.mask, use_cache=False
     ).last_hidden_state
-    return hidden
+    return hidden.to(rows.ids.device)
 
 
-def fill_cache(loaded: "LoadedModel", prefix: Rows) -> DynamicCache:
-    """Return the keys and values of all blocks for a left-padded `prefix`."""
-    cache = DynamicCache(config=loaded.model.config)
+def prefill(loaded: "LoadedModel", prefix: Rows, cache: Cache) -> None:
+    """Let `cache` take the keys and values of left-padded rows, in all blocks that run."""
     loaded.model.base_model(
         input_ids=prefix.ids,
         attention_mask=prefix.mask,
@@ -60,13 +59,20 @@ def fill_cache(loaded: "LoadedModel", prefix: Rows) -> DynamicCache:
         past_key_values=cache,
         use_cache=True,
     )
+
+
+def fill_cache(loaded: "LoadedModel", prefix: Rows) -> DynamicCache:
+    """Return the keys and values of all blocks for a left-padded `prefix`."""
+    cache = DynamicCache(config=loaded.model.config)
+    prefill(loaded, prefix, cache)
     return cache
 
 
 def continue_hidden(loaded: "LoadedModel", prefix: Rows, suffix: Rows, cache: Cache) -> torch.Tensor:
     """Return the final hidden states [B, T, d] of `suffix` after a left-padded `prefix` that `cache` holds.
 
-    `cache` grows by the suffix; hand in a fresh one over the same tensors for each call.
+    They are on the suffix's device. `cache` grows by the suffix; hand in a fresh one over the same tensors for each
+    call.
     """
     steps = torch.arange(suffix.ids.shape[1], device=suffix.ids.device)
     hidden: torch.Tensor = loaded.model.base_model(
@@ -76,11 +82,11 @@ def continue_hidden(loaded: "LoadedModel", prefix: Rows, suffix: Rows, cache: Ca
         past_key_values=cache,
         use_cache=True,
     ).last_hidden_state
-    return hidden
+    return hidden.to(suffix.ids.device)
 
 
 def head_log_probs(loaded: "LoadedModel", hidden: torch.Tensor) -> torch.Tensor:
-    """Return next-token log-probabilities [n, V] in float32 of final hidden states [n, d]."""
+    """Return next-token log-probabilities [n, V] in float32 of final hidden states [n, d], on the head's device."""
     logits = loaded.model.get_output_embeddings()(hidden).float()
     # Gemma 2 and 3 bound their logits behind the head.
     cap: float | None = getattr(loaded.model.config, "final_logit_softcapping", None)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["Captured", "StandIn", "capture", "replace", "resume", "stop_after", "watch"]
+__all__ = ["Captured", "StandIn", "capture", "replace", "resume", "stop_after", "stop_before", "watch"]
 
 
 class Captured:
@@ -87,6 +87,24 @@ def stop_after(module: nn.Module) -> Iterator[None]:
     handle = module.register_forward_hook(stop)
     try:
         yield
+    except StopForward:
+        pass
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def stop_before(module: nn.Module) -> Iterator[Captured]:
+    """End the forward pass inside this context where `module` would run; the `Captured` keeps its first input."""
+    captured = Captured()
+
+    def stop(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        captured.value = args[0] if args else kwargs["hidden_states"]
+        raise StopForward
+
+    handle = module.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        yield captured
     except StopForward:
         pass
     finally:

@@ -1,7 +1,10 @@
 """Load a causal language model with its tokenizer."""
 
+import atexit
 import hashlib
-from collections.abc import Iterable
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,12 @@ from transformers.utils import logging
 from kbsync.errors import KbsyncError, ModelError
 from kbsync.models.family import FAMILIES, Family, check_kind, family_of
 from kbsync.models.structure import family_by_structure, settle
+from kbsync.models.weights import execution_device, read_weight
 
 __all__ = ["LoadedModel", "choose_device", "load_model"]
 
+AUTO = "auto"
+"""the device that stands for all there are, and the CPU and the disk beside them"""
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -31,8 +37,20 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model's first weights lie."""
-        return self.model.device
+        """Where the model takes its tokens."""
+        return execution_device(self.model.get_input_embeddings())
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """Where the model's blocks compute, each device once."""
+        layers = range(len(self.family.block_list(self.model)))
+        return tuple(
+            dict.fromkeys(execution_device(self.family.down_projection(self.model, layer)) for layer in layers)
+        )
+
+    def weight(self, layer: int) -> torch.Tensor:
+        """Return W_out [d, m] of block `layer` wherever it lies; not to be written to."""
+        return read_weight(self.family, self.model, layer)
 
     @property
     def architecture(self) -> str:
@@ -43,14 +61,14 @@ class LoadedModel:
         """Return the SHA-256 of the down projections of `layers`, as float32."""
         digest = hashlib.sha256()
         for layer in layers:
-            weight = self.family.weight(self.model, layer).float().cpu().contiguous()
+            weight = self.weight(layer).float().cpu().contiguous()
             digest.update(weight.numpy().tobytes())
         return digest.hexdigest()
 
 
 def choose_device(name: str | None) -> torch.device:
-    """Return the named device, or the best there is: CUDA, then MPS, then the CPU."""
-    if name is None:
+    """Return the named device, or the best there is (for ``auto`` too): CUDA, then MPS, then the CPU."""
+    if name in (None, AUTO):
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
@@ -69,16 +87,27 @@ def choose_dtype(name: str | None, device: torch.device, stored: torch.dtype | N
     return DTYPES[name]
 
 
+def layout(max_memory: Mapping[int | str, str] | None) -> dict[str, Any]:
+    """Return what transformers needs to lay a model out over the devices; the offload folder is gone at exit."""
+    folder = tempfile.mkdtemp(prefix="kbsync-offload-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    bounds = None if max_memory is None else dict(max_memory)
+    return {"device_map": AUTO, "max_memory": bounds, "offload_folder": folder}
+
+
 def load_model(
     source: str,
     *,
     device: str | None = None,
     dtype: str | None = None,
     revision: str | None = None,
+    max_memory: Mapping[int | str, str] | None = None,
     experimental: bool = False,
 ) -> LoadedModel:
     """Load a model from a directory or by its hub id; `experimental` reads an unknown family by its structure.
 
+    With the device ``auto``, accelerate lays the blocks out over the devices, and what has no room there on the CPU
+    and then the disk; `max_memory` bounds each (``{0: "20GiB", "cpu": "60GiB"}``), and is refused otherwise.
     Raises ModelError where there is no such model, its family is not known or its structure does not fit, a weight is
     missing, or its tokenizer gives no offsets.
     """
@@ -89,6 +118,8 @@ def load_model(
         source = str(Path(source).expanduser())
         if not Path(source, "config.json").is_file():
             raise ModelError(f"model directory {source} has no config.json: point --model at a transformers checkpoint")
+    if max_memory is not None and device != AUTO:
+        raise ModelError("--max-memory bounds what each device takes under --device auto: give both")
     where = choose_device(device)
     logging.disable_progress_bar()
     try:
@@ -98,8 +129,9 @@ def load_model(
         family = None if by_structure else family_of(config)
         chosen = choose_dtype(dtype, where, getattr(config, "dtype", None))
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        laid_out = layout(max_memory) if device == AUTO else {}
         opened: Any = AutoModelForCausalLM.from_pretrained(
-            source, revision=revision, dtype=chosen, output_loading_info=True
+            source, revision=revision, dtype=chosen, output_loading_info=True, **laid_out
         )
     except KbsyncError:
         raise
@@ -116,7 +148,8 @@ def load_model(
         raise ModelError(
             f"the tokenizer of {source} gives no character offsets: a fast tokenizer (tokenizer.json) is needed"
         )
-    torch.nn.Module.to(model, where)
+    if device != AUTO:
+        torch.nn.Module.to(model, where)
     model.eval().requires_grad_(False)
     if family is not None:
         return LoadedModel(source, model, tokenizer, family)

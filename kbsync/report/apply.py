@@ -25,6 +25,9 @@ def applied_view(applied: "Applied") -> RenderableType:
     parts: list[RenderableType] = [metrics_table(applied.metrics, title), plain(found), plain(f"seconds: {seconds}")]
     if applied.peak_memory_mb is not None:
         parts.append(plain(f"peak memory: {applied.peak_memory_mb:.0f} MB"))
+    if "recall_masters" in applied.metrics:
+        exact, cast = (applied.metrics[name]["after"] for name in ("recall_masters", "recall_active"))
+        parts.append(plain(f"recall of all edits: {exact:.2f} with float32 weights, {cast:.2f} cast to 16 bits"))
     if applied.failed:
         rows = [(one["relation"], one["subject"], one["object"]) for one in applied.failed[:_MOST_FAILED]]
         parts.append(table(("relation", "subject", "object"), rows, title=f"not recalled: {len(applied.failed)}"))

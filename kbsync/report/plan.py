@@ -76,4 +76,6 @@ def metrics_table(metrics: Mapping[str, Mapping[str, float | None]], title: str)
 
 
 def _figure(value: float | None) -> str | None:
-    return None if value is None else f"{value:.2f}"
+    if value is None:
+        return None
+    return f"{value:.2f}" if value == 0 or abs(value) >= 0.01 else f"{value:.0e}"

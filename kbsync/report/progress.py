@@ -13,10 +13,13 @@ __all__ = ["Reporter", "progress"]
 
 
 class Reporter:
-    """Called as ``report(phase, done, total)``; this one shows nothing.
+    """Called as ``report(phase, done, total)``; this one shows no progress.
 
     A total of 0 says that it is not known. What follows a colon in `phase` may change as it goes on.
     """
+
+    def __init__(self, console: Console, verbose: bool) -> None:
+        self.console, self.verbose = console, verbose
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         """Show how far a phase is."""
@@ -24,12 +27,17 @@ class Reporter:
     def pause(self) -> None:
         """Leave the terminal to others until the next call."""
 
+    def remark(self, text: str) -> None:
+        """Show a remark on how the work is done, under ``--verbose``."""
+        if self.verbose:
+            self.console.print(plain(text))
+
 
 class Lines(Reporter):
     """A line as each phase begins, where there is no terminal to draw on."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, verbose: bool) -> None:
+        super().__init__(console, verbose)
         self.seen: set[str] = set()
 
     def __call__(self, phase: str, done: int, total: int) -> None:
@@ -41,7 +49,8 @@ class Lines(Reporter):
 class Bars(Reporter):
     """A bar for each phase."""
 
-    def __init__(self, bars: Progress) -> None:
+    def __init__(self, bars: Progress, verbose: bool) -> None:
+        super().__init__(bars.console, verbose)
         self.bars = bars
         self.tasks: dict[str, TaskID] = {}
 
@@ -61,20 +70,20 @@ def _name(phase: str) -> str:
 
 
 @contextmanager
-def progress(*, quiet: bool = False) -> Iterator[Reporter]:
+def progress(*, quiet: bool = False, verbose: bool = False) -> Iterator[Reporter]:
     """Give a function that shows how far each phase is: a bar in a terminal, else a line as each phase begins.
 
-    `quiet` (``--json``) shows nothing.
+    `quiet` (``--json``) shows none; `verbose` lets remarks through in either case.
     """
     console = log_console()
     if quiet:
-        yield Reporter()
+        yield Reporter(console, verbose)
     elif not console.is_terminal:
-        yield Lines(console)
+        yield Lines(console, verbose)
     else:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         bars = Progress(*columns, console=console)
         try:
-            yield Bars(bars)
+            yield Bars(bars, verbose)
         finally:
             bars.stop()

@@ -27,7 +27,7 @@ from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.corpus import settle_stdin
 from kbsync.workflows.covariances import covariances_for
 from kbsync.workflows.loading import AS_STORED, Loading
-from kbsync.workflows.measuring import Measured, cases_for, measure_edits
+from kbsync.workflows.measuring import Measured, cases_for, measure_edits, recall_of
 from kbsync.workflows.names import model_name
 from kbsync.workflows.plan import Plan, PlanRow, known_facts, make_plan, prompt_of, says
 from kbsync.workflows.progress import Progress, silent
@@ -90,6 +90,8 @@ class Clock:
         try:
             yield
         finally:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # what runs on the device still belongs to this phase
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
 
     def total(self) -> dict[str, float]:
@@ -104,11 +106,12 @@ def apply(
     options: ApplyOptions,
     confirm: Callable[[Plan, str | None], bool],
     progress: Progress = silent,
+    remark: Callable[[str], None] = lambda text: None,
 ) -> Applied | None:
     """Bring the model in step with the ledger's facts; None where `confirm` says no.
 
-    `confirm` gets the plan and a remark on the settings. Raises LedgerError, ModelError, SettingsError,
-    TemplateError, ConflictError and EditError; the state before stays in each case.
+    `confirm` gets the plan and a remark on the settings; `remark` is told how the work is done. Raises LedgerError,
+    ModelError, SettingsError, TemplateError, ConflictError and EditError; the state before stays in each case.
     """
     clock = Clock()
     with Ledger.open(home, create=False) as ledger, ledger.writer(f"apply {options.model}"):
@@ -139,7 +142,7 @@ def apply(
             return None
         if not work.needed:
             return Applied(None, len(work.kept), 0, 0, {}, clock.total(), None, ())
-        return Batch(ledger, templates, choice, model, work, clock, progress, chat=options.chat).run()
+        return Batch(ledger, templates, choice, model, work, clock, progress, remark, chat=options.chat).run()
 
 
 def planned(
@@ -230,11 +233,12 @@ class Batch:
         work: Work,
         clock: Clock,
         progress: Progress,
+        remark: Callable[[str], None],
         *,
         chat: bool,
     ) -> None:
         self.ledger, self.templates, self.choice, self.model = ledger, templates, choice, model
-        self.work, self.clock, self.progress = work, clock, progress
+        self.work, self.clock, self.progress, self.remark = work, clock, progress, remark
         self.loaded, self.settings, self.chat = choice.loaded, choice.settings, chat
 
     def run(self) -> Applied:
@@ -266,7 +270,7 @@ class Batch:
         if deltas:
             name, sha256 = write_tensors(self.ledger.tensors, delta_tensors(deltas), {"model": self.model.key})
             files[name] = sha256
-        seconds, peak = self.clock.total(), peak_memory_mb(self.loaded.device)
+        seconds, peak = self.clock.total(), peak_memory_mb(self.loaded.devices)
         self.ledger.finish_batch(
             batch,
             added=[new_edit(row, targets.keys) for row in self.work.added],
@@ -288,8 +292,17 @@ class Batch:
             return {}
         with self.clock.phase("covariance"):
             covariances = covariances_for(self.ledger.tensors, self.choice, self.progress)
-        with self.clock.phase("solve"):
-            return spread(self.loaded, groups, contexts, z, covariances, self.settings, self.progress)
+        return spread(
+            self.loaded,
+            groups,
+            contexts,
+            z,
+            covariances,
+            self.settings,
+            self.progress,
+            phase=self.clock.phase,
+            remark=self.remark,
+        )
 
     def measure(
         self, deltas: Mapping[int, WeightDelta], kept: Sequence[EditRequest], added: Sequence[EditRequest]
@@ -308,6 +321,11 @@ class Batch:
         measured = measure_edits(
             self.choice, lambda: edited(self.loaded, deltas), cases, [*kept, *added], self.progress, chat=self.chat
         )
+        if deltas and self.loaded.model.dtype in (torch.float16, torch.bfloat16):
+            with edited(self.loaded, deltas, masters=True):
+                measured.add("recall_masters", recall_of(self.loaded, [*kept, *added]))
+        if jitter := max((delta.jitter for delta in deltas.values()), default=0.0):
+            measured.add("jitter", jitter)
         if not measured.finite:
             raise EditError("the edited model's figures are not finite; the state before stays. Use --dtype float32")
         return measured
@@ -344,9 +362,10 @@ def new_edit(row: PlanRow, keys: Mapping[str, str]) -> NewEdit:
     )
 
 
-def peak_memory_mb(device: torch.device) -> float:
-    """Return the most memory that was in use: the device's, or this process's."""
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+def peak_memory_mb(devices: Collection[torch.device]) -> float:
+    """Return the most memory that was in use: the sum of the CUDA devices', or this process's where there is none."""
+    cuda = [device for device in devices if device.type == "cuda"]
+    if cuda:
+        return round(sum(torch.cuda.max_memory_allocated(device) for device in cuda) / 2**20, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

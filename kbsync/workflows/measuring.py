@@ -12,12 +12,13 @@ from kbsync.facts import EditRequest
 from kbsync.ledger import FactRow, Metric
 from kbsync.metrics import Case, CaseFigures, measure, measure_chat, perplexity, recalled, summary
 from kbsync.metrics.cases import Neighbour
+from kbsync.models import LoadedModel
 from kbsync.templates import Templates
 from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.corpus import documents
 from kbsync.workflows.progress import Progress
 
-__all__ = ["Measured", "cases_for", "measure_edits"]
+__all__ = ["Measured", "cases_for", "measure_edits", "recall_of"]
 
 NEIGHBOURS = 5
 """neighbourhood prompts of an edit at most; the paper's CounterFact has ten"""
@@ -36,6 +37,11 @@ class Measured:
     def finite(self) -> bool:
         """Whether every figure after the edit is a number."""
         return all(figure["after"] is None or math.isfinite(figure["after"]) for figure in self.table.values())
+
+    def add(self, name: str, after: float) -> None:
+        """Add a figure of the whole batch that the base model has no counterpart of."""
+        self.metrics.append(Metric(name, None, after))
+        self.table[name] = {"before": None, "after": after}
 
 
 def cases_for(
@@ -88,7 +94,7 @@ def measure_edits(
             measured = measure_chat(choice.loaded, cases, measured, told)
         figures = summary(measured)
         if active:
-            figures["recall_active"] = 100 * sum(recalled(choice.loaded, active)) / len(active)
+            figures["recall_active"] = recall_of(choice.loaded, active)
         if lines:
             figures["perplexity"] = perplexity(choice.loaded, lines, choice.settings.sequence_length)
         return measured, figures
@@ -109,3 +115,8 @@ def measure_edits(
         if not new.recall
     )
     return Measured(metrics, table, failed)
+
+
+def recall_of(loaded: LoadedModel, requests: Sequence[EditRequest]) -> float:
+    """Return the percentage of requests whose object is the exact top answer."""
+    return 100 * sum(recalled(loaded, requests)) / len(requests)

@@ -101,7 +101,7 @@ def test_a_phase_whose_words_change_is_one_phase() -> None:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=80)
-    lines = Lines(console)
+    lines = Lines(console, verbose=False)
     for phase in ("covariance", "covariance: change since half 3.1%", "covariance: change since half 1.2%", "solve"):
         lines(phase, 1, 2)
     assert isinstance(console.file, io.StringIO)

@@ -32,7 +32,7 @@ def objective(delta: torch.Tensor, lambda_: float, weights: torch.Tensor) -> tor
 @pytest.mark.parametrize("weights", [None, W])
 @pytest.mark.parametrize("lambda_", [0.01, 1.0, 500.0])
 def test_the_gradient_of_the_objective_is_zero_at_the_solution(lambda_: float, weights: torch.Tensor | None) -> None:
-    left, right = solve(K, R, C, lambda_, weights)
+    left, right, _ = solve(K, R, C, lambda_, weights)
     ones = torch.ones(U, dtype=torch.float64)
     given = ones if weights is None else weights
     delta = (left @ right).requires_grad_()
@@ -47,20 +47,20 @@ def test_the_gradient_of_the_objective_is_zero_at_the_solution(lambda_: float, w
 
 
 def test_the_factors_multiply_to_the_plain_formula() -> None:
-    left, right = solve(K, R, C, 2.0)
+    left, right, _ = solve(K, R, C, 2.0)
     assert (left.shape, right.shape) == ((D, U), (U, M))
     assert left.dtype == right.dtype == torch.float64
     plain = R @ K.T @ torch.linalg.inv(2.0 * C + K @ K.T)
     torch.testing.assert_close(left @ right, plain, rtol=1e-9, atol=1e-12)
     weighted = R @ torch.diag(W) @ K.T @ torch.linalg.inv(2.0 * C + K @ torch.diag(W) @ K.T)
-    left, right = solve(K, R, C, 2.0, W)
+    left, right, _ = solve(K, R, C, 2.0, W)
     torch.testing.assert_close(left @ right, weighted, rtol=1e-9, atol=1e-12)
 
 
 def test_independent_keys_get_their_residual_as_lambda_goes_to_zero() -> None:
     missed = []
     for lambda_ in (1.0, 1e-3, 1e-6, 1e-9):
-        left, right = solve(K, R, C, lambda_)
+        left, right, _ = solve(K, R, C, lambda_)
         missed.append(float((left @ right @ K - R).norm() / R.norm()))
     assert missed == sorted(missed, reverse=True)
     assert missed[0] > 1e-2
@@ -69,14 +69,14 @@ def test_independent_keys_get_their_residual_as_lambda_goes_to_zero() -> None:
 
 def test_square_weights_are_not_turned() -> None:
     residual = draw(M, U, seed=3)
-    left, right = solve(K, residual, C, 1e-9)
+    left, right, _ = solve(K, residual, C, 1e-9)
     torch.testing.assert_close(left @ right @ K, residual, rtol=1e-5, atol=1e-5)
     assert not torch.allclose((left @ right).T @ K, residual, atol=0.1)
 
 
 def test_square_keys_are_not_turned() -> None:
     keys, residual = draw(M, M, seed=4), draw(D, M, seed=5)
-    left, right = solve(keys, residual, C, 1e-9)
+    left, right, _ = solve(keys, residual, C, 1e-9)
     torch.testing.assert_close(left @ right @ keys, residual, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(left @ right @ keys.T, residual, atol=0.1)
 
@@ -84,25 +84,25 @@ def test_square_keys_are_not_turned() -> None:
 def test_a_whole_weight_is_that_many_columns() -> None:
     counts = torch.tensor([1, 3, 2, 1])
     repeated = torch.arange(U).repeat_interleave(counts)
-    left, right = solve(K, R, C, 0.7, counts.double())
-    many_left, many_right = solve(K[:, repeated], R[:, repeated], C, 0.7)
+    left, right, _ = solve(K, R, C, 0.7, counts.double())
+    many_left, many_right, _ = solve(K[:, repeated], R[:, repeated], C, 0.7)
     torch.testing.assert_close(left @ right, many_left @ many_right, rtol=1e-9, atol=1e-12)
-    plain_left, plain_right = solve(K, R, C, 0.7)
+    plain_left, plain_right, _ = solve(K, R, C, 0.7)
     assert not torch.allclose(left @ right, plain_left @ plain_right, atol=1e-3)
 
 
 def test_a_heavier_column_is_met_more_closely() -> None:
     def missed(weights: torch.Tensor | None) -> list[float]:
-        left, right = solve(K, R, C, 5.0, weights)
+        left, right, _ = solve(K, R, C, 5.0, weights)
         return [float(column.norm()) for column in (left @ right @ K - R).T]
 
     assert missed(torch.tensor([1.0, 9.0, 1.0, 1.0]))[1] < missed(None)[1]
 
 
 def test_ones_weigh_nothing_and_float32_is_solved_in_float64() -> None:
-    left, right = solve(K, R, C, 1.0)
+    left, right, _ = solve(K, R, C, 1.0)
     for given in ((K, R, C, 1.0, torch.ones(U)), (K.float(), R.float(), C.float(), 1.0)):
-        other_left, other_right = solve(*given)
+        other_left, other_right, _ = solve(*given)
         assert other_left.dtype == other_right.dtype == torch.float64
         torch.testing.assert_close(other_left @ other_right, left @ right, rtol=1e-4, atol=1e-6)
 
