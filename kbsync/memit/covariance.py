@@ -9,7 +9,7 @@ from kbsync.errors import EditError
 from kbsync.memit.moments import FLOAT64_DEVICES, MomentSums, unpack_triangle
 from kbsync.memit.packing import PackedText, pack_text
 from kbsync.memit.settings import MemitSettings
-from kbsync.models import LoadedModel, last_hidden, stop_after, watch
+from kbsync.models import ALONE, LoadedModel, Team, last_hidden, stop_after, watch
 from kbsync.models.forward import Rows
 
 __all__ = ["collect_covariances", "covariance_text", "key_widths", "sum_moments"]
@@ -67,12 +67,16 @@ def sum_moments(
     sums: MomentSums,
     on_commit: Callable[[], None] = lambda: None,
     progress: Callable[[str, int, int], None] = lambda phase, done, total: None,
+    *,
+    due: Callable[[], bool] = lambda: True,
+    team: Team = ALONE,
 ) -> None:
-    """Add the keys of all rows of `text` that `sums` has not yet seen.
+    """Add the keys of all rows of `text` that `sums` has not yet seen; a team takes batches in turn.
 
-    `on_commit` is called whenever `sums` is whole and can be kept, so that a killed run can go on from there with
-    the same result. Out of memory, the rows since then are run again in batches of half the size; raises EditError
-    where a single row is too much.
+    `on_commit` is called, where it is `due`, whenever `sums` is whole and can be kept, so that a killed run can go on
+    from there with the same result; in a team both are the leader's, who has the whole sums then and at the end. Out of
+    memory, the rows since then are run again in batches of half the size; raises EditError where a single row is too
+    much.
     """
     kind = loaded.device.type
     # Sixteen commits at least, so that there is one near half of the tokens.
@@ -82,26 +86,48 @@ def sum_moments(
     row, tokens = sums.rows, 0
     progress("covariance", sums.tokens, text.tokens)
     while row < text.row_count:
-        batch = text.batch(row, budget)
-        try:
-            run_blocks(loaded, batch, sums)
-        except torch.cuda.OutOfMemoryError:
-            if len(batch) == 1:
+        batches = next_batches(text, row, budget, team.size)
+        if no_memory(loaded, batches[team.rank : team.rank + 1], sums, team):
+            if len(batches[0]) == 1:
                 raise EditError(
                     "the device has no memory left for one row of text: use a smaller --set sequence_length=..., or a"
                     " smaller --dtype"
-                ) from None
+                )
             sums.drop()
-            torch.cuda.empty_cache()
-            budget, row, tokens = batch.numel() // 2, sums.rows, 0
+            budget, row, tokens = batches[0].numel() // 2, sums.rows, 0
             continue
-        row, tokens = row + len(batch), tokens + batch.numel()
+        row, tokens = row + sum(map(len, batches)), tokens + sum(batch.numel() for batch in batches)
         if tokens >= fold or row == text.row_count:
-            sums.commit(row - sums.rows, tokens)
+            sums.commit(row - sums.rows, tokens, team)
             tokens = 0
-            on_commit()
+            if team.broadcast(due()):
+                sums.pool(team)
+                on_commit()
         told = f"covariance: change since half {max(sums.change.values()):.2%}" if sums.change else "covariance"
         progress(told, sums.tokens + tokens, text.tokens)
+    sums.pool(team)
+
+
+def next_batches(text: PackedText, row: int, budget: int, count: int) -> list[torch.Tensor]:
+    """Return the next batches of token rows from `row` on, `count` at most."""
+    batches: list[torch.Tensor] = []
+    while len(batches) < count and row < text.row_count:
+        batches.append(text.batch(row, budget))
+        row += len(batches[-1])
+    return batches
+
+
+def no_memory(loaded: LoadedModel, own: Sequence[torch.Tensor], sums: MomentSums, team: Team) -> bool:
+    """Let `sums` see a process's own batches; tell whether some process of the team had no memory for it."""
+    failed = 0
+    try:
+        for batch in own:
+            run_blocks(loaded, batch, sums)
+    except torch.cuda.OutOfMemoryError:
+        failed = 1
+    if failed:
+        torch.cuda.empty_cache()
+    return bool(team.sum(torch.tensor(failed)))
 
 
 def run_blocks(loaded: LoadedModel, batch: torch.Tensor, sums: MomentSums) -> None:

@@ -16,6 +16,8 @@ from functools import cache
 
 import torch
 
+from kbsync.models import ALONE, Team
+
 __all__ = ["FLOAT64_DEVICES", "LayerSum", "MomentSums", "pack_triangle", "unpack_triangle"]
 
 FLOAT64_DEVICES = {"cpu"}
@@ -77,7 +79,7 @@ class LayerSum:
     def commit(self) -> None:
         """Add what was seen since the last commit."""
         if self.total is None:
-            seen = self.recent if self.recent is not None else self.waiting[0]
+            seen = self.recent if self.recent is not None else torch.empty(0, self.m)
             self.total = torch.zeros(self.m, self.m, dtype=torch.float64, device=home_of(seen, self.layers))
         for keys in self.waiting:
             wide = keys.double()
@@ -151,12 +153,12 @@ class MomentSums:
         self.change: dict[int, float] = {}
         """|C_n - C_(n/2)|_F / |C_n|_F of each layer, estimated; empty before there is a half"""
 
-    def commit(self, rows: int, tokens: int) -> None:
-        """Let the keys that were seen count: of `rows` rows with `tokens` tokens since the last commit."""
+    def commit(self, rows: int, tokens: int, team: Team = ALONE) -> None:
+        """Let the keys that were seen count: of `rows` rows with `tokens` tokens, the team's, since the last commit."""
         for layer_sum in self.sums.values():
             layer_sum.commit()
         self.rows, self.tokens, self.commits = self.rows + rows, self.tokens + tokens, self.commits + 1
-        now = {layer: layer_sum.times(probes(layer_sum.m)) for layer, layer_sum in self.sums.items()}
+        now = {layer: team.sum(layer_sum.times(probes(layer_sum.m))) for layer, layer_sum in self.sums.items()}
         then, before = min(self.snapshots, key=lambda snapshot: abs(2 * snapshot[0] - self.tokens), default=(0, now))
         if 0 < 3 * then <= 2 * self.tokens:
             self.change = {
@@ -168,6 +170,15 @@ class MomentSums:
         if len(self.snapshots) > MOST_SNAPSHOTS:
             self.stride *= 2
             self.snapshots = self.snapshots[1::2]
+
+    def pool(self, team: Team) -> None:
+        """Bring the committed sums of all processes to the leader; the others go on from zero."""
+        if team.size == 1:
+            return
+        for layer_sum in self.sums.values():
+            assert layer_sum.total is not None
+            pooled = team.sum(layer_sum.total)
+            layer_sum.total.copy_(pooled if team.leads else torch.zeros_like(pooled))
 
     def drop(self) -> None:
         """Forget what was seen since the last commit."""

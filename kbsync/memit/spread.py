@@ -7,8 +7,10 @@ base, its residual being what is still missing plus what the present delta gives
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from kbsync.errors import EditError
 from kbsync.memit.delta import WeightDelta, with_delta
@@ -16,10 +18,10 @@ from kbsync.memit.groups import RequestGroup
 from kbsync.memit.post_norm import before_norm
 from kbsync.memit.recall import RecallCheck
 from kbsync.memit.settings import MemitSettings
-from kbsync.memit.solve import solve
+from kbsync.memit.solve import Solution, solve
 from kbsync.memit.solve_device import solve_device
 from kbsync.memit.subject_states import SubjectStates
-from kbsync.models import LoadedModel, hold_weights
+from kbsync.models import ALONE, LoadedModel, Team, hold_weights
 
 __all__ = ["spread"]
 
@@ -35,53 +37,50 @@ def spread(
     progress: Callable[[str, int, int], None] = lambda phase, done, total: None,
     phase: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
     remark: Callable[[str], None] = lambda text: None,
+    team: Team = ALONE,
 ) -> dict[int, WeightDelta]:
     """Return the delta of each layer of R that brings h^L of every group to its z [u, d]; the model is left as found.
 
     `covariances` maps layers to C [m, m]. From the second sweep on, groups with a member that is not recalled weigh
     `settings.emphasis` times as much in the solve. Edited layers compute in float32 meanwhile, whatever the model's
     dtype. `phase` is entered around the finding of "keys" and around the "solve", so that both can be timed; `remark`
-    is told where the solve is done, and what it needed.
+    is told where the solve is done, and what it needed. In a `team` each process finds the keys of its share of the
+    groups, and the leader, who alone needs `covariances`, solves; the deltas are the leader's.
     """
     if not groups:
         raise EditError("there is no request to spread")
     layers, L = settings.layers, settings.layers[-1]
     device, why = solve_device(loaded.devices)
     remark(why)
-    members = [request for group in groups for request in group.requests]
     target = z.to(device).double().T
     deltas: dict[int, WeightDelta] = {}
+    present: dict[int, torch.Tensor] = {}
+    share = Share(loaded, team.share(groups), contexts, settings, team)
     with hold_weights(loaded.family, loaded.model, layers, masters=True) as held:
         with phase("keys"):
-            states = SubjectStates(loaded, groups, contexts)
-            if layers[0] > 0:
-                states.advance(0, layers[0] - 1)
-        states.remember()
-        present: dict[int, torch.Tensor] = {}
-        first_keys: torch.Tensor | None = None
-        check: RecallCheck | None = None
+            share.begin()
         for sweep in range(settings.sweeps):
-            weights: torch.Tensor | None = None
-            if sweep and settings.emphasis != 1:
-                with phase("keys"):
-                    check = check or RecallCheck(loaded, members, layers[0])
-                    weights = emphasis(check, groups, settings.emphasis).to(device)
-            states.go_back()
+            with phase("keys"):
+                weights = share.weights() if sweep and settings.emphasis != 1 else None
+                share.go_back()
             for number, layer in enumerate(layers):
                 with phase("keys"):
-                    # Nothing below the first layer changes, so its keys stay.
-                    keys, hidden = states.keys_and_hidden(layer, L, None if number else first_keys)
-                    first_keys = first_keys if number else keys
-                    norm = loaded.family.norm_behind(loaded.model, layer)
-                    behind = None if norm is None else states.given_to(norm, layer)
+                    found = share.keys(layer, first=number == 0)
+
+                def solved(
+                    found: Found | None = found,
+                    layer: int = layer,
+                    left: int = len(layers) - number,
+                    weights: torch.Tensor | None = weights,
+                ) -> Solution:
+                    assert found is not None, "the leader has a share"
+                    C, total = covariances[layer].to(device), present.get(layer)
+                    residual = found.residual(target, left, total)
+                    W = None if weights is None else weights.to(device)
+                    return solve(found.keys.to(device), residual, C, settings.lambda_, W)
+
                 with phase("solve"):
-                    K, h, C = keys.to(device), hidden.to(device), covariances[layer].to(device)
-                    residual = (target - h) / (len(layers) - number)
-                    if norm is not None and behind is not None:
-                        residual = before_norm(norm, behind, residual.to(behind.device)).to(device)
-                    if layer in present:
-                        residual = residual + present[layer] @ K
-                    solution = solve(K, residual, C, settings.lambda_, weights)
+                    solution = team.lead(solved)
                     present[layer] = solution.left @ solution.right
                     deltas[layer] = WeightDelta(solution.left.float(), solution.right.float(), solution.jitter)
                     held[layer].put(with_delta(held[layer].base, present[layer]))
@@ -89,14 +88,87 @@ def spread(
                     remark(f"layer {layer}: {solution.jitter:g} of lambda C's mean diagonal was added to the diagonal")
                 if layer != L:
                     with phase("keys"):
-                        states.advance(layer, layers[number + 1] - 1)
+                        share.advance(layer, layers[number + 1] - 1)
                 progress("solve", sweep * len(layers) + number + 1, settings.sweeps * len(layers))
     return deltas
 
 
-def emphasis(check: RecallCheck, groups: Sequence[RequestGroup], factor: float) -> torch.Tensor:
-    """Return the weight [u] of each group in a further sweep: `factor` where a member is not recalled."""
-    members = [request.id for group in groups for request in group.requests]
-    recalled = dict(zip(members, check.recalled(), strict=True))
-    held = [all(recalled[request.id] for request in group.requests) for group in groups]
-    return torch.tensor([1.0 if good else factor for good in held])
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the leader needs to solve a layer, of all groups."""
+
+    keys: torch.Tensor
+    """K [m, u]"""
+    hidden: torch.Tensor
+    """present h^L [d, u]"""
+    norm: nn.Module | None
+    """behind the MLP, in families that have one"""
+    behind: torch.Tensor | None
+    """what that norm is given at S, [d, u]"""
+
+    def residual(self, target: torch.Tensor, left: int, total: torch.Tensor | None) -> torch.Tensor:
+        """Return r [d, u] for the total delta, `left` layers not yet being done; `total` is the present delta."""
+        residual = (target - self.hidden.to(target.device)) / left
+        if self.norm is not None and self.behind is not None:
+            residual = before_norm(self.norm, self.behind, residual.to(self.behind.device)).to(target.device)
+        return residual if total is None else residual + total @ self.keys.to(target.device)
+
+
+class Share:
+    """One process's share of the groups; what it finds is put together on the leader."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        groups: Sequence[RequestGroup],
+        contexts: Sequence[str],
+        settings: MemitSettings,
+        team: Team,
+    ) -> None:
+        self.loaded, self.groups, self.contexts = loaded, groups, contexts
+        self.layers, self.emphasis, self.team = settings.layers, settings.emphasis, team
+        self.states: SubjectStates | None = None
+        self.check: RecallCheck | None = None
+        self.first_keys: torch.Tensor | None = None
+
+    def begin(self) -> None:
+        """Run the blocks below the first edited layer."""
+        if not self.groups:
+            return
+        self.states = SubjectStates(self.loaded, self.groups, self.contexts)
+        self.advance(0, self.layers[0] - 1)
+        self.states.remember()
+
+    def advance(self, begin: int, end: int) -> None:
+        """Run blocks `begin` to `end`, if there are any."""
+        if self.states is not None and end >= begin:
+            self.states.advance(begin, end)
+
+    def go_back(self) -> None:
+        """Be at the first edited layer."""
+        if self.states is not None:
+            self.states.go_back()
+
+    def keys(self, layer: int, *, first: bool) -> Found | None:
+        """Return what the leader needs to solve `layer`, on the leader; nothing on others."""
+        keys = hidden = behind = None
+        norm = self.loaded.family.norm_behind(self.loaded.model, layer)
+        if self.states is not None:
+            # Nothing below the first layer changes, so its keys stay.
+            keys, hidden = self.states.keys_and_hidden(layer, self.layers[-1], self.first_keys if first else None)
+            self.first_keys = keys if first else self.first_keys
+            behind = None if norm is None else self.states.given_to(norm, layer)
+        keys, hidden, behind = (self.team.columns(part) for part in (keys, hidden, behind))
+        return None if keys is None or hidden is None else Found(keys, hidden, norm, behind)
+
+    def weights(self) -> torch.Tensor | None:
+        """Return the weight [u] of each group in a further sweep, on the leader; more where one is not recalled."""
+        own = None
+        if self.groups:
+            members = [request for group in self.groups for request in group.requests]
+            self.check = self.check or RecallCheck(self.loaded, members, self.layers[0])
+            recalled = dict(zip((request.id for request in members), self.check.recalled(), strict=True))
+            held = [all(recalled[request.id] for request in group.requests) for group in self.groups]
+            own = torch.tensor([[1.0 if good else self.emphasis for good in held]])
+        every = self.team.columns(own)
+        return None if every is None else every[0]

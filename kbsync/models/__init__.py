@@ -10,9 +10,11 @@ from kbsync.models.hooks import capture, replace, resume, stop_after, stop_befor
 from kbsync.models.load import LoadedModel, choose_device, load_model
 from kbsync.models.sizes import ModelSizes, checkpoint_bytes, sizes_of
 from kbsync.models.subject import TokenizedPrompt, locate
+from kbsync.models.team import ALONE, Team, join_team, local_device
 from kbsync.models.weights import HeldWeight, execution_device, hold_weights, read_weight
 
 __all__ = [
+    "ALONE",
     "AWKWARD_SUBJECTS",
     "FAMILIES",
     "Answer",
@@ -24,6 +26,7 @@ __all__ = [
     "ModelSizes",
     "Rows",
     "TargetScore",
+    "Team",
     "TokenizedPrompt",
     "capture",
     "checkpoint_bytes",
@@ -33,9 +36,11 @@ __all__ = [
     "greedy_answers",
     "head_log_probs",
     "hold_weights",
+    "join_team",
     "last_hidden",
     "list_devices",
     "load_model",
+    "local_device",
     "locate",
     "make_rows",
     "misplaced_subjects",

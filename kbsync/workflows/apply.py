@@ -20,12 +20,13 @@ from kbsync.errors import EditError, LedgerError
 from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, ModelRow, NewEdit, write_tensors
 from kbsync.ledger.aliases import aliases
-from kbsync.memit import RequestGroup, WeightDelta, edited, group_requests, spread
-from kbsync.models import greedy_answers, require_chat_template, score_targets, top_answers
+from kbsync.memit import RequestGroup, WeightDelta, edited, group_requests
+from kbsync.models import ALONE, Team, greedy_answers, require_chat_template, score_targets, top_answers
 from kbsync.templates import Templates
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.corpus import settle_stdin
 from kbsync.workflows.covariances import covariances_for
+from kbsync.workflows.crew import led, together
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.measuring import Measured, cases_for, measure_edits, recall_of
 from kbsync.workflows.names import model_name
@@ -107,14 +108,16 @@ def apply(
     confirm: Callable[[Plan, str | None], bool],
     progress: Progress = silent,
     remark: Callable[[str], None] = lambda text: None,
+    team: Team = ALONE,
 ) -> Applied | None:
     """Bring the model in step with the ledger's facts; None where `confirm` says no.
 
-    `confirm` gets the plan and a remark on the settings; `remark` is told how the work is done. Raises LedgerError,
-    ModelError, SettingsError, TemplateError, ConflictError and EditError; the state before stays in each case.
+    `confirm` gets the plan and a remark on the settings; `remark` is told how the work is done, which `team`
+    shares (this process leads it). Raises LedgerError, ModelError, SettingsError, TemplateError, ConflictError and
+    EditError; the state before stays in each case.
     """
     clock = Clock()
-    with Ledger.open(home, create=False) as ledger, ledger.writer(f"apply {options.model}"):
+    with led(team), Ledger.open(home, create=False) as ledger, ledger.writer(f"apply {options.model}"):
         templates = templates_for(home)
         named = model_name(options.model, home)
         # Before a long load: conflicts under `error`, relation ids, and an empty ledger show at once.
@@ -130,6 +133,7 @@ def apply(
                 home=home,
                 loading=options.loading,
                 corpus=corpus,
+                team=team,
             )
             if options.chat:
                 require_chat_template(choice.loaded)
@@ -292,17 +296,19 @@ class Batch:
             return {}
         with self.clock.phase("covariance"):
             covariances = covariances_for(self.ledger.tensors, self.choice, self.progress)
-        return spread(
-            self.loaded,
+        deltas: dict[int, WeightDelta] = together(
+            self.choice,
+            "spread",
             groups,
             contexts,
             z,
-            covariances,
             self.settings,
-            self.progress,
+            covariances=covariances,
+            progress=self.progress,
             phase=self.clock.phase,
             remark=self.remark,
         )
+        return deltas
 
     def measure(
         self, deltas: Mapping[int, WeightDelta], kept: Sequence[EditRequest], added: Sequence[EditRequest]

@@ -7,7 +7,7 @@ from typing import Any
 
 from kbsync.errors import SettingsError
 from kbsync.memit import MemitSettings, load_preset
-from kbsync.models import LoadedModel, load_model
+from kbsync.models import ALONE, LoadedModel, Team, load_model
 from kbsync.resources import fixtures_folder
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.names import model_name
@@ -24,6 +24,8 @@ class ModelChoice:
     settings: MemitSettings
     corpus: Path | None
     remark: str | None
+    team: Team = ALONE
+    """the processes that share the work on it"""
 
 
 def choose_model(
@@ -33,10 +35,11 @@ def choose_model(
     home: Path | None = None,
     loading: Loading = AS_STORED,
     corpus: Path | None = None,
+    team: Team = ALONE,
 ) -> ModelChoice:
     """Load what `name` means and settle its settings, `values` being the user's ``--set``.
 
-    Presets of `home` come before kbsync's own.
+    Presets of `home` come before kbsync's own; `team` shares the work on the model.
 
     Raises SettingsError for a setting that does not exist or does not fit, ModelError where it cannot be loaded.
     """
@@ -57,7 +60,7 @@ def choose_model(
         raise SettingsError(
             f"layers: {settings.layers[-1]} is too high; {name} has {depth} blocks, so {depth - 2} is the highest"
         )
-    return ModelChoice(model_name(name, home), loaded, settings, corpus, remark)
+    return ModelChoice(model_name(name, home), loaded, settings, corpus, remark, team)
 
 
 def source_of(name: str, home: Path | None = None) -> str:

@@ -16,12 +16,13 @@ from kbsync import __version__
 from kbsync.errors import LedgerError, SettingsError
 from kbsync.facts import content_id
 from kbsync.ledger import read_metadata, read_tensors, replace_tensors, write_tensors
-from kbsync.memit.covariance import covariance_text, key_widths, sum_moments
+from kbsync.memit.covariance import covariance_text, key_widths
 from kbsync.memit.identity import tokenizer_hash, weights_hashes
 from kbsync.memit.moments import MomentSums, unpack_triangle
 from kbsync.memit.packing import PackedText
 from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.corpus import corpus_name, documents
+from kbsync.workflows.crew import share_covariance
 from kbsync.workflows.progress import Progress
 
 __all__ = ["CovarianceRecord", "Covariances", "covariances_for", "read_records"]
@@ -156,7 +157,7 @@ def collect(
     sums = MomentSums({record.layer: record.m for record in wanted})
     keeper = Checkpoint(folder / f"{content_id('sums1', [r.key for r in wanted]).replace(':', '-')}.checkpoint", sums)
     keeper.resume()
-    sum_moments(choice.loaded, text, sums, keeper.keep, progress)
+    share_covariance(choice, text, sums, keeper.keep, keeper.due, progress)
     seconds = round(time.monotonic() - began, 2)
     for record in wanted:
         metadata = record.metadata() | {"change": str(sums.change.get(record.layer, "")), "seconds": str(seconds)}
@@ -177,11 +178,13 @@ class Checkpoint:
         if self.path.exists():
             self.sums.restore(read_tensors(self.path))
 
+    def due(self) -> bool:
+        """Tell whether it is time to write the file."""
+        return time.monotonic() - self.written >= max(CHECKPOINT_SECONDS, self.cost / WRITING_SHARE)
+
     def keep(self) -> None:
-        """Write the file, where it is time to."""
+        """Write the file."""
         now = time.monotonic()
-        if now - self.written < max(CHECKPOINT_SECONDS, self.cost / WRITING_SHARE):
-            return
         replace_tensors(self.path, self.sums.tensors(), {})
         self.written = time.monotonic()
         self.cost = self.written - now
