@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +55,10 @@ def export(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".kbsync-export-") as unfinished:
             made = Path(unfinished, "checkpoint")
-            with edited(choice.loaded, deltas):
-                choice.loaded.model.save_pretrained(made)
+            with edited(choice.loaded, deltas), warnings.catch_warnings():
+                # Of an offloaded model one shard at a time is in memory; transformers warns as if it were 50 GB.
+                warnings.filterwarnings("ignore", "Attempting to save a model with offloaded modules")
+                choice.loaded.model.save_pretrained(made, max_shard_size="5GB")
             choice.loaded.tokenizer.save_pretrained(made)
             Path(made, "kbsync.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
             if folder.exists():

@@ -5,6 +5,7 @@ import torch
 
 from kbsync.errors import EditError
 from kbsync.memit import solve
+from kbsync.memit.solve import JITTERS
 
 D, M, U = 5, 9, 4
 
@@ -107,9 +108,51 @@ def test_ones_weigh_nothing_and_float32_is_solved_in_float64() -> None:
         torch.testing.assert_close(other_left @ other_right, left @ right, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("broken", [-100 * torch.eye(M), torch.zeros(M, M), torch.full((M, M), float("nan"))])
+@pytest.mark.parametrize("broken", [-100 * torch.eye(M), torch.zeros(M, M)])
 def test_a_matrix_that_is_not_positive_definite_is_told(broken: torch.Tensor) -> None:
     keys = K.clone()
     keys[-1] = 0.0  # so that K K^T alone is exactly singular
     with pytest.raises(EditError, match=r"not positive definite: .* take it over more text"):
         solve(keys, R, broken, 1.0)
+
+
+def test_a_matrix_that_is_not_finite_is_told() -> None:
+    with pytest.raises(EditError, match=r"lambda C .* is not finite: use --dtype float32"):
+        solve(K, R, torch.full((M, M), float("nan")), 1.0)
+
+
+def singular(m: int, rank: int, seed: int) -> torch.Tensor:
+    """A covariance of fewer keys than it has dimensions; rounding makes it slightly indefinite."""
+    keys = draw(m, rank, seed=seed)
+    return keys @ keys.T / rank
+
+
+def test_no_jitter_where_none_is_needed() -> None:
+    assert solve(K, R, C, 2.0).jitter == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("stored", [torch.float64, torch.float32])
+def test_an_ill_conditioned_matrix_does_what_the_pseudo_solution_does(stored: torch.dtype, seed: int) -> None:
+    m, rank = 40, 30
+    covariance = singular(m, rank, seed)
+    keys, residual = covariance @ draw(m, U, seed=seed + 50), draw(D, U, seed=seed + 90)  # keys in the range of C
+    pseudo = residual @ keys.T @ torch.linalg.pinv(covariance + keys @ keys.T, rtol=1e-9, hermitian=True)
+    kept = covariance.to(stored).double()
+    assert stored == torch.float64 or torch.linalg.eigvalsh(kept + keys @ keys.T)[0] < 0
+    left, right, jitter = solve(keys, residual, kept, 1.0)
+    assert jitter in JITTERS
+    assert stored == torch.float64 or jitter > 0
+    assert float((left @ right @ keys - pseudo @ keys).norm() / (pseudo @ keys).norm()) < 1e-5
+
+
+def test_the_ladder_ends() -> None:
+    """A direction with a negative moment of a thousandth is damage, no rounding."""
+    damaged = torch.eye(M, dtype=torch.float64)
+    damaged[0, 0] = -1e-3
+    keys = K.clone()
+    keys[0] = 0.0
+    with pytest.raises(EditError, match="not positive definite"):
+        solve(keys, R, damaged, 1.0)
+    damaged[0, 0] = -1e-9
+    assert solve(keys, R, damaged, 1.0).jitter == 1e-8

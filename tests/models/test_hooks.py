@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from kbsync.models import LoadedModel, capture, last_hidden, make_rows, replace, resume, stop_after
+from kbsync.models import LoadedModel, capture, last_hidden, make_rows, replace, resume, stop_after, stop_before
 from tests.tiny_models import random_model
 
 Opened = Callable[[nn.Module], AbstractContextManager[Any]]
@@ -215,3 +215,15 @@ def test_a_stand_in_answers_for_its_block_and_holds_no_weights(tiny: LoadedModel
         assert list(stand_in.parameters()) == []
         with pytest.raises(AttributeError):
             stand_in.nothing_of_the_kind  # noqa: B018
+
+
+def test_stop_before_keeps_the_input_of_what_does_not_run(tiny: LoadedModel) -> None:
+    down = tiny.family.down_projection(tiny.model, 1)
+    ids = torch.tensor(ROWS[:1])
+    with capture(down, inputs=True) as expected:
+        tiny.model(ids)
+    with stop_before(down) as found, capture(down) as ran:
+        tiny.model(ids)
+    assert torch.equal(found.value, expected.value)
+    assert not hasattr(ran, "value")
+    assert not down._forward_pre_hooks

@@ -93,3 +93,12 @@ def test_in_a_terminal_there_are_bars(monkeypatch: pytest.MonkeyPatch) -> None:
         report("targets", 3, 8)
     assert "targets" in screen.getvalue()
     assert "3/8" in screen.getvalue()
+
+
+def test_remarks_show_under_verbose_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    for quiet in (False, True):
+        for verbose, shown in ((True, "solve on [cpu]\n"), (False, "")):
+            with progress(quiet=quiet, verbose=verbose) as report:
+                report.remark("solve on [cpu]")
+            printed = capsys.readouterr()
+            assert (printed.out, printed.err) == ("", shown)

@@ -1,5 +1,6 @@
 """An apply, by the command line on the small model: what it asks, writes, measures, keeps, and leaves alone."""
 
+import importlib
 import io
 import re
 import shutil
@@ -57,7 +58,7 @@ def test_figures_before_and_after(first: tuple[Path, Any]) -> None:
     assert (metrics["ES"]["before"], metrics["recall"]["before"], metrics["NS"]["before"]) == (0, 0, 100)
     assert all(0 <= metrics[name]["after"] <= 100 for name in ("ES", "PS", "NS", "S", "recall"))
     assert metrics["perplexity"]["after"] != metrics["perplexity"]["before"]
-    assert {"targets", "covariance", "solve", "measure", "total"} <= applied["seconds"].keys()
+    assert {"targets", "covariance", "keys", "solve", "measure", "total"} <= applied["seconds"].keys()
     assert len(applied["failed"]) == round(4 - 4 * metrics["recall"]["after"] / 100)
 
 
@@ -273,3 +274,37 @@ def test_the_file_of_a_few_edits_holds_factors(first: tuple[Path, Any]) -> None:
         (name,) = ledger.batches()[0].files
     # Four edits: 4 x (64 + 256) numbers a layer, in place of 64 x 256.
     assert (first[0] / "tensors" / name).stat().st_size < 64 * 256 * 2
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_the_loss_through_the_cast_is_shown(dtype: str, small: Editable, tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", P36=NEW)
+    metrics = small.apply(home, "--dtype", dtype, "--set", "layers=1", "--set", "lambda=0.01")["metrics"]
+    assert metrics["recall_masters"]["before"] is None
+    assert abs(metrics["recall_masters"]["after"] - metrics["recall_active"]["after"]) <= 25
+    assert metrics["recall_masters"]["after"] > 0
+    with Ledger.open(home, create=False) as ledger:
+        kept = {row.name: row.after for row in ledger.metrics(1) if row.edit is None}
+    assert kept["recall_masters"] == metrics["recall_masters"]["after"]
+
+
+def test_jitter_is_on_record(small: Editable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("kbsync.memit.solve")
+    monkeypatch.setattr(module, "JITTERS", (1e-10,))
+    home = make_home(tmp_path / "home", P36={"France": SWAPPED["France"]})
+    ran = done("apply", "--home", home, *small.arguments, "--yes", "-v")
+    assert re.search(r"jitter\W+1e-10", ran.out)
+    assert "layer 1: 1e-10 of lambda C's mean diagonal was added to the diagonal" in ran.err
+    assert "solve on cpu: the model uses no other device" in ran.err
+    with Ledger.open(home, create=False) as ledger:
+        assert {row.name: row.after for row in ledger.metrics(1)}["jitter"] == 1e-10
+
+
+def test_a_model_on_disk_is_edited_as_one_in_memory(first: tuple[Path, Any], small: Editable, tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", P36={**NEW, **KNOWN})
+    applied = small.apply(home, "--device", "auto", "--max-memory", "cpu=500KB")
+    assert applied["edits"] == 4
+    assert difference(deltas_of(home), deltas_of(first[0])) < 1e-3
+    refused = kbsync("apply", "--home", home, *small.arguments, "--yes", "--max-memory", "cpu=500KB")
+    assert refused.code == 1
+    assert "--max-memory bounds what each device takes under --device auto: give both" in refused.err

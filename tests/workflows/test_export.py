@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kbsync.errors import KbsyncError, LedgerError, SettingsError
@@ -74,3 +75,12 @@ def test_nothing_was_applied(small: Editable, tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="no ledger in"):
         export(tmp_path / "nohome", small.name, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_offloaded_model_is_written_whole(small: Editable, home: Path, tmp_path: Path) -> None:
+    export(home, small.name, tmp_path / "plain")
+    done = export(home, small.name, tmp_path / "offloaded", device="auto", max_memory={"cpu": "500KB"})
+    assert done.edits == 2
+    plain, offloaded = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "offloaded"))
+    assert plain.keys() == offloaded.keys()
+    assert all(torch.equal(plain[name], offloaded[name]) for name in plain)
