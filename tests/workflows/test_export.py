@@ -13,6 +13,7 @@ from kbsync.ledger import Ledger
 from kbsync.memit import edited
 from kbsync.models import load_model
 from kbsync.workflows.export import export
+from kbsync.workflows.loading import Loading
 from tests.homes import SWAPPED, Editable, deltas_of, make_home
 
 PROMPT = "The capital of France is"
@@ -79,7 +80,7 @@ def test_nothing_was_applied(small: Editable, tmp_path: Path) -> None:
 
 def test_an_offloaded_model_is_written_whole(small: Editable, home: Path, tmp_path: Path) -> None:
     export(home, small.name, tmp_path / "plain")
-    done = export(home, small.name, tmp_path / "offloaded", device="auto", max_memory={"cpu": "500KB"})
+    done = export(home, small.name, tmp_path / "offloaded", loading=Loading("auto", max_memory={"cpu": "500KB"}))
     assert done.edits == 2
     plain, offloaded = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "offloaded"))
     assert plain.keys() == offloaded.keys()
