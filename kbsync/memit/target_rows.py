@@ -1,0 +1,177 @@
+"""The token rows of the target search: what each group needs, and how rows of many groups are packed."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache as remembered
+
+import torch
+from transformers import Cache, DynamicCache
+
+from kbsync.memit.groups import RequestGroup
+from kbsync.models import LoadedModel, Rows, capture, locate, make_rows, stop_after
+from kbsync.models.forward import continue_hidden
+from kbsync.models.hooks import StandIn
+
+__all__ = ["GroupRows", "RowPack", "group_rows", "pack_lengths", "pack_rows"]
+
+PASS_COST = 64
+"""padded tokens that are worth a forward pass of their own"""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRows:
+    """Token rows of one group: each member in each context, then the bare subject for the KL term."""
+
+    prefixes: list[tuple[int, ...]]
+    """tokens before S"""
+    suffixes: list[tuple[int, ...]]
+    """tokens from S to the last one that predicts a target token"""
+    reads: list[list[tuple[int, int]]]
+    """for each loss row: (position in the suffix, token that is wanted next); the KL row has none"""
+    members: int
+    """requests of the group"""
+
+    @property
+    def order(self) -> tuple[int, int, list[tuple[int, ...]], list[tuple[int, ...]]]:
+        """Sort key that puts groups of alike lengths together, long ones first; it depends on the tokens alone."""
+        return -max(map(len, self.suffixes)), -max(map(len, self.prefixes)), self.prefixes, self.suffixes
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all rows."""
+        return sum(map(len, self.prefixes)) + sum(map(len, self.suffixes))
+
+
+def group_rows(loaded: LoadedModel, group: RequestGroup, contexts: Sequence[str]) -> GroupRows:
+    """Tokenize one group: P rows a member, and the bare subject."""
+    triples = [
+        (context.replace("{}", request.prompt), request.subject, request.target)
+        for request in group.requests
+        for context in contexts
+    ]
+    placed = locate(loaded.tokenizer, [*triples, ("{}", group.requests[0].subject, "")])
+    rows = GroupRows([], [], [], len(group.requests))
+    for tokens in placed:
+        start = tokens.subject_last
+        end = len(tokens.ids) - 1 if tokens.target else start + 1
+        rows.prefixes.append(tokens.ids[:start])
+        rows.suffixes.append(tokens.ids[start:end])
+        rows.reads.append([(tokens.target_start - 1 - start + k, token) for k, token in enumerate(tokens.target)])
+    return rows
+
+
+def pack_lengths(lengths: Sequence[int], pass_cost: int = PASS_COST) -> list[list[int]]:
+    """Part rows of these lengths into packs with the least work: padded tokens, and `pass_cost` for each pack.
+
+    Return the row numbers of each pack, ascending. Rows of one length stay together.
+    """
+    sizes = sorted(set(lengths))
+    counts = [lengths.count(size) for size in sizes]
+
+    @remembered
+    def best(end: int) -> tuple[int, tuple[int, ...]]:
+        """Least work for the `end` smallest sizes, and where each pack of them begins."""
+        if end == 0:
+            return 0, ()
+        options = []
+        for begin in range(end):
+            work, begins = best(begin)
+            options.append((work + sum(counts[begin:end]) * sizes[end - 1] + pass_cost, (*begins, begin)))
+        return min(options)
+
+    begins = best(len(sizes))[1]
+    bounds = [*(sizes[begin] for begin in begins), sizes[-1] + 1]
+    return [
+        [row for row, length in enumerate(lengths) if low <= length < high]
+        for low, high in zip(bounds, bounds[1:], strict=False)
+    ]
+
+
+class RowPack:
+    """Rows of a batch that run together: their suffixes are of about one length.
+
+    B rows, T the longest suffix. Numbers of groups count the groups that are still searched.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, groups: Sequence[GroupRows], rows: Sequence[tuple[int, int]], layer: int
+    ) -> None:
+        """Take `rows`, pairs of a group's number and a row's number in it, and run every block once for them."""
+        device = loaded.device
+        self.prefix = make_rows([groups[g].prefixes[row] for g, row in rows], device, left=True)
+        self.suffix = make_rows([groups[g].suffixes[row] for g, row in rows], device)
+        self.row_group = torch.tensor([g for g, _ in rows], device=device)
+        reads = [
+            (place, position, token, g, 1 / (len(groups[g].reads[row]) * (len(groups[g].reads) - 1)))
+            for place, (g, row) in enumerate(rows)
+            for position, token in groups[g].reads[row]
+        ]
+        kl_rows = [place for place, (g, row) in enumerate(rows) if row == len(groups[g].reads) - 1]
+        columns = list(zip(*reads, strict=True)) if reads else [()] * 5
+        self.read_row, self.read_position, self.read_token, self.read_group = (
+            torch.tensor(column, dtype=torch.long, device=device) for column in columns[:4]
+        )
+        self.read_weight = torch.tensor(columns[4], dtype=torch.float32, device=device)
+        self.kl_rows = torch.tensor(kl_rows, dtype=torch.long, device=device)
+        self.prefill(loaded, layer)
+        first_rows = [place for place, (_, row) in enumerate(rows) if row == 0]
+        self.first_groups = self.row_group[first_rows]
+        self.first_hidden = self.hidden[first_rows, 0].float()
+        """h [*, d] of the groups in `first_groups`: at S of the bare prompt"""
+
+    @torch.no_grad()
+    def prefill(self, loaded: LoadedModel, layer: int) -> None:
+        """Compute keys and values before S, and the hidden states at `layer` from S on."""
+        self.cache = DynamicCache(config=loaded.model.config)
+        loaded.model.base_model(
+            input_ids=self.prefix.ids,
+            attention_mask=self.prefix.mask,
+            position_ids=(self.prefix.mask.cumsum(1) - 1).clamp(min=0),
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        block = loaded.family.block_list(loaded.model)[layer]
+        with capture(block) as captured, stop_after(block):
+            continue_hidden(loaded, self.prefix, self.suffix, fresh(self.cache))
+        self.hidden, self.as_tuple = captured.value, captured.as_tuple
+        for part in self.cache.layers[: layer + 1]:
+            # Not read again; one number a position keeps the length, which masks are made by.
+            part.keys, part.values = (tensor[:, :1, :, :1].clone() for tensor in (part.keys, part.values))
+
+    def run(self, loaded: LoadedModel, delta: torch.Tensor, stand_in: StandIn) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return final hidden states with delta [G, d] added at S: [n, d] where a target is read, and of KL rows."""
+        moved = self.hidden[:, 0].float() + delta[self.row_group]
+        stand_in.value = torch.cat([moved[:, None].to(self.hidden.dtype), self.hidden[:, 1:]], dim=1)
+        hidden = continue_hidden(loaded, self.prefix, self.suffix, fresh(self.cache))
+        return hidden[self.read_row, self.read_position], hidden[self.kl_rows, 0]
+
+    def keep(self, place: torch.Tensor) -> bool:
+        """Renumber groups by `place` (-1 where one leaves) and drop the rows of those that leave; tell if any stay."""
+        rows = place[self.row_group] >= 0
+        new_row = rows.cumsum(0) - 1
+        reads = place[self.read_group] >= 0
+        self.read_row, self.read_group = new_row[self.read_row[reads]], place[self.read_group[reads]]
+        self.read_position, self.read_token = self.read_position[reads], self.read_token[reads]
+        self.read_weight = self.read_weight[reads]
+        self.kl_rows = new_row[self.kl_rows[rows[self.kl_rows]]]
+        self.row_group = place[self.row_group[rows]]
+        self.prefix = Rows(self.prefix.ids[rows], self.prefix.mask[rows])
+        self.suffix = Rows(self.suffix.ids[rows], self.suffix.mask[rows])
+        self.hidden = self.hidden[rows]
+        self.cache.batch_select_indices(rows.nonzero()[:, 0])
+        return len(self.row_group) > 0
+
+
+def pack_rows(loaded: LoadedModel, groups: Sequence[GroupRows], layer: int) -> list[RowPack]:
+    """Pack all rows of a batch of groups; the KL rows, all of one length, lie in one pack, in the groups' order."""
+    rows = [(g, row) for g, group in enumerate(groups) for row in range(len(group.suffixes))]
+    packs = pack_lengths([len(groups[g].suffixes[row]) for g, row in rows])
+    return [RowPack(loaded, groups, [rows[place] for place in pack], layer) for pack in packs]
+
+
+def fresh(cache: Cache) -> Cache:
+    """Return a cache over the same tensors that may grow without `cache` growing."""
+    grown = copy.copy(cache)
+    grown.layers = [copy.copy(layer) for layer in cache.layers]
+    return grown
