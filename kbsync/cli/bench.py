@@ -7,6 +7,7 @@ import typer
 
 from kbsync.cli.choices import ModelOption, SetOption, parse_values
 from kbsync.cli.options import Options, command, family
+from kbsync.report.bench_speed import scale_view, speed_view
 from kbsync.report.console import emit, log_console
 from kbsync.report.progress import progress
 from kbsync.report.tables import plain
@@ -45,3 +46,40 @@ def sync(
         for path in plot_month(done, plot):
             log_console().print(plain(f"wrote {path}"))
     emit(done, sync_view, as_json=options.json)
+
+
+@command(
+    group,
+    "speed",
+    examples=("kbsync bench speed --model practice --edits 300", "kbsync bench speed --model practice --scale"),
+)
+def speed(
+    options: Options,
+    model: ModelOption = "practice",
+    edits: Annotated[
+        int | None, typer.Option("--edits", metavar="N", min=2, help="Edits.  [300; with --scale at most 1000]")
+    ] = None,
+    scale: Annotated[
+        bool, typer.Option("--scale", help="Time kbsync alone with 10, 30, 100, 300 and 1000 edits.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", min=1, help="Threads of torch.  [as torch chooses]")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Draws the edits.")] = 0,
+) -> None:
+    """Time kbsync against MEMIT written plainly: same requests, in one process.
+
+    The plain way takes requests one by one, through all blocks and tokens, with a pass over the text for each
+    layer's covariance. The edits are facts that the model knows, each with another object.
+    """
+    from kbsync.benchmarks.speed import SCALE, bench_scale, bench_speed
+
+    with progress(quiet=options.json) as report:
+        if scale:
+            grown = bench_scale(model, edits or SCALE[-1], threads=threads, seed=seed, progress=report)
+        else:
+            measured = bench_speed(model, edits or 300, threads=threads, seed=seed, progress=report)
+    if scale:
+        emit(grown, scale_view, as_json=options.json)
+    else:
+        emit(measured, speed_view, as_json=options.json)

@@ -4,9 +4,11 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache as remembered
+from itertools import pairwise
 
 import torch
 from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from kbsync.memit.groups import RequestGroup
 from kbsync.models import LoadedModel, Rows, capture, locate, make_rows, stop_after
@@ -39,8 +41,8 @@ class GroupRows:
 
     @property
     def tokens(self) -> int:
-        """Tokens of all rows."""
-        return sum(map(len, self.prefixes)) + sum(map(len, self.suffixes))
+        """Tokens of the longest row, times the rows."""
+        return len(self.prefixes) * (max(map(len, self.prefixes)) + max(map(len, self.suffixes)))
 
 
 def group_rows(loaded: LoadedModel, group: RequestGroup, contexts: Sequence[str]) -> GroupRows:
@@ -82,10 +84,7 @@ def pack_lengths(lengths: Sequence[int], pass_cost: int = PASS_COST) -> list[lis
 
     begins = best(len(sizes))[1]
     bounds = [*(sizes[begin] for begin in begins), sizes[-1] + 1]
-    return [
-        [row for row, length in enumerate(lengths) if low <= length < high]
-        for low, high in zip(bounds, bounds[1:], strict=False)
-    ]
+    return [[row for row, length in enumerate(lengths) if low <= length < high] for low, high in pairwise(bounds)]
 
 
 class RowPack:
@@ -137,7 +136,8 @@ class RowPack:
         self.hidden, self.as_tuple = captured.value, captured.as_tuple
         for part in self.cache.layers[: layer + 1]:
             # Not read again; one number a position keeps the length, which masks are made by.
-            part.keys, part.values = (tensor[:, :1, :, :1].clone() for tensor in (part.keys, part.values))
+            if isinstance(part, DynamicLayer) and part.keys is not None and part.values is not None:
+                part.keys, part.values = part.keys[:, :1, :, :1].clone(), part.values[:, :1, :, :1].clone()
 
     def run(self, loaded: LoadedModel, delta: torch.Tensor, stand_in: StandIn) -> tuple[torch.Tensor, torch.Tensor]:
         """Return final hidden states with delta [G, d] added at S: [n, d] where a target is read, and of KL rows."""

@@ -27,7 +27,7 @@ EARLY_STOP_LOSS = 0.05
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 TOKEN_BUDGET = {"cpu": 8192, "cuda": 65536, "mps": 16384}
-"""tokens of one batch; the processor's cache counts too, so more is not faster"""
+"""padded tokens of one batch; the processor's cache counts too, so more is not faster"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,9 @@ def optimise_targets(
 ) -> list[Target]:
     """Return the target vector of each group at layer L = max R (Eqn. 16).
 
-    A group whose whole loss is under `stop_loss` is done; -inf makes all take every step. `on_done` gets (index, target) pairs after each batch, so that a killed run need not begin anew. Raises
-    EditError where a loss is not finite.
+    A group whose whole loss is under `stop_loss` is done; -inf makes all take every step. `on_done` gets
+    (index, target) pairs after each batch, so that a killed run need not begin anew. Raises EditError where a loss is
+    not finite.
     """
     rows = [group_rows(loaded, group, contexts) for group in groups]
     found: list[Target | None] = [None] * len(groups)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from kbsync.benchmarks.plain import hooked
 from kbsync.errors import EditError
 from kbsync.memit import MemitSettings, collect_covariances
 from kbsync.memit import covariance as covariance_module
@@ -13,7 +14,6 @@ from kbsync.memit import moments as moments_module
 from kbsync.memit.covariance import covariance_text, key_widths
 from kbsync.memit.moments import LayerSum
 from kbsync.models import LoadedModel, capture
-from tests.memit.plain import hooked
 from tests.tiny_models import TEXTS
 
 LINES = TEXTS[:40]

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from kbsync.benchmarks.plain import keys_and_hidden, mean_key, plain_spread, read_at_subject
 from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.memit import (
@@ -20,7 +21,6 @@ from kbsync.memit import (
 )
 from kbsync.memit.subject_states import SubjectStates
 from kbsync.models import LoadedModel, score_targets
-from tests.memit.plain import mean_key, plain_spread, read_at_subject
 from tests.tiny_models import FACTS, TEXTS
 
 CONTEXTS = ("{}", "The river runs on. {}", "In 1987. {}", "x. {}")
@@ -151,7 +151,7 @@ def test_a_key_is_half_the_bare_prompts_and_half_the_prefixed_ones(
         states.advance(0, layer - 1)
     keys, hidden = states.keys_and_hidden(layer, 2)
     for place, group in enumerate(GROUPS):
-        expected = mean_key(tiny, contexts, group.requests[0], layer)
+        expected = mean_key(keys_and_hidden(tiny, contexts, group.requests[0], 2, layer)[0])
         torch.testing.assert_close(keys[:, place], expected, rtol=1e-5, atol=1e-5)
         h = read_at_subject(tiny, "{}", group.requests[0], 2)[1].double()
         torch.testing.assert_close(hidden[:, place], h, rtol=1e-5, atol=1e-5)

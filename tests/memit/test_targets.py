@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from kbsync.benchmarks.plain import plain_target, read_at_subject
 from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup, Target, optimise_targets
 from kbsync.memit import targets as targets_module
 from kbsync.memit.targets import EARLY_STOP_LOSS
 from kbsync.models import LoadedModel
-from tests.memit.plain import plain_target, read_at_subject
 from tests.tiny_models import set_to
 
 CONTEXTS = ("{}", "The river runs on. {}", "In 1987. {}")

@@ -1,0 +1,254 @@
+"""MEMIT the plain way: the yardstick of `bench speed`, and what the tests of `memit` compare with.
+
+One request at a time, its contexts as one padded batch, as in the published implementation. Every forward pass is
+the whole model's: all blocks, all tokens, logits everywhere; nothing is kept from one pass to the next. Torch's own
+Adam, an LU solve, a pass over the text for each layer. Nothing here calls the parts of `kbsync.memit` or
+`kbsync.models` that it is compared with. Equations as in the MEMIT paper; letters as in `kbsync.memit`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from kbsync.facts import EditRequest
+from kbsync.memit import MemitSettings, RequestGroup
+from kbsync.models import LoadedModel
+
+__all__ = [
+    "hooked",
+    "keys_and_hidden",
+    "mean_key",
+    "plain_covariances",
+    "plain_spread",
+    "plain_target",
+    "read_at_subject",
+]
+
+EARLY_STOP_LOSS = 0.05
+LINES_AT_ONCE = 16
+
+Told = Callable[[int, int], None]
+"""gets how much is done, and of how much"""
+
+
+def silent(done: int, total: int) -> None:
+    """Tell nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Tokens of a context, prompt, subject and target."""
+
+    ids: list[int]
+    place: int
+    """position of the subject's last token"""
+    start: int
+    """position of the target's first token; len(ids) where there is none"""
+
+
+def read(loaded: LoadedModel, context: str, request: EditRequest, target: str = "") -> Text:
+    """Tokenize the whole text at once and find the subject's end and the target's start by characters."""
+    before, after = context.replace("{}", request.prompt).split("{}")
+    prompt = f"{before}{request.subject}{after}"
+    encoded = loaded.tokenizer(f"{prompt} {target}" if target else prompt)
+    ids = list(encoded["input_ids"])
+    place = encoded.char_to_token(len(before) + len(request.subject) - 1)
+    start = encoded.char_to_token(len(prompt)) if target else len(ids)
+    assert place is not None
+    assert start is not None
+    return Text(ids, place, start)
+
+
+def padded(loaded: LoadedModel, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+    """Return the model's inputs for rows of tokens, padded on the right."""
+    length = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (length - len(row))] for row in rows], device=loaded.device)
+    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=loaded.device)
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+@contextmanager
+def hooked(module: nn.Module, see: Callable[[Any, Any], Any]) -> Iterator[None]:
+    """Let `see` have the module's inputs and output on each pass; what it returns takes the output's place."""
+    handle = module.register_forward_hook(lambda _, given, output: see(given, output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def first(output: Any) -> torch.Tensor:
+    """Return a module's output, or the first of a tuple."""
+    tensor: torch.Tensor = output[0] if isinstance(output, tuple) else output
+    return tensor
+
+
+def log_probs(loaded: LoadedModel, texts: Sequence[Text], delta: torch.Tensor, layer: int) -> torch.Tensor:
+    """Return log-probabilities [B, T, V], with `delta` [d] added at each subject's last token, at block `layer`."""
+    inputs = padded(loaded, [text.ids for text in texts])
+    mask = torch.zeros(*inputs["input_ids"].shape, 1, device=loaded.device)
+    for row, text in enumerate(texts):
+        mask[row, text.place] = 1.0
+
+    def add(_: Any, output: Any) -> Any:
+        moved = (first(output).float() + mask * delta).to(first(output).dtype)
+        return (moved, *output[1:]) if isinstance(output, tuple) else moved
+
+    with hooked(loaded.family.block_list(loaded.model)[layer], add):
+        logits: torch.Tensor = loaded.model(**inputs, use_cache=False).logits
+    return logits.float().log_softmax(-1)
+
+
+def plain_target(
+    loaded: LoadedModel, group: RequestGroup, contexts: Sequence[str], settings: MemitSettings
+) -> tuple[torch.Tensor, list[float]]:
+    """Return z [d] of a group (Eqn. 16), and the whole loss at each evaluation."""
+    layer, members = settings.layers[-1], group.requests
+    texts = [read(loaded, context, request, request.target) for request in members for context in contexts]
+    bare_ids: list[int] = loaded.tokenizer(members[0].subject)["input_ids"]
+    bare = Text(bare_ids, len(bare_ids) - 1, len(bare_ids))
+    h = read_at_subject(loaded, "{}", members[0], layer)[1].float()
+    delta = torch.zeros_like(h, requires_grad=True)
+    optimizer = torch.optim.Adam([delta], lr=settings.lr)
+    bound = settings.group_clamp(len(members)) * h.norm()
+    before: torch.Tensor | None = None
+    losses: list[float] = []
+    while True:
+        found = log_probs(loaded, [*texts, bare], delta, layer)
+        nll = [
+            -torch.stack([found[row, spot - 1, text.ids[spot]] for spot in range(text.start, len(text.ids))]).mean()
+            for row, text in enumerate(texts)
+        ]
+        after = found[-1, bare.place]
+        if before is None:
+            before = after.detach()
+        kl = (after.exp() * (after - before)).sum()
+        decay = delta.norm() / h.norm() ** 2
+        loss = torch.stack(nll).mean() + settings.kl_factor * kl + settings.weight_decay * decay
+        losses.append(loss.item())
+        if losses[-1] < EARLY_STOP_LOSS or len(losses) == settings.group_steps(len(members)):
+            return h + delta.detach(), losses
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            if delta.norm() > bound:
+                delta *= bound / delta.norm()
+
+
+@torch.no_grad()
+def keys_and_hidden(
+    loaded: LoadedModel, contexts: Sequence[str], request: EditRequest, layer: int, key_layer: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return keys [P, m] of `key_layer` and hidden states [P, d] of `layer` at the subject's last token."""
+    texts = [read(loaded, context, request) for context in contexts]
+    seen: dict[str, torch.Tensor] = {}
+
+    def see_key(given: Any, _: Any) -> None:
+        seen["key"] = torch.stack([given[0][row, text.place] for row, text in enumerate(texts)])
+
+    def see_hidden(_: Any, output: Any) -> None:
+        seen["hidden"] = torch.stack([first(output)[row, text.place] for row, text in enumerate(texts)])
+
+    down = loaded.family.down_projection(loaded.model, key_layer)
+    with hooked(down, see_key), hooked(loaded.family.block_list(loaded.model)[layer], see_hidden):
+        loaded.model(**padded(loaded, [text.ids for text in texts]), use_cache=False)
+    return seen["key"], seen["hidden"]
+
+
+def read_at_subject(
+    loaded: LoadedModel, context: str, request: EditRequest, layer: int, key_layer: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return key [m] of `key_layer` and hidden state [d] of `layer` of one prompt."""
+    keys, hidden = keys_and_hidden(loaded, [context], request, layer, key_layer)
+    return keys[0], hidden[0]
+
+
+def mean_key(keys: torch.Tensor) -> torch.Tensor:
+    """Return the mean of keys [P, m] (Eqn. 19) in float64: half the bare prompt's, half the prefixed ones'."""
+    keys = keys.double()
+    return (keys[0] + keys[1:].mean(0)) / 2 if len(keys) > 1 else keys[0]
+
+
+@torch.no_grad()
+def recalled(loaded: LoadedModel, request: EditRequest) -> bool:
+    """Tell whether every token of the target is the likeliest at its place."""
+    text = read(loaded, "{}", request, request.target)
+    said = loaded.model(**padded(loaded, [text.ids]), use_cache=False).logits[0].argmax(-1)
+    return all(int(said[spot - 1]) == text.ids[spot] for spot in range(text.start, len(text.ids)))
+
+
+@torch.no_grad()
+def plain_covariances(
+    loaded: LoadedModel, lines: Iterable[str], settings: MemitSettings, told: Told = silent
+) -> dict[int, torch.Tensor]:
+    """Return C [m, m] of each layer (Eqn. 15) in float64, by a pass of the whole model for each."""
+    rows: list[list[int]] = []
+    left = settings.covariance_tokens
+    for line in lines:
+        ids: list[int] = loaded.tokenizer(line.strip())["input_ids"] if line.strip() and left else []
+        for begin in range(0, len(ids), settings.sequence_length):
+            rows.append(ids[begin : begin + settings.sequence_length][:left])
+            left -= len(rows[-1])
+            if not left:
+                break
+    seen: dict[str, torch.Tensor] = {}
+
+    def see(given: Any, _: Any) -> None:
+        seen["keys"] = given[0]
+
+    sums: dict[int, torch.Tensor] = {}
+    for number, layer in enumerate(settings.layers):
+        with hooked(loaded.family.down_projection(loaded.model, layer), see):
+            for begin in range(0, len(rows), LINES_AT_ONCE):
+                inputs = padded(loaded, rows[begin : begin + LINES_AT_ONCE])
+                loaded.model(**inputs, use_cache=False)
+                keys = seen["keys"][inputs["attention_mask"].bool()].float()
+                sums[layer] = sums.get(layer, torch.zeros((), device=keys.device)) + keys.T @ keys
+                told(number * len(rows) + min(begin + LINES_AT_ONCE, len(rows)), len(settings.layers) * len(rows))
+    return {layer: value.double() / sum(map(len, rows)) for layer, value in sums.items()}
+
+
+@torch.no_grad()
+def plain_spread(
+    loaded: LoadedModel,
+    groups: Sequence[RequestGroup],
+    contexts: Sequence[str],
+    z: torch.Tensor,
+    covariances: Mapping[int, torch.Tensor],
+    settings: MemitSettings,
+    told: Told = silent,
+) -> tuple[dict[int, torch.Tensor], list[list[bool]]]:
+    """Spread z [u, d] over the layers (Algorithm 1); further sweeps solve for the total delta.
+
+    Return the delta [d, m] of each layer in float64, and which groups were recalled before each further sweep. The
+    weights are put back at the end.
+    """
+    weight = {layer: loaded.family.weight(loaded.model, layer) for layer in settings.layers}
+    base = {layer: value.clone() for layer, value in weight.items()}
+    total = {layer: torch.zeros_like(value, dtype=torch.float64) for layer, value in base.items()}
+    held: list[list[bool]] = []
+    last = settings.layers[-1]
+    try:
+        for sweep in range(settings.sweeps):
+            W = torch.ones(len(groups), dtype=torch.float64, device=loaded.device)
+            if sweep > 0:
+                held.append([all(recalled(loaded, request) for request in group.requests) for group in groups])
+                W[[not good for good in held[-1]]] = settings.emphasis
+            for number, layer in enumerate(settings.layers):
+                seen = [keys_and_hidden(loaded, contexts, group.requests[0], last, layer) for group in groups]
+                K = torch.stack([mean_key(keys) for keys, _ in seen], dim=1)
+                h = torch.stack([hidden[0].double() for _, hidden in seen], dim=1)
+                r = (z.double().to(h.device).T - h) / (len(settings.layers) - number) + total[layer] @ K
+                C = covariances[layer].double().to(h.device)
+                total[layer] = r @ torch.linalg.solve(settings.lambda_ * C + (K * W) @ K.T, K * W).T
+                weight[layer].copy_(base[layer].double() + total[layer])
+                told(sweep * len(settings.layers) + number + 1, settings.sweeps * len(settings.layers))
+    finally:
+        for layer, value in base.items():
+            weight[layer].copy_(value)
+    return total, held
