@@ -208,9 +208,10 @@ def plain_covariances(
                 inputs = padded(loaded, rows[begin : begin + LINES_AT_ONCE])
                 loaded.model(**inputs, use_cache=False)
                 keys = seen["keys"][inputs["attention_mask"].bool()].float()
-                sums[layer] = sums.get(layer, torch.zeros((), device=keys.device)) + keys.T @ keys
+                moment = (keys.T @ keys).double()
+                sums[layer] = sums[layer] + moment if layer in sums else moment
                 told(number * len(rows) + min(begin + LINES_AT_ONCE, len(rows)), len(settings.layers) * len(rows))
-    return {layer: value.double() / sum(map(len, rows)) for layer, value in sums.items()}
+    return {layer: value / sum(map(len, rows)) for layer, value in sums.items()}
 
 
 @torch.no_grad()

@@ -74,8 +74,9 @@ class SpeedBench:
     agreement: dict[str, float]
     """distance of kbsync's z, covariances and deltas to the plain ones, by the norm of the plain ones (the largest
     of all layers); these deltas are from the plain z and covariances"""
-    S: dict[str, float]
-    """of each side's own deltas, from its own z and covariances, in percent"""
+    S: dict[str, float | None]
+    """of each side's own deltas, from its own z and covariances, in percent; None where no fact is left as
+    a neighbour"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class Side:
     memory: PeakMemory
     seconds: dict[str, float] = field(default_factory=dict)
     z: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    covariances: Mapping[int, torch.Tensor] = field(default_factory=dict)
+    covariances: dict[int, torch.Tensor] = field(default_factory=dict)
     tokens: int = 0
     deltas: Deltas = field(default_factory=dict)
 
@@ -189,14 +190,20 @@ def bench_speed(
 def bench_scale(
     model: str, edits: int = SCALE[-1], *, threads: int | None = None, seed: int = 0, progress: Progress = silent
 ) -> SpeedScale:
-    """Time kbsync's targets and insertion for each number of SCALE up to `edits`. Raises as `bench_speed` does."""
+    """Time kbsync's targets and insertion for each number of SCALE up to `edits`.
+
+    Raises SettingsError where those are fewer than two, and else as `bench_speed` does.
+    """
+    sizes = [size for size in SCALE if size <= edits]
+    if len(sizes) < 2:
+        raise SettingsError(f"--scale with --edits {edits}: ask for {SCALE[1]} at least, or there is no growth to see")
     with using_threads(threads):
         work = prepare(model, edits, seed, progress)
         warm_up(work)
         side = Side(PeakMemory(work.loaded.device))
         kbsync_phases(work, side, progress)["covariance"]()
         rows = []
-        for count in (size for size in SCALE if size <= edits):
+        for count in sizes:
             phases = kbsync_phases(work.first(count), side, renamed(progress, count))
             for phase in ("targets", "insertion"):
                 side.timed(phase, phases[phase])
@@ -214,10 +221,7 @@ def prepare(model: str, edits: int, seed: int, progress: Progress) -> Work:
     progress("loading the model", 0, 1)
     choice = choose_model(model)
     progress("loading the model", 1, 1)
-    facts = practice_requests("earlier")
-    triples = [(fact.prompt, fact.subject, fact.target) for fact in facts]
-    scores = score_targets(choice.loaded, triples, lambda done: progress("asking the model", done, len(facts)))
-    known = [fact for fact, score in zip(facts, scores, strict=True) if score.exact]
+    known = known_facts(choice.loaded, progress)
     drawn = counterfacts(known, edits, seed)
     if len(drawn) < edits:
         raise SettingsError(f"{model} knows facts of the fixtures for {len(drawn)} edits: ask for no more (--edits)")
@@ -227,11 +231,25 @@ def prepare(model: str, edits: int, seed: int, progress: Progress) -> Work:
     return work.first(edits)
 
 
+def known_facts(loaded: LoadedModel, progress: Progress) -> list[EditRequest]:
+    """Return the facts of the fixtures' earlier edition whose object is the model's top answer."""
+    facts = practice_requests("earlier")
+    triples = [(fact.prompt, fact.subject, fact.target) for fact in facts]
+    scores = score_targets(loaded, triples, lambda done: progress("asking the model", done, len(facts)))
+    return [fact for fact, score in zip(facts, scores, strict=True) if score.exact]
+
+
 def warm_up(work: Work) -> None:
     """Send a few requests through both sides, so that neither pays for what is made at first use."""
-    m = work.loaded.family.weight(work.loaded.model, work.settings.layers[-1]).shape[1]
-    few = replace(work.first(WARM_UP), settings=replace(work.settings, steps=2, covariance_tokens=m))
-    run_both(few, silent)
+    few = replace(work.first(WARM_UP), settings=replace(work.settings, steps=2))
+    for way in (plain_phases, kbsync_phases):
+        side = Side(PeakMemory(work.loaded.device))
+        for layer in work.settings.layers:
+            m = work.loaded.family.weight(work.loaded.model, layer).shape[1]
+            side.covariances[layer] = torch.eye(m, dtype=torch.float64)
+        phases = way(few, side, silent)
+        phases["targets"]()
+        phases["insertion"]()
 
 
 def run_both(work: Work, progress: Progress) -> tuple[Side, Side]:
@@ -270,10 +288,11 @@ def compare(work: Work, plain: Side, kbsync: Side, progress: Progress) -> SpeedB
     )
 
 
-def score(work: Work, side: Side, progress: Progress) -> float:
-    """Return S of the model with a side's deltas, in percent."""
+def score(work: Work, side: Side, progress: Progress) -> float | None:
+    """Return S of the model with a side's deltas, in percent; None where no fact is left as a neighbour."""
     with edited(work.loaded, side.deltas):
-        return round(summary(measure(work.loaded, cases(work.edits, work.known), progress))["S"], 2)
+        found = summary(measure(work.loaded, cases(work.edits, work.known), progress)).get("S")
+    return None if found is None else round(found, 2)
 
 
 def distance(expected: Deltas, found: Deltas) -> float:

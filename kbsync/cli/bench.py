@@ -7,6 +7,7 @@ import typer
 
 from kbsync.cli.choices import ModelOption, SetOption, parse_values
 from kbsync.cli.options import Options, command, family
+from kbsync.report.bench_gpu import gpu_view
 from kbsync.report.bench_speed import scale_view, speed_view
 from kbsync.report.console import emit, log_console
 from kbsync.report.progress import progress
@@ -83,3 +84,38 @@ def speed(
         emit(grown, scale_view, as_json=options.json)
     else:
         emit(measured, speed_view, as_json=options.json)
+
+
+@command(
+    group,
+    "gpu",
+    examples=(
+        "kbsync bench gpu --config gpt-j --edits 10000",
+        "kbsync bench gpu --config llama-3-8b --edits 1000 --memory-cap 24",
+    ),
+)
+def gpu(
+    options: Options,
+    config: Annotated[str, typer.Option("--config", metavar="C", help="gpt-j, llama-3-8b or tiny.")],
+    edits: Annotated[int, typer.Option("--edits", metavar="N", min=2, help="Edits.")] = 10_000,
+    dtype: Annotated[
+        str | None,
+        typer.Option("--dtype", metavar="T", help="float32, float16 or bfloat16.  [bfloat16; float32 on a CPU]"),
+    ] = None,
+    memory_cap: Annotated[
+        float | None, typer.Option("--memory-cap", metavar="GB", min=1, help="Use no more of a CUDA device's memory.")
+    ] = None,
+    tokens: Annotated[int, typer.Option("--tokens", metavar="N", min=1, help="Tokens of the covariance.")] = 2_000_000,
+    steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Steps of each target.")] = 25,
+) -> None:
+    """Time kbsync on a model of real size, with random weights made on the best device there is.
+
+    Requests have CounterFact's lengths and take all steps. With fewer than 10000 edits the time of 10000 is projected.
+    """
+    from kbsync.benchmarks.gpu import bench_gpu
+
+    with progress(quiet=options.json) as report:
+        measured = bench_gpu(
+            config, edits, steps=steps, tokens=tokens, dtype=dtype, memory_cap=memory_cap, progress=report
+        )
+    emit(measured, gpu_view, as_json=options.json)

@@ -26,7 +26,7 @@ EARLY_STOP_LOSS = 0.05
 """a group whose whole loss is under this is done"""
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
-TOKEN_BUDGET = {"cpu": 8192, "cuda": 65536, "mps": 16384}
+TOKEN_BUDGET = {"cpu": 8192, "cuda": 16384, "mps": 16384}
 """padded tokens of one batch; the processor's cache counts too, so more is not faster"""
 
 
@@ -67,13 +67,11 @@ def optimise_targets(
             if total > budget:
                 break
             batch.append(place)
-        try:
-            with fused_activations(loaded.model):
-                search = TargetSearch(loaded, [rows[place] for place in batch], settings, stop_loss)
-                targets = search.run(partial(report, progress, done, len(groups)))
-        except torch.cuda.OutOfMemoryError:
+        told = partial(report, progress, done, len(groups))
+        targets = search_batch(loaded, [rows[place] for place in batch], settings, stop_loss, told)
+        if targets is None:
             if len(batch) == 1:
-                raise EditError("the device has no memory left for a single request: use a smaller --dtype") from None
+                raise EditError("the device has no memory left for a single request: use a smaller --dtype")
             budget //= 2
             torch.cuda.empty_cache()
             continue
@@ -87,6 +85,21 @@ def optimise_targets(
 def report(progress: Callable[[str, int, int], None], before: int, total: int, finished: int) -> None:
     """Tell how many groups are done: those of earlier batches, and those of this one."""
     progress("targets", before + finished, total)
+
+
+def search_batch(
+    loaded: LoadedModel,
+    rows: Sequence[GroupRows],
+    settings: MemitSettings,
+    stop_loss: float,
+    progress: Callable[[int], None],
+) -> list[Target] | None:
+    """Search the targets of one batch; None where the device's memory does not hold it."""
+    try:
+        with fused_activations(loaded.model):
+            return TargetSearch(loaded, rows, settings, stop_loss).run(progress)
+    except torch.cuda.OutOfMemoryError:
+        return None  # nothing of the batch is held once this frame is gone
 
 
 class TargetSearch:
@@ -138,8 +151,9 @@ class TargetSearch:
                 if not all(map(_finite, values)):
                     raise EditError("a target's loss is not finite: use --dtype float32, or a smaller lr")
                 (gradient,) = torch.autograd.grad(losses.sum(), leaf) if stays else (torch.zeros_like(delta),)
-                final[self.active] = delta
                 if len(stays) < len(self.active):
+                    gone = sorted(set(range(len(self.active))) - set(stays))
+                    final[[self.active[place] for place in gone]] = delta[gone]
                     kept = torch.tensor(stays, dtype=torch.long, device=delta.device)
                     delta, gradient, first, second = (part[kept] for part in (delta, gradient, first, second))
                     self.keep(kept)

@@ -10,6 +10,7 @@ from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup, Target, optimise_targets
 from kbsync.memit import targets as targets_module
+from kbsync.memit.target_rows import GroupRows, RowPack
 from kbsync.memit.targets import EARLY_STOP_LOSS
 from kbsync.models import LoadedModel
 from tests.tiny_models import set_to
@@ -195,3 +196,33 @@ def test_a_loss_that_is_not_finite_is_told(known: LoadedModel) -> None:
         pytest.raises(EditError, match="loss is not finite: use --dtype float32, or a smaller lr"),
     ):
         find(known, GROUPS[:2], MemitSettings(layers=(1,), steps=3))
+
+
+def test_out_of_memory_halves_the_batch(known: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, sizes = MemitSettings(layers=(1,), steps=2), []
+    whole = find(known, GROUPS, settings)
+    packed = targets_module.pack_rows
+
+    def small_device(loaded: LoadedModel, rows: Sequence[GroupRows], layer: int) -> list[RowPack]:
+        sizes.append(len(rows))
+        if len(rows) > 2:
+            raise torch.cuda.OutOfMemoryError
+        return packed(loaded, rows, layer)
+
+    monkeypatch.setattr(targets_module, "pack_rows", small_device)
+    monkeypatch.setitem(targets_module.TOKEN_BUDGET, "cpu", 1000)
+    halved = find(known, GROUPS, settings)
+    assert sizes[0] == 5
+    for one, target in zip(halved, whole, strict=True):
+        assert target.losses == pytest.approx(one.losses, abs=1e-4)
+    monkeypatch.setattr(targets_module, "pack_rows", lambda *_: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError))
+    with pytest.raises(EditError, match="no memory left for a single request"):
+        find(known, GROUPS, settings)
+
+
+def test_no_loss_is_low_enough_where_none_is_asked_for(known: LoadedModel) -> None:
+    fact = group(("The capital of {} is", "Nepal", "Kathmandu"))
+    settings = MemitSettings(layers=(1,), steps=3)
+    assert len(optimise_targets(known, [fact], ("{}",), settings)[0].losses) == 1
+    (target,) = optimise_targets(known, [fact], ("{}",), settings, stop_loss=-float("inf"))
+    assert len(target.losses) == 3
