@@ -244,7 +244,7 @@ def targets_flops(run: Run) -> float:
     depth, upto = len(loaded.family.block_list(loaded.model)), run.settings.layers[-1] + 1
     elements = block_elements(loaded)
     once = 2.0 * elements * (depth * before + upto * after)
-    head = loaded.model.get_output_embeddings().weight.numel()
+    head: int = loaded.model.get_output_embeddings().weight.numel()
     step = 2.0 * (elements * (depth - upto) * after + head * read)
     return once + (2 * steps - 1) * step
 

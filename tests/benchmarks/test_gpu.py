@@ -4,14 +4,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from kbsync.benchmarks import gpu
 from kbsync.benchmarks.gpu import CONFIGS, Run, bench_gpu, covariance_flops, random_model, targets_flops
 from kbsync.cli.main import main
 from kbsync.errors import ModelError, SettingsError
+from kbsync.memit import Target, optimise_targets
+from kbsync.memit.target_rows import group_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,7 +45,7 @@ def test_requests_have_counterfacts_lengths() -> None:
     made = run(6)
     assert len(made.groups) == 6
     for group in made.groups:
-        rows = gpu.group_rows(made.loaded, group, made.contexts)
+        rows = group_rows(made.loaded, group, made.contexts)
         assert [len(prefix) for prefix in rows.prefixes] == [3, *[14] * 5, 3]
         objects = len(rows.reads[0])
         assert objects in (1, 2, 3)
@@ -51,10 +55,9 @@ def test_requests_have_counterfacts_lengths() -> None:
 
 def test_no_request_stops_early(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
-    search = gpu.optimise_targets
 
-    def counting(*given: object, **named: object) -> object:
-        found = search(*given, **named)  # type: ignore[arg-type]
+    def counting(*given: Any, **named: Any) -> list[Target]:
+        found = optimise_targets(*given, **named)
         taken.extend(len(target.losses) for target in found)
         return found
 
@@ -96,7 +99,7 @@ def test_what_cannot_be_run_is_told() -> None:
 def test_real_sizes_are_the_models() -> None:
     with torch.device("meta"):
         counts = {
-            name: sum(parameter.numel() for parameter in gpu.AutoModelForCausalLM.from_config(config).parameters())
+            name: sum(parameter.numel() for parameter in AutoModelForCausalLM.from_config(config).parameters())
             for name, config in CONFIGS.items()
         }
     assert counts["gpt-j"] == 6_050_882_784

@@ -40,7 +40,8 @@ def test_both_sides_find_the_same(work: Work) -> None:
     assert bench.agreement["z"] < 1e-3
     assert bench.agreement["covariance"] < 1e-4
     assert bench.agreement["delta"] < 1e-5
-    assert abs(bench.S["plain"] - bench.S["kbsync"]) < 0.5
+    assert bench.S["plain"] is not None
+    assert bench.S["plain"] == bench.S["kbsync"]
     for side in (bench.plain, bench.kbsync):
         assert tuple(side) == PHASES
         assert all(seconds > 0 for seconds in side.values())

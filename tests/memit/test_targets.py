@@ -10,7 +10,7 @@ from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup, Target, optimise_targets
 from kbsync.memit import targets as targets_module
-from kbsync.memit.target_rows import GroupRows, RowPack
+from kbsync.memit.target_rows import GroupRows, RowPack, pack_rows
 from kbsync.memit.targets import EARLY_STOP_LOSS
 from kbsync.models import LoadedModel
 from tests.tiny_models import set_to
@@ -201,13 +201,12 @@ def test_a_loss_that_is_not_finite_is_told(known: LoadedModel) -> None:
 def test_out_of_memory_halves_the_batch(known: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, sizes = MemitSettings(layers=(1,), steps=2), []
     whole = find(known, GROUPS, settings)
-    packed = targets_module.pack_rows
 
     def small_device(loaded: LoadedModel, rows: Sequence[GroupRows], layer: int) -> list[RowPack]:
         sizes.append(len(rows))
         if len(rows) > 2:
             raise torch.cuda.OutOfMemoryError
-        return packed(loaded, rows, layer)
+        return pack_rows(loaded, rows, layer)
 
     monkeypatch.setattr(targets_module, "pack_rows", small_device)
     monkeypatch.setitem(targets_module.TOKEN_BUDGET, "cpu", 1000)
