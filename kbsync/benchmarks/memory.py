@@ -47,17 +47,21 @@ class PeakMemory:
     @contextmanager
     def _resident(self) -> Iterator[None]:
         done = threading.Event()
-        watcher = threading.Thread(target=self._look, args=(done,), daemon=True)
+        watcher = threading.Thread(target=self._keep_looking, args=(done,), daemon=True)
         watcher.start()
         try:
             yield
         finally:
             done.set()
             watcher.join()
+            self._look()
 
-    def _look(self, done: threading.Event) -> None:
-        while STATM.exists():
+    def _keep_looking(self, done: threading.Event) -> None:
+        self._look()
+        while not done.wait(EVERY):
+            self._look()
+
+    def _look(self) -> None:
+        if STATM.exists():
             pages = int(STATM.read_text().split()[1])
             self.most = max(self.most, pages * os.sysconf("SC_PAGE_SIZE"))
-            if done.wait(EVERY):
-                return

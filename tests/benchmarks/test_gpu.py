@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from kbsync.benchmarks import gpu
-from kbsync.benchmarks.gpu import CONFIGS, Run, bench_gpu, covariance_flops, random_model, targets_flops
+from kbsync.benchmarks.gpu import CONFIGS, Run, bench_gpu, covariance_flops, peak_flops, random_model, targets_flops
 from kbsync.cli.main import main
 from kbsync.errors import ModelError, SettingsError
 from kbsync.memit import Target, optimise_targets
@@ -75,6 +75,21 @@ def test_needed_arithmetic() -> None:
     step = 2 * (N * 2 * after + 512 * 64 * read)
     assert targets_flops(made) == once + 2 * step + 2 * step + step  # the third step has no gradient
     assert covariance_flops(made, 700) == 700 * 2 * (2 * N + 2 * 256 * 256)
+
+
+@pytest.mark.parametrize(
+    ("name", "tflops"),
+    [
+        ("NVIDIA H200", 989),
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA L4", 121),
+        ("NVIDIA GeForce RTX 4090", 165),
+    ],
+)
+def test_the_makers_peak_is_taken_where_it_is_known(name: str, tflops: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    assert peak_flops(torch.device("cuda"), torch.bfloat16) == (tflops * 1e12, True)
 
 
 def test_it_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
