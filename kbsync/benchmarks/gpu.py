@@ -164,8 +164,8 @@ class Run:
         self.draw = random.Random(seed)
         self.contexts = ["{}", *(f"{self.words(CONTEXT)} {{}}" for _ in range(CONTEXTS))]
         self.groups = group_requests(loaded, [self.request(number) for number in range(edits)])
-        rows = range(0, settings.covariance_tokens, settings.sequence_length)
-        self.lines = [self.words(min(settings.sequence_length, settings.covariance_tokens - start)) for start in rows]
+        tokens, length = settings.covariance_tokens or 0, settings.sequence_length
+        self.lines = [self.words(min(length, tokens - start)) for start in range(0, tokens, length)]
         self.seconds: dict[str, float] = {}
         self.memory: dict[str, float | None] = {}
 

@@ -6,7 +6,7 @@ Adam, an LU solve, a pass over the text for each layer. Nothing here calls the p
 `kbsync.models` that it is compared with. Equations as in the MEMIT paper; letters as in `kbsync.memit`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ __all__ = [
     "hooked",
     "keys_and_hidden",
     "mean_key",
+    "nearest_before_norm",
     "plain_covariances",
     "plain_spread",
     "plain_target",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 EARLY_STOP_LOSS = 0.05
-LINES_AT_ONCE = 16
+ROWS_AT_ONCE = 16
 
 Told = Callable[[int, int], None]
 """gets how much is done, and of how much"""
@@ -146,17 +147,19 @@ def keys_and_hidden(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return keys [P, m] of `key_layer` and hidden states [P, d] of `layer` at the subject's last token."""
     texts = [read(loaded, context, request) for context in contexts]
+    inputs = padded(loaded, [text.ids for text in texts])
     seen: dict[str, torch.Tensor] = {}
 
     def see_key(given: Any, _: Any) -> None:
-        seen["key"] = torch.stack([given[0][row, text.place] for row, text in enumerate(texts)])
+        keys = given[0].view(*inputs["input_ids"].shape, -1)  # some families give the MLP all tokens in one dimension
+        seen["key"] = torch.stack([keys[row, text.place] for row, text in enumerate(texts)])
 
     def see_hidden(_: Any, output: Any) -> None:
         seen["hidden"] = torch.stack([first(output)[row, text.place] for row, text in enumerate(texts)])
 
     down = loaded.family.down_projection(loaded.model, key_layer)
     with hooked(down, see_key), hooked(loaded.family.block_list(loaded.model)[layer], see_hidden):
-        loaded.model(**padded(loaded, [text.ids for text in texts]), use_cache=False)
+        loaded.model(**inputs, use_cache=False)
     return seen["key"], seen["hidden"]
 
 
@@ -175,6 +178,35 @@ def mean_key(keys: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
+def nearest_before_norm(loaded: LoadedModel, request: EditRequest, layer: int, residual: torch.Tensor) -> torch.Tensor:
+    """Return the change [d] of the down projection's output v after which the block adds what is nearest to y + r.
+
+    For families with a norm behind the MLP, which adds y = norm(v). That nearest is g w with |w|^2 = d and
+    (g^2 + mu) w = g (y + r), mu the largest eigenvalue of a matrix of twice the size (Gander, Golub, von Matt 1989, "A
+    constrained eigenvalue problem"); v is turned to w and keeps its length.
+    """
+    text = read(loaded, "{}", request)
+    norm = loaded.family.norm_behind(loaded.model, layer)
+    assert norm is not None
+    seen: list[torch.Tensor] = []
+    with hooked(norm, lambda given, output: seen.extend((given[0][0, text.place], output[0, text.place]))):
+        loaded.model(**padded(loaded, [text.ids]), use_cache=False)
+    v, y = (value.double() for value in seen)
+    g = norm(torch.ones_like(seen[0])).double()
+    t, d = y + residual, len(y)
+    matrix = torch.cat(
+        [
+            torch.cat([-torch.diag(g**2), torch.eye(d, dtype=torch.float64, device=g.device)], dim=1),
+            torch.cat([torch.outer(g * t, g * t) / d, -torch.diag(g**2)], dim=1),
+        ]
+    )
+    mu = torch.linalg.eigvals(matrix).real.max().clamp(min=0)
+    w = g * t / (g**2 + mu)
+    turned: torch.Tensor = w * v.norm() / w.norm()
+    return turned - v
+
+
+@torch.no_grad()
 def recalled(loaded: LoadedModel, request: EditRequest) -> bool:
     """Tell whether every token of the target is the likeliest at its place."""
     text = read(loaded, "{}", request, request.target)
@@ -184,34 +216,24 @@ def recalled(loaded: LoadedModel, request: EditRequest) -> bool:
 
 @torch.no_grad()
 def plain_covariances(
-    loaded: LoadedModel, lines: Iterable[str], settings: MemitSettings, told: Told = silent
+    loaded: LoadedModel, rows: Sequence[Sequence[int]], layers: Sequence[int], told: Told = silent
 ) -> dict[int, torch.Tensor]:
-    """Return C [m, m] of each layer (Eqn. 15) in float64, by a pass of the whole model for each."""
-    rows: list[list[int]] = []
-    left = settings.covariance_tokens
-    for line in lines:
-        ids: list[int] = loaded.tokenizer(line.strip())["input_ids"] if line.strip() and left else []
-        for begin in range(0, len(ids), settings.sequence_length):
-            rows.append(ids[begin : begin + settings.sequence_length][:left])
-            left -= len(rows[-1])
-            if not left:
-                break
+    """Return C [m, m] of each layer (Eqn. 15) over rows of tokens, by a pass of the whole model for each."""
     seen: dict[str, torch.Tensor] = {}
 
     def see(given: Any, _: Any) -> None:
         seen["keys"] = given[0]
 
     sums: dict[int, torch.Tensor] = {}
-    for number, layer in enumerate(settings.layers):
+    for number, layer in enumerate(layers):
         with hooked(loaded.family.down_projection(loaded.model, layer), see):
-            for begin in range(0, len(rows), LINES_AT_ONCE):
-                inputs = padded(loaded, rows[begin : begin + LINES_AT_ONCE])
+            for begin in range(0, len(rows), ROWS_AT_ONCE):
+                inputs = padded(loaded, rows[begin : begin + ROWS_AT_ONCE])
                 loaded.model(**inputs, use_cache=False)
-                keys = seen["keys"][inputs["attention_mask"].bool()].float()
-                moment = (keys.T @ keys).double()
-                sums[layer] = sums[layer] + moment if layer in sums else moment
-                told(number * len(rows) + min(begin + LINES_AT_ONCE, len(rows)), len(settings.layers) * len(rows))
-    return {layer: value / sum(map(len, rows)) for layer, value in sums.items()}
+                keys = seen["keys"].view(*inputs["input_ids"].shape, -1)[inputs["attention_mask"].bool()].float()
+                sums[layer] = sums.get(layer, torch.zeros((), device=keys.device)) + keys.T @ keys
+                told(number * len(rows) + min(begin + ROWS_AT_ONCE, len(rows)), len(layers) * len(rows))
+    return {layer: value.double() / sum(map(len, rows)) for layer, value in sums.items()}
 
 
 @torch.no_grad()
@@ -244,7 +266,14 @@ def plain_spread(
                 seen = [keys_and_hidden(loaded, contexts, group.requests[0], last, layer) for group in groups]
                 K = torch.stack([mean_key(keys) for keys, _ in seen], dim=1)
                 h = torch.stack([hidden[0].double() for _, hidden in seen], dim=1)
-                r = (z.double().to(h.device).T - h) / (len(settings.layers) - number) + total[layer] @ K
+                r = (z.double().to(h.device).T - h) / (len(settings.layers) - number)
+                if loaded.family.post_norm is not None:
+                    firsts = [group.requests[0] for group in groups]
+                    columns = [
+                        nearest_before_norm(loaded, one, layer, column) for one, column in zip(firsts, r.T, strict=True)
+                    ]
+                    r = torch.stack(columns, dim=1)
+                r = r + total[layer] @ K
                 C = covariances[layer].double().to(h.device)
                 total[layer] = r @ torch.linalg.solve(settings.lambda_ * C + (K * W) @ K.T, K * W).T
                 weight[layer].copy_(base[layer].double() + total[layer])

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from kbsync.benchmarks.counterfacts import Counterfact, cases, counterfacts
+from kbsync.benchmarks.known import known_facts
 from kbsync.benchmarks.memory import PeakMemory
 from kbsync.benchmarks.plain import plain_covariances, plain_spread, plain_target
 from kbsync.errors import SettingsError
@@ -32,12 +32,13 @@ from kbsync.memit import (
     sample_contexts,
     spread,
 )
+from kbsync.memit.covariance import covariance_text
 from kbsync.metrics import measure, summary
-from kbsync.models import LoadedModel, score_targets
+from kbsync.metrics.counterfacts import Counterfact, cases, counterfacts
+from kbsync.models import LoadedModel
 from kbsync.resources import fixtures_folder
 from kbsync.workflows.choice import choose_model
-from kbsync.workflows.covariances import corpus_lines
-from kbsync.workflows.practice import practice_requests
+from kbsync.workflows.corpus import documents
 from kbsync.workflows.progress import Progress, silent
 
 __all__ = ["PHASES", "SCALE", "SpeedBench", "SpeedScale", "bench_scale", "bench_speed"]
@@ -147,7 +148,9 @@ def plain_phases(work: Work, side: Side, progress: Progress) -> Phases:
         side.z = torch.stack(found)
 
     def covariance() -> None:
-        side.covariances = plain_covariances(loaded, work.lines, settings, partial(progress, "plain covariance"))
+        text = covariance_text(loaded, work.lines, settings)
+        rows = [row for start in range(text.row_count) for row in text.batch(start, 1).tolist()]
+        side.covariances = plain_covariances(loaded, rows, settings.layers, partial(progress, "plain covariance"))
 
     def insertion() -> None:
         told = partial(progress, "plain insertion")
@@ -227,16 +230,8 @@ def prepare(model: str, edits: int, seed: int, progress: Progress) -> Work:
         raise SettingsError(f"{model} knows facts of the fixtures for {len(drawn)} edits: ask for no more (--edits)")
     corpus = choice.corpus or fixtures_folder() / "practice-model" / "corpus.txt"
     contexts = sample_contexts(choice.loaded, choice.settings)
-    work = Work(choice.name, choice.loaded, choice.settings, corpus_lines(corpus), contexts, known, drawn, [])
+    work = Work(choice.name, choice.loaded, choice.settings, list(documents(corpus)), contexts, known, drawn, [])
     return work.first(edits)
-
-
-def known_facts(loaded: LoadedModel, progress: Progress) -> list[EditRequest]:
-    """Return the facts of the fixtures' earlier edition whose object is the model's top answer."""
-    facts = practice_requests("earlier")
-    triples = [(fact.prompt, fact.subject, fact.target) for fact in facts]
-    scores = score_targets(loaded, triples, lambda done: progress("asking the model", done, len(facts)))
-    return [fact for fact, score in zip(facts, scores, strict=True) if score.exact]
 
 
 def warm_up(work: Work) -> None:

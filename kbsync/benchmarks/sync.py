@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
+from kbsync.benchmarks.known import known_facts
 from kbsync.benchmarks.month import Day, month
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
@@ -30,12 +31,11 @@ from kbsync.memit import (
 from kbsync.memit.subject_states import SubjectStates
 from kbsync.metrics import measure, perplexity, summary
 from kbsync.metrics.counterfacts import Counterfact, cases
-from kbsync.models import LoadedModel, greedy_answers, score_targets
+from kbsync.models import LoadedModel, greedy_answers
 from kbsync.practice import corpus_text
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.corpus import documents
 from kbsync.workflows.loading import AS_STORED, Loading
-from kbsync.workflows.practice import practice_requests
 from kbsync.workflows.progress import Progress, silent
 
 __all__ = ["WAYS", "Figures", "SyncBench", "SyncDay", "bench_sync", "run_month"]
@@ -216,13 +216,6 @@ def prompt(edit: Counterfact) -> str:
     return edit.request.prompt.format(edit.request.subject)
 
 
-def known_facts(loaded: LoadedModel) -> list[EditRequest]:
-    """Return the facts of the fixtures' earlier edition that the model recalls."""
-    requests = practice_requests("earlier")
-    scores = score_targets(loaded, [(one.prompt, one.subject, one.target) for one in requests])
-    return [request for request, score in zip(requests, scores, strict=True) if score.exact]
-
-
 def bench_sync(
     model: str,
     syncs: int,
@@ -238,7 +231,7 @@ def bench_sync(
     Raises SettingsError where the model knows too few of the fixtures' facts, or has no corpus.
     """
     choice = choose_model(model, values, loading=loading)
-    known = known_facts(choice.loaded)
+    known = known_facts(choice.loaded, progress)
     return run_month(choice, known, month(known, syncs, seed), progress, on_day)
 
 

@@ -7,12 +7,12 @@ from functools import cache as remembered
 from itertools import pairwise
 
 import torch
-from transformers import Cache, DynamicCache
+from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
 from kbsync.memit.groups import RequestGroup
 from kbsync.models import LoadedModel, Rows, capture, locate, make_rows, stop_after
-from kbsync.models.forward import continue_hidden
+from kbsync.models.forward import continue_hidden, fill_cache
 from kbsync.models.hooks import StandIn
 
 __all__ = ["GroupRows", "RowPack", "group_rows", "pack_lengths", "pack_rows"]
@@ -122,18 +122,11 @@ class RowPack:
     @torch.no_grad()
     def prefill(self, loaded: LoadedModel, layer: int) -> None:
         """Compute keys and values before S, and the hidden states at `layer` from S on."""
-        self.cache = DynamicCache(config=loaded.model.config)
-        loaded.model.base_model(
-            input_ids=self.prefix.ids,
-            attention_mask=self.prefix.mask,
-            position_ids=(self.prefix.mask.cumsum(1) - 1).clamp(min=0),
-            past_key_values=self.cache,
-            use_cache=True,
-        )
+        self.cache = fill_cache(loaded, self.prefix)
         block = loaded.family.block_list(loaded.model)[layer]
         with capture(block) as captured, stop_after(block):
             continue_hidden(loaded, self.prefix, self.suffix, fresh(self.cache))
-        self.hidden, self.as_tuple = captured.value, captured.as_tuple
+        self.hidden, self.as_tuple = captured.value.to(self.row_group.device), captured.as_tuple
         for part in self.cache.layers[: layer + 1]:
             # Not read again; one number a position keeps the length, which masks are made by.
             if isinstance(part, DynamicLayer) and part.keys is not None and part.values is not None:
@@ -159,7 +152,7 @@ class RowPack:
         self.prefix = Rows(self.prefix.ids[rows], self.prefix.mask[rows])
         self.suffix = Rows(self.suffix.ids[rows], self.suffix.mask[rows])
         self.hidden = self.hidden[rows]
-        self.cache.batch_select_indices(rows.nonzero()[:, 0])
+        self.cache.batch_select_indices(rows.nonzero()[:, 0].cpu())  # the blocks may lie on several devices
         return len(self.row_group) > 0
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from kbsync.benchmarks import speed
-from kbsync.benchmarks.counterfacts import counterfacts
 from kbsync.benchmarks.speed import PHASES, Work, bench_scale, bench_speed, slope
 from kbsync.cli.main import main
 from kbsync.errors import SettingsError
 from kbsync.memit import MemitSettings
+from kbsync.metrics.counterfacts import counterfacts
 from kbsync.models import LoadedModel
 from tests.tiny_models import FACTS, TEXTS, left_as_found, random_model
 

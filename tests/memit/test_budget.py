@@ -4,7 +4,8 @@ import torch
 
 from kbsync.memit import MemitSettings, optimise_targets
 from kbsync.memit.budget import RequestRows, memory_needs, solve_operations, target_batch
-from kbsync.memit.targets import TOKEN_BUDGET, group_rows
+from kbsync.memit.target_rows import group_rows
+from kbsync.memit.targets import TOKEN_BUDGET
 from kbsync.memit.trial import (
     graph_bytes,
     row_tokens,

@@ -7,12 +7,12 @@ from itertools import pairwise
 import pytest
 import torch
 
+from kbsync.benchmarks.plain import read_at_subject
 from kbsync.errors import EditError
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, edited, optimise_targets, spread
 from kbsync.memit.delta import with_delta
 from kbsync.memit.subject_states import SubjectStates
 from kbsync.models import LoadedModel, load_model, score_targets
-from tests.memit.plain import mean_key
 from tests.memit.test_spread import CONTEXTS, ridged
 from tests.tiny_models import FACTS, left_as_found
 
@@ -56,7 +56,7 @@ def test_small_deltas_count_between_sweeps(half: LoadedModel) -> None:
         with edited(half, {0: small}, masters=True):
             states = SubjectStates(half, GROUPS, CONTEXTS[:1])
             down = half.family.down_projection(half.model, 0)
-            key = mean_key(half, CONTEXTS[:1], GROUPS[0].requests[0], 0).float()
+            key = read_at_subject(half, CONTEXTS[0], GROUPS[0].requests[0], 0)[0].float()
             output = torch.nn.functional.linear(key, down.weight.data)  # type: ignore[arg-type]
             states.advance(0, 0)
         assert not torch.equal(output, torch.nn.functional.linear(key, half.weight(0).float()))

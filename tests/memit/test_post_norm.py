@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from kbsync.benchmarks.plain import read_at_subject
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup, collect_covariances, edited, spread
 from kbsync.memit.post_norm import before_norm
 from kbsync.models import LoadedModel, capture
-from tests.memit.plain import read_at_subject
 from tests.tiny_models import TEXTS, random_model
 
 D, U = 24, 7
