@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from kbsync.cli.choices import ModelOption, SetOption, parse_values
+from kbsync.cli.choices import CorpusOption, ModelOption, SetOption, parse_values
 from kbsync.cli.options import Options, command, family
 from kbsync.report.bench_gpu import gpu_view
+from kbsync.report.bench_groups import groups_view
 from kbsync.report.bench_speed import scale_view, speed_view
 from kbsync.report.console import emit, log_console
 from kbsync.report.progress import progress
@@ -66,7 +67,7 @@ def speed(
     threads: Annotated[
         int | None, typer.Option("--threads", metavar="N", min=1, help="Threads of torch.  [as torch chooses]")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Draws the edits.")] = 0,
+    seed: SeedOption = 0,
 ) -> None:
     """Time kbsync against MEMIT written plainly: same requests, in one process.
 
@@ -119,3 +120,23 @@ def gpu(
             config, edits, steps=steps, tokens=tokens, dtype=dtype, memory_cap=memory_cap, progress=report
         )
     emit(measured, gpu_view, as_json=options.json)
+
+
+@command(group, "groups", examples=("kbsync bench groups --model practice",))
+def groups(
+    options: Options,
+    model: ModelOption,
+    subjects: Annotated[int, typer.Option("--subjects", metavar="N", min=1, help="Subjects of each size.")] = 40,
+    seed: SeedOption = 0,
+    setting: SetOption = None,
+    corpus: CorpusOption = None,
+) -> None:
+    """Edit 1, 2, 4 and 8 objects of each subject, apart and as groups, with as many single edits beside them.
+
+    The edits are new objects for facts of the fixtures that the model knows. 40 subjects take about ten minutes.
+    """
+    from kbsync.benchmarks.groups import bench_groups
+
+    with progress(quiet=options.json) as report:
+        measured = bench_groups(model, subjects, seed, parse_values(setting), corpus, report)
+    emit(measured, groups_view, as_json=options.json)
