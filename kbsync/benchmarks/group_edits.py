@@ -5,8 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from kbsync.benchmarks.counterfacts import Counterfact, counterfacts
 from kbsync.facts import EditRequest
+from kbsync.metrics.counterfacts import Counterfact, counterfacts
 
 __all__ = ["group_edits", "new_relations", "single_edits"]
 

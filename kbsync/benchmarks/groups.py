@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from kbsync.benchmarks.counterfacts import Counterfact, cases
 from kbsync.benchmarks.group_edits import group_edits, new_relations, single_edits
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
@@ -23,9 +22,10 @@ from kbsync.memit import (
     spread,
 )
 from kbsync.metrics import measure, perplexity, summary
+from kbsync.metrics.counterfacts import Counterfact, cases
 from kbsync.models import greedy_answers, score_targets
 from kbsync.workflows.choice import ModelChoice, choose_model
-from kbsync.workflows.covariances import corpus_lines
+from kbsync.workflows.corpus import documents
 from kbsync.workflows.practice import practice_requests
 from kbsync.workflows.progress import Progress, silent
 
@@ -83,7 +83,7 @@ def bench_groups(
     if not known:
         raise SettingsError(f"{choice.name} recalls none of the fixtures' facts, so none can be edited: try practice")
     relations = len({fact.relation for fact in known})
-    bench = Bench(choice, known, corpus_lines(choice.corpus), progress)
+    bench = Bench(choice, known, list(documents(choice.corpus)), progress)
     base = {"perplexity": bench.perplexity()}
     sizes = [bench.size(objects, subjects, seed) for objects in OBJECTS if objects <= relations]
     return GroupsBench(choice.name, seed, len(known), choice.settings.as_dict(), base, sizes)

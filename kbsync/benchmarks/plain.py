@@ -26,6 +26,7 @@ __all__ = [
     "plain_covariances",
     "plain_spread",
     "plain_target",
+    "plain_targets",
     "read_at_subject",
 ]
 
@@ -104,41 +105,70 @@ def log_probs(loaded: LoadedModel, texts: Sequence[Text], delta: torch.Tensor, l
     return logits.float().log_softmax(-1)
 
 
+def plain_targets(
+    loaded: LoadedModel, groups: Sequence[RequestGroup], contexts: Sequence[str], settings: MemitSettings
+) -> list[tuple[torch.Tensor, list[float]]]:
+    """Return z [d] of each group of one subject (Eqn. 16), and its whole loss at each evaluation."""
+    searches = [PlainSearch(loaded, group, contexts, settings) for group in groups]
+    members = sum(len(group.requests) for group in groups)
+    optimizer = torch.optim.Adam([search.delta for search in searches], lr=settings.lr)
+    history: list[list[float]] = []
+    while True:
+        mean = torch.stack([search.delta for search in searches]).mean(0)
+        apart = [(search.delta - mean).pow(2).sum() / search.h.norm() ** 2 for search in searches]
+        losses = [search.loss() + settings.coupling * far for search, far in zip(searches, apart, strict=True)]
+        history.append([loss.item() for loss in losses])
+        if max(history[-1]) < EARLY_STOP_LOSS or len(history) == settings.group_steps(members):
+            found = [search.h + search.delta.detach() for search in searches]
+            return list(zip(found, map(list, zip(*history, strict=True)), strict=True))
+        optimizer.zero_grad()
+        torch.stack(losses).sum().backward()
+        optimizer.step()
+        with torch.no_grad():
+            for search in searches:
+                bound = settings.group_clamp(members) * search.h.norm()
+                if search.delta.norm() > bound:
+                    search.delta *= bound / search.delta.norm()
+
+
 def plain_target(
     loaded: LoadedModel, group: RequestGroup, contexts: Sequence[str], settings: MemitSettings
 ) -> tuple[torch.Tensor, list[float]]:
-    """Return z [d] of a group (Eqn. 16), and the whole loss at each evaluation."""
-    layer, members = settings.layers[-1], group.requests
-    texts = [read(loaded, context, request, request.target) for request in members for context in contexts]
-    bare_ids: list[int] = loaded.tokenizer(members[0].subject)["input_ids"]
-    bare = Text(bare_ids, len(bare_ids) - 1, len(bare_ids))
-    h = read_at_subject(loaded, "{}", members[0], layer)[1].float()
-    delta = torch.zeros_like(h, requires_grad=True)
-    optimizer = torch.optim.Adam([delta], lr=settings.lr)
-    bound = settings.group_clamp(len(members)) * h.norm()
-    before: torch.Tensor | None = None
-    losses: list[float] = []
-    while True:
-        found = log_probs(loaded, [*texts, bare], delta, layer)
+    """Return z [d] of a group that is alone, and its whole loss at each evaluation."""
+    return plain_targets(loaded, [group], contexts, settings)[0]
+
+
+class PlainSearch:
+    """The search for one group's delta."""
+
+    def __init__(
+        self, loaded: LoadedModel, group: RequestGroup, contexts: Sequence[str], settings: MemitSettings
+    ) -> None:
+        self.loaded, self.settings, self.layer = loaded, settings, settings.layers[-1]
+        members = group.requests
+        self.texts = [read(loaded, context, request, request.target) for request in members for context in contexts]
+        bare_ids: list[int] = loaded.tokenizer(members[0].subject)["input_ids"]
+        self.bare = Text(bare_ids, len(bare_ids) - 1, len(bare_ids))
+        self.h = read_at_subject(loaded, "{}", members[0], self.layer)[1].float()
+        self.delta = torch.zeros_like(self.h, requires_grad=True)
+        self.before: torch.Tensor | None = None
+
+    def loss(self) -> torch.Tensor:
+        """Return the whole loss of the group by itself, at the present delta."""
+        found = log_probs(self.loaded, [*self.texts, self.bare], self.delta, self.layer)
         nll = [
             -torch.stack([found[row, spot - 1, text.ids[spot]] for spot in range(text.start, len(text.ids))]).mean()
-            for row, text in enumerate(texts)
+            for row, text in enumerate(self.texts)
         ]
-        after = found[-1, bare.place]
-        if before is None:
-            before = after.detach()
-        kl = (after.exp() * (after - before)).sum()
-        decay = delta.norm() / h.norm() ** 2
-        loss = torch.stack(nll).mean() + settings.kl_factor * kl + settings.weight_decay * decay
-        losses.append(loss.item())
-        if losses[-1] < EARLY_STOP_LOSS or len(losses) == settings.group_steps(len(members)):
-            return h + delta.detach(), losses
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        with torch.no_grad():
-            if delta.norm() > bound:
-                delta *= bound / delta.norm()
+        after = found[-1, self.bare.place]
+        if self.before is None:
+            self.before = after.detach()
+        kl = (after.exp() * (after - self.before)).sum()
+        decay = self.delta.norm() / self.h.norm() ** 2
+        whole: torch.Tensor = (
+            torch.stack(nll).mean() + self.settings.kl_factor * kl + self.settings.weight_decay * decay
+        )
+        return whole
 
 
 @torch.no_grad()
@@ -258,10 +288,11 @@ def plain_spread(
     last = settings.layers[-1]
     try:
         for sweep in range(settings.sweeps):
-            W = torch.ones(len(groups), dtype=torch.float64, device=loaded.device)
+            own = [settings.group_weight if group.others else 1.0 for group in groups]
+            W = torch.tensor(own, dtype=torch.float64, device=loaded.device)
             if sweep > 0:
                 held.append([all(recalled(loaded, request) for request in group.requests) for group in groups])
-                W[[not good for good in held[-1]]] = settings.emphasis
+                W[[not good for good in held[-1]]] *= settings.emphasis
             for number, layer in enumerate(settings.layers):
                 seen = [keys_and_hidden(loaded, contexts, group.requests[0], last, layer) for group in groups]
                 K = torch.stack([mean_key(keys) for keys, _ in seen], dim=1)

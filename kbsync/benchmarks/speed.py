@@ -18,7 +18,7 @@ import torch
 
 from kbsync.benchmarks.known import known_facts
 from kbsync.benchmarks.memory import PeakMemory
-from kbsync.benchmarks.plain import plain_covariances, plain_spread, plain_target
+from kbsync.benchmarks.plain import plain_covariances, plain_spread, plain_targets
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
 from kbsync.memit import (
@@ -141,11 +141,15 @@ def plain_phases(work: Work, side: Side, progress: Progress) -> Phases:
     loaded, groups, contexts, settings = work.loaded, work.groups, work.contexts, work.settings
 
     def targets() -> None:
-        found = []
+        of_subject: dict[str, list[RequestGroup]] = {}
         for group in groups:
-            found.append(plain_target(loaded, group, contexts, settings)[0].cpu())
+            of_subject.setdefault(group.subject_id, []).append(group)
+        found: dict[str, torch.Tensor] = {}
+        for together in of_subject.values():
+            for group, (z, _) in zip(together, plain_targets(loaded, together, contexts, settings), strict=True):
+                found[group.id] = z.cpu()
             progress("plain targets", len(found), len(groups))
-        side.z = torch.stack(found)
+        side.z = torch.stack([found[group.id] for group in groups])
 
     def covariance() -> None:
         text = covariance_text(loaded, work.lines, settings)

@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 
 from kbsync import __version__
-from kbsync.cli import DebugOption, HOME_HELP, JsonOption, Options, VerboseOption, apply, ask, bench, calibrate, doctor, history, plan, practice, pull, retract, stats, templates from kbsync.cli.options import HELP_NAMES
+from kbsync.cli import apply, ask, bench, calibrate, doctor, history, plan, practice, pull, retract, stats, templates
+from kbsync.cli.options import HELP_NAMES, HOME_HELP, DebugOption, JsonOption, Options, VerboseOption
 from kbsync.errors import KbsyncError, SourceError
 
 __all__ = ["app", "main"]

@@ -37,6 +37,10 @@ class MemitSettings:
     """passes over R; 1 is the paper, further ones solve again for the total delta"""
     emphasis: float = 1.0
     """weight, from the second sweep on, of requests that are not yet recalled; 1 is none"""
+    coupling: float = 12.0
+    """weight, in the loss, of |delta_i - mean|^2 / |h_i|^2 over the groups of one subject; 0 searches each alone"""
+    group_weight: float = 10.0
+    """weight, in the solve, of groups whose subject has several; 1 is none"""
     contexts: int = 5
     """sampled prefixes x_j beside the empty one"""
     context_tokens: int = 10
@@ -54,9 +58,9 @@ class MemitSettings:
             raise SettingsError(f"layers: {list(self.layers)} are not ascending block numbers")
         if self.layers[0] < 0:
             raise SettingsError(f"layers: {self.layers[0]} is below 0")
-        for name in ("lambda_", "lr", "clamp_norm_factor"):
+        for name in ("lambda_", "lr", "clamp_norm_factor", "group_weight"):
             self._check(name, getattr(self, name) > 0, "above 0")
-        for name in ("weight_decay", "kl_factor", "contexts"):
+        for name in ("weight_decay", "kl_factor", "coupling", "contexts"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
         for name in ("steps", "sweeps", "emphasis", "context_tokens"):
             self._check(name, getattr(self, name) >= 1, "1 or more")

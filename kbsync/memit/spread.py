@@ -41,11 +41,12 @@ def spread(
 ) -> dict[int, WeightDelta]:
     """Return the delta of each layer of R that brings h^L of every group to its z [u, d]; the model is left as found.
 
-    `covariances` maps layers to C [m, m]. From the second sweep on, groups with a member that is not recalled weigh
-    `settings.emphasis` times as much in the solve. Edited layers compute in float32 meanwhile, whatever the model's
-    dtype. `phase` is entered around the finding of "keys" and around the "solve", so that both can be timed; `remark`
-    is told where the solve is done, and what it needed. In a `team` each process finds the keys of its share of the
-    groups, and the leader, who alone needs `covariances`, solves; the deltas are the leader's.
+    `covariances` maps layers to C [m, m]. In the solve, groups whose subject has others weigh `settings.group_weight`
+    times as much, and from the second sweep on those with a member that is not recalled `settings.emphasis` times.
+    Edited layers compute in float32 meanwhile, whatever the model's dtype. `phase` is entered around the finding of
+    "keys" and around the "solve", so that both can be timed; `remark` is told where the solve is done, and what it
+    needed. In a `team` each process finds the keys of its share of the groups, and the leader, who alone needs
+    `covariances`, solves; the deltas are the leader's.
     """
     if not groups:
         raise EditError("there is no request to spread")
@@ -55,14 +56,16 @@ def spread(
     target = z.to(device).double().T
     deltas: dict[int, WeightDelta] = {}
     present: dict[int, torch.Tensor] = {}
+    own_weights = torch.tensor([settings.group_weight if group.others else 1.0 for group in groups], device=device)
     share = Share(loaded, team.share(groups), contexts, settings, team)
     with hold_weights(loaded.family, loaded.model, layers, masters=True) as held:
         with phase("keys"):
             share.begin()
         for sweep in range(settings.sweeps):
             with phase("keys"):
-                weights = share.weights() if sweep and settings.emphasis != 1 else None
+                emphasis = share.emphasised() if sweep and settings.emphasis != 1 else None
                 share.go_back()
+            weights = own_weights if emphasis is None else own_weights * emphasis.to(device)
             for number, layer in enumerate(layers):
                 with phase("keys"):
                     found = share.keys(layer, first=number == 0)
@@ -71,13 +74,12 @@ def spread(
                     found: Found | None = found,
                     layer: int = layer,
                     left: int = len(layers) - number,
-                    weights: torch.Tensor | None = weights,
+                    weights: torch.Tensor = weights,
                 ) -> Solution:
                     assert found is not None, "the leader has a share"
                     C, total = covariances[layer].to(device), present.get(layer)
                     residual = found.residual(target, left, total)
-                    W = None if weights is None else weights.to(device)
-                    return solve(found.keys.to(device), residual, C, settings.lambda_, W)
+                    return solve(found.keys.to(device), residual, C, settings.lambda_, weights)
 
                 with phase("solve"):
                     solution = team.lead(solved)
@@ -161,8 +163,8 @@ class Share:
         keys, hidden, behind = (self.team.columns(part) for part in (keys, hidden, behind))
         return None if keys is None or hidden is None else Found(keys, hidden, norm, behind)
 
-    def weights(self) -> torch.Tensor | None:
-        """Return the weight [u] of each group in a further sweep, on the leader; more where one is not recalled."""
+    def emphasised(self) -> torch.Tensor | None:
+        """Return how many times as much each group weighs in a further sweep, [u], on the leader."""
         own = None
         if self.groups:
             members = [request for group in self.groups for request in group.requests]

@@ -4,6 +4,10 @@ Causality makes the steps small without changing them. Blocks up to L do not dep
 and stand-ins give their output back. Positions before the subject's last token S do not depend on it either:
 their keys and values are kept as a cache, and each step runs only positions S to the end in the blocks above L,
 rows of alike lengths together (`kbsync.memit.target_rows`).
+
+Groups of one subject are searched together: to each one's loss comes `coupling` x |delta - their mean|^2 / |h|^2, since
+keys that are much alike cannot hold values that differ much. Alone, each would find a delta of its own, far from the
+others', and the solve would spoil them all.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +20,7 @@ from kbsync.errors import EditError
 from kbsync.memit.groups import RequestGroup
 from kbsync.memit.settings import MemitSettings
 from kbsync.memit.target_rows import GroupRows, group_rows, pack_rows
-from kbsync.models import LoadedModel, head_log_probs, resume
+from kbsync.models import ALONE, LoadedModel, Team, head_log_probs, resume
 from kbsync.models.activations import fused_activations
 from kbsync.models.hooks import StandIn
 
@@ -48,38 +52,77 @@ def optimise_targets(
     progress: Callable[[str, int, int], None] = lambda phase, done, total: None,
     *,
     stop_loss: float = EARLY_STOP_LOSS,
+    team: Team = ALONE,
 ) -> list[Target]:
     """Return the target vector of each group at layer L = max R (Eqn. 16).
 
-    A group whose whole loss is under `stop_loss` is done; -inf makes all take every step. `on_done` gets
-    (index, target) pairs after each batch, so that a killed run need not begin anew. Raises EditError where a loss is
-    not finite.
+    All groups of a subject belong in one call, as they are searched together. One whose whole loss is under `stop_loss`
+    is done; -inf makes all take every step. `on_done` gets (index, target) pairs after each batch, so that a killed run
+    need not begin anew. A `team` takes batches in turn, and the leader gets all. Raises EditError where a loss is not
+    finite.
     """
     rows = [group_rows(loaded, group, contexts) for group in groups]
-    found: list[Target | None] = [None] * len(groups)
-    waiting = sorted(range(len(groups)), key=lambda place: rows[place].order)
-    budget, done = TOKEN_BUDGET.get(loaded.device.type, 8192), 0
+    found: dict[int, Target] = {}
+    waiting = searched_together(rows)
+    budget = TOKEN_BUDGET.get(loaded.device.type, 8192)
+    if team.size > 1:  # a batch for each process, even where one could take all
+        budget = min(budget, -(-sum(row.tokens for row in rows) // team.size))
     progress("targets", 0, len(groups))
+
+    def settled(searched: Sequence[Searched]) -> bool:
+        """Take what the processes found; tell whether the device's memory held it."""
+        for one in searched:
+            if one.error is not None:
+                raise one.error
+        if any(one.targets is None for one in searched):
+            return False
+        for one in searched:
+            pairs = list(zip(one.places, one.targets or (), strict=True))
+            found.update(pairs)
+            if pairs:
+                on_done(pairs)
+        return True
+
     while waiting:
-        batch, total = [waiting[0]], rows[waiting[0]].tokens
-        for place in waiting[1:]:
-            total += rows[place].tokens
-            if total > budget:
-                break
-            batch.append(place)
-        told = partial(report, progress, done, len(groups))
-        targets = search_batch(loaded, [rows[place] for place in batch], settings, stop_loss, told)
-        if targets is None:
-            if len(batch) == 1:
-                raise EditError("the device has no memory left for a single request: use a smaller --dtype")
+        batches = next_batches(waiting, rows, budget, team.size)
+        own = [place for places in batches[team.rank] for place in places] if team.rank < len(batches) else []
+        told = partial(report, progress, len(found), len(groups))
+        searched = team.gather(search_batch(loaded, own, rows, settings, stop_loss, told))
+        if team.lead(lambda searched=searched: settled(searched)):  # type: ignore[misc]
+            waiting = waiting[sum(map(len, batches)) :]
+        elif max(map(len, batches)) == 1:
+            raise EditError("the device has no memory left for a single subject: use a smaller --dtype")
+        else:
             budget //= 2
-            torch.cuda.empty_cache()
-            continue
-        for place, target in zip(batch, targets, strict=True):
-            found[place] = target
-        on_done(list(zip(batch, targets, strict=True)))
-        waiting, done = waiting[len(batch) :], done + len(batch)
-    return [target for target in found if target is not None]
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+    return [found[place] for place in sorted(found)]
+
+
+def searched_together(rows: Sequence[GroupRows]) -> list[list[int]]:
+    """Return the places of the groups, those of one subject in one list, alike lengths beside each other."""
+    of_subject: dict[str, list[int]] = {}
+    for place in sorted(range(len(rows)), key=lambda place: rows[place].order):
+        of_subject.setdefault(rows[place].subject, []).append(place)
+    return list(of_subject.values())
+
+
+def next_batches(
+    waiting: Sequence[list[int]], rows: Sequence[GroupRows], budget: int, count: int
+) -> list[list[list[int]]]:
+    """Return the next `count` batches of subjects at most, each within the token budget, or of one subject."""
+    batches: list[list[list[int]]] = []
+    total = 0
+    for places in waiting:
+        tokens = sum(rows[place].tokens for place in places)
+        if not batches or total + tokens > budget:
+            if len(batches) == count:
+                break
+            batches.append([])
+            total = 0
+        batches[-1].append(places)
+        total += tokens
+    return batches
 
 
 def report(progress: Callable[[str, int, int], None], before: int, total: int, finished: int) -> None:
@@ -87,19 +130,34 @@ def report(progress: Callable[[str, int, int], None], before: int, total: int, f
     progress("targets", before + finished, total)
 
 
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What one process found for the groups at `places`: no targets where its memory did not hold them."""
+
+    places: list[int]
+    targets: list[Target] | None
+    error: EditError | None = None
+
+
 def search_batch(
     loaded: LoadedModel,
+    places: list[int],
     rows: Sequence[GroupRows],
     settings: MemitSettings,
     stop_loss: float,
     progress: Callable[[int], None],
-) -> list[Target] | None:
-    """Search the targets of one batch; None where the device's memory does not hold it."""
+) -> Searched:
+    """Search the targets of one batch."""
+    if not places:
+        return Searched([], [])
     try:
         with fused_activations(loaded.model):
-            return TargetSearch(loaded, rows, settings, stop_loss).run(progress)
+            search = TargetSearch(loaded, [rows[place] for place in places], settings, stop_loss)
+            return Searched(places, search.run(progress))
     except torch.cuda.OutOfMemoryError:
-        return None  # nothing of the batch is held once this frame is gone
+        return Searched(places, None)  # nothing of the batch is held once this frame is gone
+    except EditError as error:
+        return Searched(places, [], error)
 
 
 class TargetSearch:
@@ -117,6 +175,10 @@ class TargetSearch:
         clamps = torch.tensor([settings.group_clamp(group.members) for group in groups], device=h.device)
         self.max_norm = clamps * self.h_norm
         self.limits = [settings.group_steps(group.members) for group in groups]
+        numbers: dict[str, int] = {}
+        self.subject_of = [numbers.setdefault(group.subject, len(numbers)) for group in groups]
+        self.subject = torch.tensor(self.subject_of, device=h.device)
+        """[G] of the groups that are still searched"""
         self.active = list(range(len(groups)))
         self.log_probs_before: torch.Tensor | None = None
         self.gather_reads()
@@ -143,10 +205,11 @@ class TargetSearch:
                 values = losses.tolist()
                 for group, value in zip(self.active, values, strict=True):
                     history[group].append(value)
+                busy = {self.subject_of[g] for g, v in zip(self.active, values, strict=True) if v >= self.stop_loss}
                 stays = [
                     place
                     for place, group in enumerate(self.active)
-                    if values[place] >= self.stop_loss and step < self.limits[group]
+                    if self.subject_of[group] in busy and step < self.limits[group]
                 ]
                 if not all(map(_finite, values)):
                     raise EditError("a target's loss is not finite: use --dtype float32, or a smaller lr")
@@ -173,8 +236,16 @@ class TargetSearch:
         loss = torch.zeros(len(delta), device=delta.device).index_add(0, self.read_group, nll)
         kl = (bare.exp() * (bare - self.log_probs_before)).sum(1).to(delta.device)
         decay = delta.norm(dim=1) / self.h_norm**2
-        whole: torch.Tensor = loss + self.settings.kl_factor * kl + self.settings.weight_decay * decay
+        apart = ((delta - self.subject_means(delta)) ** 2).sum(1) / self.h_norm**2
+        penalties = self.settings.weight_decay * decay + self.settings.coupling * apart
+        whole: torch.Tensor = loss + self.settings.kl_factor * kl + penalties
         return whole
+
+    def subject_means(self, delta: torch.Tensor) -> torch.Tensor:
+        """Return for each active group the mean delta [G, d] over the groups of its subject."""
+        sums = torch.zeros(len(self.limits), delta.shape[1], device=delta.device).index_add(0, self.subject, delta)
+        counts = torch.bincount(self.subject)
+        return sums[self.subject] / counts[self.subject][:, None]
 
     def adam(
         self, delta: torch.Tensor, gradient: torch.Tensor, first: torch.Tensor, second: torch.Tensor, step: int
@@ -197,7 +268,7 @@ class TargetSearch:
         if self.active:
             self.packs = [pack for pack in self.packs if pack.keep(place)]
             self.gather_reads()
-        self.h_norm, self.max_norm = self.h_norm[kept], self.max_norm[kept]
+        self.h_norm, self.max_norm, self.subject = self.h_norm[kept], self.max_norm[kept], self.subject[kept]
         if self.log_probs_before is not None:
             self.log_probs_before = self.log_probs_before[kept.to(self.log_probs_before.device)]
 

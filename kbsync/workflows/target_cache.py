@@ -7,8 +7,9 @@ import torch
 
 from kbsync.facts import content_id
 from kbsync.ledger import Ledger, ModelRow, TargetRow, read_tensors, write_tensors
-from kbsync.memit import MemitSettings, RequestGroup, Target, optimise_targets
+from kbsync.memit import MemitSettings, RequestGroup, Target
 from kbsync.workflows.choice import ModelChoice
+from kbsync.workflows.crew import together
 from kbsync.workflows.progress import Progress
 
 __all__ = ["Targets", "cached_targets"]
@@ -30,6 +31,8 @@ class Targets:
 def target_key(model: ModelRow, settings: MemitSettings, contexts: Sequence[str], group: RequestGroup) -> str:
     """Return the content id of everything that a group's target vector depends on."""
     values = [getattr(settings, name) for name in DEPENDS_ON]
+    if group.others:
+        values.append(settings.coupling)
     return content_id("target1", [model.key, settings.layers[-1], values, list(contexts), group.id])
 
 
@@ -59,9 +62,8 @@ def cached_targets(
         ledger.record_targets(model.key, file, rows)
 
     if missing:
-        optimise_targets(
-            choice.loaded, [groups[place] for place in missing], contexts, choice.settings, record, progress
-        )
+        wanted = [groups[place] for place in missing]
+        together(choice, "targets", wanted, contexts, choice.settings, on_done=record, progress=progress)
     by_request = {request.id: key for group, key in zip(groups, keys, strict=True) for request in group.requests}
     z = torch.stack([found[key] for key in keys]) if keys else torch.empty(0, 0)
     return Targets(z, by_request, len(missing), len(keys) - len(missing))

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from kbsync.benchmarks.counterfacts import Counterfact
 from kbsync.benchmarks.group_edits import group_edits, new_relations, single_edits
 from kbsync.facts import EditRequest
+from kbsync.metrics.counterfacts import Counterfact
 
 RELATIONS = ("P1", "P2", "P3", "P4")
 SUBJECTS = tuple("ABCDEFGH")
