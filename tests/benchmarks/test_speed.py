@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from kbsync.benchmarks import known as known_module
 from kbsync.benchmarks import speed
 from kbsync.benchmarks.speed import PHASES, Work, bench_scale, bench_speed, slope
 from kbsync.cli.main import main
@@ -103,6 +104,6 @@ def test_the_scale_is_shown(work: Work, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def test_more_edits_than_the_model_knows_facts_is_told(known: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "practice_requests", lambda edition: list(FACTS))
+    monkeypatch.setattr(known_module, "practice_requests", lambda edition: list(FACTS))
     with pytest.raises(SettingsError, match=r"knows facts of the fixtures for \d+ edits: ask for no more"):
         bench_speed(known.source, 21)
