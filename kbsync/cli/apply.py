@@ -55,11 +55,17 @@ def apply(
     """Write new and changed facts into the model with MEMIT, and take withdrawn ones out.
 
     The base weights are never changed: each apply makes the edited state anew from them, for all active facts.
-    Shows the plan and asks before it writes.
+    Shows the plan and asks before it writes. Under `accelerate launch -m kbsync apply ...` the work is shared out over
+    its processes.
     """
     from kbsync.workflows.apply import ApplyOptions
     from kbsync.workflows.apply import apply as workflow
+    from kbsync.workflows.crew import join_team, work_along
 
+    team = join_team()
+    if not team.leads:
+        work_along(team, options.home, model, loading)
+        return
     wanted = ApplyOptions(
         model,
         relation,
@@ -82,7 +88,7 @@ def apply(
                 console.print(plan_view(plan))
             return yes or plan.in_sync or typer.confirm("Write this into the model?", default=True, err=True)
 
-        applied = workflow(options.home, wanted, confirm, report, report.remark)
+        applied = workflow(options.home, wanted, confirm, report, report.remark, team)
     if applied is None:
         log_console().print("nothing was written")
         raise typer.Exit(1)

@@ -16,6 +16,7 @@ from transformers.utils import logging
 from kbsync.errors import KbsyncError, ModelError
 from kbsync.models.family import FAMILIES, Family, check_kind, family_of
 from kbsync.models.structure import family_by_structure, settle
+from kbsync.models.team import local_device
 from kbsync.models.weights import execution_device, read_weight
 
 __all__ = ["LoadedModel", "choose_device", "load_model"]
@@ -68,6 +69,7 @@ class LoadedModel:
 
 def choose_device(name: str | None) -> torch.device:
     """Return the named device, or the best there is (for ``auto`` too): CUDA, then MPS, then the CPU."""
+    name = name or local_device()
     if name in (None, AUTO):
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

@@ -60,6 +60,9 @@ class Team:
             raise failure
         return value  # type: ignore[no-any-return]
 
+    def leave(self) -> None:
+        """End the team; every process does so."""
+
     def columns(self, part: torch.Tensor | None) -> torch.Tensor | None:
         """Put together what the processes found for their `share` of u items, [n, their number] each, as [n, u].
 
@@ -99,6 +102,9 @@ class GlooTeam(Team):
         summed = tensor.cpu().clone()
         distributed.all_reduce(summed)
         return summed
+
+    def leave(self) -> None:
+        distributed.destroy_process_group()
 
 
 ALONE = Team()

@@ -6,6 +6,7 @@ that goes to all of them; the ledger, the plan and the figures are the leader's 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, optimise_targ
 from kbsync.memit.covariance import sum_moments
 from kbsync.memit.moments import MomentSums
 from kbsync.memit.packing import PackedText
-from kbsync.models import LoadedModel, Team
-from kbsync.workflows.choice import ModelChoice
+from kbsync.models import LoadedModel, Team, join_team
+from kbsync.workflows.choice import ModelChoice, choose_model
+from kbsync.workflows.loading import Loading
 
-__all__ = ["follow", "led", "share_covariance", "together"]
+__all__ = ["join_team", "led", "share_covariance", "together", "work_along"]
 
 
 def moments(loaded: LoadedModel, text: PackedText, widths: Mapping[int, int], rows: int, *, team: Team) -> None:
@@ -76,6 +78,7 @@ def led(team: Team) -> Iterator[None]:
     finally:
         if team.size > 1:
             team.broadcast(None)
+            team.leave()
 
 
 def follow(team: Team, loaded: LoadedModel) -> None:
@@ -86,3 +89,9 @@ def follow(team: Team, loaded: LoadedModel) -> None:
             ORDERS[name](loaded, *given, team=team)
         except KbsyncError:
             continue  # the leader met it too, and tells it
+    team.leave()
+
+
+def work_along(team: Team, home: Path, model: str, loading: Loading) -> None:
+    """Be a follower from beginning to end: load the model that the leader loads, and do a share of its work."""
+    follow(team, choose_model(model, home=home, loading=loading).loaded)
