@@ -26,7 +26,7 @@ def groups_view(bench: "GroupsBench") -> RenderableType:
     title = f"several objects for one subject: {bench.model}, perplexity before {bench.base['perplexity']:.2f}"
     remarks = [f"drawn from {bench.known} fixture facts that the model knows"]
     for size in bench.sizes:
-        line = f"{size.objects} objects: {size.subjects} subjects"
+        line = f"{size.objects} {'object' if size.objects == 1 else 'objects'} each: {size.subjects} subjects"
         if size.new_relations:
             line += f", {size.new_relations} of the edits for relations that their subject had no fact of"
         remarks.append(line)

@@ -1,0 +1,31 @@
+"""How `bench groups` is shown."""
+
+import io
+
+from rich.console import Console
+
+from kbsync.benchmarks.groups import GroupsBench, SizeFigures
+from kbsync.report.bench_groups import groups_view
+
+FIGURES = {"ES": 97.25, "recall": 50.0, "perplexity": 2.5, "loss": 0.4}
+
+
+def test_a_row_for_each_way_and_what_the_subjects_were() -> None:
+    same = dict.fromkeys(("apart", "groups", "single"), FIGURES)
+    more = {"apart": FIGURES, "groups": {**FIGURES, "recall": 87.5, "NS": 93.75}, "single": FIGURES}
+    sizes = [SizeFigures(1, 3, 3, 0, same), SizeFigures(8, 3, 24, 6, more)]
+    out = io.StringIO()
+    Console(file=out, width=160).print(groups_view(GroupsBench("practice", 0, 900, {}, {"perplexity": 2.4}, sizes)))
+    lines = [line.split() for line in out.getvalue().splitlines()]
+    assert ["1", "single", "3", "97.25", "50.00", "2.50", "0.40"] in lines
+    assert ["8", "groups", "24", "97.25", "93.75", "87.50", "2.50", "0.40"] in lines
+    assert [line[1] for line in lines if line and line[0] in ("1", "8") and len(line) > 5 and line[2].isdigit()] == [
+        "single",
+        "apart",
+        "groups",
+        "single",
+    ]
+    assert "1 object each: 3 subjects" in out.getvalue()
+    assert (
+        "8 objects each: 3 subjects, 6 of the edits for relations that their subject had no fact of" in out.getvalue()
+    )
