@@ -133,7 +133,10 @@ def locate(where: str) -> Iterator[None]:
 
 def tidy(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     """Sort `facts` by subject and object, and keep one of those that say the same: the one with the latest start."""
-    latest = {fact.id: fact for fact in sorted(facts, key=lambda fact: fact.since or "")}
+    latest = {
+        (fact.subject.key, fact.relation, fact.object.key): fact
+        for fact in sorted(facts, key=lambda fact: fact.since or "")
+    }
     return tuple(sorted(latest.values(), key=_order))
 
 

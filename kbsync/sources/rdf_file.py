@@ -1,18 +1,24 @@
 """Facts from a local RDF file, loaded into an Oxigraph store and asked as an endpoint is."""
 
+import shutil
+import tempfile
+import weakref
 from functools import cached_property
 from pathlib import Path
 from xml.parsers import expat
 
-from pyoxigraph import QueryResultsFormat, QuerySolutions, RdfFormat, Store
+from pyoxigraph import BlankNode, Literal, NamedNode, QuerySolutions, RdfFormat, Store
 
 from kbsync.errors import SourceError
 from kbsync.sources.base import Ask, Reading, locate
 from kbsync.sources.queries import property_id, whole
-from kbsync.sources.results import Row, parse_results
-from kbsync.sources.statements import read_aliases, read_facts
+from kbsync.sources.results import Row, Term
+from kbsync.sources.statements import read_aliases, read_facts, take_all
 
-__all__ = ["RdfFile"]
+__all__ = ["RdfFile", "RdfStore"]
+
+LARGE = 32 * 2**20
+"""Bytes; a file above this is loaded into a store on disk."""
 
 _FORMATS = {
     ".ttl": RdfFormat.TURTLE,
@@ -24,8 +30,34 @@ _FORMATS = {
 _REMEDY = "the file may have been cut off: get it again, or mend that line; nothing was taken from it"
 
 
+class RdfStore:
+    """Statements in an Oxigraph store, asked as an endpoint is. `folder` holds them; None: the memory does."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.store = Store() if folder is None else Store(folder)
+
+    def read(self, name: str, ask: Ask) -> Reading:
+        """Return `ask`'s facts, with `name` as their source."""
+        facts, skipped = read_facts(self._select, ask, rows_of=take_all)
+        aliases = read_aliases(self._select, facts, ask, rows_of=take_all)
+        return Reading(name, whole(ask).text(), facts, skipped, aliases)
+
+    def _select(self, query: str) -> list[Row]:
+        solutions = self.store.query(query, use_default_graph_as_union=True)
+        assert isinstance(solutions, QuerySolutions)
+        names = [variable.value for variable in solutions.variables]
+        return [
+            {name: _term(value) for name, value in zip(names, solution, strict=True) if value is not None}
+            for solution in solutions
+        ]
+
+
 class RdfFile:
-    """An RDF file in Wikidata's shape; its suffix says its format. Loaded once, at the first reading."""
+    """An RDF file in Wikidata's shape; its suffix says its format. Loaded once, at the first reading.
+
+    What is loaded of a large file lies in a temporary folder (about as large as the file), so that the memory that
+    it takes does not grow with the file.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -34,25 +66,17 @@ class RdfFile:
     def read(self, ask: Ask) -> Reading:
         """Read the current facts of `ask`'s relation; raises SourceError if the file is not whole."""
         property_id(ask.relation, f"RDF file {self._path}")
-        query = whole(ask).text()
         with locate(f"{self._path}, relation {ask.relation}"):
-            facts, skipped = read_facts(self._select, ask)
-            aliases = read_aliases(self._select, facts, ask)
-        return Reading(self.name, query, facts, skipped, aliases)
-
-    def _select(self, query: str) -> list[Row]:
-        solutions = self._store.query(query, use_default_graph_as_union=True)
-        assert isinstance(solutions, QuerySolutions)
-        return parse_results(solutions.serialize(format=QueryResultsFormat.JSON) or b"")
+            return self._loaded.read(self.name, ask)
 
     @cached_property
-    def _store(self) -> Store:
-        store = Store()
+    def _loaded(self) -> RdfStore:
         form = _FORMATS[self._path.suffix.lower()]
         try:
             if form == RdfFormat.RDF_XML:
                 self._check_xml()
-            store.bulk_load(path=self._path, format=form)
+            loaded = RdfStore(self._folder if self._path.stat().st_size > LARGE else None)
+            loaded.store.bulk_load(path=self._path, format=form)
         except expat.ExpatError as error:
             place = f"{self._path}:{error.lineno}:{error.offset}"
             raise SourceError(f"{place}: not whole XML ({expat.ErrorString(error.code)}); {_REMEDY}") from error
@@ -60,11 +84,26 @@ class RdfFile:
             raise SourceError(f"{self._path}:{error.lineno or '?'}: not whole RDF ({error.msg}); {_REMEDY}") from error
         except (OSError, ValueError) as error:
             raise SourceError(f"{self._path}: cannot be read ({error}); check the file and its permissions") from error
-        if len(store) == 0:
+        if len(loaded.store) == 0:
             raise SourceError(f"{self._path}: holds no statement; {_REMEDY}")
-        return store
+        return loaded
+
+    @cached_property
+    def _folder(self) -> Path:
+        folder = tempfile.mkdtemp(prefix="kbsync-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # also at exit
+        return Path(folder)
 
     def _check_xml(self) -> None:
         # pyoxigraph takes RDF/XML that ends between two elements for a whole document.
         with self._path.open("rb") as file:
             expat.ParserCreate().ParseFile(file)
+
+
+def _term(value: object) -> Term:
+    if isinstance(value, NamedNode):
+        return Term(value.value)
+    if isinstance(value, BlankNode):
+        return Term(value.value, "blank")
+    assert isinstance(value, Literal)
+    return Term(value.value, "literal", (value.language or "").lower())

@@ -18,7 +18,7 @@ from kbsync.sources import queries
 from kbsync.sources.base import Ask, Notes, iri_of, short_id, tidy
 from kbsync.sources.results import Row, Term
 
-__all__ = ["Select", "Statement", "current", "gather", "read_aliases", "read_facts"]
+__all__ = ["Gather", "Select", "Statement", "current", "gather", "read_aliases", "read_facts", "take_all"]
 
 PAGE = 50_000
 """Rows asked for at once; an endpoint that gives fewer is asked again for the rest."""
@@ -27,6 +27,8 @@ BATCH = 500
 
 Select = Callable[[str], list[Row]]
 """Asks a source one SPARQL text; raises SourceError if its answer is not whole."""
+Gather = Callable[[Select, queries.Query], list[Row]]
+"""Gives all rows of a query: `gather` does so by pages that are counted, `take_all` in one go."""
 
 _RANKS = {
     "http://wikiba.se/ontology#PreferredRank": "preferred",
@@ -49,27 +51,9 @@ class Statement:
     ended: bool
 
 
-def read_facts(select: Select, ask: Ask, *, ordered: bool = True) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
-    """Return the current facts that `ask` asks for, and notes on what was left out.
-
-    With a limit, `ordered` says whether the subjects taken are the first by IRI, or any that the source likes.
-    """
-    notes = Notes()
-    names: dict[str, str] = {}
-    facts: list[Fact] = []
-    wanted = ask.limit
-    for batch in _batches(_choose_subjects(select, ask, notes, ordered)):
-        rows = gather(select, queries.statements(ask.relation, batch))
-        pairs = list(_entities(current(rows, ask.day), notes))
-        mentioned = dict.fromkeys(iri for statement, value in pairs for iri in (statement.subject, value))
-        names |= _read_labels(select, [iri for iri in mentioned if iri not in names], ask.language)
-        groups = _by_subject(_label(pairs, ask, names, notes))[:wanted]
-        facts.extend(itertools.chain.from_iterable(groups))
-        if wanted is not None:
-            wanted -= len(groups)
-            if wanted == 0:
-                break
-    return tidy(facts), notes.lines()
+def take_all(select: Select, query: queries.Query) -> list[Row]:
+    """Return all rows of `query` from a source whose answers are whole by nature, as those of a local store are."""
+    return select(query.text())
 
 
 def gather(select: Select, query: queries.Query) -> list[Row]:
@@ -92,6 +76,33 @@ def gather(select: Select, query: queries.Query) -> list[Row]:
                 "--min-sitelinks)",
                 query=text,
             )
+
+
+def read_facts(
+    select: Select, ask: Ask, *, ordered: bool = True, rows_of: Gather = gather
+) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
+    """Return the current facts that `ask` asks for, and notes on what was left out.
+
+    With a limit, `ordered` says whether the subjects taken are the first by IRI, or any that the source likes.
+    `rows_of` is how all rows of a query are had.
+    """
+    notes = Notes()
+    names: dict[str, str] = {}
+    facts: list[Fact] = []
+    wanted = ask.limit
+    for batch in _batches(_choose_subjects(select, ask, notes, ordered, rows_of)):
+        rows = rows_of(select, queries.statements(ask.relation, batch))
+        pairs = list(_entities(current(rows, ask.day), notes))
+        mentioned = dict.fromkeys(iri for statement, value in pairs for iri in (statement.subject, value))
+        unread = [iri for iri in mentioned if iri not in names]
+        names |= _read_labels(select, unread, ask.language, rows_of)
+        groups = _by_subject(_label(pairs, ask, names, notes))[:wanted]
+        facts.extend(itertools.chain.from_iterable(groups))
+        if wanted is not None:
+            wanted -= len(groups)
+            if wanted == 0:
+                break
+    return tidy(facts), notes.lines()
 
 
 def current(rows: Iterable[Row], day: datetime.date) -> list[Statement]:
@@ -145,11 +156,11 @@ def _iso(date: tuple[int, int, int]) -> str:
     return f"{'-' if year < 0 else ''}{abs(year):04}-{month:02}-{day:02}"
 
 
-def _choose_subjects(select: Select, ask: Ask, notes: Notes, ordered: bool) -> Iterator[str]:
+def _choose_subjects(select: Select, ask: Ask, notes: Notes, ordered: bool, rows_of: Gather) -> Iterator[str]:
     if ask.subjects is not None:
-        rows = _find_named(select, ask, ask.subjects, notes)
+        rows = _find_named(select, ask, ask.subjects, notes, rows_of)
     elif ask.limit is None:
-        rows = gather(select, queries.subjects(ask))
+        rows = rows_of(select, queries.subjects(ask))
     else:
         # Some subjects turn out to have no current fact, so ask for more than are wanted.
         rows = select(queries.subjects(ask).text(limit=2 * ask.limit + 50, ordered=ordered))
@@ -160,11 +171,11 @@ def _choose_subjects(select: Select, ask: Ask, notes: Notes, ordered: bool) -> I
             notes.add("subject that is a blank node", f"_:{subject.value}")
 
 
-def _find_named(select: Select, ask: Ask, names: Sequence[str], notes: Notes) -> list[Row]:
+def _find_named(select: Select, ask: Ask, names: Sequence[str], notes: Notes, rows_of: Gather) -> list[Row]:
     rows: dict[str, Row] = {}
     found: set[str] = set()
     for batch in _batches(iter(names)):
-        for row in gather(select, queries.subjects_named(ask, batch)):
+        for row in rows_of(select, queries.subjects_named(ask, batch)):
             rows[row["subject"].value] = row
             found.add(row["name"].value)
     for name in names:
@@ -187,12 +198,12 @@ def _entities(statements: Iterable[Statement], notes: Notes) -> Iterator[tuple[S
             yield statement, value.value
 
 
-def _read_labels(select: Select, iris: Sequence[str], language: str) -> dict[str, str]:
+def _read_labels(select: Select, iris: Sequence[str], language: str, rows_of: Gather) -> dict[str, str]:
     """Return the best label of each of `iris`, "" where there is none."""
     order = queries.label_languages(language)
     best: dict[str, tuple[int, str]] = {}
     for batch in _batches(iter(iris)):
-        for row in gather(select, queries.labels(batch, language)):
+        for row in rows_of(select, queries.labels(batch, language)):
             label = " ".join(row["label"].value.split())
             if label:
                 candidate = (order.index(row["label"].language), label)
@@ -200,7 +211,9 @@ def _read_labels(select: Select, iris: Sequence[str], language: str) -> dict[str
     return {iri: best[iri][1] if iri in best else "" for iri in iris}
 
 
-def read_aliases(select: Select, facts: Iterable[Fact], ask: Ask) -> Mapping[str, tuple[str, ...]] | None:
+def read_aliases(
+    select: Select, facts: Iterable[Fact], ask: Ask, *, rows_of: Gather = gather
+) -> Mapping[str, tuple[str, ...]] | None:
     """Return the aliases of every subject and object of `facts` by key, sorted; None where `ask` wants none."""
     if not ask.aliases:
         return None
@@ -208,7 +221,7 @@ def read_aliases(select: Select, facts: Iterable[Fact], ask: Ask) -> Mapping[str
     found: dict[str, set[str]] = {entity.key: set() for entity in entities}
     iris = dict.fromkeys(iri for entity in entities if (iri := iri_of(entity.key) or iri_of(f"<{entity.key}>")))
     for batch in _batches(iter(iris)):
-        for row in gather(select, queries.aliases(batch, ask.language)):
+        for row in rows_of(select, queries.aliases(batch, ask.language)):
             alias = " ".join(row["label"].value.split())
             if alias:
                 found[short_id(row["entity"].value)].add(alias)

@@ -1,12 +1,13 @@
 """RDF files: each format, and files that are not whole."""
 
+import gc
 from pathlib import Path
 
 import pytest
 from pyoxigraph import DefaultGraph, RdfFormat, Store
 
 from kbsync.errors import SettingsError, SourceError
-from kbsync.sources import RDF_SUFFIXES, Ask, open_source
+from kbsync.sources import RDF_SUFFIXES, Ask, open_source, rdf_file
 
 FORMATS = {
     ".ttl": RdfFormat.TURTLE,
@@ -65,6 +66,21 @@ def test_named_graphs_are_read_as_one(tmp_path: Path) -> None:
     )
     (fact,) = open_source(str(file)).read(Ask("P6")).facts
     assert (fact.subject.label, fact.object.label) == ("X", "Y")
+
+
+def test_a_large_file_is_read_from_a_store_on_disk(
+    world_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = open_source(str(world_file)).read(Ask("P36", aliases=True))
+    monkeypatch.setattr(rdf_file, "LARGE", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    source = open_source(str(world_file))
+    read = source.read(Ask("P36", aliases=True))
+    assert (read.facts, read.aliases) == (wanted.facts, wanted.aliases)
+    assert len(list(tmp_path.iterdir())) == 1
+    del source
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("content", ["", "# nothing here\n"])
