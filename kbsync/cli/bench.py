@@ -1,12 +1,14 @@
 """``kbsync bench``: what kbsync measures of itself."""
 
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kbsync.cli.choices import CorpusOption, ModelOption, SetOption, parse_values
-from kbsync.cli.options import Options, command, family
+from kbsync.cli.options import DEFAULT_HOME, Options, command, family
 from kbsync.report.bench_gpu import gpu_view
 from kbsync.report.bench_groups import groups_view
 from kbsync.report.bench_speed import scale_view, speed_view
@@ -140,3 +142,26 @@ def groups(
     with progress(quiet=options.json) as report:
         measured = bench_groups(model, subjects, seed, parse_values(setting), corpus, report)
     emit(measured, groups_view, as_json=options.json)
+
+
+@command(group, "ledger", examples=("kbsync bench ledger --facts 1000000 --edits 10000 --home million",))
+def ledger(
+    options: Options,
+    facts: Annotated[int, typer.Option("--facts", metavar="N", min=10, help="Facts to make up.")] = 100_000,
+    edits: Annotated[int, typer.Option("--edits", metavar="N", min=1, help="Edits to record.")] = 10_000,
+    seed: SeedOption = 0,
+) -> None:
+    """Take time and memory of pull, plan and status over made-up facts.
+
+    An RDF file is made and pulled, edits are recorded (no model is edited), 1% of the file changes and it is pulled
+    again. Each command is a process of its own. Without --home all of it is removed afterwards.
+    """
+    from kbsync.benchmarks.ledger import bench_ledger
+    from kbsync.report.bench_ledger import ledger_view
+
+    with ExitStack() as after, progress(quiet=options.json) as report:
+        home = options.home
+        if home == DEFAULT_HOME:
+            home = Path(after.enter_context(tempfile.TemporaryDirectory(prefix="kbsync-")))
+        done = bench_ledger(home, facts, edits, seed=seed, progress=report)
+    emit(done, ledger_view, as_json=options.json)

@@ -1,0 +1,167 @@
+"""How the ledger bears many facts: pull, plan and status, each a process of its own whose time and memory are taken.
+
+The edits are recorded through the ledger's own calls, as an apply records them, but no model is edited: their target
+keys and figures are made up. Nothing here loads a model, so that this process is small and what it starts is measured
+alone.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbsync.benchmarks.generated import write_facts
+from kbsync.errors import LedgerError, SettingsError
+from kbsync.facts import EditRequest
+from kbsync.ledger import FactRow, Ledger, Metric, NewEdit
+from kbsync.resources import templates_folder
+from kbsync.templates import Template, Templates, load_templates
+from kbsync.workflows.progress import Progress, silent
+
+__all__ = ["LedgerBench", "Step", "bench_ledger"]
+
+MODEL = "made-up"
+CHANGED = 0.01
+"""share of the facts that differ at the second pull"""
+UNTOLD = ("P1999999", "P2999999")
+"""relations without a template, so that these are met too"""
+MAXRSS_IN_MB = 2**20 if sys.platform == "darwin" else 2**10
+"""what ru_maxrss counts, in a MB"""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step and what it took, start of the process included."""
+
+    name: str
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+    """most memory that its process held at once"""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerBench:
+    """What was made and what each step took."""
+
+    facts: int
+    relations: int
+    edits: int
+    cores: int
+    file_mb: float
+    ledger_mb: float
+    second_pull: float
+    """the second pull's seconds over the first one's"""
+    steps: tuple[Step, ...]
+
+
+def bench_ledger(home: Path, facts: int, edits: int, *, seed: int = 0, progress: Progress = silent) -> LedgerBench:
+    """Make `facts` facts, pull them into `home`, record `edits` edits, and take every command's time.
+
+    Raises SettingsError for numbers that do not go together, LedgerError where `home` holds a ledger already and
+    where a command fails.
+    """
+    if edits > facts // 2:
+        raise SettingsError(f"--edits {edits} is too many for {facts} facts: ask for half as many at most")
+    if (home / "ledger.db").exists():
+        raise LedgerError(f"{home} holds a ledger already, and this one is made up: choose an empty --home")
+    templates = load_templates(templates_folder())
+    relations = [template.relation for template in templates] + list(UNTOLD)
+    home.mkdir(parents=True, exist_ok=True)
+    source = home / "facts.nt"
+    pull = ("pull", "--source", str(source), *(part for one in relations for part in ("--relation", one)))
+    plan = ("plan", "--model", MODEL)
+    steps: list[Step] = []
+
+    def run(*commands: tuple[str, tuple[str, ...]]) -> None:
+        for name, arguments in commands:
+            progress(f"commands: {name}", len(steps), 6)
+            steps.append(run_command(name, home, arguments))
+
+    progress("the file", 0, 0)
+    write_facts(source, facts, relations, seed=seed)
+    run(("pull", pull))
+    progress("the edits", 0, 0)
+    record_edits(home, edits, templates)
+    run(("status", ("status",)), ("plan", plan), ("plan --json", (*plan, "--json")))
+    write_facts(source, facts, relations, seed=seed, changed=CHANGED)
+    run((f"pull, {CHANGED:.0%} changed", pull), ("status after it", ("status",)))
+    progress("commands: done", 6, 6)
+    return LedgerBench(
+        facts,
+        len(relations),
+        edits,
+        len(os.sched_getaffinity(0)),
+        source.stat().st_size / 2**20,
+        (home / "ledger.db").stat().st_size / 2**20,
+        steps[4].seconds / steps[0].seconds,
+        tuple(steps),
+    )
+
+
+def run_command(name: str, home: Path, arguments: Sequence[str]) -> Step:
+    """Run ``kbsync`` with these arguments in a process of its own; raise LedgerError with its message if it fails."""
+    command = [sys.executable, "-m", "kbsync", "--home", str(home), *arguments]
+    with tempfile.TemporaryFile() as said:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)  # of this process alone, unlike RUSAGE_CHILDREN
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            raise LedgerError(f"`kbsync {name}` failed: {said.read().decode(errors='replace').strip()[-500:]}")
+    return Step(name, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / MAXRSS_IN_MB)
+
+
+def record_edits(home: Path, edits: int, templates: Templates) -> None:
+    """Record one batch of `edits` edits of the model `MODEL`, with target keys and figures that are made up."""
+    with Ledger.open(home, create=False) as ledger, ledger.writer("bench ledger"):
+        rows = _editable(ledger, edits, templates)
+        made = [_edit(row, templates.require(row.relation)) for row in rows]
+        model = ledger.record_model(
+            key="model:made-up",
+            name=MODEL,
+            revision=None,
+            architecture="none",
+            weights_sha256="0" * 64,
+            settings={},
+            contexts=("",),
+            layers=(0,),
+        )
+        ledger.record_targets(model.key, "none", [(edit.target or "", row, 20, 0.05) for row, edit in enumerate(made)])
+        figures = [Metric(name, 0.0, 100.0, edit.request) for edit in made for name in ("ES", "PS", "NS")]
+        batch = ledger.start_batch(model.key, "memit", {}, "cpu")
+        ledger.finish_batch(
+            batch,
+            added=made,
+            superseded=(),
+            retracted=(),
+            metrics=[*figures, Metric("S", 0.0, 100.0)],
+            files={},
+            seconds={"total": 0.0},
+            peak_memory_mb=None,
+        )
+
+
+def _editable(ledger: Ledger, edits: int, templates: Templates) -> list[FactRow]:
+    """Return the first facts that no other one shares its subject and relation, or its prompt, with."""
+    found: list[FactRow] = []
+    for template in templates:
+        rows = ledger.facts([template.relation], withdrawn=False)
+        keys, labels = Counter(row.subject_key for row in rows), Counter(row.subject_label for row in rows)
+        found += [row for row in rows if keys[row.subject_key] == labels[row.subject_label] == 1][: edits - len(found)]
+        if len(found) == edits:
+            break
+    return found
+
+
+def _edit(row: FactRow, template: Template) -> NewEdit:
+    request = EditRequest(row.relation, row.subject_label, template.prompt, row.object_label)
+    named = (row.relation, row.subject_key, row.subject_label, row.object_key, row.object_label)
+    return NewEdit(row.id, *named, template.prompt, request.id, f"made-up:{row.id}")
