@@ -85,12 +85,13 @@ class Templates:
             )
         return template
 
-    def request(self, subject_label: str, relation: str, object_label: str) -> EditRequest:
+    def request(
+        self, subject_label: str, relation: str, object_label: str, aliases: tuple[str, ...] = ()
+    ) -> EditRequest:
         """Return the request that edits `object_label` in as the subject's; TemplateError without a template."""
         template = self.require(relation)
-        return EditRequest(
-            relation, subject_label, template.prompt, object_label, template.paraphrases, template.question
-        )
+        wordings = (template.paraphrases, template.question)
+        return EditRequest(relation, subject_label, template.prompt, object_label, *wordings, aliases)
 
 
 def load_templates(*folders: Path) -> Templates:

@@ -14,7 +14,7 @@ from kbsync.cli.choices import (
     RelationsOption,
 )
 from kbsync.cli.options import Options, command, family
-from kbsync.report.console import show
+from kbsync.report.console import emit, show
 from kbsync.report.plan import plan_json, plan_view, status_json, status_view
 from kbsync.report.progress import progress
 from kbsync.workflows.loading import AS_STORED, Loading
@@ -36,6 +36,10 @@ def plan(
     loading: Loading = AS_STORED,
 ) -> None:
     """Show what an apply would do, and why. Writes no weights."""
+    from kbsync.workflows.names import model_name
+    from kbsync.workflows.overview import overview_for
+    from kbsync.workflows.plan import plan_for
+
     if probe:
         from kbsync.workflows.probe import probed_plan
 
@@ -49,14 +53,17 @@ def plan(
                 loading=loading,
                 progress=report,
             )
-    else:
-        from kbsync.workflows.names import model_name
-        from kbsync.workflows.plan import plan_for
-
+        show(result, plan_view, plan_json, as_json=options.json)
+        in_sync = result.in_sync
+    elif options.json:
         result = plan_for(options.home, model_name(model, options.home), relation, on_conflict.value, include_known)
-    show(result, plan_view, plan_json, as_json=options.json)
-    if check and not result.in_sync:
-        raise typer.Exit(DIFFERENCE)
+        emit(plan_json(result), lambda _: "", as_json=True)
+        in_sync = result.in_sync
+    else:
+        glance = overview_for(options.home, model_name(model, options.home), relation, on_conflict.value, include_known)
+        emit(glance, plan_view, as_json=False)
+        in_sync = glance.in_sync
+    _leave(in_sync, check)
 
 
 @command(app, "status", examples=("kbsync status", "kbsync status --model gpt-j --check"))
@@ -69,20 +76,30 @@ def status(
     loading: Loading = AS_STORED,
 ) -> None:
     """Show the diff between knowledge base, ledger and model, and the last figures."""
-    from kbsync.workflows.status import last_batch, status_for
+    from kbsync.workflows.names import model_name
+    from kbsync.workflows.status import Status, last_batch, status_at_a_glance, status_for, used_model
 
     if probe:
         from kbsync.workflows.probe import probed_plan
-        from kbsync.workflows.status import Status, used_model
 
-        name = model or used_model(options.home)
         with progress(quiet=options.json) as report:
-            found = probed_plan(options.home, name, relation, loading=loading, progress=report)
+            found = probed_plan(
+                options.home, model or used_model(options.home), relation, loading=loading, progress=report
+            )
         result = Status(found, *last_batch(options.home, found.model))
-    else:
-        from kbsync.workflows.names import model_name
-
+        show(result, status_view, status_json, as_json=options.json)
+        in_sync = found.in_sync
+    elif options.json:
         result = status_for(options.home, model and model_name(model, options.home), relation)
-    show(result, status_view, status_json, as_json=options.json)
-    if check and not result.plan.in_sync:
+        emit(status_json(result), lambda _: "", as_json=True)
+        in_sync = result.plan.in_sync
+    else:
+        glance = status_at_a_glance(options.home, model and model_name(model, options.home), relation)
+        emit(glance, status_view, as_json=False)
+        in_sync = glance.plan.in_sync
+    _leave(in_sync, check)
+
+
+def _leave(in_sync: bool, check: bool) -> None:
+    if check and not in_sync:
         raise typer.Exit(DIFFERENCE)

@@ -4,10 +4,8 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlite_utils import Database
-
 from kbsync.errors import LedgerError
-from kbsync.ledger.connection import insert, now
+from kbsync.ledger.connection import Database, insert, now
 from kbsync.ledger.pulls import objects_json
 from kbsync.ledger.reading import columns, compact
 from kbsync.ledger.rows import ConflictNote, Metric, NewEdit

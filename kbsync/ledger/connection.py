@@ -2,16 +2,24 @@
 
 import datetime
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from sqlite_utils import Database
-
 from kbsync.errors import LedgerError
 
-__all__ = ["connect", "immediate", "insert", "iso", "now", "telling"]
+# sqlite-utils imports pandas where that is installed, for tables that kbsync never makes: most of a second for each
+# command. It goes without where the import fails.
+_blocked = "pandas" not in sys.modules and sys.modules.setdefault("pandas", None) is None  # type: ignore[arg-type]
+try:
+    from sqlite_utils import Database
+finally:
+    if _blocked:
+        del sys.modules["pandas"]
+
+__all__ = ["Database", "connect", "immediate", "insert", "iso", "now", "telling"]
 
 # Marks a SQLite file as a kbsync ledger ("kbsy"), so that no other program's database is ever written to.
 APPLICATION_ID = 0x6B627379

@@ -5,9 +5,8 @@ To change the schema add a step at the end; a step that was released is never ed
 
 from collections.abc import Callable, Sequence
 
-from sqlite_utils import Database
-
-from kbsync.ledger.connection import immediate
+from kbsync.facts import normalise_label
+from kbsync.ledger.connection import Database, immediate
 
 __all__ = ["STEPS", "migrate"]
 
@@ -31,7 +30,16 @@ def m002_going_back(db: Database) -> None:
         db.execute(statement)
 
 
-STEPS: tuple[Step, ...] = (m001_initial, m002_going_back)
+def m003_many_facts(db: Database) -> None:
+    """Let facts that share a subject or a label be found, and facts be counted, by index."""
+    db.execute("ALTER TABLE facts ADD COLUMN subject_name TEXT NOT NULL DEFAULT ''")  # the label, normalised
+    db.conn.create_function("normalise_label", 1, normalise_label, deterministic=True)
+    db.execute("UPDATE facts SET subject_name = normalise_label(subject_label)")
+    for statement in _MANY_FACTS:
+        db.execute(statement)
+
+
+STEPS: tuple[Step, ...] = (m001_initial, m002_going_back, m003_many_facts)
 
 
 def migrate(db: Database, steps: Sequence[Step] = STEPS) -> None:
@@ -278,4 +286,11 @@ _GOING_BACK = (
     ) WITHOUT ROWID""",
     # The pull that stated a withdrawn fact again; null where this step found the row.
     "ALTER TABLE fact_history ADD COLUMN restated_by INTEGER REFERENCES pulls(id)",
+)
+
+_MANY_FACTS = (
+    "DROP INDEX facts_subject",
+    # With `withdrawn`, so that the facts that stand can be grouped without a look at their rows.
+    "CREATE INDEX facts_subject ON facts(relation, subject_key, withdrawn)",
+    "CREATE INDEX facts_name ON facts(relation, subject_name, withdrawn)",
 )

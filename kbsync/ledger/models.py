@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlite_utils import Database
-
-from kbsync.ledger.connection import now
+from kbsync.ledger.connection import Database, now
 from kbsync.ledger.reading import columns, compact, select
 from kbsync.ledger.rows import ModelRow, TargetRow
 

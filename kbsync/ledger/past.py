@@ -7,10 +7,8 @@ the edits that its line wrote and did not end. The current line is done; done ba
 import json
 from collections.abc import Collection, Iterable, Mapping
 
-from sqlite_utils import Database
-
 from kbsync.errors import LedgerError
-from kbsync.ledger.connection import insert, now
+from kbsync.ledger.connection import Database, insert, now
 from kbsync.ledger.rows import BatchRow, EditRow, EndingRow, MetricRow, RollbackRow
 from kbsync.ledger.store import Ledger
 

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sqlite_utils import Database
-
 from kbsync.facts import Entity, Fact, normalise_label
-from kbsync.ledger.connection import insert, iso, now
+from kbsync.ledger.connection import Database, insert, iso, now
 from kbsync.ledger.reading import columns, compact, select
 from kbsync.ledger.rows import Change, FactRow, HistoryRow, PullCounts
 
@@ -127,15 +125,18 @@ def _write(db: Database, pull: int, source: str, diff: _Diff) -> None:
         ],
     )
     db.conn.executemany(
-        """UPDATE facts SET subject_label = ?, subject_id = ?, object_key = ?, object_label = ?, object_id = ?,
-        rank = ?, since = ?, last_seen = ?, withdrawn = NULL WHERE id = ?""",
-        [(*_values(fact)[1:], pull, row.id) for row, fact in (*diff.changed, *diff.revived, *diff.unchanged)],
+        """UPDATE facts SET subject_name = ?, subject_label = ?, subject_id = ?, object_key = ?, object_label = ?,
+        object_id = ?, rank = ?, since = ?, last_seen = ?, withdrawn = NULL WHERE id = ?""",
+        [
+            (normalise_label(fact.subject.label), *_values(fact)[1:], pull, row.id)
+            for row, fact in (*diff.changed, *diff.revived, *diff.unchanged)
+        ],
     )
     db.conn.executemany("UPDATE facts SET withdrawn = ? WHERE id = ?", [(pull, row.id) for row in diff.withdrawn])
     db.conn.executemany(
         """INSERT INTO facts (source, relation, subject_key, subject_label, subject_id, object_key, object_label,
-        object_id, rank, since, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-        [(source, fact.relation, *_values(fact), pull, pull) for fact in diff.new],
+        object_id, rank, since, first_seen, last_seen, subject_name) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        [(source, fact.relation, *_values(fact), pull, pull, normalise_label(fact.subject.label)) for fact in diff.new],
     )
 
 

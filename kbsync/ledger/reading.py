@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from sqlite_utils import Database
-
 from kbsync.facts import Entity
+from kbsync.ledger.connection import Database
 
 __all__ = ["columns", "compact", "select"]
 

@@ -12,12 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from sqlite_utils import Database
-
 from kbsync.errors import LedgerError
 from kbsync.facts import Fact
 from kbsync.ledger import batches, models, pulls
-from kbsync.ledger.connection import connect, immediate, telling
+from kbsync.ledger.connection import Database, connect, immediate, telling
 from kbsync.ledger.lock import WriterLock
 from kbsync.ledger.migrations import STEPS, migrate
 from kbsync.ledger.pulls import Withdraw
@@ -150,9 +148,9 @@ class Ledger:
     def facts(self, relations: Collection[str] | None = None, withdrawn: bool | None = None) -> list[FactRow]:
         """The facts on record, oldest first: of `relations` (None: all), withdrawn or not (None: both)."""
         states = {None: "", True: "AND withdrawn IS NOT NULL", False: "AND withdrawn IS NULL"}
-        which = "(? IS NULL OR relation IN (SELECT value FROM json_each(?)))"
-        wanted = None if relations is None else json.dumps(sorted(relations))
-        return self.select(FactRow, "facts", f"WHERE {which} {states[withdrawn]} ORDER BY id", wanted, wanted)
+        which = "TRUE" if relations is None else "relation IN (SELECT value FROM json_each(?))"
+        wanted = () if relations is None else (json.dumps(sorted(relations)),)
+        return self.select(FactRow, "facts", f"WHERE {which} {states[withdrawn]} ORDER BY id", *wanted)
 
     def history(self, fact: int) -> list[HistoryRow]:
         """The objects that the fact of this id named earlier, oldest first."""
@@ -226,6 +224,11 @@ class Ledger:
         sql = "SELECT prompt, answer FROM answers WHERE model = ? AND prompt IN (SELECT value FROM json_each(?))"
         with telling(self.path):
             return dict(self.db.execute(sql, [model, json.dumps(list(prompts))]).fetchall())
+
+    def prompts_answered(self, model: str) -> list[str]:
+        """The prompts that the base model was asked."""
+        with telling(self.path):
+            return [row[0] for row in self.db.execute("SELECT prompt FROM answers WHERE model = ?", [model])]
 
     def record_answers(self, model: str, answers: Mapping[str, str]) -> None:
         """Record what the base model said: prompt -> answer."""

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
+    from kbsync.workflows.overview import Overview
     from kbsync.workflows.plan import Plan
     from kbsync.workflows.status import Status
 
@@ -28,19 +29,20 @@ _QUIET = "=k"
 _MOST_ROWS = 40
 
 
-def plan_view(plan: "Plan") -> RenderableType:
+def plan_view(plan: "Plan | Overview") -> RenderableType:
     """Return the counts by sign, and the rows that something is to be done about."""
     counts = [(sign, count, _MEANING[sign]) for sign, count in plan.counts.items() if count]
     parts: list[RenderableType] = [table(("", "facts", "meaning"), counts, title=f"{plan.model}")]
     rows = [row for row in plan.rows if row.sign not in _QUIET]
+    told = sum(count for sign, count in plan.counts.items() if sign not in _QUIET)
     if rows:
         cells = [
             (row.sign, row.relation, row.subject, row.previous, row.object, row.reason) for row in rows[:_MOST_ROWS]
         ]
         parts.append(table(("", "relation", "subject", "previous", "object", "why"), cells))
-    if len(rows) > _MOST_ROWS:
-        parts.append(plain(f"and {len(rows) - _MOST_ROWS} more (--json lists all)"))
-    if not plan.rows:
+    if told > _MOST_ROWS:
+        parts.append(plain(f"and {told - _MOST_ROWS} more (--json lists all)"))
+    if not any(plan.counts.values()):
         parts.append(plain("no facts: run `kbsync pull` first"))
     elif plan.in_sync:
         parts.append(plain("in sync"))
@@ -56,7 +58,7 @@ def plan_json(plan: "Plan") -> dict[str, Any]:
     return {"model": plan.model, "counts": plan.counts, "facts": facts, "metrics": {}}
 
 
-def status_view(status: "Status") -> RenderableType:
+def status_view(status: "Status[Plan] | Status[Overview]") -> RenderableType:
     """Return the plan and the figures of the last batch."""
     parts: list[RenderableType] = [plan_view(status.plan)]
     if status.batch is not None:
@@ -64,7 +66,7 @@ def status_view(status: "Status") -> RenderableType:
     return Group(*parts)
 
 
-def status_json(status: "Status") -> dict[str, Any]:
+def status_json(status: "Status[Plan]") -> dict[str, Any]:
     """Return the status for machines."""
     return {**plan_json(status.plan), "metrics": status.metrics}
 

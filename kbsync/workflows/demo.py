@@ -32,7 +32,7 @@ class Demo:
     pulls: list[Pulled]
     plan: Plan
     applied: Applied
-    status: Status
+    status: Status[Plan]
     answers: list[Asked]
     expected: list[str]
     """the object that the knowledge base gives for each answer's prompt"""

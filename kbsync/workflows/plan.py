@@ -1,7 +1,7 @@
 """Plan: knowledge base | ledger | model, compared fact by fact. Reads only; loads no model."""
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,20 @@ from kbsync.ledger.vetoes import vetoes, withheld
 from kbsync.templates import Templates
 from kbsync.workflows.templates import templates_for
 
-__all__ = ["SIGNS", "Plan", "PlanRow", "Sign", "begins_with", "known_facts", "make_plan", "plan_for", "says"]
+__all__ = [
+    "SIGNS",
+    "Plan",
+    "PlanRow",
+    "Sign",
+    "begins_with",
+    "fact_row",
+    "find_model",
+    "known_facts",
+    "make_plan",
+    "plan_for",
+    "says",
+    "sort_key",
+]
 
 Sign = Literal["+", "~", "-", "=", "k", "!", "?", "x"]
 SIGNS: tuple[Sign, ...] = ("+", "~", "-", "=", "k", "!", "?", "x")
@@ -57,7 +70,8 @@ class Plan:
     @property
     def counts(self) -> dict[Sign, int]:
         """How many rows each sign has."""
-        return {sign: sum(row.sign == sign for row in self.rows) for sign in SIGNS}
+        found = Counter(row.sign for row in self.rows)
+        return {sign: found[sign] for sign in SIGNS}
 
     @property
     def in_sync(self) -> bool:
@@ -106,13 +120,15 @@ def make_plan(
     model: ModelRow | None,
     relations: Collection[str] | None = None,
     on_conflict: Policy = "out",
+    among: Iterable[FactRow] | None = None,
 ) -> Plan:
     """Compare facts with active edits. Facts under a veto are left out, then conflicts are settled (Eqn. 5).
 
     A fact under a veto is ``-`` while its edit is active, and after that ``!`` as long as its source states it.
+    `among` are the facts to compare (None: all that stand); all that one of them may contradict must be there too.
     """
     wanted = None if relations is None else {check_relation(relation) for relation in relations}
-    facts = {row.id: row for row in ledger.facts(wanted, withdrawn=False)}
+    facts = {row.id: row for row in (ledger.facts(wanted, withdrawn=False) if among is None else among)}
     edits = {
         (edit.relation, edit.subject_key): edit
         for edit in (ledger.active_edits(model.key) if model else ())
@@ -130,7 +146,7 @@ def make_plan(
     kept_out = [conflict for conflict in settled.conflicts if conflict.resolution == "kept out"]
     rows = [_conflict_row(conflict, edits) for conflict in kept_out]
     same_as = _further_keys(settled)
-    rows += [_fact_row(facts[kept.ref], same_as[kept.ref], edits, templates, names) for kept in settled.kept]
+    rows += [fact_row(facts[kept.ref], same_as[kept.ref], edits, templates, names) for kept in settled.kept]
     held = {(c.relation, statement.fact.subject.key) for c in kept_out for statement in c.statements}
     used = {row.edit.id for row in rows if row.edit is not None}
     ending = {key: edit for key, edit in edits.items() if edit.id not in used and key not in held}
@@ -141,8 +157,13 @@ def make_plan(
         for ref, veto in vetoed.items()
         if not _covers(veto, ending.get((veto.relation, veto.subject_key)))
     ]
-    rows.sort(key=lambda row: (SIGNS.index(row.sign), row.relation, row.subject))
+    rows.sort(key=sort_key)
     return Plan(name, tuple(rows), settled.conflicts)
+
+
+def sort_key(row: PlanRow) -> tuple[int, str, str]:
+    """Return what a plan's rows are sorted by."""
+    return SIGNS.index(row.sign), row.relation, row.subject
 
 
 def _further_keys(settled: Settled) -> dict[int, list[str]]:
@@ -182,7 +203,7 @@ def _covers(veto: VetoRow, edit: EditRow | None) -> bool:
     return edit is not None and veto.object_key in (None, edit.object_key)
 
 
-def _fact_row(
+def fact_row(
     fact: FactRow,
     same_as: Sequence[str],
     edits: Mapping[tuple[str, str], EditRow],
@@ -192,22 +213,26 @@ def _fact_row(
     """Return a fact's row; `same_as` are further subject keys under which its prompt may have been applied."""
     keys = [(fact.relation, subject_key) for subject_key in (fact.subject_key, *same_as)]
     edit = next((edits[key] for key in keys if key in edits), None)
+    told = (fact.subject_label, fact.relation, fact.object_label, edit.object if edit else None)
     template = templates.get(fact.relation)
-    row = PlanRow(
-        "+", fact.subject_label, fact.relation, fact.object_label, edit.object if edit else None, "", fact, edit
-    )
     if template is None:
-        return replace(row, sign="?", reason=f"{fact.relation} has no template: write one into templates/ of the home")
-    request = templates.request(fact.subject_label, fact.relation, fact.object_label)
-    request = replace(request, aliases=names.get(fact.object_key, ()))
-    row = replace(row, request=request)
+        return PlanRow(
+            "?", *told, f"{fact.relation} has no template: write one into templates/ of the home", fact, edit
+        )
+    request = templates.request(fact.subject_label, fact.relation, fact.object_label, names.get(fact.object_key, ()))
+    sign, reason = _against(edit, fact, request)
+    return PlanRow(sign, *told, reason, fact, edit, request)
+
+
+def _against(edit: EditRow | None, fact: FactRow, request: EditRequest) -> tuple[Sign, str]:
+    """Return a fact's sign and reason by its active edit."""
     if edit is None:
-        return replace(row, reason="new")
+        return "+", "new"
     if edit.object_key != fact.object_key and normalise_label(edit.object) != normalise_label(fact.object_label):
-        return replace(row, sign="~", reason="the object has changed")
+        return "~", "the object has changed"
     if edit.request != request.id:
-        return replace(row, sign="~", reason="its label or template has changed")
-    return replace(row, sign="=", reason="applied")
+        return "~", "its label or template has changed"
+    return "=", "applied"
 
 
 def known_facts(plan: Plan, answers: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Plan:

@@ -3,26 +3,34 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from kbsync.ledger import BatchRow, Ledger
+from kbsync.workflows.overview import Overview, overview_for
 from kbsync.workflows.plan import Plan, find_model, plan_for
 
-__all__ = ["Status", "last_batch", "status_for", "used_model"]
+__all__ = ["Status", "last_batch", "status_at_a_glance", "status_for", "used_model"]
+
+Diff = TypeVar("Diff", Plan, Overview)
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """The diff, and the last batch that was made for the model with its figures (before, after)."""
+class Status(Generic[Diff]):
+    """The diff, whole or at a glance, and the model's last batch with its figures (before, after)."""
 
-    plan: Plan
+    plan: Diff
     batch: BatchRow | None
     metrics: dict[str, dict[str, float | None]]
 
 
-def status_for(home: Path, model: str | None, relations: Collection[str] | None = None) -> Status:
+def status_for(home: Path, model: str | None, relations: Collection[str] | None = None) -> Status[Plan]:
     """Return the status of a model; `model` None means the one used last."""
-    plan = plan_for(home, model, relations)
-    return Status(plan, *last_batch(home, model))
+    return Status(plan_for(home, model, relations), *last_batch(home, model))
+
+
+def status_at_a_glance(home: Path, model: str | None, relations: Collection[str] | None = None) -> Status[Overview]:
+    """Return the same with counts and first rows in place of every fact."""
+    return Status(overview_for(home, model, relations), *last_batch(home, model))
 
 
 def last_batch(home: Path, model: str | None) -> tuple[BatchRow | None, dict[str, dict[str, float | None]]]:

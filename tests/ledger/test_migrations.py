@@ -64,6 +64,7 @@ def test_schema_1(home: Path, old: Database) -> None:
                 {name: row[name] for name in was} for row, was in zip(rows(ledger.db, table), held, strict=True)
             ] == held
         assert [(row.id, row.parent) for row in ledger.batches()] == [(1, None), (2, None), (3, None), (4, 1)]
+        assert [row["subject_name"] for row in rows(ledger.db, "facts")] == ["a", "b", "c"]
         assert [(one.batch, one.edit, one.state) for one in endings(ledger)] == [
             (4, 1, "superseded"),
             (4, 2, "retracted"),
