@@ -8,7 +8,7 @@
     ├── ModelError              a model cannot be loaded, is of an unknown family, or has changed
     ├── EditError               the editing itself failed; the state before stays
     └── LedgerError             the ledger cannot be opened, read or written
-        └── LedgerBusyError     another process is writing
+        └── LedgerBusyError     another process is changing a model's state
 
 The command line turns each into ``Error: message`` on stderr (`kbsync.cli.main`). Anything else is a fault of
 kbsync's own and keeps its traceback under ``--debug``.

@@ -5,7 +5,7 @@ A home (``.kbsync`` by default) holds three things:
     ledger.db   SQLite: facts and their history, conflicts, models, batches, edits, metrics (`migrations`);
                 what was at each batch and the way back to it (`past`), vetoes, aliases
     tensors/    safetensors files, named by a hash, never overwritten (`tensors`)
-    lock        held by the one process that writes (`lock`)
+    lock        held by the one process that changes a model's state (`lock`)
 
 `Ledger` is the way in. It takes and gives plain values and the frozen rows of `rows`; nothing here imports torch
 before a tensor is read or written.

@@ -26,7 +26,7 @@ def aliases(ledger: Ledger, keys: Collection[str]) -> dict[str, tuple[str, ...]]
 
 def record_aliases(ledger: Ledger, source: str, read: Mapping[str, Collection[str]]) -> None:
     """Record what `source` now gives as aliases of each entity of `read`, in place of what it gave earlier."""
-    with ledger.writing("record aliases") as db:
+    with ledger.writing() as db:
         db.conn.executemany("DELETE FROM aliases WHERE source = ? AND entity_key = ?", [(source, key) for key in read])
         rows = [(source, key, alias) for key, names in read.items() for alias in dict.fromkeys(names)]
         db.conn.executemany("INSERT INTO aliases (source, entity_key, alias) VALUES (?, ?, ?)", rows)

@@ -3,6 +3,7 @@
 import datetime
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,9 @@ __all__ = ["Database", "connect", "immediate", "insert", "iso", "now", "telling"
 # Marks a SQLite file as a kbsync ledger ("kbsy"), so that no other program's database is ever written to.
 APPLICATION_ID = 0x6B627379
 BUSY_SECONDS = 10.0
+PATIENCE_SECONDS = 600.0
+"""how long a transaction waits to begin: another one may be recording a pull of millions of facts"""
+PAUSE_SECONDS = 0.02
 
 
 def connect(path: Path, newest: int, *, create: bool) -> Database | None:
@@ -96,7 +100,7 @@ def immediate(db: Database) -> Iterator[None]:
     A deferred one could fail half way: SQLite lets no reader become a writer once another has written.
     """
     if not db.conn.in_transaction:
-        db.conn.execute("BEGIN IMMEDIATE")
+        _begin(db)
         try:
             yield
         except BaseException:
@@ -106,6 +110,24 @@ def immediate(db: Database) -> Iterator[None]:
     else:
         with db.atomic():
             yield
+
+
+def _begin(db: Database) -> None:
+    """Begin a transaction as soon as no other is at work. Not left to SQLite, whose waiting hears no Ctrl-C."""
+    waiting_until = time.monotonic() + PATIENCE_SECONDS
+    db.conn.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                db.conn.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > waiting_until:
+                    raise
+            time.sleep(PAUSE_SECONDS)
+    finally:
+        db.conn.execute(f"PRAGMA busy_timeout = {round(1000 * BUSY_SECONDS)}")
 
 
 def insert(db: Database, table: str, values: Mapping[str, object]) -> int:

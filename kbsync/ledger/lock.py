@@ -1,4 +1,8 @@
-"""The writer's lock: one process writes at a time, and a dead one holds nothing (flock goes with its process)."""
+"""The writer's lock: one process at a time changes a model's state, and a dead one holds nothing.
+
+The lock is a flock, which goes with its process. Records that change no model's state (a pull, a veto, an answer) need
+only SQLite's own lock, for a moment: they are made while an apply computes.
+"""
 
 import fcntl
 import json
@@ -58,4 +62,4 @@ class WriterLock:
             who = f"process {holder['pid']} ({holder['purpose']}, since {holder['since']})"
         except (OSError, ValueError, KeyError, TypeError):
             who = "another process"  # it has the lock and has not written its name yet
-        return f"{who} is writing to the ledger in {self._path.parent}: wait for it to end, then run again"
+        return f"{who} is changing a model's state in {self._path.parent}: wait for it to end, then run again"

@@ -88,7 +88,7 @@ def roll_back(ledger: Ledger, model: str, batch: int | None) -> None:
     Batches and edits get the states that they had then, later ones become rolled back; a batch that was rolled back
     can be gone forward to. Nothing is deleted. Raises LedgerError for a batch that left no state of this model.
     """
-    with ledger.writing("rollback") as db:
+    with ledger.writing() as db:
         batches = ledger.batches(model)
         reached = next((row for row in batches if row.id == batch), None)
         if batch is not None and (reached is None or reached.state not in ("done", "rolled back")):

@@ -48,7 +48,7 @@ class Ledger:
     """A home's ledger. Open it with `Ledger.open`; as a context manager it closes itself.
 
     Every method raises LedgerError when the file cannot be read or written. A method that writes does it in one
-    transaction and under the writer's lock, which it takes for itself outside a `writer` block.
+    transaction; those that change a model's state do it inside a `writer` block.
     """
 
     def __init__(self, home: Path, db: Database) -> None:
@@ -96,26 +96,37 @@ class Ledger:
 
     @contextmanager
     def writer(self, purpose: str) -> Iterator[None]:
-        """Be the one writer (`purpose` is shown to those who must wait); inside another `writer` block, go on in it.
+        """Be the one that changes models' states (`purpose` is shown to others); inside another block, go on in it.
 
-        Raises LedgerBusyError at once if another process is writing. What a dead writer left is put in order first:
-        its running batch becomes failed ("interrupted"), its unfinished files go.
+        Raises LedgerBusyError at once if another process is. Pulls and the like go on meanwhile (`writing`). What a
+        dead writer left is put in order first: its running batch becomes failed ("interrupted"), its unfinished files
+        go.
         """
         if self._lock.held:
             yield
             return
-        # Told here too, since a transaction of the block's own may fail as it commits.
-        with self._lock.hold(purpose), telling(self.path):
-            with immediate(self.db):
-                batches.end_interrupted(self.db)
+        with self._lock.hold(purpose):
+            with self.writing() as db:
+                batches.end_interrupted(db)
             sweep(self.tensors)
             yield
 
     @contextmanager
-    def writing(self, purpose: str) -> Iterator[Database]:
-        """One transaction under the writer's lock: for this package's own modules."""
-        with self.writer(purpose), immediate(self.db):
+    def writing(self) -> Iterator[Database]:
+        """One transaction, or a part of the one that is open; it waits while another process writes.
+
+        All that is recorded inside is recorded together, or not at all.
+        """
+        with telling(self.path), immediate(self.db):
             yield self.db
+
+    @contextmanager
+    def _changing(self) -> Iterator[Database]:
+        """`writing`, for what changes a model's state: the lock says that the process of a running batch lives."""
+        if not self._lock.held:
+            raise RuntimeError("a batch outside Ledger.writer: the next writer would take it for dead")
+        with self.writing() as db:
+            yield db
 
     def select(self, row: type[Row], table: str, rest: str = "", *values: object) -> list[Row]:
         """Return the rows of `table` that `rest` leaves: for this package's own modules."""
@@ -138,9 +149,9 @@ class Ledger:
 
         `facts` holds every object of each subject that was read. `withdraw` says which further subjects were asked
         for, so that facts of theirs that are missing are withdrawn: "all", "none", or a set of keys and normalised
-        labels. Several pulls inside one ``ledger.db.atomic()`` are recorded together or not at all.
+        labels. Several pulls inside one `writing` block are recorded together or not at all.
         """
-        with self.writing(f"pull {relation}") as db:
+        with self.writing() as db:
             return pulls.record_pull(
                 db, source=source, relation=relation, query=query, facts=facts, withdraw=withdraw, started=started
             )
@@ -180,7 +191,7 @@ class Ledger:
         layers: Sequence[int],
     ) -> ModelRow:
         """Record a base model, or that the one of this key is in use again (what is on record of it then stays)."""
-        with self.writing(f"record model {name}") as db:
+        with self.writing() as db:
             return models.record_model(
                 db,
                 key=key,
@@ -216,7 +227,7 @@ class Ledger:
 
     def record_targets(self, model: str, file: str, targets: Sequence[tuple[str, int, int, float]]) -> None:
         """Record target vectors as (key, row in `file`, steps, loss); a key on record now names the new vector."""
-        with self.writing("record targets") as db:
+        with self.writing() as db:
             models.record_targets(db, model, file, targets)
 
     def answers(self, model: str, prompts: Collection[str]) -> dict[str, str]:
@@ -232,21 +243,19 @@ class Ledger:
 
     def record_answers(self, model: str, answers: Mapping[str, str]) -> None:
         """Record what the base model said: prompt -> answer."""
-        with self.writing("record answers") as db:
+        with self.writing() as db:
             models.record_answers(db, model, answers)
 
     # Batches
 
     def start_batch(self, model: str, algorithm: str, settings: Mapping[str, Any], device: str) -> int:
-        """Record that an apply runs, and return its batch. Only inside `writer`: its lock says that we live."""
-        if not self._lock.held:
-            raise RuntimeError("start_batch outside Ledger.writer: the next writer would take the batch for dead")
-        with self.writing("apply") as db:
+        """Record that an apply runs, and return its batch. Like the next two only inside `writer`."""
+        with self._changing() as db:
             return batches.start_batch(db, model, algorithm, settings, device)
 
     def fail_batch(self, batch: int, reason: str, seconds: Mapping[str, float]) -> None:
         """Record that a running batch failed; the model's state stays that of its newest done batch."""
-        with self.writing("apply") as db:
+        with self._changing() as db:
             batches.fail_batch(db, batch, reason, seconds)
 
     def finish_batch(
@@ -267,7 +276,7 @@ class Ledger:
         `superseded` and `retracted` are ids of active edits; active ones in neither stay as they are. Raises
         LedgerError, with nothing written, if an edit to end is not active or a subject would have two.
         """
-        with self.writing("apply") as db:
+        with self._changing() as db:
             batches.finish_batch(
                 db,
                 batch,

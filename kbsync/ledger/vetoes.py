@@ -32,7 +32,7 @@ def record_vetoes(ledger: Ledger, facts: Collection[FactRow], *, any_object: boo
 
     What is under the same veto already stays as it is.
     """
-    with ledger.writing("retract") as db:
+    with ledger.writing() as db:
         standing = {(veto.relation, veto.subject_key, veto.object_key) for veto in vetoes(ledger)}
         for fact in facts:
             key, label = (None, None) if any_object else (fact.object_key, fact.object_label)
@@ -45,5 +45,5 @@ def record_vetoes(ledger: Ledger, facts: Collection[FactRow], *, any_object: boo
 
 def lift_vetoes(ledger: Ledger, ids: Collection[int]) -> None:
     """Lift vetoes that hold; they stay on record."""
-    with ledger.writing("retract") as db:
+    with ledger.writing() as db:
         db.conn.executemany("UPDATE vetoes SET lifted = ? WHERE id = ?", [(now(), veto) for veto in ids])

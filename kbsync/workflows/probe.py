@@ -37,11 +37,10 @@ def probed_plan(
     """
     with Ledger.open(home, create=False) as ledger:
         choice = choose_model(model, values, home=home, loading=loading)
-        with ledger.writer(f"probe {model}"):
-            known = identify(ledger, choice)
-            plan = make_plan(ledger, templates_for(home), choice.name, known, relations, on_conflict)
-            if not include_known:
-                plan = known_facts(plan, lambda asked: base_answers(ledger, choice, known, asked, progress))
+        known = identify(ledger, choice)
+        plan = make_plan(ledger, templates_for(home), choice.name, known, relations, on_conflict)
+        if not include_known:
+            plan = known_facts(plan, lambda asked: base_answers(ledger, choice, known, asked, progress))
         applied = [row for row in plan.having("=") if row.request is not None]
         with edited(choice.loaded, current_deltas(ledger, ledger.current_batch(known.key))):
             kept = recalled(

@@ -74,7 +74,7 @@ def pull(
     known = _pulled_before(home)  # opens the ledger: one that cannot be used shows before a long reading
     reads = _read_all(source, asks, known, progress)
     results = []
-    with Ledger.open(home) as ledger, ledger.writer("pull"), ledger.db.atomic():
+    with Ledger.open(home) as ledger, ledger.writing():
         for done, read in enumerate(reads, start=1):
             template = templates.get(read.ask.relation)
             results.append(_record(ledger, read, template.label if template else None))

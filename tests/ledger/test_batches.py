@@ -83,12 +83,13 @@ def test_a_failed_batch_changes_no_state(ledger: Ledger, key: str, rows: dict[st
     current = ledger.current_batch(key)
     assert current is not None
     assert current.id == one
-    with pytest.raises(LedgerError, match=f"batch {batch} is failed, not running"):
-        finish(ledger, batch)
-    with pytest.raises(LedgerError, match=f"batch {batch} is failed, not running"):
-        ledger.fail_batch(batch, "again", {})
-    with pytest.raises(LedgerError, match="batch 99 is missing"):
-        finish(ledger, 99)
+    with ledger.writer("apply"):
+        with pytest.raises(LedgerError, match=f"batch {batch} is failed, not running"):
+            finish(ledger, batch)
+        with pytest.raises(LedgerError, match=f"batch {batch} is failed, not running"):
+            ledger.fail_batch(batch, "again", {})
+        with pytest.raises(LedgerError, match="batch 99 is missing"):
+            finish(ledger, 99)
 
 
 def test_models_have_states_of_their_own(ledger: Ledger, key: str, rows: dict[str, FactRow]) -> None:

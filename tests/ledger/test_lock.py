@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -53,10 +54,9 @@ def test_busy_names_the_holder_and_a_dead_one_holds_nothing(home: Path) -> None:
     holder = start_holder(home)
     try:
         with Ledger.open(home, create=False) as ledger:
-            said = rf"process {holder.pid} \(apply --model practice, since 20.*\) is writing .*{home}: wait"
-            with pytest.raises(LedgerBusyError, match=said):
-                pull(ledger, fact("A", "x"))
-            assert ledger.pulls() == []
+            said = rf"process {holder.pid} \(apply --model practice, since 20.*\) is changing .*{home}: wait"
+            with pytest.raises(LedgerBusyError, match=said), ledger.writer("apply"):
+                pass
             assert [batch.state for batch in ledger.batches()] == ["running"]
     finally:
         stop(holder, signal.SIGKILL)
@@ -64,12 +64,62 @@ def test_busy_names_the_holder_and_a_dead_one_holds_nothing(home: Path) -> None:
         # The dead writer's transaction is undone; its batch is known to be dead only once somebody holds the lock.
         assert [batch.state for batch in ledger.batches()] == ["running"]
         assert list(ledger.tensors.iterdir())
-        pull(ledger, fact("A", "x"))
+        with ledger.writer("apply"):
+            pass
         (batch,) = ledger.batches()
         assert (batch.state, batch.reason) == ("failed", "interrupted")
         assert batch.finished is not None
         assert ledger.current_batch("model:1") is None
         assert list(ledger.tensors.iterdir()) == []
+
+
+def test_a_pull_is_recorded_while_an_apply_computes(home: Path, ledger: Ledger) -> None:
+    key = model(ledger)
+    with Ledger.open(home) as other, ledger.writer("apply"):
+        batch = ledger.start_batch(key, "memit", {}, "cpu")
+        pull(other, fact("A", "x"))
+        assert [row.fact for row in ledger.facts()] == [fact("A", "x")]
+        finish(ledger, batch)
+    assert [row.state for row in ledger.batches()] == ["done"]
+
+
+TRANSACTION = """
+import sys, pathlib
+from kbsync.ledger import Ledger
+with Ledger.open(pathlib.Path(sys.argv[1])) as ledger, ledger.writing() as db:
+    db.execute("UPDATE models SET used = 'later'")
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_record_waits_for_the_transaction_of_another(home: Path, ledger: Ledger) -> None:
+    model(ledger)
+    command = [sys.executable, "-c", TRANSACTION, str(home)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert ledger.models()[0].used != "later"  # reading goes on
+        end = Timer(0.2, lambda: holder.communicate(""))
+        end.start()
+        pull(ledger, fact("A", "x"))
+        end.join()
+    assert ledger.models()[0].used == "later"
+
+
+def test_a_record_that_waits_hears_ctrl_c_and_gives_up(
+    home: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger.open(home) as other, other.writing():
+        interrupt = Timer(0.1, signal.raise_signal, [signal.SIGINT])
+        interrupt.start()
+        with pytest.raises(KeyboardInterrupt):
+            pull(ledger, fact("A", "x"))
+        interrupt.join()
+        monkeypatch.setattr("kbsync.ledger.connection.PATIENCE_SECONDS", 0)
+        with pytest.raises(LedgerError, match=r"ledger\.db: database is locked; another program holds it open"):
+            pull(ledger, fact("A", "x"))
+    assert pull(ledger, fact("A", "x")).new == 1
 
 
 def test_two_ledgers_of_one_process_exclude_each_other(home: Path, ledger: Ledger) -> None:
@@ -102,7 +152,7 @@ def test_a_writer_goes_on_inside_its_own_block(home: Path, ledger: Ledger) -> No
 def test_a_lock_whose_holder_has_no_name_yet(home: Path, ledger: Ledger) -> None:
     with Ledger.open(home) as other, ledger.writer("one"):
         (home / "lock").write_text("")
-        with pytest.raises(LedgerBusyError, match="another process is writing"), other.writer("two"):
+        with pytest.raises(LedgerBusyError, match="another process is changing"), other.writer("two"):
             pass
 
 
@@ -121,7 +171,9 @@ def test_a_batch_needs_the_writer(ledger: Ledger) -> None:
         ledger.start_batch(model(ledger), "memit", {}, "cpu")
     with ledger.writer("apply"):
         batch = ledger.start_batch("model:1", "memit", {}, "cpu")
-    with pytest.raises(LedgerError, match=re.escape(f"batch {batch} is failed, not running")):
+    with pytest.raises(RuntimeError, match="writer"):
+        finish(ledger, batch)
+    with ledger.writer("next"), pytest.raises(LedgerError, match=re.escape(f"batch {batch} is failed, not running")):
         finish(ledger, batch)
 
 

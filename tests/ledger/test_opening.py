@@ -185,7 +185,7 @@ def test_disk_full_is_told_and_changes_nothing(ledger: Ledger) -> None:
     ledger.db.execute(f"PRAGMA max_page_count = {pages + 1}").fetchone()
     with pytest.raises(LedgerError, match=r"ledger\.db: .*full.*room"):
         pull(ledger, *(fact(f"S{place}", f"o{place}") for place in range(2000)))
-    with pytest.raises(LedgerError, match=r"full.*room"), ledger.writer("own SQL"), ledger.db.atomic():
+    with pytest.raises(LedgerError, match=r"full.*room"), ledger.writing():
         ledger.db.execute("CREATE TABLE large AS SELECT randomblob(1000000) AS blob")
     assert [row.fact for row in ledger.facts()] == [fact("A", "x")]
     assert len(ledger.pulls()) == 1

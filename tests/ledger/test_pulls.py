@@ -177,7 +177,7 @@ def test_a_fact_of_another_relation_is_refused(ledger: Ledger) -> None:
 
 def test_several_pulls_together_or_not_at_all(home: Path, ledger: Ledger) -> None:
     def both() -> None:
-        with ledger.writer("pull"), ledger.db.atomic():
+        with ledger.writing():
             pull(ledger, fact("A", "x"))
             pull(ledger, fact("A", "x", "P6"), relation="P17")
 
