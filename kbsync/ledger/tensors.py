@@ -1,4 +1,7 @@
-"""Tensors beside the database: safetensors files that appear whole, and are never overwritten with other content."""
+"""Tensors beside the database: safetensors files that appear whole, and are never overwritten with other content.
+
+Each carries a SHA-256 of its tensors and metadata in its header, so that a changed byte is seen whenever it is read.
+"""
 
 import hashlib
 import json
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["check_tensors", "read_metadata", "read_tensors", "replace_tensors", "sweep", "write_tensors"]
 
 SUFFIX = ".safetensors"
+CONTENT = "content"
+"""the name in the header of the hash of everything else"""
 _PARTIAL = re.compile(r"\.(\d+)-[0-9a-f]+\.partial\Z")
 
 
@@ -31,7 +36,7 @@ def write_tensors(
     also carries its own sha256. Raises LedgerError, and leaves nothing, where the folder cannot be written.
     """
     with _partial(folder) as partial:
-        _save(partial, tensors, metadata)
+        _save(partial, tensors, _sealed(tensors, metadata))
         sha256 = _sha256(partial)
         target = _free_name(folder, (name_hash or sha256).replace(":", "-"), sha256)
         if not target.exists():
@@ -40,10 +45,15 @@ def write_tensors(
     return target.name, sha256
 
 
-def replace_tensors(path: Path, tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, str]) -> None:
-    """Write `tensors` to `path`; what was there stays whole until the new file is. LedgerError as for the others."""
+def replace_tensors(
+    path: Path, tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, str], *, sealed: bool = True
+) -> None:
+    """Write `tensors` to `path`; what was there stays whole until the new file is. LedgerError as for the others.
+
+    Not `sealed`, the header gets no hash: for files whose metadata has hashes of its own.
+    """
     with _partial(path.parent) as partial:
-        _save(partial, tensors, metadata)
+        _save(partial, tensors, _sealed(tensors, metadata) if sealed else metadata)
         partial.replace(path)
         _fsync(path.parent)
 
@@ -64,13 +74,21 @@ def _partial(folder: Path) -> Iterator[Path]:
 
 
 def read_tensors(path: Path, sha256: str | None = None) -> dict[str, "torch.Tensor"]:
-    """Return the tensors of `path`, on the CPU. LedgerError if it is missing, cut, or not of this sha256."""
+    """Return the tensors of `path`, on the CPU.
+
+    Raises LedgerError if it is missing, cut or changed: by `sha256`, the file's, or else by the hash in its header
+    (a file that is not kbsync's has none, and is taken as it is).
+    """
     from safetensors.torch import load_file
 
     with _reading(path):
         if sha256 is not None:
             check_tensors(path, sha256)
-        return load_file(path)
+            return load_file(path)
+        metadata, tensors = _header(path), load_file(path)
+        if CONTENT in metadata and metadata.pop(CONTENT) != _content_hash(tensors, metadata):
+            raise LedgerError(f"{path} is not as kbsync wrote it (its content's sha256 differs): {_REMEDY}")
+        return tensors
 
 
 def check_tensors(path: Path, sha256: str) -> None:
@@ -82,11 +100,33 @@ def check_tensors(path: Path, sha256: str) -> None:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata that a file was written with; {} where it is not kbsync's. LedgerError as for the tensors."""
+    with _reading(path):
+        metadata = _header(path)
+    metadata.pop(CONTENT, None)
+    return metadata
+
+
+def _header(path: Path) -> dict[str, str]:
     from safetensors import safe_open
 
-    with _reading(path), safe_open(path, "pt") as file:
+    with safe_open(path, "pt") as file:
         found = json.loads((file.metadata() or {}).get("kbsync", "{}"))
     return dict(found) if isinstance(found, dict) else {}
+
+
+def _content_hash(tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, str]) -> str:
+    """The SHA-256 of all that a file says, whatever the order in which it says it."""
+    import torch
+
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _sealed(tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, str]) -> dict[str, str]:
+    return {**metadata, CONTENT: _content_hash(tensors, metadata)}
 
 
 @contextmanager

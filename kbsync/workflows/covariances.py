@@ -145,7 +145,7 @@ def covariances_for(folder: Path, choice: ModelChoice, progress: Progress) -> Co
     missing = [layer for layer in layers if not named[layer].path(folder).exists()]
     if missing:
         collect(folder, choice, text, [named[layer] for layer in missing], progress)
-    records = {layer: CovarianceRecord.of(read_metadata(record.path(folder))) for layer, record in named.items()}
+    records = {layer: read_record(record.path(folder)) for layer, record in named.items()}
     return Covariances(folder, records, frozenset(layers) - frozenset(missing))
 
 
@@ -192,13 +192,19 @@ class Checkpoint:
 
 def read_records(folder: Path) -> list[CovarianceRecord]:
     """Return the records of all covariances in a home's tensors; LedgerError names a file that cannot be read."""
-    records = []
-    for path in sorted(folder.glob("covariance2-*.safetensors")):
-        try:
-            records.append(CovarianceRecord.of(read_metadata(path)))
-        except ValueError as error:
-            raise LedgerError(f"{path} is no covariance ({error}): delete it") from error
-    return records
+    return [read_record(path) for path in sorted(folder.glob("covariance2-*.safetensors"))]
+
+
+def read_record(path: Path) -> CovarianceRecord:
+    """Return the record of the covariance in a file; LedgerError where it has none, or one that is not of its name."""
+    try:
+        record = CovarianceRecord.of(read_metadata(path))
+    except ValueError as error:
+        raise LedgerError(f"{path} is no covariance ({error}): delete it, and it is collected again") from error
+    if record.path(path.parent) != path:
+        told = "is not as kbsync wrote it (its header was changed)"
+        raise LedgerError(f"{path} {told}: delete it, and it is collected again")
+    return record
 
 
 def on_record(folder: Path, weights: Mapping[int, str], tokenizer: str) -> dict[int, CovarianceRecord] | None:

@@ -49,7 +49,7 @@ def export_covariances(home: Path, file: Path, options: StatsOptions, progress: 
         covariances.records[layer].metadata() | {"sha256": tensor_hash(tensors[f"{UPPER}.{layer}"])}
         for layer in covariances
     ]
-    replace_tensors(file, tensors, {"covariances": json.dumps(rows), "seal": content_id("seal1", rows)})
+    replace_tensors(file, tensors, {"covariances": json.dumps(rows), "seal": content_id("seal1", rows)}, sealed=False)
     return summary(file, list(covariances.records.values()))
 
 
