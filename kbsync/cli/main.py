@@ -21,6 +21,7 @@ from kbsync.errors import KbsyncError, SourceError
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130
+GO_ON = "nothing is left half done; the same command goes on from what was finished"
 
 app = typer.Typer(
     name="kbsync",
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:  # how typer ends: after the command, after help, on wrong usage
         code = leaving.code if isinstance(leaving.code, int) else 1
         if code == INTERRUPTED:
-            print("Interrupted", file=sys.stderr)
+            print(f"Interrupted: {GO_ON}", file=sys.stderr)
         return code
     except KbsyncError as error:
         return _fail(f"Error: {error}", error, options.debug)

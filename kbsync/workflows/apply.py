@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -252,8 +252,10 @@ class Batch:
         try:
             return self.make(batch, contexts)
         except BaseException as error:
-            reason = str(error) or type(error).__name__
-            self.ledger.fail_batch(batch, reason, self.clock.total())
+            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+            # What cannot be recorded either (the disk is full) is told by the first error; the next writer records it.
+            with suppress(LedgerError):
+                self.ledger.fail_batch(batch, reason, self.clock.total())
             raise
 
     def make(self, batch: int, contexts: tuple[str, ...]) -> Applied:

@@ -12,6 +12,7 @@ from kbsync.metrics import recalled
 from kbsync.workflows.apply import base_answers
 from kbsync.workflows.choice import choose_model
 from kbsync.workflows.loading import AS_STORED, Loading
+from kbsync.workflows.names import model_name
 from kbsync.workflows.plan import SIGNS, Plan, PlanRow, known_facts, make_plan
 from kbsync.workflows.progress import Progress, silent
 from kbsync.workflows.state import current_deltas, identify
@@ -33,9 +34,14 @@ def probed_plan(
 ) -> Plan:
     """Return the plan with the model's word: new facts that the base knows are ``k``, applied ones not recalled ``x``.
 
-    Answers of the base model are recorded, so that the next plan needs no model. Raises as `apply` does.
+    Answers of the base model are recorded, and where the ledger has them all and there are no edits to ask about, no
+    model is loaded. Raises as `apply` does.
     """
     with Ledger.open(home, create=False) as ledger:
+        if loading.dtype is None:
+            told = plan_on_record(ledger, model_name(model, home), home, relations, on_conflict, include_known)
+            if told is not None:
+                return told
         choice = choose_model(model, values, home=home, loading=loading)
         known = identify(ledger, choice)
         plan = make_plan(ledger, templates_for(home), choice.name, known, relations, on_conflict)
@@ -54,3 +60,28 @@ def probed_plan(
         return replace(row, sign="x", reason="applied, but the model does not recall it") if id(row) in lost else row
 
     return replace(plan, rows=tuple(sorted(map(judged, plan.rows), key=lambda row: SIGNS.index(row.sign))))
+
+
+def plan_on_record(
+    ledger: Ledger,
+    name: str,
+    home: Path,
+    relations: Collection[str] | None,
+    on_conflict: Policy,
+    include_known: bool,
+) -> Plan | None:
+    """Return the plan by what the model of this name said when it was asked last; None where it must be asked."""
+    known = ledger.latest_model(name)
+    if known is None:
+        return None
+    plan = make_plan(ledger, templates_for(home), name, known, relations, on_conflict)
+    unasked: set[str] = set()
+
+    def answers(asked: Mapping[str, str]) -> Mapping[str, str]:
+        said = ledger.answers(known.key, list(asked))
+        unasked.update(asked.keys() - said.keys())
+        return said
+
+    if not include_known:
+        plan = known_facts(plan, answers)
+    return None if unasked or plan.having("=") else plan

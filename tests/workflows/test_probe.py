@@ -9,7 +9,7 @@ from kbsync.ledger import Ledger
 from kbsync.workflows.plan import Plan, plan_for
 from kbsync.workflows.probe import probed_plan
 from kbsync.workflows.status import status_for
-from tests.homes import COUNTRIES, SWAPPED, Editable, done, make_home, snapshot
+from tests.homes import COUNTRIES, SWAPPED, Editable, done, make_home, pull, snapshot
 from tests.tiny_models import CAPITALS
 
 NEW = {country: SWAPPED[country] for country in COUNTRIES[:3]}
@@ -37,6 +37,17 @@ def test_what_the_base_model_knows_is_told_and_remembered(small: Editable, tmp_p
     assert set(signs(probed_plan(home, small.name, include_known=True)).values()) == {"+"}
     with Ledger.open(home, create=False) as ledger:
         assert ledger.batches() == []
+
+
+def test_a_second_probe_needs_no_model(small: Editable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = make_home(tmp_path / "home", P36={**NEW, **KNOWN})
+    first = probed_plan(home, small.name)
+    with monkeypatch.context() as patch:
+        patch.setattr("kbsync.workflows.probe.choose_model", lambda *given, **options: pytest.fail("a model was loaded"))
+        assert probed_plan(home, small.name) == first
+        done("plan", "--home", home, *small.model, "--probe")
+    pull(home, P36={**NEW, **KNOWN, "Kenya": "Nairobi"})
+    assert signs(probed_plan(home, small.name))["Kenya"] == "k"  # one that it has not been asked
 
 
 def test_an_edit_with_too_few_steps_is_x(small: Editable, applied: Path) -> None:
