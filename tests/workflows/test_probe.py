@@ -43,7 +43,9 @@ def test_a_second_probe_needs_no_model(small: Editable, tmp_path: Path, monkeypa
     home = make_home(tmp_path / "home", P36={**NEW, **KNOWN})
     first = probed_plan(home, small.name)
     with monkeypatch.context() as patch:
-        patch.setattr("kbsync.workflows.probe.choose_model", lambda *given, **options: pytest.fail("a model was loaded"))
+        patch.setattr(
+            "kbsync.workflows.probe.choose_model", lambda *given, **options: pytest.fail("a model was loaded")
+        )
         assert probed_plan(home, small.name) == first
         done("plan", "--home", home, *small.model, "--probe")
     pull(home, P36={**NEW, **KNOWN, "Kenya": "Nairobi"})
