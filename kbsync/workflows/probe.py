@@ -9,7 +9,7 @@ from kbsync.conflicts import Policy
 from kbsync.ledger import Ledger
 from kbsync.memit import edited
 from kbsync.metrics import recalled
-from kbsync.workflows.apply import base_answers
+from kbsync.workflows.base_answers import base_answers
 from kbsync.workflows.choice import choose_model
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.names import model_name

@@ -10,7 +10,7 @@ from kbsync.conflicts import Policy
 from kbsync.errors import ConflictError, LedgerError, SettingsError
 from kbsync.facts import Fact
 from kbsync.ledger import Ledger
-from kbsync.workflows.apply import new_edit
+from kbsync.workflows.batch import new_edit
 from kbsync.workflows.plan import Plan, begins_with, known_facts, plan_for, prompt_of
 from tests.ledger.helpers import fact, finish, model, pull
 

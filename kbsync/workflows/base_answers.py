@@ -1,0 +1,31 @@
+"""What the base model says to prompts: from the ledger, or asked in batches and recorded there."""
+
+from collections.abc import Mapping
+
+from kbsync.ledger import Ledger, ModelRow
+from kbsync.models import greedy_answers, score_targets
+from kbsync.workflows.choice import ModelChoice
+from kbsync.workflows.progress import Progress
+
+__all__ = ["base_answers"]
+
+
+def base_answers(
+    ledger: Ledger, choice: ModelChoice, model: ModelRow, asked: Mapping[str, str], progress: Progress
+) -> dict[str, str]:
+    """Return what the base model says to each prompt of `asked`: from the ledger, or asked now and recorded.
+
+    `asked` maps a prompt to the object that is hoped for: where that is the model's top answer, one forward pass
+    tells; only the others are generated.
+    """
+    said = ledger.answers(model.key, list(asked))
+    triples = [("{}", prompt, target) for prompt, target in asked.items() if prompt not in said]
+    if not triples:
+        return said
+    phase = "asking the base model"
+    scores = score_targets(choice.loaded, triples, lambda done: progress(phase, done, len(triples)))
+    fresh = {prompt: target for (_, prompt, target), score in zip(triples, scores, strict=True) if score.exact}
+    others = [prompt for _, prompt, _ in triples if prompt not in fresh]
+    fresh |= zip(others, greedy_answers(choice.loaded, others), strict=True)
+    ledger.record_answers(model.key, fresh)
+    return said | fresh
