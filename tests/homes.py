@@ -53,6 +53,10 @@ SMALL_SETTINGS = (
 )
 
 
+WIDE = ("--max-perplexity-increase", "1000000", "--max-specificity-loss", "100")
+"""bounds that a small model keeps, whatever a few edits do to it"""
+
+
 def kbsync(*arguments: object) -> Ran:
     """Run the command line in this process, for homes that several tests share."""
     out, err = io.StringIO(), io.StringIO()
@@ -139,7 +143,8 @@ class Editable:
     @property
     def arguments(self) -> tuple[object, ...]:
         """All that an apply needs."""
-        return (*self.model, "--corpus", self.corpus, *(part for text in self.settings for part in ("--set", text)))
+        settings = (part for text in self.settings for part in ("--set", text))
+        return (*self.model, "--corpus", self.corpus, *WIDE, *settings)
 
     def apply(self, home: Path, *more: object) -> Any:
         """Apply without asking; return the JSON."""

@@ -49,14 +49,33 @@ def apply(
     chat: Annotated[
         bool, typer.Option("--chat", help="Measure recall of the question forms in the model's chat template, too.")
     ] = False,
+    max_perplexity_increase: Annotated[
+        float | None,
+        typer.Option(
+            "--max-perplexity-increase",
+            metavar="PERCENT",
+            min=0,
+            help="Most that perplexity on the corpus may rise.  [the preset's, else 10]",
+        ),
+    ] = None,
+    max_specificity_loss: Annotated[
+        float | None,
+        typer.Option(
+            "--max-specificity-loss", metavar="POINTS", min=0, help="Most that NS may fall.  [the preset's, else 10]"
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make the result current though it breaks a bound; the record says so.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")] = False,
     loading: Loading = AS_STORED,
 ) -> None:
     """Write new and changed facts into the model with MEMIT, and take withdrawn ones out.
 
-    The base weights are never changed: each apply makes the edited state anew from them, for all active facts.
-    Shows the plan and asks before it writes. Under `accelerate launch -m kbsync apply ...` the work is shared out over
-    its processes.
+        The base weights are never changed: each apply makes the edited state anew from them, for all active facts.
+        Shows the plan and asks before it writes. A result that breaks a bound is not made current: the state before stays,
+    and the batch is on record as failed, with its figures. Under `accelerate launch -m kbsync apply ...` the work is
+    shared out over its processes.
     """
     from kbsync.workflows.apply import ApplyOptions
     from kbsync.workflows.apply import apply as workflow
@@ -76,6 +95,9 @@ def apply(
         loading,
         corpus,
         chat=chat,
+        max_perplexity_increase=max_perplexity_increase,
+        max_specificity_loss=max_specificity_loss,
+        force=force,
     )
     with progress(quiet=options.json, verbose=options.verbose) as report:
 

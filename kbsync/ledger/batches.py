@@ -15,9 +15,12 @@ __all__ = ["end_interrupted", "fail_batch", "finish_batch", "start_batch"]
 _CHANGED_MEANWHILE = "the ledger has changed since this apply was planned: run it again"
 
 
-def start_batch(db: Database, model: str, algorithm: str, settings: Mapping[str, Any], device: str) -> int:
+def start_batch(
+    db: Database, model: str, algorithm: str, settings: Mapping[str, Any], device: str, work: Mapping[str, Any]
+) -> int:
     """Write a running batch and return its id."""
     row = {"model": model, "algorithm": algorithm, "settings": compact(settings), "device": device}
+    row["work"] = compact(work)
     return insert(db, "batches", {**row, "started": now(), "state": "running"})
 
 
@@ -27,9 +30,12 @@ def end_interrupted(db: Database) -> None:
     db.execute(failed, [now()])
 
 
-def fail_batch(db: Database, batch: int, reason: str, seconds: Mapping[str, float]) -> None:
-    """Mark a running batch failed."""
-    _model_of_running(db, batch)
+def fail_batch(
+    db: Database, batch: int, reason: str, seconds: Mapping[str, float], metrics: Sequence[Metric] = ()
+) -> None:
+    """Mark a running batch failed; of its figures only those of the whole are kept, since its edits are not."""
+    model = _model_of_running(db, batch)
+    _record_metrics(db, batch, model, [metric for metric in metrics if metric.request is None])
     ended = {"state": "failed", "reason": reason, "finished": now(), "seconds": compact(seconds)}
     db.table("batches").update(batch, ended)
 
@@ -46,6 +52,7 @@ def finish_batch(
     seconds: Mapping[str, float],
     peak_memory_mb: float | None,
     conflicts: Sequence[ConflictNote],
+    reason: str | None,
 ) -> None:
     """Make a running batch the model's newest done one. The caller holds the transaction."""
     model = _model_of_running(db, batch)
@@ -57,7 +64,8 @@ def finish_batch(
     _record_metrics(db, batch, model, metrics)
     _record_conflicts(db, batch, conflicts)
     measured = {"seconds": compact(seconds), "peak_memory_mb": peak_memory_mb, "files": compact(files)}
-    db.table("batches").update(batch, {"state": "done", "finished": now(), "parent": parent, **measured})
+    ended = {"state": "done", "reason": reason, "finished": now(), "parent": parent}
+    db.table("batches").update(batch, {**ended, **measured})
 
 
 def _model_of_running(db: Database, batch: int) -> str:
@@ -81,11 +89,11 @@ def _end_edits(db: Database, batch: int, model: str, edits: Collection[int], sta
 
 def _add_edits(db: Database, batch: int, model: str, added: Sequence[NewEdit]) -> None:
     sql = f"""INSERT INTO edits (batch, model, state, {columns(NewEdit)})
-        VALUES (?, ?, 'active', ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+        VALUES (?, ?, 'active', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
     for edit in added:
         about = (edit.fact, edit.relation, edit.subject_key, edit.subject, edit.object_key, edit.object)
         try:
-            db.execute(sql, (batch, model, *about, edit.prompt, edit.request, edit.target))
+            db.execute(sql, (batch, model, *about, edit.prompt, edit.request, edit.target, edit.retries))
         except sqlite3.IntegrityError as error:
             if "UNIQUE" not in str(error):
                 raise

@@ -39,7 +39,13 @@ def m003_many_facts(db: Database) -> None:
         db.execute(statement)
 
 
-STEPS: tuple[Step, ...] = (m001_initial, m002_going_back, m003_many_facts)
+def m004_weak_edits(db: Database) -> None:
+    """Make room for how often an edit was tried again, and for what a batch had to do and within which bounds."""
+    db.execute("ALTER TABLE edits ADD COLUMN retries INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE batches ADD COLUMN work TEXT NOT NULL DEFAULT '{}'")
+
+
+STEPS: tuple[Step, ...] = (m001_initial, m002_going_back, m003_many_facts, m004_weak_edits)
 
 
 def migrate(db: Database, steps: Sequence[Step] = STEPS) -> None:

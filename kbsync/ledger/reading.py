@@ -51,6 +51,7 @@ _DECODERS: dict[str, Callable[[str], object]] = {
     "settings": json.loads,
     "seconds": json.loads,
     "files": json.loads,
+    "work": json.loads,
     "contexts": _list,
     "layers": _list,
     "objects": _entities,

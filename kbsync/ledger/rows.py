@@ -1,7 +1,7 @@
 """The values that the ledger takes and gives. Times are ISO 8601 in UTC; ids are the rows' ids in ledger.db."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kbsync.facts import Entity, Fact
@@ -167,7 +167,8 @@ class TargetRow:
 class BatchRow:
     """All edits of one apply. `seconds` by phase; `files` maps names in the tensors folder to their sha256.
 
-    `parent` is the batch whose state it went on from; None where that was the base model.
+    `parent` is the batch whose state it went on from; None where that was the base model. `work` is what it had to do
+    (edits, targets to optimise, facts held) and the bounds that its result was held to; {} in older batches.
     """
 
     id: int
@@ -183,6 +184,7 @@ class BatchRow:
     peak_memory_mb: float | None
     files: Mapping[str, str]
     parent: int | None = None
+    work: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,8 @@ class NewEdit:
     prompt: str
     request: str
     target: str | None
+    retries: int = 0
+    """how often it was given more steps and a larger clamp, since the model did not recall it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +225,7 @@ class EditRow:
     target: str | None
     state: Literal["active", "superseded", "retracted", "rolled back"]
     ended_by: int | None
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar
 
 from kbsync.errors import LedgerError
@@ -248,15 +248,22 @@ class Ledger:
 
     # Batches
 
-    def start_batch(self, model: str, algorithm: str, settings: Mapping[str, Any], device: str) -> int:
+    def start_batch(
+        self,
+        model: str,
+        algorithm: str,
+        settings: Mapping[str, Any],
+        device: str,
+        work: Mapping[str, Any] = MappingProxyType({}),
+    ) -> int:
         """Record that an apply runs, and return its batch. Like the next two only inside `writer`."""
         with self._changing() as db:
-            return batches.start_batch(db, model, algorithm, settings, device)
+            return batches.start_batch(db, model, algorithm, settings, device, dict(work))
 
-    def fail_batch(self, batch: int, reason: str, seconds: Mapping[str, float]) -> None:
-        """Record that a running batch failed; the model's state stays that of its newest done batch."""
+    def fail_batch(self, batch: int, reason: str, seconds: Mapping[str, float], metrics: Sequence[Metric] = ()) -> None:
+        """Record that a running batch failed, with its figures over the whole batch; the model's state stays."""
         with self._changing() as db:
-            batches.fail_batch(db, batch, reason, seconds)
+            batches.fail_batch(db, batch, reason, seconds, metrics)
 
     def finish_batch(
         self,
@@ -270,8 +277,11 @@ class Ledger:
         seconds: Mapping[str, float],
         peak_memory_mb: float | None,
         conflicts: Sequence[ConflictNote] = (),
+        reason: str | None = None,
     ) -> None:
         """Make the new state current, in one transaction: the batch done, `added` active, the ended edits ended.
+
+        `reason` says why it was done in spite of what its figures are.
 
         `superseded` and `retracted` are ids of active edits; active ones in neither stay as they are. Raises
         LedgerError, with nothing written, if an edit to end is not active or a subject would have two.
@@ -288,6 +298,7 @@ class Ledger:
                 seconds=seconds,
                 peak_memory_mb=peak_memory_mb,
                 conflicts=conflicts,
+                reason=reason,
             )
 
     def active_edits(self, model: str) -> list[EditRow]:

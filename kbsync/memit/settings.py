@@ -131,6 +131,14 @@ class Preset:
     settings: MemitSettings
     corpus: str | None = None
     """file of the covariance's text, ``fixtures/...`` for one that travels with kbsync; None where there is none"""
+    max_perplexity_increase: float | None = None
+    """percent by which edits may raise perplexity; None is as for any model"""
+    max_specificity_loss: float | None = None
+    """points by which edits may lower NS; None is as for any model"""
+
+
+BOUNDS = ("max_perplexity_increase", "max_specificity_loss")
+"""fields of a preset that are numbers"""
 
 
 def preset_names() -> list[str]:
@@ -151,18 +159,21 @@ def load_preset(name: str, home: Path | None = None) -> Preset | None:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"preset {file} cannot be read: {' '.join(str(error).split())}") from error
     texts = [content.get(key, "") for key in ("model", "corpus")] if isinstance(content, dict) else [None]
+    numbers = {key: content[key] for key in BOUNDS if key in content} if isinstance(content, dict) else {}
     if (
         not isinstance(content, dict)
-        or not {"model", "settings"} <= content.keys() <= {"model", "settings", "corpus"}
+        or not {"model", "settings"} <= content.keys() <= {"model", "settings", "corpus", *BOUNDS}
         or not isinstance(content["settings"], dict)
         or not all(isinstance(text, str) for text in texts)
     ):
-        raise SettingsError(f"preset {file}: it is to hold model, settings and, where there is one, corpus; no more")
+        allowed = f"model, settings and, where there are any, corpus, {' and '.join(BOUNDS)}"
+        raise SettingsError(f"preset {file}: it is to hold {allowed}; no more")
     try:
         settings = MemitSettings().with_values(content["settings"])
+        bounds = {name: coerce(name, value, float) for name, value in numbers.items()}
     except SettingsError as error:
         raise SettingsError(f"preset {file}: {error}") from error
-    return Preset(name, content["model"], settings, content.get("corpus"))
+    return Preset(name, content["model"], settings, content.get("corpus"), **bounds)
 
 
 def write_preset(file: Path, preset: Preset, remark: str) -> None:
@@ -174,6 +185,7 @@ def write_preset(file: Path, preset: Preset, remark: str) -> None:
     content: dict[str, Any] = {"model": preset.model}
     if preset.corpus is not None:
         content["corpus"] = preset.corpus
+    content |= {name: value for name in BOUNDS if (value := getattr(preset, name)) is not None}
     # Layers and lambda fit one model alone, so they stand there whatever the defaults will be.
     content["settings"] = {
         name: value

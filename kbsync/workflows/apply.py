@@ -16,6 +16,7 @@ from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.clock import Clock
 from kbsync.workflows.corpus import settle_stdin
 from kbsync.workflows.crew import led
+from kbsync.workflows.guards import Guard
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.names import model_name
 from kbsync.workflows.plan import Plan, known_facts, make_plan
@@ -43,6 +44,12 @@ class ApplyOptions:
     """(relation, subject key) of what the batch is about; None is all that the plan has"""
     chat: bool = False
     """measure recall in the tokenizer's chat template, too"""
+    max_perplexity_increase: float | None = None
+    """percent; None is the preset's bound, or that of `Bounds`"""
+    max_specificity_loss: float | None = None
+    """points of NS; None likewise"""
+    force: bool = False
+    """make a result that breaks a bound current all the same"""
 
 
 def apply(
@@ -85,11 +92,15 @@ def apply(
         with clock.phase("plan"):
             plan = planned(ledger, templates, choice, model, options, progress)
         work = Work.of(plan, ledger, model, choice)
+        bounds = choice.bounds.with_values(
+            max_perplexity_increase=options.max_perplexity_increase, max_specificity_loss=options.max_specificity_loss
+        )
+        guard = Guard(bounds, options.force)
         if not confirm(plan, choice.remark):
             return None
         if not work.needed:
             return Applied(None, len(work.kept), 0, 0, {}, clock.total(), None, ())
-        return Batch(ledger, templates, choice, model, work, clock, progress, remark, chat=options.chat).run()
+        return Batch(ledger, templates, choice, model, work, guard, clock, progress, remark, chat=options.chat).run()
 
 
 def planned(

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from kbsync.errors import EditError, LedgerError
+from kbsync.errors import LedgerError
 from kbsync.facts import EditRequest
-from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, ModelRow, NewEdit, write_tensors
+from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, Metric, ModelRow, NewEdit, write_tensors
 from kbsync.ledger.aliases import aliases
 from kbsync.memit import RequestGroup, WeightDelta, edited, group_requests
 from kbsync.models import top_answers
@@ -22,6 +22,7 @@ from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.clock import Clock, peak_memory_mb
 from kbsync.workflows.covariances import covariances_for
 from kbsync.workflows.crew import together
+from kbsync.workflows.guards import Guard
 from kbsync.workflows.measuring import Measured, cases_for, measure_edits, recall_of
 from kbsync.workflows.plan import Plan, PlanRow, prompt_of, says
 from kbsync.workflows.progress import Progress
@@ -85,7 +86,7 @@ def same_settings(batch: BatchRow, choice: ModelChoice) -> bool:
 
 
 class Batch:
-    """One batch of edits; `run` makes it."""
+    """One batch of edits; `run` makes it. `figures` are those that were taken of the result."""
 
     def __init__(
         self,
@@ -94,6 +95,7 @@ class Batch:
         choice: ModelChoice,
         model: ModelRow,
         work: Work,
+        guard: Guard,
         clock: Clock,
         progress: Progress,
         remark: Callable[[str], None],
@@ -101,20 +103,23 @@ class Batch:
         chat: bool,
     ) -> None:
         self.ledger, self.templates, self.choice, self.model = ledger, templates, choice, model
-        self.work, self.clock, self.progress, self.remark = work, clock, progress, remark
+        self.work, self.guard, self.clock, self.progress, self.remark = work, guard, clock, progress, remark
+        self.figures: list[Metric] = []
         self.loaded, self.settings, self.chat = choice.loaded, choice.settings, chat
 
     def run(self) -> Applied:
         """Make the batch; on any error it is recorded as failed and the state before stays current."""
         contexts = model_contexts(self.model, self.choice)
-        batch = self.ledger.start_batch(self.model.key, ALGORITHM, self.settings.as_dict(), str(self.loaded.device))
+        batch = self.ledger.start_batch(
+            self.model.key, ALGORITHM, self.settings.as_dict(), str(self.loaded.device), self.guard.record()
+        )
         try:
             return self.make(batch, contexts)
         except BaseException as error:
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
             # What cannot be recorded either (the disk is full) is told by the first error; the next writer records it.
             with suppress(LedgerError):
-                self.ledger.fail_batch(batch, reason, self.clock.total())
+                self.ledger.fail_batch(batch, reason, self.clock.total(), self.figures)
             raise
 
     def make(self, batch: int, contexts: tuple[str, ...]) -> Applied:
@@ -131,6 +136,8 @@ class Batch:
         deltas = self.solve(groups, contexts, targets.z)
         with self.clock.phase("measure"):
             measured = self.measure(deltas, kept, added)
+        self.figures = measured.metrics
+        forced = self.guard.judge(measured.table)
         files = {}
         if deltas:
             name, sha256 = write_tensors(self.ledger.tensors, delta_tensors(deltas), {"model": self.model.key})
@@ -146,6 +153,7 @@ class Batch:
             seconds=seconds,
             peak_memory_mb=peak,
             conflicts=self.work.conflicts,
+            reason=forced,
         )
         return Applied(
             batch, len(requests), targets.optimised, targets.from_cache, measured.table, seconds, peak, measured.failed
@@ -174,7 +182,7 @@ class Batch:
     def measure(
         self, deltas: Mapping[int, WeightDelta], kept: Sequence[EditRequest], added: Sequence[EditRequest]
     ) -> Measured:
-        """Measure base and edited model; raise EditError where the edited one is broken."""
+        """Measure base and edited model."""
         shown = added or kept
         asked = {prompt_of(request): request.target for request in shown}
         said = base_answers(self.ledger, self.choice, self.model, asked, self.progress)
@@ -193,8 +201,6 @@ class Batch:
                 measured.add("recall_masters", recall_of(self.loaded, [*kept, *added]))
         if jitter := max((delta.jitter for delta in deltas.values()), default=0.0):
             measured.add("jitter", jitter)
-        if not measured.finite:
-            raise EditError("the edited model's figures are not finite; the state before stays. Use --dtype float32")
         return measured
 
     def other_answer(self, request: EditRequest, answer: str) -> str:

@@ -156,7 +156,9 @@ def preset_of(home: Path, options: CalibrateOptions, choice: ModelChoice, chosen
     known = load_preset(options.model, home)
     model = known.model if known else choice.name
     travels = known.corpus if known and options.corpus is None else None
-    return Preset(options.write or "", model, chosen.settings, travels or str((choice.corpus or Path()).resolve()))
+    corpus = travels or str((choice.corpus or Path()).resolve())
+    bounds = (known.max_perplexity_increase, known.max_specificity_loss) if known else (None, None)
+    return Preset(options.write or "", model, chosen.settings, corpus, *bounds)
 
 
 def remark_on(chosen: Trial, edits: int) -> str:

@@ -9,6 +9,7 @@ from kbsync.errors import SettingsError
 from kbsync.memit import MemitSettings, load_preset
 from kbsync.models import ALONE, LoadedModel, Team, load_model
 from kbsync.resources import fixtures_folder
+from kbsync.workflows.guards import DEFAULT_BOUNDS, Bounds
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.names import model_name
 
@@ -26,6 +27,8 @@ class ModelChoice:
     remark: str | None
     team: Team = ALONE
     """the processes that share the work on it"""
+    bounds: Bounds = DEFAULT_BOUNDS
+    """how much worse than the base model the edited one may be, where the user does not say"""
 
 
 def choose_model(
@@ -44,6 +47,7 @@ def choose_model(
     Raises SettingsError for a setting that does not exist or does not fit, ModelError where it cannot be loaded.
     """
     preset = load_preset(name, home)
+    bounds = DEFAULT_BOUNDS
     if preset is None:
         MemitSettings().with_values(values or {})  # a misspelt setting shows before a long load
         loaded = load_model(name, **asdict(loading))
@@ -52,6 +56,9 @@ def choose_model(
         preset.settings.with_values(values or {})
         loaded = load_model(preset_path(preset.model), **asdict(loading))
         settings, remark = preset.settings, None
+        bounds = bounds.with_values(
+            max_perplexity_increase=preset.max_perplexity_increase, max_specificity_loss=preset.max_specificity_loss
+        )
         if corpus is None and preset.corpus is not None:
             corpus = Path(preset_path(preset.corpus))
     settings = settings.with_values(values or {})
@@ -60,7 +67,7 @@ def choose_model(
         raise SettingsError(
             f"layers: {settings.layers[-1]} is too high; {name} has {depth} blocks, so {depth - 2} is the highest"
         )
-    return ModelChoice(model_name(name, home), loaded, settings, corpus, remark, team)
+    return ModelChoice(model_name(name, home), loaded, settings, corpus, remark, team, bounds)
 
 
 def source_of(name: str, home: Path | None = None) -> str:

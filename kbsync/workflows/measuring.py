@@ -1,6 +1,5 @@
 """Measure a batch: the cases of its edits, and the figures before and after."""
 
-import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -32,11 +31,6 @@ class Measured:
     metrics: list[Metric]
     table: dict[str, dict[str, float | None]]
     failed: tuple[dict[str, str], ...]
-
-    @property
-    def finite(self) -> bool:
-        """Whether every figure after the edit is a number."""
-        return all(figure["after"] is None or math.isfinite(figure["after"]) for figure in self.table.values())
 
     def add(self, name: str, after: float) -> None:
         """Add a figure of the whole batch that the base model has no counterpart of."""

@@ -12,6 +12,7 @@ from kbsync.ledger.aliases import aliases
 from kbsync.ledger.past import edits_about
 from kbsync.ledger.subjects import facts_named
 from kbsync.ledger.vetoes import lift_vetoes, record_vetoes, vetoes
+from kbsync.workflows.guards import Guard
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.named import facts_meant, model_meant
 from kbsync.workflows.progress import Progress, silent
@@ -67,9 +68,9 @@ def retract(
 ) -> Retracted | None:
     """Put a fact under a veto and apply that alone; None where `confirm` says no.
 
-    Other new and changed facts wait for the next apply, and the settings are those of the current batch. A model that
-    the fact is not written into is not loaded. Raises SettingsError for a fact or model that is not on record, and as
-    `apply` does; the veto then stays.
+    Other new and changed facts wait for the next apply, and settings and bounds are those of the current batch. A model
+    that the fact is not written into is not loaded. Raises SettingsError for a fact or model that is not on record, and
+    as `apply` does; the veto then stays.
     """
     with Ledger.open(home, create=False) as ledger:
         facts = _current_facts(ledger, subject, relation, object_name)
@@ -177,6 +178,16 @@ def _apply(
 ) -> "Applied | None":
     from kbsync.workflows.apply import ApplyOptions, apply  # torch, which a veto alone does not need
 
+    guard = Guard.recorded(current.work)
     only = {(edit.relation, edit.subject_key) for edit in written}
-    options = ApplyOptions(model, values=current.settings, loading=loading, corpus=corpus, only=only)
+    options = ApplyOptions(
+        model,
+        values=current.settings,
+        loading=loading,
+        corpus=corpus,
+        only=only,
+        max_perplexity_increase=guard.bounds.max_perplexity_increase,
+        max_specificity_loss=guard.bounds.max_specificity_loss,
+        force=guard.force,
+    )
     return apply(home, options, lambda plan, remark: True, progress)

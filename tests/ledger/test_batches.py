@@ -73,13 +73,17 @@ def test_a_failed_batch_changes_no_state(ledger: Ledger, key: str, rows: dict[st
     one = apply(ledger, key, added=[new_edit(rows["A"])])
     with ledger.writer("apply"):
         batch = ledger.start_batch(key, "memit", {}, "cpu")
-        ledger.fail_batch(batch, "perplexity rose from 3.4 to 90", {"targets": 3.0})
+        figures = [Metric("perplexity", 3.4, 90.0), Metric("ES", 0.0, 100.0, "request1:never written")]
+        ledger.fail_batch(batch, "perplexity rose from 3.4 to 90", {"targets": 3.0}, figures)
     failed = ledger.batches()[-1]
     assert (failed.state, failed.reason, failed.seconds) == (
         "failed",
         "perplexity rose from 3.4 to 90",
         {"targets": 3.0},
     )
+    assert [(row.name, row.before, row.after, row.edit) for row in ledger.metrics(batch)] == [
+        ("perplexity", 3.4, 90.0, None)
+    ]
     current = ledger.current_batch(key)
     assert current is not None
     assert current.id == one

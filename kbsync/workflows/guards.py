@@ -1,0 +1,103 @@
+"""Guards: what an apply's figures must not fall below, if its result is to be made current."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kbsync.errors import EditError
+
+__all__ = ["DEFAULT_BOUNDS", "Bounds", "Guard"]
+
+Table = Mapping[str, Mapping[str, float | None]]
+"""figure -> its values "before" (of the base model) and "after" """
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much worse than the base model an edited model may be."""
+
+    max_perplexity_increase: float = 10.0
+    """percent, on the corpus"""
+    max_specificity_loss: float = 10.0
+    """points of NS"""
+
+    def with_values(self, **values: float | None) -> "Bounds":
+        """Return these bounds with those of `values` that are given."""
+        given = {name: value for name, value in values.items() if value is not None}
+        return Bounds(
+            given.get("max_perplexity_increase", self.max_perplexity_increase),
+            given.get("max_specificity_loss", self.max_specificity_loss),
+        )
+
+    def breaches(self, table: Table) -> list[str]:
+        """Return a clause for each bound that the figures break; a figure that was not taken breaks none."""
+        found = []
+        before, after = pair(table, "perplexity")
+        if before is not None and after is not None and after > before * (1 + self.max_perplexity_increase / 100):
+            percent = 100 * (after / before - 1)
+            found.append(
+                f"perplexity on the corpus rose from {before:.2f} to {after:.2f}"
+                f" ({percent:.1f}%, more than the {self.max_perplexity_increase:g}% of --max-perplexity-increase)"
+            )
+        before, after = pair(table, "NS")
+        if before is not None and after is not None and before - after > self.max_specificity_loss:
+            found.append(
+                f"NS fell from {before:.2f} to {after:.2f} ({before - after:.1f} points, more than the"
+                f" {self.max_specificity_loss:g} of --max-specificity-loss)"
+            )
+        return found
+
+
+DEFAULT_BOUNDS = Bounds()
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Bounds, and whether the user wants a result that breaks them made current all the same."""
+
+    bounds: Bounds = DEFAULT_BOUNDS
+    force: bool = False
+
+    def judge(self, table: Table) -> str | None:
+        """Return why a result was forced, None where it keeps the bounds.
+
+        Raises EditError for a result that is not to be made current. One that is not finite cannot be forced: no
+        prompt has an answer from such a model.
+        """
+        broken = [name for name, row in table.items() if row["after"] is not None and not math.isfinite(row["after"])]
+        if broken:
+            raise EditError(
+                f"the edited model's figures are not finite ({', '.join(broken)}); the state before stays. Use --dtype"
+                " float32"
+            )
+        breaches = self.bounds.breaches(table)
+        if not breaches:
+            return None
+        said = ", and ".join(breaches)
+        if self.force:
+            return f"forced: {said}"
+        raise EditError(
+            f"{said}; the state before stays. Take fewer edits (--limit), a larger lambda (--set lambda=...), or hold"
+            " known facts (--hold); --force makes it current all the same"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Return what the ledger keeps of it."""
+        return {
+            "max_perplexity_increase": self.bounds.max_perplexity_increase,
+            "max_specificity_loss": self.bounds.max_specificity_loss,
+            "force": self.force,
+        }
+
+    @classmethod
+    def recorded(cls, work: Mapping[str, Any]) -> "Guard":
+        """Return the guard of a batch on record; the usual one where it has none."""
+        bounds = {name: work.get(name) for name in ("max_perplexity_increase", "max_specificity_loss")}
+        return cls(DEFAULT_BOUNDS.with_values(**bounds), bool(work.get("force")))
+
+
+def pair(table: Table, name: str) -> tuple[float | None, float | None]:
+    """Return a figure before and after; None where it was not taken."""
+    row = table.get(name, {})
+    return row.get("before"), row.get("after")
