@@ -72,8 +72,8 @@ def apply(
 ) -> None:
     """Write new and changed facts into the model with MEMIT, and take withdrawn ones out.
 
-        The base weights are never changed: each apply makes the edited state anew from them, for all active facts.
-        Shows the plan and asks before it writes. A result that breaks a bound is not made current: the state before stays,
+    The base weights are never changed: each apply makes the edited state anew from them, for all active facts.
+    Shows the plan and asks before it writes. A result that breaks a bound is not made current: the state before stays,
     and the batch is on record as failed, with its figures. Under `accelerate launch -m kbsync apply ...` the work is
     shared out over its processes.
     """

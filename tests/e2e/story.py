@@ -42,9 +42,9 @@ def days_of(seed: int, count: int) -> list[dict[str, tuple[str, ...]]]:
         for country in draw.sample(sorted(day), 4):
             del day[country]
         new = draw.sample([country for country in COUNTRIES if country not in day], 4)
-        day |= {country: (other(draw, cities, country),) for country in new}
+        day.update({country: (other(draw, cities, country),) for country in new})
         changed = draw.sample(sorted(day), 3)
-        day |= {country: (other(draw, cities, country),) for country in changed}
+        day.update({country: (other(draw, cities, country),) for country in changed})
         day[changed[0]] = tuple(draw.sample([city for city in cities if city != CAPITALS[changed[0]]], 2))
     return days
 
