@@ -35,7 +35,9 @@ def days_of(seed: int, count: int) -> list[dict[str, tuple[str, ...]]]:
     """Return country -> capitals of each day; each day some change, go and come, and one is in conflict."""
     draw = random.Random(seed)
     cities = list(CAPITALS.values())
-    day = {country: (other(draw, cities, country),) for country in draw.sample(COUNTRIES, STATED)}
+    day: dict[str, tuple[str, ...]] = {
+        country: (other(draw, cities, country),) for country in draw.sample(COUNTRIES, STATED)
+    }
     days = []
     for _ in range(count):
         days.append(dict(day))
