@@ -143,8 +143,12 @@ class Editable:
     @property
     def arguments(self) -> tuple[object, ...]:
         """All that an apply needs."""
-        settings = (part for text in self.settings for part in ("--set", text))
-        return (*self.model, "--corpus", self.corpus, *WIDE, *settings)
+        return (*self.solving, *WIDE)
+
+    @property
+    def solving(self) -> tuple[object, ...]:
+        """Model, corpus and settings: all that a command needs that solves, but keeps no bounds."""
+        return (*self.model, "--corpus", self.corpus, *(part for text in self.settings for part in ("--set", text)))
 
     def apply(self, home: Path, *more: object) -> Any:
         """Apply without asking; return the JSON."""

@@ -11,7 +11,7 @@ __all__ = ["small"]
 
 def test_what_the_model_knows_is_edited_and_measured(run: Run, small: Editable) -> None:
     """The small model knows capitals alone, so no more than one object of a subject can be edited."""
-    ran = run("bench", "groups", *small.arguments, "--subjects", 2, "--json")
+    ran = run("bench", "groups", *small.solving, "--subjects", 2, "--json")
     assert ran.code == 0, ran.err
     assert ran.json["known"] >= 10
     assert ran.json["base"].keys() == {"perplexity"}

@@ -17,11 +17,11 @@ LENGTH = ("--tokens", 600, "--sequence-length", 32)
 
 def test_the_table_and_what_is_on_record(small: Editable, tmp_path: Path) -> None:
     home = ("--home", tmp_path / "home")
-    first = done("stats", *home, *small.arguments, *LENGTH)
+    first = done("stats", *home, *small.solving, *LENGTH)
     assert "covariance over small-corpus.txt, in rows of 32 tokens" in first.out
     assert "settings are defaults" in first.out
     assert first.err.splitlines() == ["loading the model", "covariance"]
-    again = done("stats", "--json", *home, *small.arguments, *LENGTH).json
+    again = done("stats", "--json", *home, *small.solving, *LENGTH).json
     assert again["corpus"] == "small-corpus.txt"
     assert [(row["layer"], row["m"], row["tokens"], row["cached"]) for row in again["layers"]] == [
         (1, 256, 600, True),
@@ -31,12 +31,12 @@ def test_the_table_and_what_is_on_record(small: Editable, tmp_path: Path) -> Non
         assert row["condition"] > 1
         assert 0 < row["change"] < 1
         assert (tmp_path / "home" / "tensors" / row["file"]).exists()
-    assert done("stats", "collect", "--json", *home, *small.arguments, *LENGTH).json == again
+    assert done("stats", "collect", "--json", *home, *small.solving, *LENGTH).json == again
 
 
 def test_an_apply_needs_no_corpus_where_a_covariance_was_imported(small: Editable, tmp_path: Path) -> None:
     file = tmp_path / "shared.safetensors"
-    done("stats", "export", file, "--home", tmp_path / "other", *small.arguments, "--tokens", 3000)
+    done("stats", "export", file, "--home", tmp_path / "other", *small.solving, "--tokens", 3000)
     facts = {country: SWAPPED[country] for country in COUNTRIES[:2]}
     home = make_home(tmp_path / "home", P36=facts)
     taken = done("stats", "import", file, "--home", home, *small.model)
