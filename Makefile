@@ -1,5 +1,6 @@
 # make demo    the whole story on the practice model, in a temporary home
 # make test    all tests; more arguments by ARGS, e.g. make test ARGS=tests/test_templates.py
+# make soak    a hundred kills of pulls and applies at random moments; more or fewer by ARGS="--kills 20"
 # make lint    ruff and mypy
 # make wheel   sdist and wheel into dist/
 #
@@ -12,7 +13,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 ARGS ?=
 
-.PHONY: demo test lint wheel
+.PHONY: demo test soak lint wheel
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -20,6 +21,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q $(ARGS)
+
+soak: $(READY)
+	$(BIN)/python -m tests.e2e.soak $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

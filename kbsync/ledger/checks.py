@@ -16,7 +16,8 @@ def database_faults(ledger: Ledger) -> list[str]:
         dangling = ledger.db.execute("PRAGMA foreign_key_check").fetchall()
     except sqlite3.DatabaseError as error:
         return [f"{ledger.path} cannot be read to its end: {error}"]
-    faults = [f"{ledger.path} is damaged: {said}" for said in integrity if said != "ok"]
+    # Some of SQLite's messages have several lines.
+    faults = [f"{ledger.path} is damaged: {' '.join(said.split())}" for said in integrity if said != "ok"]
     lost: dict[tuple[str, str], int] = {}
     for table, _, parent, _ in dangling:
         lost[table, parent] = lost.get((table, parent), 0) + 1

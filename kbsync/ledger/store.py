@@ -131,7 +131,11 @@ class Ledger:
     def select(self, row: type[Row], table: str, rest: str = "", *values: object) -> list[Row]:
         """Return the rows of `table` that `rest` leaves: for this package's own modules."""
         with telling(self.path):
-            return select(self.db, row, table, rest, values)
+            try:
+                return select(self.db, row, table, rest, values)
+            except ValueError as error:  # text that is no UTF-8, or a column that is no JSON
+                told = f"cannot use the ledger {self.path}: a row of {table} is damaged ({error})"
+                raise LedgerError(f"{told}; put back a copy of it, or choose another --home") from error
 
     # Facts
 

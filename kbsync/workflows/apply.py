@@ -8,6 +8,7 @@ from typing import Any
 from kbsync.conflicts import Policy
 from kbsync.errors import LedgerError
 from kbsync.ledger import Ledger, ModelRow
+from kbsync.ledger.checks import database_faults
 from kbsync.models import ALONE, Team, require_chat_template
 from kbsync.templates import Templates
 from kbsync.workflows.base_answers import base_answers
@@ -68,6 +69,8 @@ def apply(
     """
     clock = Clock()
     with led(team), Ledger.open(home, create=False) as ledger, ledger.writer(f"apply {options.model}"):
+        if faults := database_faults(ledger):
+            raise LedgerError(f"{faults[0]}; put back a copy of it, or choose another --home")
         templates = templates_for(home)
         named = model_name(options.model, home)
         # Before a long load: conflicts under `error`, relation ids, and an empty ledger show at once.

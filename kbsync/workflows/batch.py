@@ -215,7 +215,13 @@ class Batch:
         template = self.templates.get(edit.relation)
         paraphrases = template.paraphrases if template else ()
         question = template.question if template else ""
-        return EditRequest(edit.relation, edit.subject, edit.prompt, edit.object, paraphrases, question, names)
+        request = EditRequest(edit.relation, edit.subject, edit.prompt, edit.object, paraphrases, question, names)
+        if request.id != edit.request:
+            raise LedgerError(
+                f"{self.ledger.path} is damaged: edit {edit.id} ({edit.relation} of {edit.subject}) is not as it was"
+                " written; put back a copy of it, or choose another --home (`kbsync verify` says what else is wrong)"
+            )
+        return request
 
 
 def new_edit(row: PlanRow, keys: Mapping[str, str]) -> NewEdit:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
+from kbsync.errors import LedgerError
 from kbsync.facts import content_id
-from kbsync.ledger import Ledger, ModelRow, TargetRow, read_tensors, write_tensors
+from kbsync.ledger import Ledger, ModelRow, TargetRow, read_metadata, read_tensors, write_tensors
 from kbsync.memit import MemitSettings, RequestGroup, Target
 from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.crew import together
@@ -52,7 +53,9 @@ def cached_targets(
 
     def record(finished: list[tuple[int, Target]]) -> None:
         file, _ = write_tensors(
-            ledger.tensors, {"z": torch.stack([target.z for _, target in finished])}, {"model": model.key}
+            ledger.tensors,
+            {"z": torch.stack([target.z for _, target in finished])},
+            {"model": model.key, "keys": " ".join(keys[missing[index]] for index, _ in finished)},
         )
         rows = []
         for row, (index, target) in enumerate(finished):
@@ -70,11 +73,21 @@ def cached_targets(
 
 
 def read_rows(ledger: Ledger, rows: Sequence[TargetRow]) -> dict[str, torch.Tensor]:
-    """Return key -> z of rows on record, each file read once; a file that is gone counts as not on record."""
+    """Return key -> z of rows on record, each file read once; a file that is gone counts as not on record.
+
+    Raises LedgerError where a file is damaged, or says that a row is of another key than the ledger has for it.
+    """
     found: dict[str, torch.Tensor] = {}
     for file in {row.file for row in rows}:
         path = ledger.tensors / file
         if path.exists():
             z = read_tensors(path)["z"]
-            found |= {row.key: z[row.row] for row in rows if row.file == file}
+            own = [row for row in rows if row.file == file]
+            keys = read_metadata(path).get("keys", "").split()  # files of earlier versions name none
+            if any(keys[row.row : row.row + 1] != [row.key] for row in own if keys):
+                raise LedgerError(f"{ledger.path} and {path} disagree on whose target vectors these are: {_REMEDY}")
+            found |= {row.key: z[row.row] for row in own}
     return found
+
+
+_REMEDY = "put back a copy of the ledger, or delete the tensor file and run `kbsync apply` to make it again"

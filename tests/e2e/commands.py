@@ -5,17 +5,20 @@ them says nothing about what kbsync writes.
 """
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTJForCausalLM, PreTrainedTokenizerFast
 
@@ -35,9 +38,11 @@ TARGET_TOKENS = 400
 """of one batch of the search for targets: few, so that a search has several batches and can be cut between them"""
 PATIENCE = 300.0
 """seconds"""
+CLONE_NEWNS = 0x20000
+NO_MOUNTS = 77
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload([__name__])
+context.set_forkserver_preload([__name__, "tests.e2e.story"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,31 +81,48 @@ class Running:
         return Ran(self.process.exitcode, self.out.read_text(encoding="utf-8"), "\n".join(self.said))
 
 
-def start(folder: Path, *arguments: object, file_size: int | None = None) -> Running:
-    """Start a command; `folder` gets its output, `file_size` bounds (in bytes) what it may write into one file."""
+def start(folder: Path, *arguments: object, file_size: int | None = None, mount: Sequence[str] = ()) -> Running:
+    """Start a command, and return when it has begun; `folder` gets its output.
+
+    `file_size` bounds (in bytes) what it may write into one file. `mount` is a mount command that holds for it alone.
+    """
     os.environ["OMP_NUM_THREADS"] = "1"  # for the server, if it is not yet there
     folder.mkdir(parents=True, exist_ok=True)
     out, err = folder / "stdout", folder / "stderr"
     err.unlink(missing_ok=True)
     texts = [str(argument) for argument in arguments]
-    process = context.Process(target=_run, args=(texts, out, err, file_size), daemon=True)
+    process = context.Process(target=_run, args=(texts, out, err, file_size, mount), daemon=True)
     process.start()
-    return Running(process, out, err)
+    running = Running(process, out, err)
+    running.wait_for(err.exists)
+    return running
 
 
-def run(folder: Path, *arguments: object, file_size: int | None = None) -> Ran:
-    """Run a command to its end."""
-    return start(folder, *arguments, file_size=file_size).end()
+def run(folder: Path, *arguments: object, file_size: int | None = None, mount: Sequence[str] = ()) -> Ran:
+    """Run a command to its end; the test is skipped where nothing can be mounted."""
+    ran = start(folder, *arguments, file_size=file_size, mount=mount).end()
+    if ran.code == NO_MOUNTS:
+        pytest.skip("mounting a file system takes root and its rights here")
+    return ran
 
 
-def _run(arguments: list[str], out: Path, err: Path, file_size: int | None) -> None:
+def _run(arguments: list[str], out: Path, err: Path, file_size: int | None, mount: Sequence[str]) -> None:
     for path, stream in ((out, sys.stdout), (err, sys.stderr)):
         with path.open("w", encoding="utf-8") as file:
             os.dup2(file.fileno(), stream.fileno())
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server ignores it
     torch.set_num_threads(1)
     targets.TOKEN_BUDGET["cpu"] = TARGET_TOKENS
+    if mount:
+        _mount(mount)
     if file_size is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     sys.exit(main(arguments))
+
+
+def _mount(command: Sequence[str]) -> None:
+    """Run a mount command in a mount namespace of this process's own."""
+    private = ["mount", "--make-rprivate", "/"]
+    if ctypes.CDLL(None).unshare(CLONE_NEWNS) or any(subprocess.run(part).returncode for part in (private, command)):
+        sys.exit(NO_MOUNTS)

@@ -22,6 +22,8 @@ TABLES = {
     *("endings", "rollbacks", "vetoes", "aliases"),
     *("endings", "rollbacks", "vetoes", "aliases"),
     *("endings", "rollbacks", "vetoes", "aliases"),
+    *("endings", "rollbacks", "vetoes", "aliases"),
+    *("endings", "rollbacks", "vetoes", "aliases"),
 }
 
 

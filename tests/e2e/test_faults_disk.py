@@ -1,0 +1,120 @@
+"""A disk that is full, or cannot be written: told with what to do, and the same command goes on when there is room."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.ledger import BatchRow, Ledger
+from tests.e2e.commands import run
+from tests.homes import SWAPPED, Editable, deltas_of, difference, kbsync, make_home, pull, snapshot
+
+BEFORE = {country: SWAPPED[country] for country in ("France", "Norway")}
+AFTER = {country: SWAPPED[country] for country in ("France", "Norway", "Japan", "Egypt", "Peru", "Cuba", "Greece")}
+
+
+@pytest.fixture(scope="module")
+def kept(small: Editable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with two edits, and five facts that are still to be applied."""
+    home = make_home(tmp_path_factory.mktemp("full") / "home", P36=BEFORE)
+    small.apply(home)
+    pull(home, P36=AFTER)
+    return home
+
+
+@pytest.fixture(scope="module")
+def calm(kept: Path, small: Editable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What it becomes without faults."""
+    home = Path(shutil.copytree(kept, tmp_path_factory.mktemp("calm") / "home"))
+    small.apply(home)
+    return home
+
+
+@pytest.fixture
+def home(kept: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(kept, tmp_path / "home"))
+
+
+def last_batch(home: Path) -> BatchRow:
+    with Ledger.open(home, create=False) as ledger:
+        return ledger.batches()[-1]
+
+
+def shown(home: Path, small: Editable) -> Any:
+    return kbsync("status", "--home", home, *small.model, "--json").json
+
+
+def goes_on(home: Path, calm: Path, small: Editable) -> None:
+    """The same command, with room, makes what it makes without faults."""
+    assert small.apply(home)["edits"] == len(AFTER)
+    assert difference(deltas_of(home), deltas_of(calm)) < 1e-4
+    assert shown(home, small)["facts"] == shown(calm, small)["facts"]
+
+
+# The first write of all, that of the target vectors found, and the one that makes the new state current.
+@pytest.mark.parametrize("room", [8, 32, 48])
+def test_no_room_in_the_ledger(room: int, home: Path, calm: Path, small: Editable, tmp_path: Path) -> None:
+    before = shown(home, small)
+    ran = run(tmp_path, "apply", *small.arguments, "--yes", "--home", home, file_size=room * 1024)
+    assert ran.code == 1
+    error = ran.err.splitlines()[-1]
+    assert error.startswith(f"Error: cannot use the ledger {home / 'ledger.db'}: ")
+    assert "see that the disk has room" in error
+    assert shown(home, small) == before
+    goes_on(home, calm, small)
+
+
+def test_no_room_for_a_pull(small: Editable, home: Path, tmp_path: Path) -> None:
+    before = snapshot(home)
+    many = "P36:\n" + "".join(f"  Land {number}: Town {number}\n" for number in range(2000))
+    (tmp_path / "facts.yaml").write_text(many, encoding="utf-8")
+    arguments = ("pull", "--home", home, "--relation", "P36", "--source", tmp_path / "facts.yaml")
+    ran = run(tmp_path, *arguments, file_size=32 * 1024)
+    assert ran.code == 1
+    assert "see that the disk has room" in ran.err.splitlines()[-1]
+    assert snapshot(home) == before
+    assert run(tmp_path, *arguments).code == 0
+
+
+# A disk for the tensors alone: too small for target vectors, for covariances, for the batch's own file.
+@pytest.mark.parametrize(("room", "done"), [("8k", set()), ("200k", {"targets"}), ("544k", {"targets", "solve"})])
+def test_no_room_for_tensors(
+    room: str, done: set[str], home: Path, calm: Path, small: Editable, tmp_path: Path
+) -> None:
+    before = shown(home, small)
+    mount = ("mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(home / "tensors"))
+    ran = run(tmp_path, "apply", *small.arguments, "--yes", "--home", home, mount=mount)
+    assert ran.code == 1
+    error = ran.err.splitlines()[-1]
+    assert error.startswith(f"Error: cannot write tensors in {home / 'tensors'}: ")
+    assert "No space left on device" in error
+    assert error.endswith("see that the disk has room and that the folder is yours to write")
+    batch = last_batch(home)
+    assert batch.state == "failed"
+    assert batch.reason is not None
+    assert "No space left on device" in batch.reason
+    assert done <= batch.seconds.keys()
+    assert ("solve" in batch.seconds) == ("solve" in done)
+    assert shown(home, small) == before
+    goes_on(home, calm, small)
+
+
+@pytest.mark.parametrize("command", ["apply", "pull", "rollback"])
+def test_a_home_that_is_read_only(command: str, home: Path, small: Editable, tmp_path: Path) -> None:
+    before = snapshot(home)
+    source = home / "facts.yaml"
+    arguments = {
+        "apply": ("apply", *small.arguments, "--yes"),
+        "pull": ("pull", "--relation", "P36", "--source", source),
+        "rollback": ("rollback", "0", "--yes"),
+    }[command]
+    mount = ("sh", "-c", 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0"', str(home))
+    ran = run(tmp_path, *arguments, "--home", home, mount=mount)
+    assert ran.code == 1
+    error = ran.err.splitlines()[-1]
+    assert error.startswith("Error: cannot ")
+    assert str(home) in error
+    assert error.endswith("choose another --home")
+    assert snapshot(home) == before
