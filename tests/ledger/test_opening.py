@@ -20,10 +20,6 @@ TABLES = {
     *("pulls", "facts", "fact_history", "conflicts", "models"),
     *("targets", "answers", "batches", "edits", "metrics"),
     *("endings", "rollbacks", "vetoes", "aliases"),
-    *("endings", "rollbacks", "vetoes", "aliases"),
-    *("endings", "rollbacks", "vetoes", "aliases"),
-    *("endings", "rollbacks", "vetoes", "aliases"),
-    *("endings", "rollbacks", "vetoes", "aliases"),
 }
 
 
