@@ -79,15 +79,17 @@ def mlp_effects(loaded: LoadedModel, facts: Sequence[EditRequest], seed: int = 0
         embedded = stack.enter_context(capture(embeddings))
         clean = traced.probabilities()
         sigma = float(embedded.value[traced.subject].float().std())
-        held = [output.value[every, traced.last].repeat(SAMPLES, 1) for output in outputs]
         shape = (SAMPLES * len(facts), *embedded.value.shape[1:])
+        # Some families give the MLP all tokens in one dimension.
+        given = [output.value.view(len(facts), shape[1], -1) for output in outputs]
+        held = [values[every, traced.last].repeat(SAMPLES, 1) for values in given]
     drawn = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(loaded.device)
     noise = NOISE * sigma * drawn * traced.subject.repeat(SAMPLES, 1)[:, :, None]
     rows, last = torch.arange(len(held[0]), device=loaded.device), traced.last.repeat(SAMPLES)
 
     def restored(output: torch.Tensor, layer: int) -> torch.Tensor:
         changed = output.clone()
-        changed[rows, last] = held[layer]
+        changed.view(*shape[:2], -1)[rows, last] = held[layer]
         return changed
 
     with replace(embeddings, lambda output: output + noise.to(output.dtype)):

@@ -1,5 +1,6 @@
 """Find, in a prompt's tokens, the last one of the subject and the first one of the object."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,11 @@ class TokenizedPrompt:
         return self.ids[self.target_start :]
 
 
+def ends_at(offsets: Sequence[tuple[int, int]], end: int) -> list[int]:
+    """Return the places of the tokens that cover the character before `end`."""
+    return [place for place, (begin, stop) in enumerate(offsets) if begin < end <= stop]
+
+
 def locate(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[tuple[str, str, str]],
@@ -50,7 +56,10 @@ def locate(
         texts, spans, encoded["input_ids"], encoded["offset_mapping"], strict=True
     ):
         # A character of several bytes can be parted over tokens with the same offsets: the last of them ends it.
-        covering = [place for place, (begin, end) in enumerate(offsets) if begin < subject_end <= end]
+        # A tokenizer that composes letters can leave a combining mark in no token: its letter's token ends the subject.
+        while unicodedata.combining(text[subject_end - 1]) and not ends_at(offsets, subject_end):
+            subject_end -= 1
+        covering = ends_at(offsets, subject_end)
         after = [place for place, (_, end) in enumerate(offsets) if end > prompt_end]
         if not covering:
             raise EditError(f"the tokenizer gives no token for the end of the subject in {text!r}")

@@ -25,7 +25,9 @@ def test_the_cache_of_more_tokens_is_as_many_times_as_large(tiny: LoadedModel) -
     with torch.no_grad():
         tiny.model.base_model(input_ids=torch.zeros(3, 7, dtype=torch.long), past_key_values=cache, use_cache=True)
     held = sum(part.numel() * 4 for layer in cache.layers for part in (layer.keys, layer.values) if part is not None)
-    assert held == 21 * sizes_of(tiny).cache_bytes
+    most = 21 * sizes_of(tiny).cache_bytes
+    windows = getattr(tiny.model.config, "sliding_window", None) is not None
+    assert held <= most if windows else held == most
 
 
 def test_a_config_alone_tells_the_bytes(tiny: LoadedModel) -> None:
