@@ -37,9 +37,9 @@ class MemitSettings:
     """passes over R; 1 is the paper, further ones solve again for the total delta"""
     emphasis: float = 1.0
     """weight, from the second sweep on, of requests that are not yet recalled; 1 is none"""
-    coupling: float = 12.0
+    coupling: float = 6.0
     """weight, in the loss, of |delta_i - mean|^2 / |h_i|^2 over the groups of one subject; 0 searches each alone"""
-    group_weight: float = 10.0
+    group_weight: float = 3.0
     """weight, in the solve, of groups whose subject has several; 1 is none"""
     contexts: int = 5
     """sampled prefixes x_j beside the empty one"""
