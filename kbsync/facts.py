@@ -10,13 +10,13 @@ from kbsync.errors import SettingsError
 
 __all__ = ["EditRequest", "Entity", "Fact", "check_relation", "content_id", "normalise_label"]
 
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _RELATION = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 
 
 def content_id(tag: str, value: object) -> str:
     """Return ``tag:`` and 32 hex digits of the SHA-256 of `value`'s canonical JSON."""
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return f"{tag}:{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+    return f"{tag}:{hashlib.sha256(_CANONICAL.encode(value).encode()).hexdigest()[:32]}"
 
 
 def normalise_label(label: str) -> str:

@@ -45,7 +45,12 @@ def m004_weak_edits(db: Database) -> None:
     db.execute("ALTER TABLE batches ADD COLUMN work TEXT NOT NULL DEFAULT '{}'")
 
 
-STEPS: tuple[Step, ...] = (m001_initial, m002_going_back, m003_many_facts, m004_weak_edits)
+def m005_files_read(db: Database) -> None:
+    """Make room for how a file stood when it was last read."""
+    db.execute(_FILE_READINGS)
+
+
+STEPS: tuple[Step, ...] = (m001_initial, m002_going_back, m003_many_facts, m004_weak_edits, m005_files_read)
 
 
 def migrate(db: Database, steps: Sequence[Step] = STEPS) -> None:
@@ -300,3 +305,12 @@ _MANY_FACTS = (
     "CREATE INDEX facts_subject ON facts(relation, subject_key, withdrawn)",
     "CREATE INDEX facts_name ON facts(relation, subject_name, withdrawn)",
 )
+
+_FILE_READINGS = """CREATE TABLE file_readings (
+    source TEXT PRIMARY KEY,
+    language TEXT NOT NULL,
+    day TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    pulls TEXT NOT NULL,
+    skipped TEXT NOT NULL
+)"""

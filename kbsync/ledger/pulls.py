@@ -1,8 +1,9 @@
 """Recording a pull: the statements of one source for one relation, compared with those on record."""
 
 import datetime
+import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -37,10 +38,15 @@ def record_pull(
     facts: Sequence[Fact],
     withdraw: Withdraw,
     started: datetime.datetime,
+    rest_unchanged: bool = False,
 ) -> PullCounts:
-    """Write the pull and all that it changes. The caller holds the transaction."""
+    """Write the pull and all that it changes. The caller holds the transaction.
+
+    `rest_unchanged`: `withdraw` names all the subjects that were read, and the others stand as they are on record.
+    """
     read = _by_subject(facts, relation)
-    diff = _compare(_rows(db, source, relation), read, withdraw)
+    among = sorted({*read, *withdraw}) if rest_unchanged else None
+    diff = _compare(_rows(db, source, relation, among), read, withdraw)
     contested = [objects for objects in read.values() if len(objects) > 1]
     counts = {
         "new": len(diff.new) + len(diff.revived),
@@ -52,6 +58,8 @@ def record_pull(
     times = {"started": iso(started), "finished": now()}
     about = {"source": source, "relation": relation, "query": query}
     pull = insert(db, "pulls", {**about, **times, **counts})
+    if among is not None:
+        counts |= _see_rest(db, pull, source, relation, among, counts)
     _write(db, pull, source, diff)
     _record_conflicts(db, pull, relation, contested)
     return PullCounts(pull=pull, changes=_changes(diff, relation), **counts)
@@ -72,12 +80,44 @@ def _by_subject(facts: Sequence[Fact], relation: str) -> dict[str, dict[str, Fac
     return read
 
 
-def _rows(db: Database, source: str, relation: str) -> dict[str, list[FactRow]]:
-    """subject key -> its rows, withdrawn ones too, oldest first."""
+def _rows(db: Database, source: str, relation: str, among: Sequence[str] | None) -> dict[str, list[FactRow]]:
+    """subject key -> its rows, withdrawn ones too, oldest first; of the subjects `among` (None: of all)."""
+    where, values = "source = ? AND relation = ?", [source, relation]
+    if among is not None:
+        where, values = f"{where} AND subject_key IN (SELECT value FROM json_each(?))", [*values, json.dumps(among)]
     rows: dict[str, list[FactRow]] = defaultdict(list)
-    for row in select(db, FactRow, "facts", "WHERE source = ? AND relation = ? ORDER BY id", [source, relation]):
+    for row in select(db, FactRow, "facts", f"WHERE {where}", values):
         rows[row.subject_key].append(row)
+    for found in rows.values():
+        found.sort(key=lambda row: row.id)
     return rows
+
+
+def _see_rest(
+    db: Database, pull: int, source: str, relation: str, among: Sequence[str], counts: Mapping[str, int]
+) -> dict[str, int]:
+    """Record that the facts and conflicts of all subjects but those `among` were seen as they are on record.
+
+    Returns the pull's counts of unchanged facts and of conflicts with these.
+    """
+    others = "subject_key NOT IN (SELECT value FROM json_each(?))"
+    facts = db.execute(
+        f"UPDATE facts SET last_seen = ? WHERE source = ? AND relation = ? AND withdrawn IS NULL AND {others}",
+        [pull, source, relation, json.dumps(among)],
+    )
+    conflicts = db.execute(
+        f"""INSERT INTO conflicts (pull, relation, subject_key, subject, objects, resolution)
+        SELECT ?, relation, subject_key, subject, objects, resolution FROM conflicts
+        WHERE pull = (SELECT max(id) FROM pulls WHERE source = ? AND relation = ? AND id < ?) AND {others}
+        ORDER BY id""",
+        [pull, source, relation, pull, json.dumps(among)],
+    )
+    seen = {
+        "unchanged": counts["unchanged"] + facts.rowcount,
+        "conflicting": counts["conflicting"] + conflicts.rowcount,
+    }
+    db.table("pulls").update(pull, seen)
+    return seen
 
 
 def _compare(rows: dict[str, list[FactRow]], read: dict[str, dict[str, Fact]], withdraw: Withdraw) -> _Diff:

@@ -3,6 +3,9 @@
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from xml.parsers import expat
@@ -12,10 +15,11 @@ from pyoxigraph import BlankNode, Literal, NamedNode, QuerySolutions, RdfFormat,
 from kbsync.errors import SourceError
 from kbsync.sources.base import Ask, Reading, locate
 from kbsync.sources.queries import property_id, whole
+from kbsync.sources.rdf_changes import Digest, changed_lines, digest_of
 from kbsync.sources.results import Row, Term
 from kbsync.sources.statements import read_aliases, read_facts, take_all
 
-__all__ = ["RdfFile", "RdfStore"]
+__all__ = ["ChangedPart", "RdfFile", "RdfStore"]
 
 LARGE = 32 * 2**20
 """Bytes; a file above this is loaded into a store on disk."""
@@ -52,6 +56,20 @@ class RdfStore:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class ChangedPart:
+    """What changed in a file, to be read as the file is: all facts of the subjects with these `keys`, no others."""
+
+    name: str
+    loaded: RdfStore
+    keys: frozenset[str]
+
+    def read(self, ask: Ask) -> Reading:
+        """Read the current facts of `ask`'s relation."""
+        with locate(f"{self.name}, relation {ask.relation}"):
+            return self.loaded.read(self.name, ask)
+
+
 class RdfFile:
     """An RDF file in Wikidata's shape; its suffix says its format. Loaded once, at the first reading.
 
@@ -69,14 +87,46 @@ class RdfFile:
         with locate(f"{self._path}, relation {ask.relation}"):
             return self._loaded.read(self.name, ask)
 
+    def digest(self) -> Digest | None:
+        """Return what tells later which subjects have changed; None for a file that is not N-Triples.
+
+        Raises SourceError if the file cannot be read.
+        """
+        if self._path.suffix.lower() != ".nt":
+            return None
+        with self._telling():
+            return digest_of(self._path)
+
+    def changed_since(self, earlier: Digest, now: Digest) -> "ChangedPart | None":
+        """Return the part of the file to read again; None where it is better read whole."""
+        with self._telling():
+            changed = changed_lines(self._path, earlier, now)
+            if changed is None:
+                return None
+            loaded = RdfStore()
+            try:
+                loaded.store.bulk_load(changed.lines, format=RdfFormat.N_TRIPLES)
+            except SyntaxError:
+                return None  # a reading of the whole file tells the line
+            return ChangedPart(self.name, loaded, changed.keys)
+
     @cached_property
     def _loaded(self) -> RdfStore:
         form = _FORMATS[self._path.suffix.lower()]
-        try:
+        with self._telling():
             if form == RdfFormat.RDF_XML:
                 self._check_xml()
             loaded = RdfStore(self._folder if self._path.stat().st_size > LARGE else None)
             loaded.store.bulk_load(path=self._path, format=form)
+        if len(loaded.store) == 0:
+            raise SourceError(f"{self._path}: holds no statement; {_REMEDY}")
+        return loaded
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Turn what goes wrong with the file into SourceError."""
+        try:
+            yield
         except expat.ExpatError as error:
             place = f"{self._path}:{error.lineno}:{error.offset}"
             raise SourceError(f"{place}: not whole XML ({expat.ErrorString(error.code)}); {_REMEDY}") from error
@@ -84,9 +134,6 @@ class RdfFile:
             raise SourceError(f"{self._path}:{error.lineno or '?'}: not whole RDF ({error.msg}); {_REMEDY}") from error
         except (OSError, ValueError) as error:
             raise SourceError(f"{self._path}: cannot be read ({error}); check the file and its permissions") from error
-        if len(loaded.store) == 0:
-            raise SourceError(f"{self._path}: holds no statement; {_REMEDY}")
-        return loaded
 
     @cached_property
     def _folder(self) -> Path:

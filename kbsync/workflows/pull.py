@@ -4,15 +4,19 @@ import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kbsync.errors import SourceError
 from kbsync.facts import check_relation
 from kbsync.ledger import Change, Ledger
 from kbsync.ledger.aliases import record_aliases
-from kbsync.sources import Ask, Reading, open_source, read_subjects
+from kbsync.sources import Ask, Reading, Source, open_source, read_subjects
 from kbsync.sources.base import iri_of, short_id
+from kbsync.workflows.changed_files import FileState, look_at
 from kbsync.workflows.templates import templates_for
+
+if TYPE_CHECKING:
+    from kbsync.sources.rdf_file import ChangedPart
 
 __all__ = ["Pulled", "pull"]
 
@@ -72,13 +76,18 @@ def pull(
     ]
     templates = templates_for(home)
     known = _pulled_before(home)  # opens the ledger: one that cannot be used shows before a long reading
-    reads = _read_all(source, asks, known, progress)
+    opened = open_source(source)
+    state = look_at(home, opened, asks)
+    reads = _read_all(state.part or opened, asks, known, progress)
     results = []
     with Ledger.open(home) as ledger, ledger.writing():
-        for done, read in enumerate(reads, start=1):
+        for done in range(1, len(asks) + 1):
+            read = reads.pop(0)  # let go of what is recorded
             template = templates.get(read.ask.relation)
-            results.append(_record(ledger, read, template.label if template else None))
-            progress("recording", done, len(reads))
+            results.append(_record(ledger, read, state, template.label if template else None))
+            progress("recording", done, len(asks))
+        made = {result.relation: result.pull for result in results}
+        state.remember(ledger, opened.name, asks, made, {result.relation: result.skipped for result in results})
     return results
 
 
@@ -91,14 +100,16 @@ def _pulled_before(home: Path) -> frozenset[tuple[str, str]]:
 
 
 def _read_all(
-    source: str, asks: Sequence[Ask], known: frozenset[tuple[str, str]], progress: Callable[[str, int, int], None]
+    source: "Source | ChangedPart",
+    asks: Sequence[Ask],
+    known: frozenset[tuple[str, str]],
+    progress: Callable[[str, int, int], None],
 ) -> list[_Read]:
-    opened = open_source(source)
     reads = []
     for done, ask in enumerate(asks):
         progress("reading", done, len(asks))
         started = datetime.datetime.now(datetime.UTC)
-        reading = opened.read(ask)
+        reading = source.read(ask)
         if not reading.facts and (reading.source, ask.relation) not in known:
             raise SourceError(_nothing_found(reading, ask), query=reading.query)
         reads.append(_Read(ask, reading, started))
@@ -115,15 +126,16 @@ def _nothing_found(reading: Reading, ask: Ask) -> str:
     return f"{what}: check the relation's id and the options; nothing was recorded"
 
 
-def _record(ledger: Ledger, read: _Read, label: str | None) -> Pulled:
+def _record(ledger: Ledger, read: _Read, state: FileState, label: str | None) -> Pulled:
     ask, reading = read.ask, read.reading
     counts = ledger.record_pull(
         source=reading.source,
         relation=ask.relation,
         query=reading.query,
         facts=reading.facts,
-        withdraw=_withdraw(ledger, ask, reading.source),
+        withdraw=state.part.keys if state.part else _withdraw(ledger, ask, reading.source),
         started=read.started,
+        rest_unchanged=state.part is not None,
     )
     named = reading.aliases or {}
     if named:
@@ -139,7 +151,7 @@ def _record(ledger: Ledger, read: _Read, label: str | None) -> Pulled:
         counts.unchanged,
         counts.conflicting,
         sum(map(len, named.values())),
-        reading.skipped,
+        (*reading.skipped, *state.notes(ask.relation)),
         counts.changes,
     )
 
