@@ -63,7 +63,7 @@ def test_a_withdrawn_edit_is_a_difference_and_a_kept_one_is_not(home: Path, run:
 def test_torch_is_not_loaded(arguments: list[str], home: Path, tmp_path: Path) -> None:
     script = (
         "import sys; from kbsync.cli.main import main; main(sys.argv[1:])\n"
-        "print({'torch', 'transformers', 'accelerate', 'pyoxigraph'} & set(sys.modules), file=sys.stderr)"
+        "print({'torch', 'transformers', 'accelerate', 'pyoxigraph', 'pandas'} & set(sys.modules), file=sys.stderr)"
     )
     ran = shell("-c", script, *arguments, cwd=tmp_path)
     assert "France" in ran.stdout
