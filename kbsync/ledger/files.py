@@ -39,7 +39,7 @@ def find_reading(ledger: Ledger, source: str) -> FileReading | None:
 
 def record_reading(ledger: Ledger, source: str, reading: FileReading) -> None:
     """Remember how a file stands, in place of how it stood."""
-    with ledger.writing("pull") as db:
+    with ledger.writing() as db:
         values = (json.dumps(dict(reading.pulls)), json.dumps(dict(reading.skipped), ensure_ascii=False))
         db.execute(
             "INSERT OR REPLACE INTO file_readings (source, language, day, digest, pulls, skipped) VALUES (?,?,?,?,?,?)",
