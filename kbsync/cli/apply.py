@@ -14,7 +14,7 @@ from kbsync.cli.choices import (
     parse_values,
 )
 from kbsync.cli.options import Options, command, family
-from kbsync.report.apply import applied_view
+from kbsync.report.apply import applied_view, cost_view
 from kbsync.report.console import emit, log_console
 from kbsync.report.plan import plan_view
 from kbsync.report.progress import progress
@@ -22,12 +22,13 @@ from kbsync.report.tables import plain
 from kbsync.workflows.loading import AS_STORED, Loading
 
 if TYPE_CHECKING:
-    from kbsync.workflows.plan import Plan
+    from kbsync.workflows.apply import Proposal
 
 app = family()
 
 EXAMPLES = (
     "kbsync apply --model practice",
+    "kbsync apply --model practice --retry",
     "kbsync apply --model gpt-j --relation P35 --corpus text.txt --set steps=30 --yes",
 )
 
@@ -42,6 +43,9 @@ def apply(
     ] = None,
     include_known: Annotated[
         bool, typer.Option("--include-known", help="Edit facts that the base model knows, too.")
+    ] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Give edits that are not recalled (x) more steps and a larger clamp.")
     ] = False,
     on_conflict: OnConflictOption = ConflictPolicy.out,
     setting: SetOption = None,
@@ -98,17 +102,20 @@ def apply(
         max_perplexity_increase=max_perplexity_increase,
         max_specificity_loss=max_specificity_loss,
         force=force,
+        retry=retry,
     )
     with progress(quiet=options.json, verbose=options.verbose) as report:
 
-        def confirm(plan: "Plan", remark: str | None) -> bool:
+        def confirm(proposal: "Proposal") -> bool:
             report.pause()
             console = log_console()
-            if remark is not None:
-                console.print(plain(remark))
+            if proposal.remark is not None:
+                console.print(plain(proposal.remark))
             if not options.json:
-                console.print(plan_view(plan))
-            return yes or plan.in_sync or typer.confirm("Write this into the model?", default=True, err=True)
+                console.print(plan_view(proposal.plan))
+                if proposal.needed:
+                    console.print(cost_view(proposal.cost))
+            return yes or not proposal.needed or typer.confirm("Write this into the model?", default=True, err=True)
 
         applied = workflow(options.home, wanted, confirm, report, report.remark, team)
     if applied is None:

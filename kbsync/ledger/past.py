@@ -20,6 +20,7 @@ __all__ = [
     "endings",
     "line_of",
     "metrics_of",
+    "not_recalled",
     "roll_back",
     "rollbacks",
     "states_after",
@@ -69,6 +70,14 @@ def metrics_of(ledger: Ledger, edits: Collection[int]) -> list[MetricRow]:
     """Return the figures of these edits in every batch, in the order of the batches."""
     which = "WHERE edit IN (SELECT value FROM json_each(?)) ORDER BY batch, id"
     return ledger.select(MetricRow, "metrics", which, json.dumps(sorted(edits)))
+
+
+def not_recalled(ledger: Ledger, model: str) -> set[int]:
+    """Return the active edits that the model's present state does not recall, by the newest figure of each."""
+    which = """WHERE name = 'recall' AND edit IN (SELECT id FROM edits WHERE model = ? AND state = 'active')
+        AND batch IN (SELECT id FROM batches WHERE model = ? AND state = 'done') ORDER BY batch, id"""
+    newest = {row.edit: row.after for row in ledger.select(MetricRow, "metrics", which, model, model)}
+    return {edit for edit, after in newest.items() if edit is not None and after is not None and after < 100}
 
 
 def endings(ledger: Ledger, model: str | None = None) -> list[EndingRow]:

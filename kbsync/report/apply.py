@@ -1,4 +1,4 @@
-"""How an apply is shown."""
+"""How an apply is shown, before and after."""
 
 from typing import TYPE_CHECKING
 
@@ -8,9 +8,11 @@ from kbsync.report.plan import metrics_table
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
-    from kbsync.workflows.apply import Applied
+    from kbsync.workflows.batch import Applied
+    from kbsync.workflows.cost import Cost
+    from kbsync.workflows.failures import Failure
 
-__all__ = ["applied_view"]
+__all__ = ["applied_view", "cost_view"]
 
 _MOST_FAILED = 10
 
@@ -29,6 +31,31 @@ def applied_view(applied: "Applied") -> RenderableType:
         exact, cast = (applied.metrics[name]["after"] for name in ("recall_masters", "recall_active"))
         parts.append(plain(f"recall of all edits: {exact:.2f} with float32 weights, {cast:.2f} cast to 16 bits"))
     if applied.failed:
-        rows = [(one["relation"], one["subject"], one["object"]) for one in applied.failed[:_MOST_FAILED]]
-        parts.append(table(("relation", "subject", "object"), rows, title=f"not recalled: {len(applied.failed)}"))
+        rows = [_failure_row(one) for one in applied.failed[:_MOST_FAILED]]
+        title = f"not recalled: {len(applied.failed)} (`kbsync apply --retry` gives them more steps)"
+        parts.append(table(("relation", "subject", "object", "%", "best rival", "%"), rows, title=title))
     return Group(*parts)
+
+
+def cost_view(cost: "Cost") -> RenderableType:
+    """Return what an apply will do, what it tries again and with which settings, and how long that may take."""
+    parts = [plain(f"to do: {cost.optimise} targets to optimise, {cost.from_cache} from the cache; {cost.edits} edits")]
+    parts += [
+        plain(f"again: {one.edits} edits, with {one.steps} steps and a clamp of {one.clamp_norm_factor:g}")
+        for one in cost.again
+    ]
+    if cost.seconds is None:
+        parts.append(plain("time: no batch on this device tells the pace yet"))
+    else:
+        each = ", ".join(f"{name} {value:.1f}" for name, value in cost.seconds.items() if name != "total")
+        parts.append(plain(f"time: about {cost.seconds['total']:.0f} s at the pace of earlier batches ({each})"))
+    return Group(*parts)
+
+
+def _failure_row(failed: "Failure") -> tuple[object, ...]:
+    about = (failed.relation, failed.subject, failed.object, _percent(failed.probability))
+    return (*about, failed.rival, _percent(failed.rival_probability))
+
+
+def _percent(probability: float | None) -> str | None:
+    return None if probability is None else f"{100 * probability:.2g}"

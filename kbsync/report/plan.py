@@ -22,7 +22,7 @@ _MEANING = {
     "k": "the base model knows it already",
     "!": "kept out: in conflict, or retracted by you",
     "?": "the relation has no template",
-    "x": "applied, but not recalled",
+    "x": "applied, but not recalled (apply --retry)",
 }
 _QUIET = "=k"
 """signs whose rows are only counted"""

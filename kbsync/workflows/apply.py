@@ -16,6 +16,7 @@ from kbsync.workflows.batch import Applied, Batch, Work
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.clock import Clock
 from kbsync.workflows.corpus import settle_stdin
+from kbsync.workflows.cost import Cost
 from kbsync.workflows.crew import led
 from kbsync.workflows.guards import Guard
 from kbsync.workflows.loading import AS_STORED, Loading
@@ -25,7 +26,7 @@ from kbsync.workflows.progress import Progress, silent
 from kbsync.workflows.state import identify
 from kbsync.workflows.templates import templates_for
 
-__all__ = ["Applied", "ApplyOptions", "apply"]
+__all__ = ["Applied", "ApplyOptions", "Proposal", "apply"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +52,34 @@ class ApplyOptions:
     """points of NS; None likewise"""
     force: bool = False
     """make a result that breaks a bound current all the same"""
+    retry: bool = False
+    """search the targets of edits that are not recalled again, with more steps and a larger clamp"""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What an apply is about to do, for the user to confirm."""
+
+    plan: Plan
+    remark: str | None
+    """on the settings"""
+    cost: Cost
+    needed: bool
+    """whether there is anything to do"""
 
 
 def apply(
     home: Path,
     options: ApplyOptions,
-    confirm: Callable[[Plan, str | None], bool],
+    confirm: Callable[[Proposal], bool],
     progress: Progress = silent,
     remark: Callable[[str], None] = lambda text: None,
     team: Team = ALONE,
 ) -> Applied | None:
     """Bring the model in step with the ledger's facts; None where `confirm` says no.
 
-    `confirm` gets the plan and a remark on the settings; `remark` is told how the work is done, which `team`
-    shares (this process leads it). Raises LedgerError, ModelError, SettingsError, TemplateError, ConflictError and
-    EditError; the state before stays in each case.
+    `remark` is told how the work is done, which `team` shares (this process leads it). Raises LedgerError, ModelError,
+    SettingsError, TemplateError, ConflictError and EditError; the state before stays in each case.
     """
     clock = Clock()
     with led(team), Ledger.open(home, create=False) as ledger, ledger.writer(f"apply {options.model}"):
@@ -94,16 +108,17 @@ def apply(
             progress("loading the model", 1, 1)
         with clock.phase("plan"):
             plan = planned(ledger, templates, choice, model, options, progress)
-        work = Work.of(plan, ledger, model, choice)
+        work = Work.of(plan, ledger, model, choice, retry=options.retry)
         bounds = choice.bounds.with_values(
             max_perplexity_increase=options.max_perplexity_increase, max_specificity_loss=options.max_specificity_loss
         )
         guard = Guard(bounds, options.force)
-        if not confirm(plan, choice.remark):
+        batch = Batch(ledger, templates, choice, model, work, guard, clock, progress, remark, chat=options.chat)
+        if not confirm(Proposal(plan, choice.remark, batch.cost, work.needed)):
             return None
         if not work.needed:
             return Applied(None, len(work.kept), 0, 0, {}, clock.total(), None, ())
-        return Batch(ledger, templates, choice, model, work, guard, clock, progress, remark, chat=options.chat).run()
+        return batch.run()
 
 
 def planned(

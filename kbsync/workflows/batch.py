@@ -4,9 +4,10 @@ Nothing is current before the last step: the batch's files are written and the f
 of the ledger makes the new state current. Killed anywhere, the old state stays; targets that were found are kept.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -14,20 +15,23 @@ from kbsync.errors import LedgerError
 from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, Metric, ModelRow, NewEdit, write_tensors
 from kbsync.ledger.aliases import aliases
-from kbsync.memit import RequestGroup, WeightDelta, edited, group_requests
+from kbsync.ledger.past import not_recalled
+from kbsync.memit import WeightDelta, edited, group_requests
 from kbsync.models import top_answers
 from kbsync.templates import Templates
 from kbsync.workflows.base_answers import base_answers
 from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.clock import Clock, peak_memory_mb
+from kbsync.workflows.cost import Again, Cost, expected_seconds
 from kbsync.workflows.covariances import covariances_for
 from kbsync.workflows.crew import together
+from kbsync.workflows.failures import Failure
 from kbsync.workflows.guards import Guard
 from kbsync.workflows.measuring import Measured, cases_for, measure_edits, recall_of
-from kbsync.workflows.plan import Plan, PlanRow, prompt_of, says
+from kbsync.workflows.plan import Plan, PlanRow, Sign, prompt_of, says
 from kbsync.workflows.progress import Progress
 from kbsync.workflows.state import delta_tensors, model_contexts
-from kbsync.workflows.target_cache import cached_targets
+from kbsync.workflows.target_cache import cached_targets, stronger, target_keys
 
 __all__ = ["Applied", "Batch", "Work", "new_edit"]
 
@@ -47,8 +51,10 @@ class Applied:
     metrics: dict[str, dict[str, float | None]]
     seconds: dict[str, float]
     peak_memory_mb: float | None
-    failed: tuple[dict[str, str], ...]
-    """edits that the model does not recall"""
+    failed: tuple[Failure, ...]
+    """edits that the model does not recall, of those that the batch wrote (of all, where it wrote none)"""
+    planned: Cost | None = None
+    """what was said before it started"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +69,14 @@ class Work:
     needed: bool
 
     @classmethod
-    def of(cls, plan: Plan, ledger: Ledger, model: ModelRow, choice: ModelChoice) -> "Work":
-        """Read a plan's signs; a state that other settings made, or whose file is gone, is made again."""
-        added = tuple(plan.having("+", "~"))
-        superseded = tuple(row.edit for row in plan.having("~") if row.edit is not None)
+    def of(cls, plan: Plan, ledger: Ledger, model: ModelRow, choice: ModelChoice, *, retry: bool = False) -> "Work":
+        """Read a plan's signs; a state that other settings made, or whose file is gone, is made again.
+
+        With `retry`, edits that are not recalled are written again.
+        """
+        again: tuple[Sign, ...] = ("x",) if retry else ()
+        added = tuple(plan.having("+", "~", *again))
+        superseded = tuple(row.edit for row in plan.having("~", *again) if row.edit is not None)
         retracted = tuple(row.edit for row in plan.having("-") if row.edit is not None)
         ended = {edit.id for edit in (*superseded, *retracted)}
         kept = tuple(edit for edit in ledger.active_edits(model.key) if edit.id not in ended)
@@ -86,7 +96,7 @@ def same_settings(batch: BatchRow, choice: ModelChoice) -> bool:
 
 
 class Batch:
-    """One batch of edits; `run` makes it. `figures` are those that were taken of the result."""
+    """One batch of edits; `run` makes it. `cost` says what it will do, `figures` are those taken of its result."""
 
     def __init__(
         self,
@@ -106,15 +116,40 @@ class Batch:
         self.work, self.guard, self.clock, self.progress, self.remark = work, guard, clock, progress, remark
         self.figures: list[Metric] = []
         self.loaded, self.settings, self.chat = choice.loaded, choice.settings, chat
+        names = aliases(ledger, {edit.object_key for edit in work.kept})
+        self.kept = [self.request_of(edit, names.get(edit.object_key, ())) for edit in work.kept]
+        self.added = [row.request for row in work.added if row.request]
+        self.retries = {edit.request: edit.retries for edit in work.kept}
+        self.retries |= {row.request.id: retries_now(row) for row in work.added if row.request}
+        self.groups = group_requests(self.loaded, [*self.kept, *self.added]) if self.kept or self.added else []
+        self.contexts = model_contexts(model, choice)
+        self.cost = self.expected()
+
+    def expected(self) -> Cost:
+        """Return what the batch will do, and how long that may take."""
+        keys = target_keys(self.model, self.settings, self.contexts, self.groups, self.retries)
+        on_record = self.ledger.find_targets(keys)
+        times = Counter(retries_now(row) for row in self.work.added if row.sign == "x")
+        settings = {retries: stronger(self.settings, retries) for retries in times}
+        cost = Cost(
+            edits=len(self.kept) + len(self.added),
+            optimise=sum(key not in on_record for key in keys),
+            from_cache=sum(key in on_record for key in keys),
+            measure=len(self.added or self.kept),
+            again=tuple(
+                Again(times[retries], one.steps, one.clamp_norm_factor) for retries, one in sorted(settings.items())
+            ),
+        )
+        earlier = self.ledger.batches(self.model.key)
+        return replace(cost, seconds=expected_seconds(earlier, str(self.loaded.device), cost))
 
     def run(self) -> Applied:
         """Make the batch; on any error it is recorded as failed and the state before stays current."""
-        contexts = model_contexts(self.model, self.choice)
-        batch = self.ledger.start_batch(
-            self.model.key, ALGORITHM, self.settings.as_dict(), str(self.loaded.device), self.guard.record()
-        )
+        work = self.cost.record() | self.guard.record()
+        device = str(self.loaded.device)
+        batch = self.ledger.start_batch(self.model.key, ALGORITHM, self.settings.as_dict(), device, work)
         try:
-            return self.make(batch, contexts)
+            return self.make(batch)
         except BaseException as error:
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
             # What cannot be recorded either (the disk is full) is told by the first error; the next writer records it.
@@ -122,20 +157,15 @@ class Batch:
                 self.ledger.fail_batch(batch, reason, self.clock.total(), self.figures)
             raise
 
-    def make(self, batch: int, contexts: tuple[str, ...]) -> Applied:
+    def make(self, batch: int) -> Applied:
         """Find targets, solve, check, write the files, and make them current."""
-        names = aliases(self.ledger, {edit.object_key for edit in self.work.kept})
-        kept, added = (
-            [self.request_of(edit, names.get(edit.object_key, ())) for edit in self.work.kept],
-            [row.request for row in self.work.added if row.request],
-        )
-        requests = [*kept, *added]
-        groups = group_requests(self.loaded, requests) if requests else []
         with self.clock.phase("targets"):
-            targets = cached_targets(self.ledger, self.model, self.choice, groups, contexts, self.progress)
-        deltas = self.solve(groups, contexts, targets.z)
+            targets = cached_targets(
+                self.ledger, self.model, self.choice, self.groups, self.contexts, self.progress, self.retries
+            )
+        deltas = self.solve(targets.z)
         with self.clock.phase("measure"):
-            measured = self.measure(deltas, kept, added)
+            measured = self.measure(deltas)
         self.figures = measured.metrics
         forced = self.guard.judge(measured.table)
         files = {}
@@ -145,7 +175,7 @@ class Batch:
         seconds, peak = self.clock.total(), peak_memory_mb(self.loaded.devices)
         self.ledger.finish_batch(
             batch,
-            added=[new_edit(row, targets.keys) for row in self.work.added],
+            added=[new_edit(row, targets.keys, retries_now(row)) for row in self.work.added],
             superseded=[edit.id for edit in self.work.superseded],
             retracted=[edit.id for edit in self.work.retracted],
             metrics=measured.metrics,
@@ -156,20 +186,28 @@ class Batch:
             reason=forced,
         )
         return Applied(
-            batch, len(requests), targets.optimised, targets.from_cache, measured.table, seconds, peak, measured.failed
+            batch,
+            self.cost.edits,
+            targets.optimised,
+            targets.from_cache,
+            measured.table,
+            seconds,
+            peak,
+            measured.failed,
+            self.cost,
         )
 
-    def solve(self, groups: Sequence[RequestGroup], contexts: Sequence[str], z: torch.Tensor) -> dict[int, WeightDelta]:
-        """Return the deltas that hold all groups; none where there are none."""
-        if not groups:
+    def solve(self, z: torch.Tensor) -> dict[int, WeightDelta]:
+        """Return the deltas that hold all groups at their z [u, d]; none where there are none."""
+        if not self.groups:
             return {}
         with self.clock.phase("covariance"):
             covariances = covariances_for(self.ledger.tensors, self.choice, self.progress)
         deltas: dict[int, WeightDelta] = together(
             self.choice,
             "spread",
-            groups,
-            contexts,
+            self.groups,
+            self.contexts,
             z,
             self.settings,
             covariances=covariances,
@@ -179,29 +217,36 @@ class Batch:
         )
         return deltas
 
-    def measure(
-        self, deltas: Mapping[int, WeightDelta], kept: Sequence[EditRequest], added: Sequence[EditRequest]
-    ) -> Measured:
+    def measure(self, deltas: Mapping[int, WeightDelta]) -> Measured:
         """Measure base and edited model."""
-        shown = added or kept
+        active, shown = [*self.kept, *self.added], self.added or self.kept
         asked = {prompt_of(request): request.target for request in shown}
         said = base_answers(self.ledger, self.choice, self.model, asked, self.progress)
-        previous = {row.request.id: row.previous for row in self.work.added if row.request and row.previous}
+        changed = [row for row in self.work.added if row.sign == "~"]
+        previous = {row.request.id: row.previous for row in changed if row.request and row.previous}
         old = {
             request.id: previous.get(request.id) or self.other_answer(request, said[prompt_of(request)])
             for request in shown
         }
-        edited_keys = {(request.relation, request.subject) for request in (*kept, *added)}
+        edited_keys = {(request.relation, request.subject) for request in active}
         cases = cases_for(shown, old, self.ledger.facts(withdrawn=False), edited_keys, self.templates)
         measured = measure_edits(
-            self.choice, lambda: edited(self.loaded, deltas), cases, [*kept, *added], self.progress, chat=self.chat
+            self.choice, lambda: edited(self.loaded, deltas), cases, active, self.progress, chat=self.chat
         )
+        if self.added:
+            measured.metrics.extend(self.recall_of_kept(measured.recalled))
         if deltas and self.loaded.model.dtype in (torch.float16, torch.bfloat16):
             with edited(self.loaded, deltas, masters=True):
-                measured.add("recall_masters", recall_of(self.loaded, [*kept, *added]))
+                measured.add("recall_masters", recall_of(self.loaded, active))
         if jitter := max((delta.jitter for delta in deltas.values()), default=0.0):
             measured.add("jitter", jitter)
         return measured
+
+    def recall_of_kept(self, recalled: Mapping[str, bool]) -> list[Metric]:
+        """Return the recall of those kept edits of which the ledger has another one on record."""
+        lost = not_recalled(self.ledger, self.model.key)
+        turned = [edit.request for edit in self.work.kept if recalled[edit.request] == (edit.id in lost)]
+        return [Metric("recall", None, 100.0 * recalled[request], request) for request in turned]
 
     def other_answer(self, request: EditRequest, answer: str) -> str:
         """Return what the base says (o^c); where that is the object itself, its next likeliest answer."""
@@ -224,7 +269,12 @@ class Batch:
         return request
 
 
-def new_edit(row: PlanRow, keys: Mapping[str, str]) -> NewEdit:
+def retries_now(row: PlanRow) -> int:
+    """Return how often an edit has been tried again once a plan's row is written."""
+    return row.edit.retries + 1 if row.sign == "x" and row.edit is not None else 0
+
+
+def new_edit(row: PlanRow, keys: Mapping[str, str], retries: int = 0) -> NewEdit:
     """Return the ledger's record of a plan row that is written."""
     assert row.fact is not None
     assert row.request is not None
@@ -238,4 +288,5 @@ def new_edit(row: PlanRow, keys: Mapping[str, str]) -> NewEdit:
         prompt=row.request.prompt,
         request=row.request.id,
         target=keys[row.request.id],
+        retries=retries,
     )

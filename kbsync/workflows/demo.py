@@ -7,7 +7,7 @@ from pathlib import Path
 from kbsync.errors import EditError
 from kbsync.resources import fixtures_folder
 from kbsync.sources.loopback import serve
-from kbsync.workflows.apply import Applied, ApplyOptions, apply
+from kbsync.workflows.apply import Applied, ApplyOptions, Proposal, apply
 from kbsync.workflows.ask import Asked, ask
 from kbsync.workflows.plan import Plan
 from kbsync.workflows.progress import Progress
@@ -42,8 +42,8 @@ def demo(progress: Progress) -> Demo:
     """Pull the later edition, plan, apply to the practice model, and ask it before and after."""
     plans: list[Plan] = []
 
-    def confirm(plan: Plan, _: str | None) -> bool:
-        plans.append(plan)
+    def confirm(proposal: Proposal) -> bool:
+        plans.append(proposal.plan)
         return True
 
     with tempfile.TemporaryDirectory(prefix="kbsync-demo-") as folder:

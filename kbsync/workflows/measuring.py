@@ -15,6 +15,7 @@ from kbsync.models import LoadedModel
 from kbsync.templates import Templates
 from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.corpus import documents
+from kbsync.workflows.failures import Failure, failures
 from kbsync.workflows.progress import Progress
 
 __all__ = ["Measured", "cases_for", "measure_edits", "recall_of"]
@@ -26,11 +27,13 @@ PERPLEXITY_LINES = 200
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A batch's figures: rows for the ledger, a table of before and after, edits not recalled."""
+    """A batch's figures: rows for the ledger, a table of before and after, edits of its cases that are not recalled."""
 
     metrics: list[Metric]
     table: dict[str, dict[str, float | None]]
-    failed: tuple[dict[str, str], ...]
+    failed: tuple[Failure, ...]
+    recalled: dict[str, bool]
+    """by request: whether the edited model recalls it; for all active edits"""
 
     def add(self, name: str, after: float) -> None:
         """Add a figure of the whole batch that the base model has no counterpart of."""
@@ -79,7 +82,7 @@ def measure_edits(
     """
     lines = list(islice(documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
 
-    def look(when: str) -> tuple[list[CaseFigures], dict[str, float]]:
+    def look(when: str) -> tuple[list[CaseFigures], dict[str, float], list[bool]]:
         def told(phase: str, done: int, total: int) -> None:
             progress(f"{phase} {when}", done, total)
 
@@ -87,15 +90,18 @@ def measure_edits(
         if chat:
             measured = measure_chat(choice.loaded, cases, measured, told)
         figures = summary(measured)
+        said = recalled(choice.loaded, active)
         if active:
-            figures["recall_active"] = recall_of(choice.loaded, active)
+            figures["recall_active"] = 100 * sum(said) / len(said)
         if lines:
             figures["perplexity"] = perplexity(choice.loaded, lines, choice.settings.sequence_length)
-        return measured, figures
+        return measured, figures, said
 
-    before, figures_before = look("before")
+    before, figures_before, _ = look("before")
     with edited():
-        after, figures_after = look("after")
+        after, figures_after, said = look("after")
+        missed = [case.request for case, new in zip(cases, after, strict=True) if not new.recall]
+        failed = failures(choice.loaded, missed)
     table = {name: {"before": figures_before.get(name), "after": figures_after.get(name)} for name in figures_after}
     metrics = [Metric(name, figure["before"], figure["after"]) for name, figure in table.items()]
     for case, old, new in zip(cases, before, after, strict=True):
@@ -103,12 +109,7 @@ def measure_edits(
             was, now = getattr(old, name), getattr(new, name)
             if now is not None:
                 metrics.append(Metric(name, 100 * was, 100 * now, case.request.id))
-    failed = tuple(
-        {"subject": case.request.subject, "relation": case.request.relation, "object": case.request.target}
-        for case, new in zip(cases, after, strict=True)
-        if not new.recall
-    )
-    return Measured(metrics, table, failed)
+    return Measured(metrics, table, failed, {one.id: right for one, right in zip(active, said, strict=True)})
 
 
 def recall_of(loaded: LoadedModel, requests: Sequence[EditRequest]) -> float:

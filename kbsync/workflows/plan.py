@@ -11,11 +11,13 @@ from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, check_relation, normalise_label
 from kbsync.ledger import EditRow, FactRow, Ledger, ModelRow, VetoRow
 from kbsync.ledger.aliases import aliases
+from kbsync.ledger.past import not_recalled
 from kbsync.ledger.vetoes import vetoes, withheld
 from kbsync.templates import Templates
 from kbsync.workflows.templates import templates_for
 
 __all__ = [
+    "NOT_RECALLED",
     "SIGNS",
     "Plan",
     "PlanRow",
@@ -31,6 +33,8 @@ __all__ = [
 ]
 
 Sign = Literal["+", "~", "-", "=", "k", "!", "?", "x"]
+NOT_RECALLED = "applied, but the model does not recall it"
+
 SIGNS: tuple[Sign, ...] = ("+", "~", "-", "=", "k", "!", "?", "x")
 
 
@@ -124,8 +128,9 @@ def make_plan(
 ) -> Plan:
     """Compare facts with active edits. Facts under a veto are left out, then conflicts are settled (Eqn. 5).
 
-    A fact under a veto is ``-`` while its edit is active, and after that ``!`` as long as its source states it.
-    `among` are the facts to compare (None: all that stand); all that one of them may contradict must be there too.
+    A fact under a veto is ``-`` while its edit is active, and after that ``!`` as long as its source states it. What
+    the last apply that measured it found not recalled is ``x``. `among` are the facts to compare (None: all that
+    stand); all that one of them may contradict must be there too.
     """
     wanted = None if relations is None else {check_relation(relation) for relation in relations}
     facts = {row.id: row for row in (ledger.facts(wanted, withdrawn=False) if among is None else among)}
@@ -147,6 +152,11 @@ def make_plan(
     rows = [_conflict_row(conflict, edits) for conflict in kept_out]
     same_as = _further_keys(settled)
     rows += [fact_row(facts[kept.ref], same_as[kept.ref], edits, templates, names) for kept in settled.kept]
+    lost = not_recalled(ledger, model.key) if model else set()
+    rows = [
+        replace(row, sign="x", reason=NOT_RECALLED) if row.sign == "=" and row.edit and row.edit.id in lost else row
+        for row in rows
+    ]
     held = {(c.relation, statement.fact.subject.key) for c in kept_out for statement in c.statements}
     used = {row.edit.id for row in rows if row.edit is not None}
     ending = {key: edit for key, edit in edits.items() if edit.id not in used and key not in held}

@@ -13,7 +13,7 @@ from kbsync.workflows.base_answers import base_answers
 from kbsync.workflows.choice import choose_model
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.names import model_name
-from kbsync.workflows.plan import SIGNS, Plan, PlanRow, known_facts, make_plan
+from kbsync.workflows.plan import NOT_RECALLED, SIGNS, Plan, PlanRow, known_facts, make_plan
 from kbsync.workflows.progress import Progress, silent
 from kbsync.workflows.state import current_deltas, identify
 from kbsync.workflows.templates import templates_for
@@ -47,17 +47,21 @@ def probed_plan(
         plan = make_plan(ledger, templates_for(home), choice.name, known, relations, on_conflict)
         if not include_known:
             plan = known_facts(plan, lambda asked: base_answers(ledger, choice, known, asked, progress))
-        applied = [row for row in plan.having("=") if row.request is not None]
+        applied = [row for row in plan.having("=", "x") if row.request is not None]
         with edited(choice.loaded, current_deltas(ledger, ledger.current_batch(known.key))):
             kept = recalled(
                 choice.loaded,
                 [row.request for row in applied if row.request],
                 lambda done: progress("asking the edited model", done, len(applied)),
             )
-        lost = {id(row) for row, right in zip(applied, kept, strict=True) if not right}
+        found = {id(row): right for row, right in zip(applied, kept, strict=True)}
 
     def judged(row: PlanRow) -> PlanRow:
-        return replace(row, sign="x", reason="applied, but the model does not recall it") if id(row) in lost else row
+        if id(row) not in found:
+            return row
+        return (
+            replace(row, sign="=", reason="applied") if found[id(row)] else replace(row, sign="x", reason=NOT_RECALLED)
+        )
 
     return replace(plan, rows=tuple(sorted(map(judged, plan.rows), key=lambda row: SIGNS.index(row.sign))))
 
@@ -84,4 +88,4 @@ def plan_on_record(
 
     if not include_known:
         plan = known_facts(plan, answers)
-    return None if unasked or plan.having("=") else plan
+    return None if unasked or plan.having("=", "x") else plan

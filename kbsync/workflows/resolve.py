@@ -14,7 +14,7 @@ from kbsync.workflows.loading import Loading
 from kbsync.workflows.named import model_meant
 from kbsync.workflows.progress import Progress
 from kbsync.workflows.state import current_deltas, model_contexts, weights_hash
-from kbsync.workflows.target_cache import read_rows, target_key
+from kbsync.workflows.target_cache import read_rows, target_keys
 
 __all__ = ["model_checks"]
 
@@ -57,7 +57,7 @@ def _deltas(ledger: Ledger, model: ModelRow, batch: BatchRow, choice: ModelChoic
     edits = ledger.active_edits(model.key)
     requests = [EditRequest(edit.relation, edit.subject, edit.prompt, edit.object) for edit in edits]
     groups, contexts = group_requests(choice.loaded, requests), model_contexts(model, choice)
-    keys = [target_key(model, choice.settings, contexts, group) for group in groups]
+    keys = target_keys(model, choice.settings, contexts, groups, {edit.request: edit.retries for edit in edits})
     found = read_rows(ledger, list(ledger.find_targets(keys).values()))
     missing = sum(key not in found for key in keys)
     if missing:

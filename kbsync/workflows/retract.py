@@ -190,4 +190,4 @@ def _apply(
         max_specificity_loss=guard.bounds.max_specificity_loss,
         force=guard.force,
     )
-    return apply(home, options, lambda plan, remark: True, progress)
+    return apply(home, options, lambda proposal: True, progress)

@@ -1,7 +1,10 @@
 """Target vectors of groups: those on record are used again, the others searched and recorded as they are found."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
 
 import torch
 
@@ -13,8 +16,10 @@ from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.crew import together
 from kbsync.workflows.progress import Progress
 
-__all__ = ["Targets", "cached_targets"]
+__all__ = ["Targets", "cached_targets", "retries_of", "stronger", "target_keys"]
 
+MORE_STEPS, MORE_CLAMP = 2, 1.5
+"""factors of a target that is searched again since the model did not recall its edit"""
 DEPENDS_ON = ("steps", "lr", "clamp_norm_factor", "weight_decay", "kl_factor")
 """settings that a target vector depends on, beside the last edited layer and the contexts"""
 
@@ -37,6 +42,34 @@ def target_key(model: ModelRow, settings: MemitSettings, contexts: Sequence[str]
     return content_id("target1", [model.key, settings.layers[-1], values, list(contexts), group.id])
 
 
+def stronger(settings: MemitSettings, retries: int) -> MemitSettings:
+    """Return the settings of a target that was not enough so many times: each time more steps and a larger clamp."""
+    return replace(
+        settings,
+        steps=settings.steps * MORE_STEPS**retries,
+        clamp_norm_factor=settings.clamp_norm_factor * MORE_CLAMP**retries,
+    )
+
+
+def retries_of(group: RequestGroup, retries: Mapping[str, int]) -> int:
+    """Return how often a group is tried again: as often as that of its subject's requests that needs it most.
+
+    A subject's groups are searched together, so that they are tried again together.
+    """
+    return max(retries.get(request.id, 0) for request in (*group.requests, *group.others))
+
+
+def target_keys(
+    model: ModelRow,
+    settings: MemitSettings,
+    contexts: Sequence[str],
+    groups: Sequence[RequestGroup],
+    retries: Mapping[str, int],
+) -> list[str]:
+    """Return each group's key; `retries` maps the ids of requests that were not recalled to how often."""
+    return [target_key(model, stronger(settings, retries_of(one, retries)), contexts, one) for one in groups]
+
+
 def cached_targets(
     ledger: Ledger,
     model: ModelRow,
@@ -44,29 +77,35 @@ def cached_targets(
     groups: Sequence[RequestGroup],
     contexts: Sequence[str],
     progress: Progress,
+    retries: Mapping[str, int] = MappingProxyType({}),
 ) -> Targets:
     """Return the target vector of each group; each batch of new ones is on record before the next is begun."""
-    keys = [target_key(model, choice.settings, contexts, group) for group in groups]
+    keys = target_keys(model, choice.settings, contexts, groups, retries)
     on_record = ledger.find_targets(keys)
     found = read_rows(ledger, list(on_record.values()))
     missing = [place for place, key in enumerate(keys) if key not in found]
 
-    def record(finished: list[tuple[int, Target]]) -> None:
+    def record(places: Sequence[int], finished: list[tuple[int, Target]]) -> None:
         file, _ = write_tensors(
             ledger.tensors,
             {"z": torch.stack([target.z for _, target in finished])},
-            {"model": model.key, "keys": " ".join(keys[missing[index]] for index, _ in finished)},
+            {"model": model.key, "keys": " ".join(keys[places[index]] for index, _ in finished)},
         )
         rows = []
         for row, (index, target) in enumerate(finished):
-            key = keys[missing[index]]
+            key = keys[places[index]]
             found[key] = target.z
             rows.append((key, row, len(target.losses), target.losses[-1]))
         ledger.record_targets(model.key, file, rows)
 
-    if missing:
-        wanted = [groups[place] for place in missing]
-        together(choice, "targets", wanted, contexts, choice.settings, on_done=record, progress=progress)
+    alike: dict[int, list[int]] = defaultdict(list)
+    for place in missing:
+        alike[retries_of(groups[place], retries)].append(place)
+    for times, places in sorted(alike.items()):
+        settings = stronger(choice.settings, times)
+        wanted = [groups[place] for place in places]
+        on_done = partial(record, places)
+        together(choice, "targets", wanted, contexts, settings, on_done=on_done, progress=progress)
     by_request = {request.id: key for group, key in zip(groups, keys, strict=True) for request in group.requests}
     z = torch.stack([found[key] for key in keys]) if keys else torch.empty(0, 0)
     return Targets(z, by_request, len(missing), len(keys) - len(missing))

@@ -59,7 +59,8 @@ def test_status_tells_what_is_done_and_what_is_left(told: tuple[Path, dict[str, 
     home, said = told
     status = said["status"]
     assert status["model"] == "practice"
-    assert status["counts"]["="] == EDITS
+    assert status["counts"]["="] + status["counts"]["x"] == EDITS
+    assert status["counts"]["x"] == len(said["apply"]["failed"])
     assert status["counts"]["k"] > 100  # the practice model knows the earlier edition
     assert status["counts"]["+"] > 0
     assert status["metrics"] == said["apply"]["metrics"]

@@ -6,13 +6,15 @@ from rich.console import Console, RenderableType
 
 from kbsync.ledger import BatchRow
 from kbsync.models import Answer
-from kbsync.report.apply import applied_view
+from kbsync.report.apply import applied_view, cost_view
 from kbsync.report.ask import asked_view
 from kbsync.report.demo import demo_view
 from kbsync.report.plan import plan_json, plan_view, status_json, status_view
-from kbsync.workflows.apply import Applied
 from kbsync.workflows.ask import Asked
+from kbsync.workflows.batch import Applied
+from kbsync.workflows.cost import Again, Cost
 from kbsync.workflows.demo import Demo
+from kbsync.workflows.failures import Failure
 from kbsync.workflows.plan import Plan, PlanRow, Sign
 from kbsync.workflows.pull import Pulled
 from kbsync.workflows.status import Status
@@ -36,7 +38,7 @@ def row(
 
 
 def applied(batch: int | None = 3, failed: int = 0) -> Applied:
-    lost = tuple({"subject": f"Land {n}", "relation": "P36", "object": "Oslo"} for n in range(failed))
+    lost = tuple(Failure(f"Land {n}", "P36", "Oslo", 0.0123, "Riga", 0.875) for n in range(failed))
     return Applied(batch, 7, 5, 2, FIGURES, {"targets": 1.25, "total": 2.0}, 512.4, lost)
 
 
@@ -103,9 +105,18 @@ def test_an_apply_shows_figures_time_and_what_is_not_recalled() -> None:
     assert "seconds: targets 1.2, total 2.0" in text
     assert "peak memory: 512 MB" in text
     assert "not recalled: 12" in text
-    assert ("P36 Land 9 Oslo" in text, "Land 10" in text) == (True, False)
+    assert ("P36 Land 9 Oslo 1.2 Riga 88" in text, "Land 10" in text) == (True, False)
     assert "not recalled" not in drawn(applied_view(applied()))
     assert drawn(applied_view(applied(batch=None))) == "in sync: nothing to do, 7 edits are active"
+
+
+def test_what_an_apply_will_do_is_told_before() -> None:
+    seconds = {"targets": 8.25, "keys": 2.0, "solve": 1.0, "measure": 0.5, "total": 11.75}
+    text = drawn(cost_view(Cost(610, 10, 600, 10, (Again(3, 80, 1.725),), seconds)))
+    assert "to do: 10 targets to optimise, 600 from the cache; 610 edits" in text
+    assert "again: 3 edits, with 80 steps and a clamp of 1.725" in text
+    assert "time: about 12 s at the pace of earlier batches (targets 8.2, keys 2.0, solve 1.0, measure 0.5)" in text
+    assert "no batch on this device tells the pace yet" in drawn(cost_view(Cost(1, 1, 0, 1)))
 
 
 def test_answers_stand_side_by_side() -> None:
