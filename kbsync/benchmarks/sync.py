@@ -145,8 +145,11 @@ class Stacked:
         """Add the keys of the day's edits, as they are in the edited model."""
         bench, layers = self.bench, self.settings.layers
         with torch.no_grad(), edited(bench.loaded, self.deltas):
-            states = SubjectStates(bench.loaded, groups, bench.contexts)
+            states, reached = SubjectStates(bench.loaded, groups, bench.contexts), 0
             for layer in layers:
+                if layer > reached:
+                    states.advance(reached, layer - 1)
+                    reached = layer
                 keys, _ = states.keys_and_hidden(layer, layers[-1])
                 self.moments[layer] = self.moments.get(layer, 0) + keys @ keys.T
 

@@ -15,7 +15,7 @@ from tests.homes import small_model
 from tests.tiny_models import FACTS, known_model, left_as_found, one_thread
 
 SETTINGS = MemitSettings(
-    layers=(0,),
+    layers=(0, 2),
     lambda_=0.02,
     steps=40,
     lr=2.0,
