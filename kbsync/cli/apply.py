@@ -48,6 +48,10 @@ def apply(
         bool, typer.Option("--retry", help="Give edits that are not recalled (x) more steps and a larger clamp.")
     ] = False,
     on_conflict: OnConflictOption = ConflictPolicy.out,
+    hold: Annotated[
+        int | None,
+        typer.Option("--hold", metavar="N", min=0, help="Hold N facts that the model knows.  [the preset's, else 0]"),
+    ] = None,
     setting: SetOption = None,
     corpus: CorpusOption = None,
     chat: Annotated[
@@ -95,7 +99,7 @@ def apply(
         limit,
         include_known,
         on_conflict.value,
-        parse_values(setting),
+        parse_values(setting) | ({} if hold is None else {"hold": str(hold)}),
         loading,
         corpus,
         chat=chat,

@@ -41,6 +41,10 @@ class MemitSettings:
     """weight, in the loss, of |delta_i - mean|^2 / |h_i|^2 over the groups of one subject; 0 searches each alone"""
     group_weight: float = 3.0
     """weight, in the solve, of groups whose subject has several; 1 is none"""
+    hold: int = 0
+    """known, unedited facts whose keys the deltas are to leave alone; 0 is none, as in the paper"""
+    hold_weight: float = 0.1
+    """weight of a held fact's key in the solve, where that of an edit is 1"""
     contexts: int = 5
     """sampled prefixes x_j beside the empty one"""
     context_tokens: int = 10
@@ -58,9 +62,9 @@ class MemitSettings:
             raise SettingsError(f"layers: {list(self.layers)} are not ascending block numbers")
         if self.layers[0] < 0:
             raise SettingsError(f"layers: {self.layers[0]} is below 0")
-        for name in ("lambda_", "lr", "clamp_norm_factor", "group_weight"):
+        for name in ("lambda_", "lr", "clamp_norm_factor", "group_weight", "hold_weight"):
             self._check(name, getattr(self, name) > 0, "above 0")
-        for name in ("weight_decay", "kl_factor", "coupling", "contexts"):
+        for name in ("weight_decay", "kl_factor", "coupling", "contexts", "hold"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
         for name in ("steps", "sweeps", "emphasis", "context_tokens"):
             self._check(name, getattr(self, name) >= 1, "1 or more")

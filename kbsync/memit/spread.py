@@ -15,6 +15,7 @@ from torch import nn
 from kbsync.errors import EditError
 from kbsync.memit.delta import WeightDelta, with_delta
 from kbsync.memit.groups import RequestGroup
+from kbsync.memit.holding import Holding
 from kbsync.memit.post_norm import before_norm
 from kbsync.memit.recall import RecallCheck
 from kbsync.memit.settings import MemitSettings
@@ -38,6 +39,7 @@ def spread(
     phase: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
     remark: Callable[[str], None] = lambda text: None,
     team: Team = ALONE,
+    held_groups: Sequence[RequestGroup] = (),
 ) -> dict[int, WeightDelta]:
     """Return the delta of each layer of R that brings h^L of every group to its z [u, d]; the model is left as found.
 
@@ -47,6 +49,9 @@ def spread(
     "keys" and around the "solve", so that both can be timed; `remark` is told where the solve is done, and what it
     needed. In a `team` each process finds the keys of its share of the groups, and the leader, who alone needs
     `covariances`, solves; the deltas are the leader's.
+
+    `held_groups` are facts that are to stay: each layer's delta is to map their keys, as they are in the edited model,
+    to 0, with weight `settings.hold_weight`. Their targets are not read; none of them may share its key with a group.
     """
     if not groups:
         raise EditError("there is no request to spread")
@@ -58,28 +63,36 @@ def spread(
     present: dict[int, torch.Tensor] = {}
     own_weights = torch.tensor([settings.group_weight if group.others else 1.0 for group in groups], device=device)
     share = Share(loaded, team.share(groups), contexts, settings, team)
+    holding = Holding(loaded, team.share(held_groups), contexts, settings, team)
     with hold_weights(loaded.family, loaded.model, layers, masters=True) as held:
         with phase("keys"):
             share.begin()
+            holding.begin()
         for sweep in range(settings.sweeps):
             with phase("keys"):
                 emphasis = share.emphasised() if sweep and settings.emphasis != 1 else None
                 share.go_back()
+                holding.go_back()
             weights = own_weights if emphasis is None else own_weights * emphasis.to(device)
             for number, layer in enumerate(layers):
                 with phase("keys"):
                     found = share.keys(layer, first=number == 0)
+                    still = holding.keys(layer, first=number == 0)
 
                 def solved(
                     found: Found | None = found,
                     layer: int = layer,
                     left: int = len(layers) - number,
                     weights: torch.Tensor = weights,
+                    still: torch.Tensor | None = still,
                 ) -> Solution:
                     assert found is not None, "the leader has a share"
                     C, total = covariances[layer].to(device), present.get(layer)
                     residual = found.residual(target, left, total)
-                    return solve(found.keys.to(device), residual, C, settings.lambda_, weights)
+                    K_h = None if still is None else still.to(device)
+                    return solve(
+                        found.keys.to(device), residual, C, settings.lambda_, weights, K_h, settings.hold_weight
+                    )
 
                 with phase("solve"):
                     solution = team.lead(solved)
@@ -91,6 +104,7 @@ def spread(
                 if layer != L:
                     with phase("keys"):
                         share.advance(layer, layers[number + 1] - 1)
+                        holding.advance(layer, layers[number + 1] - 1)
                 progress("solve", sweep * len(layers) + number + 1, settings.sweeps * len(layers))
     return deltas
 

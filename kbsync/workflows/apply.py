@@ -114,9 +114,9 @@ def apply(
         )
         guard = Guard(bounds, options.force)
         batch = Batch(ledger, templates, choice, model, work, guard, clock, progress, remark, chat=options.chat)
-        if not confirm(Proposal(plan, choice.remark, batch.cost, work.needed)):
+        if not confirm(Proposal(plan, choice.remark, batch.cost, batch.needed)):
             return None
-        if not work.needed:
+        if not batch.needed:
             return Applied(None, len(work.kept), 0, 0, {}, clock.total(), None, ())
         return batch.run()
 

@@ -16,7 +16,7 @@ from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, Metric, ModelRow, NewEdit, write_tensors
 from kbsync.ledger.aliases import aliases
 from kbsync.ledger.past import not_recalled
-from kbsync.memit import WeightDelta, edited, group_requests
+from kbsync.memit import MemitSettings, WeightDelta, edited, group_requests
 from kbsync.models import top_answers
 from kbsync.templates import Templates
 from kbsync.workflows.base_answers import base_answers
@@ -27,6 +27,7 @@ from kbsync.workflows.covariances import covariances_for
 from kbsync.workflows.crew import together
 from kbsync.workflows.failures import Failure
 from kbsync.workflows.guards import Guard
+from kbsync.workflows.held import choose_held
 from kbsync.workflows.measuring import Measured, cases_for, measure_edits, recall_of
 from kbsync.workflows.plan import Plan, PlanRow, Sign, prompt_of, says
 from kbsync.workflows.progress import Progress
@@ -92,7 +93,8 @@ class Work:
 
 def same_settings(batch: BatchRow, choice: ModelChoice) -> bool:
     """Tell whether a batch was made with the settings that hold now."""
-    return dict(batch.settings) == choice.settings.as_dict()
+    # A setting that an older version did not know was at its default.
+    return MemitSettings().with_values(batch.settings) == choice.settings
 
 
 class Batch:
@@ -123,6 +125,13 @@ class Batch:
         self.retries |= {row.request.id: retries_now(row) for row in work.added if row.request}
         self.groups = group_requests(self.loaded, [*self.kept, *self.added]) if self.kept or self.added else []
         self.contexts = model_contexts(model, choice)
+        with clock.phase("hold"):
+            about = {(edit.relation, edit.subject_key) for edit in work.kept}
+            about |= {(row.relation, row.fact.subject_key) for row in work.added if row.fact}
+            self.held = choose_held(ledger, templates, choice, model, self.groups, about, progress)
+        current = ledger.current_batch(model.key)
+        other_held = current is not None and current.work.get("held_id") != self.held.record().get("held_id")
+        self.needed = work.needed or (bool(self.groups) and other_held)
         self.cost = self.expected()
 
     def expected(self) -> Cost:
@@ -136,6 +145,8 @@ class Batch:
             optimise=sum(key not in on_record for key in keys),
             from_cache=sum(key in on_record for key in keys),
             measure=len(self.added or self.kept),
+            held=len(self.held.requests),
+            same_key=self.held.same_key,
             again=tuple(
                 Again(times[retries], one.steps, one.clamp_norm_factor) for retries, one in sorted(settings.items())
             ),
@@ -145,7 +156,7 @@ class Batch:
 
     def run(self) -> Applied:
         """Make the batch; on any error it is recorded as failed and the state before stays current."""
-        work = self.cost.record() | self.guard.record()
+        work = self.cost.record() | self.guard.record() | self.held.record()
         device = str(self.loaded.device)
         batch = self.ledger.start_batch(self.model.key, ALGORITHM, self.settings.as_dict(), device, work)
         try:
@@ -170,7 +181,9 @@ class Batch:
         forced = self.guard.judge(measured.table)
         files = {}
         if deltas:
-            name, sha256 = write_tensors(self.ledger.tensors, delta_tensors(deltas), {"model": self.model.key})
+            name, sha256 = write_tensors(
+                self.ledger.tensors, delta_tensors(deltas), {"model": self.model.key} | self.held.metadata()
+            )
             files[name] = sha256
         seconds, peak = self.clock.total(), peak_memory_mb(self.loaded.devices)
         self.ledger.finish_batch(
@@ -210,6 +223,7 @@ class Batch:
             self.contexts,
             z,
             self.settings,
+            self.held.groups,
             covariances=covariances,
             progress=self.progress,
             phase=self.clock.phase,

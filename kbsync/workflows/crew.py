@@ -36,13 +36,14 @@ def spread_share(
     contexts: Sequence[str],
     z: torch.Tensor,
     settings: MemitSettings,
+    held: Sequence[RequestGroup],
     *,
     team: Team,
     covariances: Mapping[int, torch.Tensor] | None = None,
     **leaders: Any,
 ) -> dict[int, WeightDelta]:
     """Spread with the team; only the leader has covariances."""
-    return spread(loaded, groups, contexts, z, covariances or {}, settings, team=team, **leaders)
+    return spread(loaded, groups, contexts, z, covariances or {}, settings, team=team, held_groups=held, **leaders)
 
 
 ORDERS: dict[str, Callable[..., Any]] = {"targets": optimise_targets, "spread": spread_share, "moments": moments}

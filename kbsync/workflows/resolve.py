@@ -10,6 +10,7 @@ from kbsync.ledger import BatchRow, Ledger, ModelRow
 from kbsync.memit import group_requests, spread
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.covariances import covariances_for
+from kbsync.workflows.held import recorded_groups
 from kbsync.workflows.loading import Loading
 from kbsync.workflows.named import model_meant
 from kbsync.workflows.progress import Progress
@@ -68,7 +69,8 @@ def _deltas(ledger: Ledger, model: ModelRow, batch: BatchRow, choice: ModelChoic
         )
     z = torch.stack([found[key] for key in keys])
     covariances = covariances_for(ledger.tensors, choice, progress)
-    solved = spread(choice.loaded, groups, contexts, z, covariances, choice.settings, progress)
+    held = recorded_groups(ledger, batch, choice)
+    solved = spread(choice.loaded, groups, contexts, z, covariances, choice.settings, progress, held_groups=held)
     stored = current_deltas(ledger, batch)
     faults = [] if stored.keys() == solved.keys() else [f"layers {sorted(stored)} are stored, {sorted(solved)} solved"]
     for layer in stored.keys() & solved.keys():

@@ -112,7 +112,7 @@ def test_an_apply_shows_figures_time_and_what_is_not_recalled() -> None:
 
 def test_what_an_apply_will_do_is_told_before() -> None:
     seconds = {"targets": 8.25, "keys": 2.0, "solve": 1.0, "measure": 0.5, "total": 11.75}
-    text = drawn(cost_view(Cost(610, 10, 600, 10, (Again(3, 80, 1.725),), seconds)))
+    text = drawn(cost_view(Cost(610, 10, 600, 10, again=(Again(3, 80, 1.725),), seconds=seconds)))
     assert "to do: 10 targets to optimise, 600 from the cache; 610 edits" in text
     assert "again: 3 edits, with 80 steps and a clamp of 1.725" in text
     assert "time: about 12 s at the pace of earlier batches (targets 8.2, keys 2.0, solve 1.0, measure 0.5)" in text

@@ -38,9 +38,9 @@ def home(first: tuple[Path, Any]) -> Iterator[Path]:
 
 
 def counts(home: Path, small: Editable) -> dict[str, int]:
-    """The signs that there are, with how often."""
+    """The signs that there are, with how often; applied is applied, recalled or not."""
     found = done("plan", "--home", home, *small.model, "--json").json["counts"]
-    found["="] += found.pop("x")  # what a small model recalls is not the matter here
+    found["="] += found.pop("x")
     return {sign: count for sign, count in found.items() if count}
 
 

@@ -55,7 +55,7 @@ def active(home: Path) -> set[str]:
 
 def counts(home: Path, small: Editable) -> dict[str, int]:
     found = done("plan", "--home", home, *small.model, "--json").json["counts"]
-    found["="] += found.pop("x")  # what a small model recalls is not the matter here
+    found["="] += found.pop("x")
     return {sign: count for sign, count in found.items() if count}
 
 
