@@ -135,7 +135,7 @@ def record_edits(home: Path, edits: int, templates: Templates) -> None:
             layers=(0,),
         )
         ledger.record_targets(model.key, "none", [(edit.target or "", row, 20, 0.05) for row, edit in enumerate(made)])
-        figures = [Metric(name, 0.0, 100.0, edit.request) for edit in made for name in ("ES", "PS", "NS")]
+        figures = [Metric(name, 0.0, 100.0, edit.request) for edit in made for name in ("ES", "PS", "NS", "recall")]
         batch = ledger.start_batch(model.key, "memit", {}, "cpu")
         ledger.finish_batch(
             batch,

@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 
 from kbsync.errors import LedgerError
-from kbsync.ledger.connection import Database, insert, now
+from kbsync.ledger.connection import Database, insert, now, telling
 from kbsync.ledger.rows import BatchRow, EditRow, EndingRow, MetricRow, RollbackRow
 from kbsync.ledger.store import Ledger
 
@@ -74,10 +74,12 @@ def metrics_of(ledger: Ledger, edits: Collection[int]) -> list[MetricRow]:
 
 def not_recalled(ledger: Ledger, model: str) -> set[int]:
     """Return the active edits that the model's present state does not recall, by the newest figure of each."""
-    which = """WHERE name = 'recall' AND edit IN (SELECT id FROM edits WHERE model = ? AND state = 'active')
-        AND batch IN (SELECT id FROM batches WHERE model = ? AND state = 'done') ORDER BY batch, id"""
-    newest = {row.edit: row.after for row in ledger.select(MetricRow, "metrics", which, model, model)}
-    return {edit for edit, after in newest.items() if edit is not None and after is not None and after < 100}
+    # With max(), SQLite takes `after` from the row that has it.
+    sql = """SELECT edit FROM (SELECT edit, after, max(id) FROM metrics WHERE name = 'recall'
+        AND edit IN (SELECT id FROM edits WHERE model = ? AND state = 'active')
+        AND batch IN (SELECT id FROM batches WHERE model = ? AND state = 'done') GROUP BY edit) WHERE after < 100"""
+    with telling(ledger.path):
+        return {int(row[0]) for row in ledger.db.execute(sql, [model, model]).fetchall()}
 
 
 def endings(ledger: Ledger, model: str | None = None) -> list[EndingRow]:
