@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from kbsync.benchmarks.group_edits import group_edits, new_relations, single_edits
+from kbsync.benchmarks.known import known_facts
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
 from kbsync.memit import (
@@ -23,10 +24,9 @@ from kbsync.memit import (
 )
 from kbsync.metrics import measure, perplexity, summary
 from kbsync.metrics.counterfacts import Counterfact, cases
-from kbsync.models import greedy_answers, score_targets
+from kbsync.models import greedy_answers
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.corpus import documents
-from kbsync.workflows.practice import practice_requests
 from kbsync.workflows.progress import Progress, silent
 
 __all__ = ["OBJECTS", "GroupsBench", "SizeFigures", "bench_groups"]
@@ -79,7 +79,7 @@ def bench_groups(
     choice = choose_model(model, values, corpus=corpus)
     if choice.corpus is None:
         raise SettingsError(f"{choice.name} has no corpus: name a text for its covariance, such as --corpus text.txt")
-    known = known_facts(choice, progress)
+    known = known_facts(choice.loaded, progress)
     if not known:
         raise SettingsError(f"{choice.name} recalls none of the fixtures' facts, so none can be edited: try practice")
     relations = len({fact.relation for fact in known})
@@ -87,14 +87,6 @@ def bench_groups(
     base = {"perplexity": bench.perplexity()}
     sizes = [bench.size(objects, subjects, seed) for objects in OBJECTS if objects <= relations]
     return GroupsBench(choice.name, seed, len(known), choice.settings.as_dict(), base, sizes)
-
-
-def known_facts(choice: ModelChoice, progress: Progress) -> list[EditRequest]:
-    """Return the facts of the fixtures' earlier edition that the model recalls."""
-    facts = practice_requests("earlier")
-    triples = [(fact.prompt, fact.subject, fact.target) for fact in facts]
-    scores = score_targets(choice.loaded, triples, lambda done: progress("asking the base model", done, len(triples)))
-    return [fact for fact, score in zip(facts, scores, strict=True) if score.exact]
 
 
 class Bench:

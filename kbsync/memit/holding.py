@@ -5,53 +5,22 @@ from collections.abc import Sequence
 import torch
 
 from kbsync.memit.groups import RequestGroup
-from kbsync.memit.settings import MemitSettings
 from kbsync.memit.subject_states import SubjectStates
-from kbsync.models import LoadedModel, Team
+from kbsync.memit.team_states import TeamStates
+from kbsync.models import LoadedModel
 
 __all__ = ["Holding", "nearness"]
 
 
-class Holding:
-    """One process's share of the held facts; only their keys are found, so no block is run but those up to a key."""
-
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        groups: Sequence[RequestGroup],
-        contexts: Sequence[str],
-        settings: MemitSettings,
-        team: Team,
-    ) -> None:
-        self.loaded, self.groups, self.contexts = loaded, groups, contexts
-        self.first_layer, self.team = settings.layers[0], team
-        self.states: SubjectStates | None = None
-        self.first_keys: torch.Tensor | None = None
-
-    def begin(self) -> None:
-        """Run the blocks below the first edited layer."""
-        if not self.groups:
-            return
-        self.states = SubjectStates(self.loaded, self.groups, self.contexts)
-        self.advance(0, self.first_layer - 1)
-        self.states.remember()
-
-    def advance(self, begin: int, end: int) -> None:
-        """Run blocks `begin` to `end`, if there are any."""
-        if self.states is not None and end >= begin:
-            self.states.advance(begin, end)
-
-    def go_back(self) -> None:
-        """Be at the first edited layer."""
-        if self.states is not None:
-            self.states.go_back()
+class Holding(TeamStates):
+    """The held facts; only their keys are found, so no block is run but those up to a key."""
 
     def keys(self, layer: int, *, first: bool) -> torch.Tensor | None:
         """Return K_h [m, n] of `layer` on the leader; nothing on others, and where no fact is held."""
         keys = None
         if self.states is not None:
             if first and self.first_keys is not None:
-                keys = self.first_keys  # nothing below the first layer changes
+                keys = self.first_keys
             else:
                 keys, _ = self.states.keys_and_hidden(layer, layer)
             self.first_keys = keys if first else self.first_keys

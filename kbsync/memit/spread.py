@@ -21,7 +21,7 @@ from kbsync.memit.recall import RecallCheck
 from kbsync.memit.settings import MemitSettings
 from kbsync.memit.solve import Solution, solve
 from kbsync.memit.solve_device import solve_device
-from kbsync.memit.subject_states import SubjectStates
+from kbsync.memit.team_states import TeamStates
 from kbsync.models import ALONE, LoadedModel, Team, hold_weights
 
 __all__ = ["spread"]
@@ -130,8 +130,8 @@ class Found:
         return residual if total is None else residual + total @ self.keys.to(target.device)
 
 
-class Share:
-    """One process's share of the groups; what it finds is put together on the leader."""
+class Share(TeamStates):
+    """The groups to write; what each process finds is put together on the leader."""
 
     def __init__(
         self,
@@ -141,36 +141,15 @@ class Share:
         settings: MemitSettings,
         team: Team,
     ) -> None:
-        self.loaded, self.groups, self.contexts = loaded, groups, contexts
-        self.layers, self.emphasis, self.team = settings.layers, settings.emphasis, team
-        self.states: SubjectStates | None = None
+        super().__init__(loaded, groups, contexts, settings, team)
+        self.emphasis = settings.emphasis
         self.check: RecallCheck | None = None
-        self.first_keys: torch.Tensor | None = None
-
-    def begin(self) -> None:
-        """Run the blocks below the first edited layer."""
-        if not self.groups:
-            return
-        self.states = SubjectStates(self.loaded, self.groups, self.contexts)
-        self.advance(0, self.layers[0] - 1)
-        self.states.remember()
-
-    def advance(self, begin: int, end: int) -> None:
-        """Run blocks `begin` to `end`, if there are any."""
-        if self.states is not None and end >= begin:
-            self.states.advance(begin, end)
-
-    def go_back(self) -> None:
-        """Be at the first edited layer."""
-        if self.states is not None:
-            self.states.go_back()
 
     def keys(self, layer: int, *, first: bool) -> Found | None:
         """Return what the leader needs to solve `layer`, on the leader; nothing on others."""
         keys = hidden = behind = None
         norm = self.loaded.family.norm_behind(self.loaded.model, layer)
         if self.states is not None:
-            # Nothing below the first layer changes, so its keys stay.
             keys, hidden = self.states.keys_and_hidden(layer, self.layers[-1], self.first_keys if first else None)
             self.first_keys = keys if first else self.first_keys
             behind = None if norm is None else self.states.given_to(norm, layer)
