@@ -2,6 +2,7 @@
 
     KbsyncError                 exit 1: one message that says where and what to do
     ├── SourceError             a knowledge base could not be read; carries the query where there was one
+    ├── DataSetError            a data set of edits cannot be read, or has bad records
     ├── TemplateError           a template file is wrong, or a relation has none
     ├── ConflictError           contradictory requests under ``--on-conflict error`` (Eqn. 5)
     ├── SettingsError           a setting, preset or model name that does not exist or does not fit
@@ -16,6 +17,7 @@ kbsync's own and keeps its traceback under ``--debug``.
 
 __all__ = [
     "ConflictError",
+    "DataSetError",
     "EditError",
     "KbsyncError",
     "LedgerBusyError",
@@ -37,6 +39,10 @@ class SourceError(KbsyncError):
     def __init__(self, message: str, *, query: str | None = None) -> None:
         super().__init__(message)
         self.query = query
+
+
+class DataSetError(KbsyncError):
+    """A data set of edits cannot be read, or has bad records."""
 
 
 class TemplateError(KbsyncError):
