@@ -1,4 +1,4 @@
-"""``kbsync practice train`` and ``kbsync demo``: the small model that knows the fixtures' facts."""
+"""``kbsync practice`` and ``kbsync demo``: the small model that knows the fixtures' facts, and data sets for it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +27,18 @@ def train(
     with progress(quiet=options.json) as report:
         card = train_practice(folder, report)
     emit(card, lambda made: table(("", ""), [(name, str(value)) for name, value in made.items()]), as_json=options.json)
+
+
+@command(group, "datasets", examples=("kbsync practice datasets --to fixtures",))
+def datasets(
+    options: Options,
+    folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the two JSON files are written.")],
+) -> None:
+    """Make data sets in CounterFact's and zsRE's forms from the fixtures' earlier edition."""
+    from kbsync.workflows.practice_datasets import write_datasets
+
+    written = write_datasets(folder)
+    emit(written, lambda made: table(("file", "records"), list(made.items())), as_json=options.json)
 
 
 @command(app, "demo", examples=("kbsync demo",))

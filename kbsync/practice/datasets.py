@@ -1,0 +1,141 @@
+"""Data sets in the field's forms, made of facts that the practice model knows: CounterFact's, and zsRE's by MEND."""
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from kbsync.facts import EditRequest
+from kbsync.practice.corpus import Sentence
+
+__all__ = ["counterfact_records", "json_text", "zsre_records"]
+
+NEIGHBOURS = 10
+ATTRIBUTES = 5
+PARAPHRASES = 2
+
+Object = tuple[str, str]
+"""(relation, object)"""
+
+
+def counterfact_records(known: Sequence[EditRequest], count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Return `count` records (fewer where there are fewer facts) in CounterFact's form, in a seeded order.
+
+    Each asks for another object that the relation has. Its neighbourhood are facts with the same object before the
+    edit that no record edits: where an object has several facts, half of them are kept for it; objects of one fact come
+    in last and have none. Two of the paraphrases stand behind a sentence about something else, the others begin free
+    text.
+    """
+    known = sorted(known, key=lambda fact: fact.id)
+    edited, kept = split(known, count, seed)
+    by_object, kept_by_object = group(known), group(kept)
+    new_objects = other_objects(known, edited, seed)
+    records = []
+    for fact in edited:
+        new = new_objects.get(fact.id)
+        if new is None:
+            continue
+        rng = random.Random(f"{seed} {fact.id}")
+        wordings = rng.sample([text.format(fact.subject) for text in fact.paraphrases], len(fact.paraphrases))
+        near, alike = kept_by_object.get((fact.relation, fact.target), []), by_object[fact.relation, new]
+        records.append(
+            {
+                "case_id": len(records),
+                "requested_rewrite": {
+                    "prompt": fact.prompt,
+                    "relation_id": fact.relation,
+                    "target_new": {"str": new},
+                    "target_true": {"str": fact.target},
+                    "subject": fact.subject,
+                },
+                "paraphrase_prompts": [
+                    f"{aside(fact, new, kept, rng)} {wording}" for wording in wordings[:PARAPHRASES]
+                ],
+                "neighborhood_prompts": prompts(rng.sample(near, min(NEIGHBOURS, len(near)))),
+                "attribute_prompts": prompts(rng.sample(alike, min(ATTRIBUTES, len(alike)))),
+                "generation_prompts": wordings[PARAPHRASES:],
+            }
+        )
+    return records
+
+
+def zsre_records(known: Sequence[EditRequest], count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Return `count` records (fewer where there are fewer facts) in MEND's form of zsRE, in a seeded order.
+
+    `src` is the question form, `rephrase` one of the paraphrases, the answer another object that the relation has
+    (`alt` is the one before), and `loc` asks for a fact of another relation that no record edits.
+    """
+    known = sorted(known, key=lambda fact: fact.id)
+    edited, kept = split(known, count, seed)
+    new_objects = other_objects(known, edited, seed)
+    records = []
+    for fact in edited:
+        new = new_objects.get(fact.id)
+        if new is None:
+            continue
+        rng = random.Random(f"{seed} {fact.id}")
+        other = rng.choice([one for one in kept if one.relation != fact.relation and one.subject != fact.subject])
+        records.append(
+            {
+                "subject": fact.subject,
+                "src": f"Question: {fact.question.format(fact.subject)} Answer:",
+                "rephrase": rng.choice(fact.paraphrases).format(fact.subject),
+                "alt": fact.target,
+                "answers": [new],
+                "loc": f"nq question: {other.question.format(other.subject)} Answer:",
+                "loc_ans": other.target,
+            }
+        )
+    return records
+
+
+def json_text(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return records as a JSON array, compact, a record a line."""
+    lines = (json.dumps(record, ensure_ascii=False, separators=(",", ":")) for record in records)
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+def split(known: Sequence[EditRequest], count: int, seed: int) -> tuple[list[EditRequest], list[EditRequest]]:
+    """Part facts into `count` to edit, in a seeded order, and the rest; of each object's facts half stay unedited."""
+    rng = random.Random(seed)
+    near, alone = [], []
+    for facts in group(rng.sample(known, len(known))).values():
+        near += facts[: len(facts) // 2]
+        alone += facts if len(facts) == 1 else []
+    edited = [*near, *alone][:count]
+    taken = {fact.id for fact in edited}
+    return rng.sample(edited, len(edited)), [fact for fact in known if fact.id not in taken]
+
+
+def group(facts: Iterable[EditRequest]) -> dict[Object, list[EditRequest]]:
+    """Return facts by relation and object."""
+    found: dict[Object, list[EditRequest]] = defaultdict(list)
+    for fact in facts:
+        found[fact.relation, fact.target].append(fact)
+    return dict(found)
+
+
+def other_objects(known: Sequence[EditRequest], edited: Sequence[EditRequest], seed: int) -> dict[str, str]:
+    """Return another object of its relation, drawn by the request's id, for each fact whose relation has one."""
+    objects: dict[str, set[str]] = defaultdict(set)
+    own: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for fact in known:
+        objects[fact.relation].add(fact.target)
+        own[fact.relation, fact.subject].add(fact.target)
+    choices = {fact.id: sorted(objects[fact.relation] - own[fact.relation, fact.subject]) for fact in edited}
+    return {name: random.Random(f"{seed} new {name}").choice(others) for name, others in choices.items() if others}
+
+
+def aside(fact: EditRequest, new: str, kept: Sequence[EditRequest], rng: random.Random) -> str:
+    """Return a true sentence about another subject and relation, which names nothing that the edit is about."""
+    while True:
+        other = rng.choice(kept)
+        text = str(Sentence(rng.choice((other.prompt, *other.paraphrases)).format(other.subject), other.target))
+        if other.relation != fact.relation and not any(name in text for name in (fact.subject, fact.target, new)):
+            return text
+
+
+def prompts(facts: Sequence[EditRequest]) -> list[str]:
+    """Return the facts' edit prompts."""
+    return [fact.prompt.format(fact.subject) for fact in facts]
