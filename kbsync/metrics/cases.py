@@ -13,7 +13,7 @@ __all__ = ["Case", "CaseFigures", "Neighbour", "measure", "measure_chat", "summa
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """An unedited subject of the same relation: its edit prompt must go on to prefer its own object."""
+    """A prompt that an edit is not about, mostly on an unedited subject of its relation, and its own object."""
 
     prompt: str
     subject: str
@@ -22,11 +22,17 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An edit to measure: the request, the object before it (o^c), and its neighbourhood."""
+    """An edit to measure: the request, the object before it (o^c; "" where none is named), and its neighbourhood."""
 
     request: EditRequest
     old: str
     neighbours: tuple[Neighbour, ...] = ()
+    portability: tuple[Neighbour, ...] = ()
+    """prompts whose object follows from the edit"""
+    generation: tuple[str, ...] = ()
+    """beginnings of free text about the subject"""
+    references: tuple[str, ...] = ()
+    """texts about the target, for that free text to be like"""
 
 
 @dataclass(frozen=True, slots=True)

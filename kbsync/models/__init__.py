@@ -6,6 +6,7 @@ from kbsync.models.chat import require_chat_template, score_chat
 from kbsync.models.devices import DeviceMemory, list_devices
 from kbsync.models.family import FAMILIES, Family, family_of
 from kbsync.models.forward import Rows, head_log_probs, last_hidden, make_rows
+from kbsync.models.generate import generate_texts
 from kbsync.models.hooks import capture, replace, resume, stop_after, stop_before, watch
 from kbsync.models.load import LoadedModel, choose_device, load_model
 from kbsync.models.sizes import ModelSizes, checkpoint_bytes, sizes_of
@@ -33,6 +34,7 @@ __all__ = [
     "choose_device",
     "execution_device",
     "family_of",
+    "generate_texts",
     "greedy_answers",
     "head_log_probs",
     "hold_weights",

@@ -26,6 +26,8 @@ class TargetScore:
     """mean log-probability of the target's tokens"""
     exact: bool
     """every token is the likeliest at its place (recall)"""
+    accuracy: float
+    """share of the tokens that are the likeliest at their places, given those before them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def score_rows(
 
     Logits are made only where a target token is read.
     """
-    scores: list[TargetScore] = [TargetScore(0.0, False)] * len(rows)
+    scores: list[TargetScore] = [TargetScore(0.0, False, 0.0)] * len(rows)
     done = 0
     for batch in batches_by_length([len(ids) for ids, _ in rows], TOKEN_BUDGET):
         hidden = last_hidden(loaded, make_rows([rows[place][0][:-1] for place in batch], loaded.device))
@@ -72,9 +74,9 @@ def score_rows(
         counts = torch.bincount(row, minlength=len(batch))
         sums = torch.zeros(len(batch), device=wanted.device).index_add(0, row, wanted)
         right = torch.bincount(row[log_probs.argmax(-1) == token], minlength=len(batch))
-        means, exact = (sums / counts).tolist(), (right == counts).tolist()
+        means, exact, shares = (sums / counts).tolist(), (right == counts).tolist(), (right / counts).tolist()
         for index, place in enumerate(batch):
-            scores[place] = TargetScore(means[index], exact[index])
+            scores[place] = TargetScore(means[index], exact[index], shares[index])
         done += len(batch)
         progress(done)
     return scores
@@ -89,10 +91,15 @@ def sentence_end(text: str) -> str:
     return line.strip()
 
 
+def end_tokens(loaded: LoadedModel) -> list[int]:
+    """Return the tokens that end a text."""
+    end = loaded.model.generation_config.eos_token_id
+    return end if isinstance(end, list) else [] if end is None else [end]
+
+
 def decode(loaded: LoadedModel, ids: torch.Tensor) -> str:
     """Return the text of one row of tokens, up to the token that ends a text."""
-    end = loaded.model.generation_config.eos_token_id
-    ends = end if isinstance(end, list) else [end]
+    ends = end_tokens(loaded)
     tokens = list(takewhile(lambda token: token not in ends, ids.tolist()))
     return str(loaded.tokenizer.decode(tokens, skip_special_tokens=True))
 

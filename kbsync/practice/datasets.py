@@ -31,7 +31,7 @@ def counterfact_records(known: Sequence[EditRequest], count: int, seed: int = 0)
     edited, kept = split(known, count, seed)
     by_object, kept_by_object = group(known), group(kept)
     new_objects = other_objects(known, edited, seed)
-    records = []
+    records: list[dict[str, Any]] = []
     for fact in edited:
         new = new_objects.get(fact.id)
         if new is None:
@@ -69,7 +69,7 @@ def zsre_records(known: Sequence[EditRequest], count: int, seed: int = 0) -> lis
     known = sorted(known, key=lambda fact: fact.id)
     edited, kept = split(known, count, seed)
     new_objects = other_objects(known, edited, seed)
-    records = []
+    records: list[dict[str, Any]] = []
     for fact in edited:
         new = new_objects.get(fact.id)
         if new is None:

@@ -28,11 +28,11 @@ def scores(
     for wording, (new, old), right in zip(
         (REQUEST.prompt, *REQUEST.paraphrases), (edit, *paraphrases), exact, strict=True
     ):
-        found[wording, "France", "Lyon"] = TargetScore(new, right)
-        found[wording, "France", "Paris"] = TargetScore(old, False)
+        found[wording, "France", "Lyon"] = TargetScore(new, right, float(right))
+        found[wording, "France", "Paris"] = TargetScore(old, False, 0.0)
     for one, (own, new) in zip(NEAR, near, strict=True):
-        found[one.prompt, one.subject, one.object] = TargetScore(own, True)
-        found[one.prompt, one.subject, "Lyon"] = TargetScore(new, False)
+        found[one.prompt, one.subject, one.object] = TargetScore(own, True, 1.0)
+        found[one.prompt, one.subject, "Lyon"] = TargetScore(new, False, 0.0)
     return found
 
 

@@ -11,6 +11,15 @@ def next_log_probs(loaded: LoadedModel, ids: list[int]) -> torch.Tensor:
     return logits.log_softmax(-1)
 
 
+def plain_accuracy(loaded: LoadedModel, template: str, subject: str, target: str) -> float:
+    """Share of the target's tokens that are the argmax, given those before them."""
+    prompt = template.format(subject)
+    encoded = loaded.tokenizer(f"{prompt} {target}")
+    ids, start = encoded["input_ids"], encoded.char_to_token(len(prompt))
+    right = [int(next_log_probs(loaded, ids[:place])[-1].argmax()) == ids[place] for place in range(start, len(ids))]
+    return sum(right) / len(right)
+
+
 def plain_score(loaded: LoadedModel, template: str, subject: str, target: str) -> tuple[float, bool]:
     prompt = template.format(subject)
     encoded = loaded.tokenizer(f"{prompt} {target}")

@@ -9,7 +9,7 @@ import torch
 
 from kbsync.models import LoadedModel, greedy_answers, last_hidden, make_rows, score_targets, top_answers
 from kbsync.models.answers import sentence_end
-from tests.models.plain import next_log_probs, plain_score
+from tests.models.plain import next_log_probs, plain_accuracy, plain_score
 from tests.tiny_models import CAPITALS, FACTS, set_to
 
 TRIPLES = [
@@ -50,7 +50,11 @@ def test_a_target_is_exact_only_with_every_token(known: LoadedModel) -> None:
     plain = [plain_score(known, *triple) for triple in triples]
     assert [score.exact for score in scores] == [exact for _, exact in plain]
     assert [score.log_prob for score in scores] == pytest.approx([log_prob for log_prob, _ in plain], abs=1e-5)
+    accuracies = [score.accuracy for score in scores]
+    assert accuracies == pytest.approx([plain_accuracy(known, *triple) for triple in triples])
+    assert any(0 < share < 1 for share in accuracies)
     exact = [score.exact for score in scores]
+    assert [share == 1 for share in accuracies] == exact
     assert (all(exact[:20]), any(exact[20:40])) == (True, False)
 
 

@@ -1,0 +1,36 @@
+"""Cases and readings made by hand."""
+
+import math
+
+from kbsync.facts import EditRequest
+from kbsync.metrics.case_metric import Readings
+from kbsync.metrics.cases import Case, Neighbour
+from kbsync.models import TargetScore
+
+REQUEST = EditRequest("P36", "France", "The capital of {} is", "Lyon", ("{} sits in", "Of {}, the capital is"))
+NEAR = (Neighbour("{}", "The capital of Peru is", "Lima"), Neighbour("{}", "The capital of Chile is", "Santiago"))
+CASE = Case(
+    REQUEST, "Paris", NEAR, (Neighbour("{}", "The French parliament is in", "Lyon"),), ("France is",), ("Lyon.",)
+)
+BARE = Case(EditRequest("P36", "France", "The capital of {} is", "Lyon"), "")
+
+
+def readings(**probabilities: tuple[float, float]) -> Readings:
+    """Probabilities of (new, old) on `edit`, `first`, `second`; of (own, new) on `peru` and `chile`.
+
+    An object of a probability of one half or more is exact, and has an accuracy of that probability.
+    """
+    places = {
+        "edit": [(REQUEST.prompt, "France", name) for name in ("Lyon", "Paris")],
+        "first": [(REQUEST.paraphrases[0], "France", name) for name in ("Lyon", "Paris")],
+        "second": [(REQUEST.paraphrases[1], "France", name) for name in ("Lyon", "Paris")],
+        "peru": [("{}", NEAR[0].subject, name) for name in ("Lima", "Lyon")],
+        "chile": [("{}", NEAR[1].subject, name) for name in ("Santiago", "Lyon")],
+        "port": [("{}", "The French parliament is in", "Lyon")],
+    }
+    scores = {
+        triple: TargetScore(math.log(likely), likely >= 0.5, likely)
+        for place, triples in places.items()
+        for triple, likely in zip(triples, probabilities.get(place, (0.5, 0.5)), strict=False)
+    }
+    return Readings(scores, {"France is": "France is near Lyon"})
