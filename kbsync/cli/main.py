@@ -14,7 +14,21 @@ from typing import Annotated
 import typer
 
 from kbsync import __version__
-from kbsync.cli import apply, ask, bench, calibrate, doctor, history, plan, practice, pull, retract, stats, templates
+from kbsync.cli import (
+    apply,
+    ask,
+    bench,
+    calibrate,
+    doctor,
+    evaluate,
+    history,
+    plan,
+    practice,
+    pull,
+    retract,
+    stats,
+    templates,
+)
 from kbsync.cli.options import HELP_NAMES, HOME_HELP, DebugOption, JsonOption, Options, VerboseOption
 from kbsync.errors import KbsyncError, SourceError
 
@@ -35,6 +49,7 @@ app.add_typer(pull.app)
 app.add_typer(plan.app)
 app.add_typer(apply.app)
 app.add_typer(ask.app)
+app.add_typer(evaluate.app)
 app.add_typer(history.app)
 app.add_typer(retract.app)
 app.add_typer(calibrate.app)

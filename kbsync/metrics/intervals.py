@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 
-from kbsync.metrics.case_metric import Values
 from kbsync.metrics.registry import MEANS
 
 __all__ = ["DRAWS", "Figure", "figures"]
@@ -27,7 +26,7 @@ class Figure:
     cases: int
 
 
-def figures(values: Mapping[str, Values], seed: int = 0) -> dict[str, Figure]:
+def figures(values: Mapping[str, Sequence[float | None]], seed: int = 0) -> dict[str, Figure]:
     """Return the figures of metrics and of the harmonic means whose parts are all there.
 
     All are taken from the same `DRAWS` resamples of the cases (percentile bootstrap); a metric that no case has is

@@ -17,7 +17,7 @@ def plain_accuracy(loaded: LoadedModel, template: str, subject: str, target: str
     encoded = loaded.tokenizer(f"{prompt} {target}")
     ids, start = encoded["input_ids"], encoded.char_to_token(len(prompt))
     right = [int(next_log_probs(loaded, ids[:place])[-1].argmax()) == ids[place] for place in range(start, len(ids))]
-    return sum(right) / len(right)
+    return float(sum(right) / len(right))
 
 
 def plain_score(loaded: LoadedModel, template: str, subject: str, target: str) -> tuple[float, bool]:

@@ -1,0 +1,67 @@
+"""``kbsync eval``: base and edited model side by side."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kbsync.cli.choices import ModelOption
+from kbsync.cli.options import Options, command, family
+from kbsync.report.console import show
+from kbsync.report.evaluate import eval_json, eval_view
+from kbsync.report.progress import progress
+from kbsync.workflows.loading import AS_STORED, Loading
+
+app = family()
+
+
+@command(
+    app,
+    "eval",
+    examples=(
+        "kbsync eval --model practice",
+        "kbsync eval --model gpt-j --dataset counterfact.json --metrics ES,PS,NS,GE,RS --sample 2000",
+    ),
+)
+def evaluate(
+    options: Options,
+    model: ModelOption,
+    dataset: Annotated[
+        Path | None,
+        typer.Option("--dataset", metavar="FILE", help="A CounterFact, zsRE or KnowEdit file.  [the ledger's edits]"),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="NAMES",
+            help="ES,PS,NS (success), EM,PM,NM (magnitude), recall, efficacy,paraphrase,specificity (zsRE),"
+            " portability, GE,RS (generated text).  [all that the cases have but magnitude and generated text]",
+        ),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option("--sample", metavar="N", min=1, help="So many of the cases, drawn by the seed.")
+    ] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(
+            "--references",
+            metavar="FILE|DIR",
+            help='Texts for RS: JSON {"object": ["text", ...]}, or OBJECT.txt files.  [sentences of known facts]',
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of sample, generated text and intervals.")] = 0,
+    loading: Loading = AS_STORED,
+) -> None:
+    """Measure base and edited model side by side, overall with 95% intervals and for each relation.
+
+    On the active edits of the home, and then recorded with its current batch; or on a data set as it is, which is
+    only measured.
+    """
+    from kbsync.workflows.evaluate import EvalOptions, run_eval
+
+    names = None if metrics is None else tuple(name.strip() for name in metrics.split(",") if name.strip())
+    wanted = EvalOptions(dataset, names, sample, references, seed)
+    with progress(quiet=options.json, verbose=options.verbose) as report:
+        found = run_eval(options.home, model, wanted, loading=loading, progress=report)
+    show(found, eval_view, eval_json, as_json=options.json)

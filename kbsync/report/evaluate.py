@@ -1,0 +1,87 @@
+"""How `eval` is shown."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+
+from kbsync.report.tables import plain, table
+
+if TYPE_CHECKING:
+    from kbsync.metrics.intervals import Figure
+    from kbsync.workflows.evaluate import Evaluation
+
+__all__ = ["eval_json", "eval_view"]
+
+
+def eval_view(found: "Evaluation") -> RenderableType:
+    """Return the figures with their intervals, base beside edited, and a row for each relation."""
+    rows = []
+    for name, base in found.base.items():
+        after = found.edited[name] if found.edited else None
+        rows.append((name, base.cases, *_cells(base), *(_cells(after) if after else ())))
+    sides = ("base", "95%", "edited", "95%") if found.edited else ("base", "95%")
+    what = "the ledger's edits" if found.measured == "ledger" else found.measured
+    parts: list[RenderableType] = [
+        table(("metric", "cases", *sides), rows, title=f"{found.model}: {found.cases} cases of {what}"),
+        table(("relation", "cases", *_relation_columns(found)), _relation_rows(found), title="by relation"),
+    ]
+    if found.edited is None:
+        parts.append(plain("this home has no edits of the model: the base alone"))
+    if found.unmeasured:
+        parts.append(plain(f"no case has what these need: {', '.join(found.unmeasured)}"))
+    if found.unplaced:
+        parts.append(plain(f"left out: {found.unplaced} prompts that do not name their subject"))
+    if found.batch is not None:
+        parts.append(plain(f"on record with batch {found.batch}"))
+    return Group(*parts)
+
+
+def eval_json(found: "Evaluation") -> dict[str, Any]:
+    """Return the evaluation for machines: means by name, and the intervals beside them."""
+    return {
+        "model": found.model,
+        "measured": found.measured,
+        "cases": found.cases,
+        "unplaced": found.unplaced,
+        "unmeasured": found.unmeasured,
+        "batch": found.batch,
+        **_sides(found.base, found.edited),
+        "relations": {
+            name: {"cases": one.cases, **_sides(one.base, one.edited)} for name, one in found.relations.items()
+        },
+    }
+
+
+def _sides(base: Mapping[str, "Figure"], edited: Mapping[str, "Figure"] | None) -> dict[str, Any]:
+    means = {"base": _means(base), "edited": None if edited is None else _means(edited)}
+    intervals = {"base": _intervals(base), "edited": None if edited is None else _intervals(edited)}
+    return {**means, "intervals": intervals}
+
+
+def _means(figures: Mapping[str, "Figure"]) -> dict[str, float]:
+    return {name: figure.mean for name, figure in figures.items()}
+
+
+def _intervals(figures: Mapping[str, "Figure"]) -> dict[str, tuple[float, float]]:
+    return {name: (figure.low, figure.high) for name, figure in figures.items()}
+
+
+def _cells(figure: "Figure") -> tuple[str, str]:
+    return f"{figure.mean:.2f}", f"{figure.low:.1f} to {figure.high:.1f}"
+
+
+def _relation_columns(found: "Evaluation") -> list[str]:
+    return list(found.edited or found.base)
+
+
+def _relation_rows(found: "Evaluation") -> list[tuple[object, ...]]:
+    """A relation's figures before and after."""
+    rows: list[tuple[object, ...]] = []
+    for relation, one in found.relations.items():
+        cells: list[str | None] = []
+        for name in _relation_columns(found):
+            seen = [side[name].mean for side in (one.base, one.edited) if side and name in side]
+            cells.append(" → ".join(f"{mean:.1f}" for mean in seen) or None)
+        rows.append((relation, one.cases, *cells))
+    return rows

@@ -1,0 +1,73 @@
+"""``kbsync eval`` as from a shell, on the practice model."""
+
+from pathlib import Path
+
+import pytest
+
+from kbsync.resources import fixtures_folder
+from tests.conftest import Run
+from tests.homes import WIDE, done, practice_model, pull
+
+NAMES = ("ES", "PS", "NS", "EM", "PM", "NM", "efficacy", "paraphrase", "specificity", "recall", "GE", "RS")
+SETS = fixtures_folder()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two edits of the practice model."""
+    base = tmp_path_factory.mktemp("practice")
+    pull(base / "home", P36={"France": "Lyon", "Japan": "Oslo", "Kenya": "Nairobi"}, P37={"Slovakia": "Turkish"})
+    practice = practice_model(base)
+    done("apply", "--home", base / "home", *practice.solving, *WIDE, "--yes")
+    return base / "home"
+
+
+def test_the_ledgers_edits(run: Run, home: Path) -> None:
+    ran = run("eval", "--home", home, "--model", "practice", "--metrics", ",".join(NAMES), "--json")
+    assert ran.code == 0, ran.err
+    found = ran.json
+    assert (found["model"], found["measured"], found["cases"], found["batch"]) == ("practice", "ledger", 3, 1)
+    assert found["base"].keys() == found["edited"].keys() == {*NAMES, "S", "score"}
+    assert found["edited"]["recall"] > found["base"]["recall"] == 0
+    assert found["edited"]["ES"] > found["base"]["ES"]
+    low, high = found["intervals"]["edited"]["ES"]
+    assert low <= found["edited"]["ES"] <= high
+    assert {name: one["cases"] for name, one in found["relations"].items()} == {"P36": 2, "P37": 1}
+    status = run("status", "--home", home, "--json").json["metrics"]
+    assert status["eval_GE"] == {"before": found["base"]["GE"], "after": found["edited"]["GE"]}
+
+
+@pytest.mark.parametrize(("name", "figure"), [("counterfact", "NS"), ("zsre", "specificity")])
+def test_a_data_set(name: str, figure: str, run: Run, home: Path) -> None:
+    file = SETS / f"{name}-practice.json"
+    arguments = ("eval", "--home", home, "--model", "practice", "--dataset", file, "--sample", 12, "--json")
+    found = run(*arguments).json
+    assert (found["cases"], found["unplaced"], found["batch"]) == (12, 0, None)
+    assert found["base"][figure] > 90  # the practice model knows the facts that no record edits
+    assert found["base"]["S" if name == "counterfact" else "score"] < 60
+
+
+def test_the_tables(run: Run, home: Path) -> None:
+    ran = run("eval", "--home", home, "--model", "practice")
+    assert "practice: 3 cases of the ledger's edits" in ran.out
+    assert "on record with batch 1" in ran.out
+    assert "0.0 → 100.0" in ran.out
+    assert "scoring, edited model" in ran.err
+    file = SETS / "zsre-practice.json"
+    ran = run("eval", "--model", "practice", "--dataset", file, "--sample", 2, "--metrics", "efficacy")
+    assert "this home has no edits of the model: the base alone" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--metrics", "BLEU"], "there is no metric BLEU"),
+        (["--dataset", "nosuch.json"], "nosuch.json: cannot be read"),
+        (["--dataset", SETS / "zsre-practice.json", "--metrics", "ES"], "ES: no case has what this needs"),
+        ([], "no ledger in .kbsync"),
+    ],
+)
+def test_bad_input(arguments: list[object], said: str, run: Run) -> None:
+    ran = run("eval", "--model", "practice", *arguments)
+    assert (ran.code, ran.out) == (1, "")
+    assert f"Error: {said}" in ran.err
