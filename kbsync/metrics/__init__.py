@@ -1,7 +1,26 @@
-"""What an edit did: efficacy, paraphrase and neighbourhood success (MEMIT paper, appendix C.2), recall, perplexity."""
+"""What an edit did.
+
+`measure` and `summary` are an apply's own figures: ES, PS, NS (MEMIT paper, appendix C.2) and recall. `evaluate` takes
+any choice of the registry's metrics over cases, `figures` their means with intervals. `perplexity` is of all else.
+"""
 
 from kbsync.metrics.cases import Case, CaseFigures, measure, measure_chat, summary
+from kbsync.metrics.evaluation import evaluate
+from kbsync.metrics.intervals import Figure, figures
 from kbsync.metrics.perplexity import perplexity
 from kbsync.metrics.recall import recalled
+from kbsync.metrics.registry import METRICS
 
-__all__ = ["Case", "CaseFigures", "measure", "measure_chat", "perplexity", "recalled", "summary"]
+__all__ = [
+    "METRICS",
+    "Case",
+    "CaseFigures",
+    "Figure",
+    "evaluate",
+    "figures",
+    "measure",
+    "measure_chat",
+    "perplexity",
+    "recalled",
+    "summary",
+]

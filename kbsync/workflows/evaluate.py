@@ -13,11 +13,8 @@ from kbsync.errors import SettingsError
 from kbsync.ledger import BatchRow, Ledger, Metric
 from kbsync.ledger.figures import record_figures
 from kbsync.memit import edited
-from kbsync.metrics import Case
+from kbsync.metrics import METRICS, Case, Figure, evaluate, figures
 from kbsync.metrics.case_metric import Values
-from kbsync.metrics.evaluation import evaluate
-from kbsync.metrics.intervals import Figure, figures
-from kbsync.metrics.registry import METRICS
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.eval_cases import dataset_cases, ledger_cases
 from kbsync.workflows.loading import AS_STORED, Loading
