@@ -10,12 +10,28 @@ the same code (`kbsync.sources.statements`), so that the two agree by constructi
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kbsync.errors import SettingsError, SourceError
 from kbsync.sources.base import Ask, Reading, Source, read_subjects
 
-__all__ = ["RDF_SUFFIXES", "WIKIDATA", "YAML_SUFFIXES", "Ask", "Reading", "Source", "open_source", "read_subjects"]
+if TYPE_CHECKING:
+    from kbsync.sources.access import Access
+    from kbsync.sources.sparql import SparqlSource
+
+__all__ = [
+    "RDF_SUFFIXES",
+    "WIKIDATA",
+    "YAML_SUFFIXES",
+    "Ask",
+    "Reading",
+    "Source",
+    "is_endpoint",
+    "open_endpoint",
+    "open_source",
+    "read_subjects",
+]
 
 WIKIDATA = "https://query.wikidata.org/sparql"
 RDF_SUFFIXES = (".ttl", ".nt", ".rdf", ".n3", ".trig")
@@ -27,21 +43,30 @@ _KINDS = (
 )
 
 
-def open_source(source: str) -> Source:
-    """Return the source that `source` names; nothing is read yet.
+def open_source(source: str, access: "Access | None" = None) -> Source:
+    """Return the source that `source` names, an endpoint to be asked by `access`; nothing is read yet.
 
     Raises SettingsError for a text that names no kind of source, SourceError for a file that is not there.
     """
-    if source == "wikidata":
-        from kbsync.sources.sparql import SparqlSource
-
-        # Wikidata cannot sort the millions of subjects that some relations have, so it picks a sample as it likes.
-        return SparqlSource(WIKIDATA, name="wikidata", ordered_sample=False)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
-        from kbsync.sources.sparql import SparqlSource
-
-        return SparqlSource(_check_endpoint(source))
+    if is_endpoint(source):
+        return open_endpoint(source, access)
     return _open_file(Path(source))
+
+
+def is_endpoint(source: str) -> bool:
+    """Whether `source` names an endpoint, well or badly, and no file."""
+    return source == "wikidata" or re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source) is not None
+
+
+def open_endpoint(source: str, access: "Access | None" = None) -> "SparqlSource":
+    """Return the endpoint that `source` names; raises SettingsError for anything else."""
+    from kbsync.sources.access import ALONE
+    from kbsync.sources.sparql import SparqlSource
+
+    if source == "wikidata":
+        # Wikidata cannot sort the millions of subjects that some relations have, so it picks a sample as it likes.
+        return SparqlSource(WIKIDATA, name="wikidata", ordered_sample=False, access=access or ALONE)
+    return SparqlSource(_check_endpoint(source), access=access or ALONE)
 
 
 def _check_endpoint(url: str) -> str:

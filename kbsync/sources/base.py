@@ -45,6 +45,7 @@ class Ask:
     subjects: tuple[str, ...] | None = None
     """Only these: ids (``Q42`` or IRI) or labels."""
     language: str = "en"
+    """Of the labels: a code, or several in the order in which they are taken (``en,mul,de``)."""
     limit: int | None = None
     """At most so many subjects, each with all of its objects."""
     min_sitelinks: int | None = None
@@ -56,8 +57,8 @@ class Ask:
 
     def __post_init__(self) -> None:
         check_relation(self.relation)
-        if not _LANGUAGE.fullmatch(self.language):
-            raise SettingsError(f"language {self.language!r} is not a code such as en, de or zh-hans")
+        if not all(map(_LANGUAGE.fullmatch, self.language.split(","))):
+            raise SettingsError(f"language {self.language!r} is not a code such as en or zh-hans, or a list: en,mul,de")
         if self.class_id is not None and iri_of(self.class_id) is None:
             raise SettingsError(f"class {self.class_id!r} is not an id: use a Wikidata item such as Q515, or <IRI>")
         if self.limit is not None and self.limit < 1:

@@ -21,6 +21,7 @@ __all__ = [
     "statements",
     "subjects",
     "subjects_named",
+    "subjects_page",
     "whole",
 ]
 
@@ -54,14 +55,14 @@ class Query:
         order = f"\nORDER BY {self.columns}" if ordered else ""
         return _PREFIXES + self._select + order + (f"\nLIMIT {limit}" if limit else "")
 
-    def page(self, size: int, offset: int) -> str:
-        """One page of the rows in order, and one more row whose ``?total`` says how many there are in all.
+    def counted(self) -> str:
+        """All rows, and one more whose ``?total`` says how many they are.
 
         The total stands in the same answer, so an answer that was cut, or capped by the endpoint, shows.
         """
         return (
             f"{_PREFIXES}SELECT {self.columns} ?total WHERE {{\n"
-            f"{{ {self._select} ORDER BY {self.columns} LIMIT {size} OFFSET {offset} }}\nUNION\n"
+            f"{{ {self._select} }}\nUNION\n"
             f"{{ SELECT (COUNT(*) AS ?total) WHERE {{ {self._select} }} }}\n}}"
         )
 
@@ -77,13 +78,25 @@ def property_id(relation: str, source: str) -> str:
 
 
 def label_languages(language: str) -> tuple[str, ...]:
-    """Languages in which a label is taken, best first; "" is a label without a language, as own RDF files have."""
-    return tuple(dict.fromkeys((language.lower(), "mul", "en", "")))
+    """Languages in which a label is taken, best first; "" is a label without a language, as own RDF files have.
+
+    A list (``de,fr``) is taken as it stands; after a single language come ``mul`` and ``en``.
+    """
+    first, *rest = language.lower().split(",")
+    return tuple(dict.fromkeys((first, *(rest or ("mul", "en")), "")))
 
 
 def subjects(ask: Ask) -> Query:
     """All subjects that have the relation, within `ask`'s class and sitelinks: rows of ``?subject``."""
     return Query("?subject", f"{_narrow(ask)}  ?subject p:{ask.relation}|wdt:{ask.relation} ?any .")
+
+
+def subjects_page(ask: Ask, size: int, after: str | None) -> str:
+    """The text for the first `size` subjects by IRI, or (`after` an IRI, or "") for those above it."""
+    query = subjects(ask)
+    if after is not None:
+        query = Query(query.columns, f'{query.body}\n  FILTER(STR(?subject) > "{after.translate(_ESCAPES)}")')
+    return query.text(size, ordered=True)
 
 
 def subjects_named(ask: Ask, names: Sequence[str]) -> Query:
@@ -118,7 +131,7 @@ def labels(iris: Iterable[str], language: str) -> Query:
 
 def aliases(iris: Iterable[str], language: str) -> Query:
     """Aliases of `iris` in the language, and those for all languages or of none: rows of ``?entity ?label``."""
-    return _names("skos:altLabel", iris, tuple(dict.fromkeys((language.lower(), "mul", ""))))
+    return _names("skos:altLabel", iris, tuple(dict.fromkeys((*language.lower().split(","), "mul", ""))))
 
 
 def _names(predicate: str, iris: Iterable[str], languages: Iterable[str]) -> Query:

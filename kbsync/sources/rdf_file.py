@@ -16,7 +16,7 @@ from kbsync.errors import SourceError
 from kbsync.sources.base import Ask, Reading, locate
 from kbsync.sources.queries import property_id, whole
 from kbsync.sources.rdf_changes import Digest, changed_lines, digest_of
-from kbsync.sources.results import Row, Term
+from kbsync.sources.results import TEXT, Row, Term
 from kbsync.sources.statements import read_aliases, read_facts, take_all
 
 __all__ = ["ChangedPart", "RdfFile", "RdfStore"]
@@ -153,4 +153,5 @@ def _term(value: object) -> Term:
     if isinstance(value, BlankNode):
         return Term(value.value, "blank")
     assert isinstance(value, Literal)
-    return Term(value.value, "literal", (value.language or "").lower())
+    datatype = value.datatype.value
+    return Term(value.value, "literal", (value.language or "").lower(), "" if datatype in TEXT else datatype)

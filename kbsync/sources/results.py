@@ -4,7 +4,13 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Row", "Term", "parse_results"]
+__all__ = ["TEXT", "Row", "Term", "parse_results"]
+
+TEXT = (
+    "http://www.w3.org/2001/XMLSchema#string",
+    "http://www.w3.org/1999/02/22-rdf-syntax-ns#langString",
+)
+"""types of plain text"""
 
 _KINDS: dict[str, Literal["iri", "literal", "blank"]] = {
     "uri": "iri",
@@ -16,11 +22,13 @@ _KINDS: dict[str, Literal["iri", "literal", "blank"]] = {
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """An RDF term of a result: IRI, literal or blank node."""
+    """An RDF term of a result: IRI, literal (with its language, or the IRI of its type) or blank node."""
 
     value: str
     kind: Literal["iri", "literal", "blank"] = "iri"
     language: str = ""
+    datatype: str = ""
+    """"" for plain text"""
 
 
 Row = dict[str, Term]
@@ -36,4 +44,6 @@ def parse_results(body: bytes) -> list[Row]:
 
 
 def _term(value: dict[str, str]) -> Term:
-    return Term(str(value["value"]), _KINDS[value["type"]], value.get("xml:lang", "").lower())
+    datatype = value.get("datatype", "")
+    language = value.get("xml:lang", "").lower()
+    return Term(str(value["value"]), _KINDS[value["type"]], language, "" if datatype in TEXT else datatype)

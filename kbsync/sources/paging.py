@@ -1,0 +1,147 @@
+"""All rows of a question, in pages that neither miss nor repeat a row, whatever order a store has.
+
+No page is counted from the first row (OFFSET), which would move when the store changes its order or its data:
+
+- **Subjects** come by key: a page holds the subjects above the last IRI of the page before, in the order of their
+  IRIs, which is checked here. The end is a page without rows, so an endpoint that gives fewer rows than it was asked
+  for is asked for the rest.
+- **What is said of them** is asked by name, some hundred subjects at a time (VALUES), so that all statements of a
+  subject stand in one answer; the same answer counts its rows, so one that was cut or capped shows.
+
+A page that took too long or was cut is asked for again in halves, five times at most.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from kbsync.errors import SourceError
+from kbsync.sources import queries
+from kbsync.sources.base import Ask
+from kbsync.sources.results import Row
+
+__all__ = ["BATCH", "PAGE", "TRIES", "Gather", "Paged", "Rows", "Select", "TooLongError", "take_all"]
+
+PAGE = 50_000
+"""Subjects asked for at once."""
+BATCH = 500
+"""Subjects, names or entities put into one query."""
+TRIES = 5
+"""How often in a row a request may fail."""
+
+Select = Callable[[str], list[Row]]
+"""Asks a source one SPARQL text; raises SourceError if its answer is not whole."""
+
+
+class TooLongError(SourceError):
+    """An answer took too long, or was cut: a smaller page may pass."""
+
+
+class Rows(Protocol):
+    """How all rows of a question are had."""
+
+    def subjects(self, ask: Ask) -> Iterator[Row]:
+        """Give all subjects that have the relation, within `ask`'s class and sitelinks: rows of ``?subject``."""
+
+    def about(self, names: Sequence[str], query: Callable[[Sequence[str]], queries.Query]) -> list[Row]:
+        """Return all rows of `query` over `names`."""
+
+
+Gather = Callable[[Select], Rows]
+"""`Paged` for an endpoint, `take_all` for a local store."""
+
+
+class _Whole:
+    def __init__(self, select: Select) -> None:
+        self._select = select
+
+    def subjects(self, ask: Ask) -> Iterator[Row]:
+        yield from self._select(queries.subjects(ask).text())
+
+    def about(self, names: Sequence[str], query: Callable[[Sequence[str]], queries.Query]) -> list[Row]:
+        batches = (names[start : start + BATCH] for start in range(0, len(names), BATCH))
+        return [row for batch in batches for row in self._select(query(batch).text())]
+
+
+def take_all(select: Select) -> Rows:
+    """Give the rows of a source whose answers are whole by nature, as those of a local store are."""
+    return _Whole(select)
+
+
+class Paged:
+    """The rows of an endpoint. Raises SourceError if they are not the number that it counts, or in no order."""
+
+    def __init__(self, select: Select) -> None:
+        self._select = select
+        self._page, self._batch = PAGE, BATCH
+
+    def subjects(self, ask: Ask) -> Iterator[Row]:
+        """Give the subjects in the order of their IRIs, page by page; blank nodes, if any, first."""
+        after: str | None = None
+        while page := self._page_of_subjects(ask, after):
+            yield from page
+            # Blank nodes have no place in the order: a page of them alone leads to the first IRI.
+            after = max((row["subject"].value for row in page if row["subject"].kind == "iri"), default="")
+
+    def _page_of_subjects(self, ask: Ask, after: str | None) -> list[Row]:
+        for attempt in range(1, TRIES + 1):
+            text = queries.subjects_page(ask, self._page, after)
+            try:
+                page = self._select(text)
+            except TooLongError as fault:
+                if self._page == 1 or attempt == TRIES:
+                    raise SourceError(_tried(fault, attempt), query=fault.query) from fault
+                self._page //= 2
+            else:
+                _check_order(page, after, text)
+                return page
+        raise AssertionError("the last try returns or raises")
+
+    def about(self, names: Sequence[str], query: Callable[[Sequence[str]], queries.Query]) -> list[Row]:
+        """Return all rows, in the order of `names` as far as the batches go."""
+        rows: list[Row] = []
+        start, failed = 0, 0
+        while start < len(names):
+            batch = names[start : start + self._batch]
+            try:
+                rows += self._counted(query(batch))
+            except TooLongError as fault:
+                failed += 1
+                if len(batch) == 1 or failed == TRIES:
+                    raise SourceError(_tried(fault, failed), query=fault.query) from fault
+                self._batch = len(batch) // 2
+            else:
+                start, failed = start + len(batch), 0
+        return rows
+
+    def _counted(self, query: queries.Query) -> list[Row]:
+        text = query.counted()
+        page = self._select(text)
+        totals = [row.pop("total").value for row in page if "total" in row]
+        rows = [row for row in page if row]
+        if len(totals) == 1 and len({frozenset(row.items()) for row in rows}) == len(rows) == int(totals[0]):
+            return rows
+        counted = totals[0] if totals else "more"
+        raise TooLongError(
+            f"gave {len(rows)} rows where it counts {counted}: it cut its answer; run the pull again, or ask for less "
+            "(--class, --subjects, --min-sitelinks)",
+            query=text,
+        )
+
+
+def _tried(fault: SourceError, times: int) -> str:
+    return f"{fault} (tried {times} times, each with half as much)" if times > 1 else str(fault)
+
+
+def _check_order(page: list[Row], after: str | None, text: str) -> None:
+    last = after
+    if any("subject" not in row for row in page):
+        raise SourceError("gave rows without the subject that was asked for; check the endpoint", query=text)
+    for row in page:
+        if row["subject"].kind == "iri":
+            if last is not None and row["subject"].value <= last:
+                raise SourceError(
+                    "does not give IRIs in the order of their letters, so that pages could miss some; "
+                    "name the subjects with --subjects",
+                    query=text,
+                )
+            last = row["subject"].value
