@@ -13,6 +13,7 @@ from kbsync.errors import SettingsError
 __all__ = [
     "CheckOption",
     "ConflictPolicy",
+    "ContactOption",
     "CorpusOption",
     "DeviceOption",
     "DtypeOption",
@@ -48,6 +49,16 @@ RelationsOption = Annotated[
 ]
 OnConflictOption = Annotated[
     ConflictPolicy, typer.Option("--on-conflict", help="What to do where a subject has several objects.")
+]
+ContactOption = Annotated[
+    str | None,
+    typer.Option(
+        "--contact",
+        metavar="WHO",
+        envvar="KBSYNC_CONTACT",
+        show_envvar=False,
+        help="Your mail address or URL, for the people who run the endpoint (else KBSYNC_CONTACT).",
+    ),
 ]
 CorpusOption = Annotated[
     Path | None,

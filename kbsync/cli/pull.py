@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from kbsync.cli.choices import ContactOption
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
 from kbsync.report.progress import progress
@@ -16,6 +17,7 @@ app = family()
 EXAMPLES = (
     "kbsync pull --relation P17 --relation P36 --class Q515 --min-sitelinks 50",
     "kbsync pull --relation P35 --source facts.ttl --as-of 2024-07-01",
+    "kbsync pull --relation P17 --class Q515 --dry-run",
 )
 
 
@@ -35,7 +37,9 @@ def pull(
     subjects: Annotated[
         Path | None, typer.Option("--subjects", metavar="FILE", help="Only these subjects: ids or labels, one a line.")
     ] = None,
-    language: Annotated[str, typer.Option("--lang", metavar="CODE", help="The language of the labels.")] = "en",
+    language: Annotated[
+        str, typer.Option("--lang", metavar="CODE", help="The language of the labels, or several: en,mul,de.")
+    ] = "en",
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=1, help="At most N subjects for each relation.")
     ] = None,
@@ -50,26 +54,38 @@ def pull(
     aliases: Annotated[
         bool, typer.Option("--aliases", help="Read other names of subjects and objects, too: such answers count.")
     ] = False,
+    contact: ContactOption = None,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Print the SPARQL of the first pages, and ask nothing.")
+    ] = False,
 ) -> None:
     """Read facts into the ledger, and show what is new, changed and withdrawn.
 
     Only current statements are read: of the best rank, and with no end in the past. A pull that asks for a part
-    (--class, --subjects, --limit, --min-sitelinks) withdraws nothing that it did not ask for.
+    (--class, --subjects, --limit, --min-sitelinks) withdraws nothing that it did not ask for; Wikidata's largest
+    relations can be had in parts only. An interrupted pull of an endpoint goes on where it was, within a day.
     """
     from kbsync.workflows import pull as workflow
+    from kbsync.workflows.dry_run import dry_run
 
+    asks = workflow.make_asks(
+        relation,
+        source,
+        class_id=class_id,
+        subjects_file=subjects,
+        language=language,
+        limit=limit,
+        min_sitelinks=min_sitelinks,
+        as_of=as_of.date() if as_of else None,
+        aliases=aliases,
+    )
+    if dry:
+        queries = dry_run(asks, source)
+        if options.json:
+            emit({"queries": queries}, lambda _: "", as_json=True)
+        else:
+            print("\n\n".join(query.text for query in queries))  # as it is: a table's lines would be cut or folded
+        return
     with progress(quiet=options.json) as report:
-        results = workflow.pull(
-            options.home,
-            relation,
-            source,
-            report,
-            class_id=class_id,
-            subjects_file=subjects,
-            language=language,
-            limit=limit,
-            min_sitelinks=min_sitelinks,
-            as_of=as_of.date() if as_of else None,
-            aliases=aliases,
-        )
+        results = workflow.pull(options.home, asks, source, report, contact=contact)
     emit({"pulls": results}, pulls_view, as_json=options.json)

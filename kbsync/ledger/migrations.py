@@ -50,7 +50,21 @@ def m005_files_read(db: Database) -> None:
     db.execute(_FILE_READINGS)
 
 
-STEPS: tuple[Step, ...] = (m001_initial, m002_going_back, m003_many_facts, m004_weak_edits, m005_files_read)
+def m006_pages(db: Database) -> None:
+    """Make room for the day that a pull asked about, and for the pages of an interrupted pull."""
+    db.execute("ALTER TABLE pulls ADD COLUMN as_of TEXT")  # null: the day of the pull itself
+    db.execute(_PAGES)
+    db.execute("CREATE INDEX pages_time ON pages(time)")
+
+
+STEPS: tuple[Step, ...] = (
+    m001_initial,
+    m002_going_back,
+    m003_many_facts,
+    m004_weak_edits,
+    m005_files_read,
+    m006_pages,
+)
 
 
 def migrate(db: Database, steps: Sequence[Step] = STEPS) -> None:
@@ -313,4 +327,10 @@ _FILE_READINGS = """CREATE TABLE file_readings (
     digest BLOB NOT NULL,
     pulls TEXT NOT NULL,
     skipped TEXT NOT NULL
+)"""
+
+_PAGES = """CREATE TABLE pages (
+    key TEXT PRIMARY KEY,
+    time TEXT NOT NULL,
+    body BLOB NOT NULL
 )"""

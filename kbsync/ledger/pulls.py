@@ -39,6 +39,7 @@ def record_pull(
     withdraw: Withdraw,
     started: datetime.datetime,
     rest_unchanged: bool = False,
+    as_of: datetime.date | None = None,
 ) -> PullCounts:
     """Write the pull and all that it changes. The caller holds the transaction.
 
@@ -56,7 +57,7 @@ def record_pull(
         "conflicting": len(contested),
     }
     times = {"started": iso(started), "finished": now()}
-    about = {"source": source, "relation": relation, "query": query}
+    about = {"source": source, "relation": relation, "query": query, "as_of": as_of and as_of.isoformat()}
     pull = insert(db, "pulls", {**about, **times, **counts})
     if among is not None:
         counts |= _see_rest(db, pull, source, relation, among, counts)

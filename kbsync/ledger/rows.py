@@ -66,6 +66,8 @@ class PullRow:
     withdrawn: int
     unchanged: int
     conflicting: int
+    as_of: str | None
+    """the day that was asked about; None: the day of the pull"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,14 +149,15 @@ class Ledger:
         withdraw: Withdraw,
         started: datetime.datetime,
         rest_unchanged: bool = False,
+        as_of: datetime.date | None = None,
     ) -> PullCounts:
         """Record one reading of `source` for `relation`, all of it or (on an error) none.
 
         `facts` holds every object of each subject that was read. `withdraw` says which further subjects were asked
         for, so that facts of theirs that are missing are withdrawn: "all", "none", or a set of keys and normalised
         labels. With `rest_unchanged` the set names all the subjects that were read, as those that changed, and every
-        other fact on record was seen as it is. Several pulls inside one `writing` block are recorded together or not
-        at all.
+        other fact on record was seen as it is. `as_of` is the day that was asked about (None: today). Several pulls
+        inside one `writing` block are recorded together or not at all.
         """
         with self.writing() as db:
             return pulls.record_pull(
@@ -168,6 +169,7 @@ class Ledger:
                 withdraw=withdraw,
                 started=started,
                 rest_unchanged=rest_unchanged,
+                as_of=as_of,
             )
 
     def facts(self, relations: Collection[str] | None = None, withdrawn: bool | None = None) -> list[FactRow]:

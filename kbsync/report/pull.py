@@ -21,6 +21,7 @@ def pulls_view(result: Mapping[str, Sequence["Pulled"]]) -> RenderableType:
     pulls = result["pulls"]
     rows = [(p.relation, p.label, p.new, p.changed, p.withdrawn, p.unchanged, p.conflicting) for p in pulls]
     parts: list[RenderableType] = [table(_COLUMNS, rows), *_changes(pulls)]
+    parts += [plain(f"{p.relation} as of {p.as_of}") for p in pulls if p.as_of is not None]
     parts += [plain(f"{p.relation} skipped: {note}") for p in pulls for note in p.skipped]
     read = sum(p.aliases for p in pulls)
     if read:

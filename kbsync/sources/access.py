@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from SPARQLWrapper import __version__ as wrapper_version
-
 from kbsync import __version__
 from kbsync.errors import SettingsError
 
@@ -64,7 +62,7 @@ class Access:
         """The User-Agent: name, version, what it is for, and whom to ask."""
         purpose = "keeps language models in step with a knowledge base"
         whom = f"; contact: {self.contact}" if self.contact else ""
-        return f"kbsync/{__version__} ({purpose}{whom}) SPARQLWrapper/{wrapper_version}"
+        return f"kbsync/{__version__} ({purpose}{whom})"
 
 
 ALONE = Access()

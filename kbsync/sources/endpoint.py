@@ -17,6 +17,7 @@ from contextlib import closing, suppress
 from typing import Literal
 
 from SPARQLWrapper import JSON, POST, SPARQLWrapper
+from SPARQLWrapper import __version__ as wrapper_version
 from SPARQLWrapper.SPARQLExceptions import SPARQLWrapperException
 
 from kbsync.sources.access import Access
@@ -63,7 +64,8 @@ def ask_endpoint(endpoint: str, query: str, access: Access) -> tuple[list[Row], 
 
 
 def _fetch(endpoint: str, query: str, access: Access) -> bytes:
-    wrapper = SPARQLWrapper(endpoint, returnFormat=JSON, agent=access.agent)
+    agent = f"{access.agent} SPARQLWrapper/{wrapper_version}"
+    wrapper = SPARQLWrapper(endpoint, returnFormat=JSON, agent=agent)
     wrapper.setMethod(POST)  # a query of 500 subjects is too long for an address
     wrapper.setOnlyConneg(True)
     wrapper.setTimeout(access.timeout)

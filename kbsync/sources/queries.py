@@ -18,6 +18,7 @@ __all__ = [
     "label_languages",
     "labels",
     "property_id",
+    "sample",
     "statements",
     "subjects",
     "subjects_named",
@@ -97,6 +98,11 @@ def subjects_page(ask: Ask, size: int, after: str | None) -> str:
     if after is not None:
         query = Query(query.columns, f'{query.body}\n  FILTER(STR(?subject) > "{after.translate(_ESCAPES)}")')
     return query.text(size, ordered=True)
+
+
+def sample(ask: Ask, *, ordered: bool) -> str:
+    """The text for the first subjects by IRI, or any: more than the limit, as some turn out to have no current fact."""
+    return subjects(ask).text(2 * (ask.limit or 0) + 50, ordered=ordered)
 
 
 def subjects_named(ask: Ask, names: Sequence[str]) -> Query:

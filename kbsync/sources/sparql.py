@@ -30,7 +30,7 @@ class SparqlSource:
         """`name` is the ledger's (else the address); see `read_facts` for samples."""
         self.name = name or endpoint
         self.endpoint = endpoint
-        self._ordered_sample = ordered_sample
+        self.ordered_sample = ordered_sample
         self._access = access
 
     def read(self, ask: Ask) -> Reading:
@@ -38,7 +38,7 @@ class SparqlSource:
         property_id(ask.relation, f"endpoint {self.endpoint}")
         query = whole(ask).text()
         with locate(f"{self.endpoint}, relation {ask.relation}"):
-            facts, skipped = read_facts(self.select, ask, ordered=self._ordered_sample)
+            facts, skipped = read_facts(self.select, ask, ordered=self.ordered_sample)
             aliases = read_aliases(self.select, facts, ask)
         return Reading(self.name, query, facts, skipped, aliases)
 

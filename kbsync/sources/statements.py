@@ -49,8 +49,7 @@ def _choose_subjects(select: Select, rows: Rows, ask: Ask, notes: Notes, ordered
     elif ask.limit is None:
         found = rows.subjects(ask)
     else:
-        # Some subjects turn out to have no current fact, so ask for more than are wanted.
-        found = select(queries.subjects(ask).text(limit=2 * ask.limit + 50, ordered=ordered))
+        found = select(queries.sample(ask, ordered=ordered))
     for subject in sorted((row["subject"] for row in found), key=lambda term: term.value):
         if subject.kind == "iri":
             yield subject.value

@@ -11,7 +11,7 @@ from kbsync.workflows.apply import Applied, ApplyOptions, Proposal, apply
 from kbsync.workflows.ask import Asked, ask
 from kbsync.workflows.plan import Plan
 from kbsync.workflows.progress import Progress
-from kbsync.workflows.pull import Pulled, pull
+from kbsync.workflows.pull import Pulled, make_asks, pull
 from kbsync.workflows.status import Status, status_for
 
 __all__ = ["DEMO_RELATIONS", "Demo", "demo"]
@@ -49,7 +49,7 @@ def demo(progress: Progress) -> Demo:
     with tempfile.TemporaryDirectory(prefix="kbsync-demo-") as folder:
         home = Path(folder)
         with serve(fixtures_folder() / "wikidata" / "later.ttl") as endpoint:
-            pulls = pull(home, DEMO_RELATIONS, endpoint, progress)
+            pulls = pull(home, make_asks(DEMO_RELATIONS, endpoint), endpoint, progress)
         applied = apply(home, ApplyOptions(MODEL), confirm, progress)
         if applied is None or applied.batch is None:
             raise EditError("the demo found nothing to edit: the fixtures are not those of this practice model")

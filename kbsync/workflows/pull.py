@@ -10,15 +10,19 @@ from kbsync.errors import SourceError
 from kbsync.facts import check_relation
 from kbsync.ledger import Change, Ledger
 from kbsync.ledger.aliases import record_aliases
-from kbsync.sources import Ask, Reading, Source, open_source, read_subjects
+from kbsync.ledger.pages import drop_pages
+from kbsync.sources import Ask, Reading, Source, is_endpoint, open_endpoint, open_source, read_subjects
+from kbsync.sources.access import Access
 from kbsync.sources.base import iri_of, short_id
+from kbsync.sources.huge import check_narrowed
 from kbsync.workflows.changed_files import FileState, look_at
+from kbsync.workflows.kept_pages import kept_pages
 from kbsync.workflows.templates import templates_for
 
 if TYPE_CHECKING:
     from kbsync.sources.rdf_file import ChangedPart
 
-__all__ = ["Pulled", "pull"]
+__all__ = ["Pulled", "make_asks", "pull"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class Pulled:
     """names read beside the labels; 0 where they were not asked for"""
     skipped: tuple[str, ...]
     changes: tuple[Change, ...]
+    as_of: datetime.date | None = None
+    """the day that was asked about; None: today"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +56,9 @@ class _Read:
     started: datetime.datetime
 
 
-def pull(
-    home: Path,
+def make_asks(
     relations: Sequence[str],
     source: str,
-    progress: Callable[[str, int, int], None],
     *,
     class_id: str | None = None,
     subjects_file: Path | None = None,
@@ -63,22 +67,48 @@ def pull(
     min_sitelinks: int | None = None,
     as_of: datetime.date | None = None,
     aliases: bool = False,
-) -> list[Pulled]:
-    """Read `source` for all `relations`, then record them together: an error leaves the ledger as it was.
+) -> list[Ask]:
+    """Return what a pull asks `source` for, a relation after the other.
 
-    Raises SettingsError, SourceError (also for a relation of which nothing is found and nothing is on record),
-    TemplateError and LedgerError.
+    Raises SettingsError, also where the source cannot give a relation whole, and SourceError for the file of subjects.
     """
     subjects = None if subjects_file is None else read_subjects(subjects_file)
     asks = [
         Ask(check_relation(relation), class_id, subjects, language, limit, min_sitelinks, as_of, aliases)
         for relation in dict.fromkeys(relations)
     ]
+    if source == "wikidata":
+        for ask in asks:
+            check_narrowed(ask)
+    return asks
+
+
+def pull(
+    home: Path,
+    asks: Sequence[Ask],
+    source: str,
+    progress: Callable[[str, int, int], None],
+    *,
+    contact: str | None = None,
+) -> list[Pulled]:
+    """Read `source` for all `asks`, then record them together: an error leaves the facts on record as they were.
+
+    `contact` is told to an endpoint. What an endpoint has answered is kept until the pull is recorded (a day at
+    most), so that one that was interrupted goes on.
+
+    Raises SettingsError, SourceError (also for a relation of which nothing is found and nothing is on record),
+    TemplateError and LedgerError.
+    """
     templates = templates_for(home)
     known = _pulled_before(home)  # opens the ledger: one that cannot be used shows before a long reading
-    opened = open_source(source)
-    state = look_at(home, opened, asks)
-    reads = _read_all(state.part or opened, asks, known, progress)
+    with kept_pages(home, source) as pages:
+        opened = open_endpoint(source, Access(contact, pages, progress)) if is_endpoint(source) else open_source(source)
+        state = look_at(home, opened, asks)
+        try:
+            reads = _read_all(state.part or opened, asks, known, progress)
+        except _NothingFoundError:
+            pages.drop()
+            raise
     results = []
     with Ledger.open(home) as ledger, ledger.writing():
         for done in range(1, len(asks) + 1):
@@ -88,7 +118,12 @@ def pull(
             progress("recording", done, len(asks))
         made = {result.relation: result.pull for result in results}
         state.remember(ledger, opened.name, asks, made, {result.relation: result.skipped for result in results})
+        drop_pages(ledger, pages.used)
     return results
+
+
+class _NothingFoundError(SourceError):
+    """A whole answer without a fact: what was kept of it would hide what the source has later."""
 
 
 def _pulled_before(home: Path) -> frozenset[tuple[str, str]]:
@@ -111,7 +146,7 @@ def _read_all(
         started = datetime.datetime.now(datetime.UTC)
         reading = source.read(ask)
         if not reading.facts and (reading.source, ask.relation) not in known:
-            raise SourceError(_nothing_found(reading, ask), query=reading.query)
+            raise _NothingFoundError(_nothing_found(reading, ask), query=reading.query)
         reads.append(_Read(ask, reading, started))
     progress("reading", len(asks), len(asks))
     return reads
@@ -136,6 +171,7 @@ def _record(ledger: Ledger, read: _Read, state: FileState, label: str | None) ->
         withdraw=state.part.keys if state.part else _withdraw(ledger, ask, reading.source),
         started=read.started,
         rest_unchanged=state.part is not None,
+        as_of=ask.as_of,
     )
     named = reading.aliases or {}
     if named:
@@ -153,6 +189,7 @@ def _record(ledger: Ledger, read: _Read, state: FileState, label: str | None) ->
         sum(map(len, named.values())),
         (*reading.skipped, *state.notes(ask.relation)),
         counts.changes,
+        ask.as_of,
     )
 
 

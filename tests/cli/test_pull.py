@@ -60,6 +60,9 @@ def test_json_has_the_same(run: Run, tmp_path: Path) -> None:
         (["--relation", "P36", "--source", "facts.csv"], 1, "facts.csv"),
         (["--relation", "P36", "--subjects", "gone.txt"], 1, "gone.txt"),
         (["--relation", "P36", "--lang", "en }"], 1, "language"),
+        (["--relation", "P36", "--lang", "en,"], 1, "en,mul,de"),
+        (["--relation", "P36", "--dry-run"], 1, "facts.yaml is a file"),
+        (["--relation", "P36", "--source", "http://127.0.0.1:9/x", "--contact", "a\nb"], 1, "contact"),
         (["--relation", "P36", "--class", "Q515 } #"], 1, "Q515 } #"),
         (["--relation", "P36", "--as-of", "yesterday"], 2, "--as-of"),
         (["--relation", "P36", "--limit", "0"], 2, "--limit"),
@@ -82,3 +85,23 @@ def test_progress_is_on_stderr_and_json_is_silent(run: Run, tmp_path: Path) -> N
     told = run("pull", "--relation", "P36", "--source", "facts.yaml")
     assert told.err.splitlines() == ["reading", "recording"]
     assert run("pull", "--relation", "P36", "--source", "facts.yaml", "--json").err == ""
+
+
+def test_a_dry_run_prints_the_queries_and_touches_nothing(run: Run, tmp_path: Path) -> None:
+    ran = run("pull", "--relation", "P17", "--class", "Q515", "--dry-run")
+    assert ran.code == 0, ran.err
+    assert ran.err == ""
+    assert ran.out.count("# P17 at https://query.wikidata.org/sparql, step ") == 3
+    assert "wdt:P31 wd:Q515" in ran.out
+    assert "SERVICE" not in ran.out
+    (first, *_) = run("pull", "--relation", "P17", "--class", "Q515", "--dry-run", "--json").json["queries"]
+    assert (first["relation"], first["step"]) == ("P17", "subjects")
+    assert ran.out.startswith(first["text"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_relation_that_is_too_large_is_refused_with_a_proposal(run: Run) -> None:
+    ran = run("pull", "--relation", "P27")
+    assert (ran.code, ran.out) == (1, "")
+    assert "kbsync pull --relation P27 --class Q5 --min-sitelinks 80" in ran.err
+    assert ran.err.count("\n") == 1

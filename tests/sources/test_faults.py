@@ -129,7 +129,7 @@ def test_a_429_is_waited_out_with_a_countdown(
 ) -> None:
     soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=60)
     headers = retry_after if isinstance(retry_after, dict) else {"Retry_After": email.utils.format_datetime(soon)}
-    with between(endpoint, status(429, **headers)) as server:
+    with between(endpoint, status(429, b"slow down", **headers)) as server:
         good_in_the_end(server, patience, wanted)
     (waited,) = patience.waits
     assert least <= waited <= most

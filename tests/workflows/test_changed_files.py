@@ -10,7 +10,7 @@ from kbsync.ledger import Ledger
 from kbsync.sources import Ask, open_source
 from kbsync.workflows import changed_files
 from kbsync.workflows.changed_files import FileState, look_at
-from kbsync.workflows.pull import Pulled, pull
+from kbsync.workflows.pull import Pulled, make_asks, pull
 
 E, P = "http://www.wikidata.org/entity/", "http://www.wikidata.org/prop/"
 LABEL = "<http://www.w3.org/2000/01/rdf-schema#label>"
@@ -57,7 +57,8 @@ def write(path: Path, lines: Lines) -> None:
 
 
 def run(home: Path, path: Path, *relations: str, **options: object) -> list[Pulled]:
-    return pull(home, relations or RELATIONS, str(path), lambda *_: None, **options)  # type: ignore[arg-type]
+    asks = make_asks(relations or RELATIONS, str(path), **options)  # type: ignore[arg-type]
+    return pull(home, asks, str(path), lambda *_: None)
 
 
 def content(home: Path) -> list[list[tuple[object, ...]]]:

@@ -6,7 +6,7 @@ import pytest
 
 from kbsync.errors import KbsyncError, LedgerError, SourceError
 from kbsync.ledger import Ledger
-from kbsync.workflows.pull import Pulled, pull
+from kbsync.workflows.pull import Pulled, make_asks, pull
 
 CAPITALS = {"France": "Paris", "Kazakhstan": "Astana", "Burundi": "Bujumbura"}
 
@@ -23,7 +23,8 @@ def write(tmp_path: Path, **relations: dict[str, str]) -> str:
 
 
 def run(home: Path, source: str, *relations: str, **options: object) -> list[Pulled]:
-    return pull(home, relations or ["P36"], source, lambda phase, done, total: None, **options)  # type: ignore[arg-type]
+    asks = make_asks(relations or ["P36"], source, **options)  # type: ignore[arg-type]
+    return pull(home, asks, source, lambda phase, done, total: None)
 
 
 def current(home: Path) -> dict[tuple[str, str], str]:
