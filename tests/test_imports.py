@@ -51,7 +51,7 @@ ONLY_IN = {
     "rich": ("cli/", "report/"),
     "ijson": ("datasets/",),
     "matplotlib": ("report/",),
-    "SPARQLWrapper": ("sources/",),
+    "SPARQLWrapper": ("sources/", "benchmarks/pull.py"),
     "pyoxigraph": ("sources/",),
     "sqlite_utils": ("ledger/",),
     "torch": USES_TORCH,

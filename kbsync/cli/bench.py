@@ -200,3 +200,21 @@ def holds(
         for path in plot_holds(done, plot):
             log_console().print(plain(f"wrote {path}"))
     emit(done, holds_view, as_json=options.json)
+
+
+@command(group, "pull", examples=("kbsync bench pull --facts 100000",))
+def pull(
+    options: Options,
+    facts: Annotated[int, typer.Option("--facts", metavar="N", min=5, help="Facts to make up.")] = 100_000,
+    seed: SeedOption = 0,
+) -> None:
+    """Time a pull over HTTP beside a bare SPARQLWrapper loop over the same pages.
+
+    Made-up facts are served on this machine; the pull records them, the loop only parses the answers.
+    """
+    from kbsync.benchmarks.pull import bench_pull
+    from kbsync.report.bench_pull import pull_view
+
+    with progress(quiet=options.json) as report:
+        done = bench_pull(facts, seed=seed, progress=report)
+    emit(done, pull_view, as_json=options.json)

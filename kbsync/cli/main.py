@@ -25,6 +25,7 @@ from kbsync.cli import (
     plan,
     practice,
     pull,
+    relations,
     retract,
     stats,
     templates,
@@ -54,6 +55,7 @@ app.add_typer(history.app)
 app.add_typer(retract.app)
 app.add_typer(calibrate.app)
 app.add_typer(doctor.app)
+app.add_typer(relations.app)
 app.add_typer(practice.app)
 app.add_typer(bench.app)
 app.add_typer(stats.app, name="stats")

@@ -5,9 +5,12 @@ from typing import Annotated
 
 import typer
 
+from kbsync.cli.choices import ContactOption, ModelOption
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
-from kbsync.report.templates import checked_view, template_view, templates_view
+from kbsync.report.progress import progress
+from kbsync.report.templates import checked_view, drafted_view, template_view, templates_view, tested_view
+from kbsync.workflows.loading import AS_STORED, Loading
 
 app = family("The wordings of each relation; your own, in the home's templates/, come first.")
 
@@ -40,3 +43,38 @@ def check(
     from kbsync.workflows.templates import check_templates
 
     emit({"file": file, "templates": check_templates(options.home, file)}, checked_view, as_json=options.json)
+
+
+@command(app, "new", examples=("kbsync templates new P1813 --source wikidata",))
+def new(
+    options: Options,
+    relation: Annotated[str, typer.Argument(help="A Wikidata property, such as P1813.")],
+    source: Annotated[str, typer.Option("--source", metavar="S", help="wikidata, or an endpoint's URL.")] = "wikidata",
+    contact: ContactOption = None,
+) -> None:
+    """Write a draft of a template from the label and aliases that an endpoint gives a property.
+
+    The draft goes into the home's templates/, never over a file. Read its wordings and mend them before an apply.
+    """
+    from kbsync.workflows.new_template import new_template
+
+    emit(new_template(options.home, relation, source, contact), drafted_view, as_json=options.json)
+
+
+@command(app, "test", examples=("kbsync templates test P17 --model practice --facts 100",))
+def measure(
+    options: Options,
+    relation: Annotated[str, typer.Argument(help="A relation's id, such as P17.")],
+    model: ModelOption,
+    facts: Annotated[int, typer.Option("--facts", metavar="N", min=1, help="Facts to ask for, drawn by chance.")] = 200,
+    loading: Loading = AS_STORED,
+) -> None:
+    """Measure how often each wording gives the object, on facts that the model knows; the best comes first.
+
+    A fact counts as known where at least one wording gives its object. Answers are recorded and used again.
+    """
+    from kbsync.workflows.wordings import measure_wordings
+
+    with progress(quiet=options.json) as report:
+        measured = measure_wordings(options.home, relation, model, facts, loading, report)
+    emit(measured, tested_view, as_json=options.json)

@@ -3,15 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
     from kbsync.templates import Template
+    from kbsync.workflows.new_template import NewTemplate
+    from kbsync.workflows.wordings import MeasuredWordings
 
-__all__ = ["checked_view", "template_view", "templates_view"]
+__all__ = ["checked_view", "drafted_view", "template_view", "templates_view", "tested_view"]
 
 
 def templates_view(result: Mapping[str, Sequence["Template"]]) -> RenderableType:
@@ -34,3 +36,18 @@ def checked_view(result: Mapping[str, Any]) -> RenderableType:
     """Return one line that says how many templates a file holds."""
     count = len(result["templates"])
     return plain(f"{result['file']}: {count} template{'' if count == 1 else 's'}, all good")
+
+
+def drafted_view(result: "NewTemplate") -> RenderableType:
+    """Return where the draft is, and what is left to do."""
+    told = [f"{result.file}: a draft for {result.relation} ({result.label}); read its wordings and mend them"]
+    if result.remark:
+        told.append(result.remark)
+    return plain("\n".join(told))
+
+
+def tested_view(result: "MeasuredWordings") -> RenderableType:
+    """Return a row for each wording, the best first, and how many facts it was measured on."""
+    rows = [(f"{one.share:.1f}", one.right, one.kind, one.text) for one in result.wordings]
+    told = f"{result.relation}, {result.model}: {result.known} of {result.asked} facts known in one wording or another"
+    return Group(table(("%", "right", "", "wording"), rows), plain(told))

@@ -14,9 +14,11 @@ from kbsync.sources.base import Ask, iri_of, short_id
 
 __all__ = [
     "Query",
+    "about_property",
     "aliases",
     "label_languages",
     "labels",
+    "properties_named",
     "property_id",
     "sample",
     "statements",
@@ -34,6 +36,7 @@ PREFIX ps: <http://www.wikidata.org/prop/statement/>
 PREFIX pq: <http://www.wikidata.org/prop/qualifier/>
 PREFIX wikibase: <http://wikiba.se/ontology#>
 PREFIX rdfs: <http://www.w3.org/2000/01/rdf-schema#>
+PREFIX schema: <http://schema.org/>
 PREFIX skos: <http://www.w3.org/2004/02/skos/core#>
 PREFIX xsd: <http://www.w3.org/2001/XMLSchema#>
 """
@@ -140,12 +143,42 @@ def aliases(iris: Iterable[str], language: str) -> Query:
     return _names("skos:altLabel", iris, tuple(dict.fromkeys((*language.lower().split(","), "mul", ""))))
 
 
-def _names(predicate: str, iris: Iterable[str], languages: Iterable[str]) -> Query:
+def about_property(relation: str, language: str) -> str:
+    """The text for what is said of the property itself: rows of ``?what`` (label, alias, ...) and ``?text``."""
+    spoken = _in_languages("?text", label_languages(language))
+    ways = " UNION ".join(
+        f'{{ wd:{relation} {predicate} ?text BIND("{what}" AS ?what) {kept} }}'
+        for what, predicate, kept in (
+            ("label", "rdfs:label", spoken),
+            ("alias", "skos:altLabel", _in_languages("?text", language.lower().split(",")[:1])),
+            ("description", "schema:description", spoken),
+            ("kind", "wikibase:propertyType", ""),
+        )
+    )
+    return Query("?what ?text", f"  {ways}").text()
+
+
+def properties_named(text: str, language: str, limit: int) -> str:
+    """The text for the properties one of whose names holds `text`: rows of ``?property ?label``."""
+    first = language.lower().split(",")[:1]
+    return Query(
+        "?property ?label",
+        f"""  ?property a wikibase:Property ; rdfs:label|skos:altLabel ?name ; rdfs:label ?label .
+  FILTER(CONTAINS(LCASE(STR(?name)), "{text.lower().translate(_ESCAPES)}"))
+  {_in_languages("?name", first)} {_in_languages("?label", first)}""",
+    ).text(limit, ordered=True)
+
+
+def _in_languages(variable: str, languages: Iterable[str]) -> str:
     tags = ", ".join(f'"{tag}"' for tag in languages)
+    return f"FILTER(LCASE(LANG({variable})) IN ({tags}))"
+
+
+def _names(predicate: str, iris: Iterable[str], languages: Iterable[str]) -> Query:
     return Query(
         "?entity ?label",
         f"  VALUES ?entity {{ {_terms(iris)} }}\n  ?entity {predicate} ?label .\n"
-        f"  FILTER(LCASE(LANG(?label)) IN ({tags}))",
+        f"  {_in_languages('?label', languages)}",
     )
 
 

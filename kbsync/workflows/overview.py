@@ -18,7 +18,7 @@ from kbsync.templates import Template, Templates
 from kbsync.workflows.plan import PlanRow, Sign, fact_row, find_model, known_facts, make_plan, sort_key
 from kbsync.workflows.templates import templates_for
 
-__all__ = ["SHOWN", "Overview", "overview_for"]
+__all__ = ["SHOWN", "Overview", "answered", "overview_for"]
 
 SHOWN = 40
 """rows that an overview holds: those first in a plan that an apply, or the user, has something to do about"""
@@ -58,7 +58,7 @@ def overview_for(
         standing.involve_named(set(_entangled(standing, templates)))
         if found is not None:
             standing.involve_edited(found.key)
-            standing.involve_named(_answered(ledger, found, standing, templates))
+            standing.involve_named(answered(ledger, found, standing, templates))
         name = model or (found.name if found else "")
         plan = make_plan(ledger, templates, name, found, relations, on_conflict, standing.involved())
         if found is not None and not include_known:
@@ -87,7 +87,7 @@ def _rows(ledger: Ledger, facts: Collection[FactRow], templates: Templates) -> l
     return [fact_row(fact, (), {}, templates, names) for fact in facts]
 
 
-def _answered(ledger: Ledger, model: ModelRow, standing: Standing, templates: Templates) -> Collection[tuple[str, str]]:
+def answered(ledger: Ledger, model: ModelRow, standing: Standing, templates: Templates) -> Collection[tuple[str, str]]:
     """Return (relation, subject label) of what the base model was asked in an edit prompt."""
     prompts = ledger.prompts_answered(model.key)
     told = [template for relation in standing.relations() if (template := templates.get(relation))] if prompts else []

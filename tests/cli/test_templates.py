@@ -56,3 +56,12 @@ def test_a_bad_template_in_the_home_stops_a_command_that_needs_templates(run: Ru
     ran = run("templates", "list")
     assert (ran.code, ran.out) == (1, "")
     assert ".kbsync/templates/mine.yaml:1: " in ran.err
+
+
+def test_new_and_test_tell_what_is_wrong(run: Run) -> None:
+    ran = run("templates", "new", "P1082", "--source", "facts.yaml")
+    assert (ran.code, ran.out) == (1, "")
+    assert "facts.yaml" in ran.err
+    ran = run("templates", "test", "P0x", "--model", "practice")
+    assert (ran.code, ran.out) == (1, "")
+    assert "P0x has no template" in ran.err

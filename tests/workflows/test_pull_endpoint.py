@@ -88,7 +88,7 @@ def test_wikidatas_largest_relations_need_a_narrowing() -> None:
         with pytest.raises(SettingsError, match=rf"kbsync pull --relation {relation} --class Q\d+ --"):
             make_asks(["P36", relation], "wikidata")
     for part in ({"class_id": "Q515"}, {"limit": 10}, {"min_sitelinks": 50}):
-        assert make_asks(["P17"], "wikidata", **part)  # type: ignore[arg-type]
+        assert make_asks(["P17"], "wikidata", **part)
     assert make_asks(["P17"], "https://example.org/sparql")
 
 

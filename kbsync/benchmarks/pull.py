@@ -1,0 +1,93 @@
+"""How long a pull over HTTP takes, beside a bare SPARQLWrapper loop over the same pages.
+
+Made-up facts are served on loopback by Oxigraph. The pull is that of `kbsync pull`, into a new home, recording
+included. The bare loop sends the very queries of the pull, one by one, and parses their JSON with
+`queryAndConvert()`; it makes nothing of the rows. A first reading, which is not timed, notes the queries and warms
+the server.
+"""
+
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from SPARQLWrapper import JSON, POST, SPARQLWrapper
+
+from kbsync.benchmarks.generated import FACTS_PER_SUBJECT, write_facts
+from kbsync.sources import Ask, open_endpoint
+from kbsync.sources.access import Access
+from kbsync.sources.loopback import serve
+from kbsync.workflows.progress import Progress, silent
+from kbsync.workflows.pull import make_asks, pull
+
+__all__ = ["PullBench", "bench_pull"]
+
+RELATIONS = ("P36", "P37", "P38", "P30", "P6")
+assert len(RELATIONS) == FACTS_PER_SUBJECT
+
+
+@dataclass(frozen=True, slots=True)
+class PullBench:
+    """Seconds of both ways over the same pages; `ratio` is kbsync's over the bare loop's."""
+
+    facts: int
+    """that were recorded"""
+    pages: int
+    megabytes: float
+    """of JSON in the pages"""
+    kbsync: float
+    bare: float
+    ratio: float
+
+
+@dataclass
+class _Noted:
+    """The queries that a reading sends."""
+
+    queries: list[str] = field(default_factory=list)
+    size: int = 0
+
+    def find(self, query: str) -> bytes | None:
+        return None
+
+    def keep(self, query: str, body: bytes) -> None:
+        self.queries.append(query)
+        self.size += len(body)
+
+
+def bench_pull(facts: int, *, seed: int = 0, progress: Progress = silent) -> PullBench:
+    """Serve about `facts` facts of five relations, and time both ways."""
+    with tempfile.TemporaryDirectory(prefix="kbsync-") as folder:
+        file = Path(folder) / "facts.nt"
+        progress("the facts", 0, 0)
+        write_facts(file, facts, RELATIONS, seed=seed)
+        with serve(file) as url:
+            asks = make_asks(RELATIONS, url)
+            noted = _note(url, asks, progress)
+            bare = _bare(url, noted.queries, progress)
+            started = time.perf_counter()
+            pulls = pull(Path(folder) / "home", asks, url, progress)
+            seconds = time.perf_counter() - started
+    recorded = sum(one.new for one in pulls)
+    return PullBench(recorded, len(noted.queries), noted.size / 2**20, seconds, bare, seconds / bare)
+
+
+def _note(url: str, asks: list[Ask], progress: Progress) -> _Noted:
+    noted = _Noted()
+    endpoint = open_endpoint(url, Access(pages=noted))
+    for done, ask in enumerate(asks):
+        progress("noting the queries", done, len(asks))
+        endpoint.read(ask)
+    return noted
+
+
+def _bare(url: str, queries: list[str], progress: Progress) -> float:
+    """Return the seconds of a loop over the queries."""
+    started = time.perf_counter()
+    for done, query in enumerate(queries):
+        progress("the bare loop", done, len(queries))
+        wrapper = SPARQLWrapper(url, returnFormat=JSON)
+        wrapper.setMethod(POST)
+        wrapper.setQuery(query)
+        wrapper.queryAndConvert()
+    return time.perf_counter() - started

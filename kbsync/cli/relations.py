@@ -1,0 +1,47 @@
+"""``kbsync relations``: what can be synced."""
+
+from typing import Annotated
+
+import typer
+
+from kbsync.cli.choices import ContactOption
+from kbsync.cli.options import Options, command, family
+from kbsync.report.console import emit
+from kbsync.report.relations import found_view, relations_view
+
+app = family()
+
+
+@command(
+    app,
+    "relations",
+    examples=("kbsync relations --model practice", 'kbsync relations --search "head of" --online'),
+)
+def relations(
+    options: Options,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="M", help="Whose answers on record count.  [the one used last]")
+    ] = None,
+    search: Annotated[
+        str | None, typer.Option("--search", metavar="TEXT", help="Find relations by a part of a label or wording.")
+    ] = None,
+    online: Annotated[bool, typer.Option("--online", help="Search the endpoint's properties.")] = False,
+    source: Annotated[
+        str, typer.Option("--source", metavar="S", help="With --online: wikidata, or an endpoint's URL.")
+    ] = "wikidata",
+    contact: ContactOption = None,
+) -> None:
+    """List the relations with a template or facts: how many facts, conflicts, and what the model knew when asked.
+
+    No model is loaded; a dash stands where it was never asked.
+    """
+    from kbsync.workflows.relations import relations_for, search_online, search_templates
+
+    if search is None:
+        if online:
+            raise typer.BadParameter("goes with --search TEXT", param_hint="--online")
+        emit(relations_for(options.home, model), relations_view, as_json=options.json)
+        return
+    home = options.home
+    found = search_online(home, search, source, contact) if online else search_templates(home, search)
+    emit({"search": search, "relations": found}, found_view, as_json=options.json)

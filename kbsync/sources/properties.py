@@ -1,0 +1,60 @@
+"""What an endpoint says of properties themselves: their labels, aliases, description and kind of objects."""
+
+import re
+from dataclasses import dataclass
+
+from kbsync.errors import SourceError
+from kbsync.sources import queries
+from kbsync.sources.base import locate
+from kbsync.sources.queries import label_languages, property_id
+from kbsync.sources.results import Row
+from kbsync.sources.sparql import SparqlSource
+
+__all__ = ["FOUND", "Property", "find_properties", "read_property"]
+
+FOUND = 50
+"""Properties that a search gives at most."""
+
+_PROPERTY = re.compile(r"http://www\.wikidata\.org/entity/(P[1-9][0-9]*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """A property as an endpoint knows it; `kind` is that of its objects (``WikibaseItem``, ``Quantity``), or ""."""
+
+    relation: str
+    label: str
+    aliases: tuple[str, ...] = ()
+    description: str = ""
+    kind: str = ""
+
+
+def read_property(endpoint: SparqlSource, relation: str, language: str = "en") -> Property:
+    """Return what the endpoint says of `relation`; raises SourceError where it has no label for it."""
+    property_id(relation, f"endpoint {endpoint.endpoint}")
+    with locate(f"{endpoint.endpoint}, relation {relation}"):
+        rows = endpoint.select(queries.about_property(relation, language))
+    label, description = _best(rows, "label", language), _best(rows, "description", language)
+    if label is None:
+        raise SourceError(
+            f"{endpoint.endpoint} has no label of {relation} in {', '.join(filter(None, label_languages(language)))}: "
+            "check the relation's id, or name another endpoint with --source"
+        )
+    kinds = [row["text"].value.rpartition("#")[2] for row in rows if row["what"].value == "kind"]
+    names = {" ".join(row["text"].value.split()) for row in rows if row["what"].value == "alias"}
+    return Property(relation, label, tuple(sorted(names - {label, ""})), description or "", "".join(kinds[:1]))
+
+
+def find_properties(endpoint: SparqlSource, text: str, language: str = "en") -> list[Property]:
+    """Return the properties one of whose names holds `text` (in either case), by number, `FOUND` at most."""
+    with locate(f"{endpoint.endpoint}, properties"):
+        rows = endpoint.select(queries.properties_named(text, language, FOUND))
+    found = {match[1]: row["label"].value for row in rows if (match := _PROPERTY.fullmatch(row["property"].value))}
+    return [Property(relation, found[relation]) for relation in sorted(found, key=lambda name: int(name[1:]))]
+
+
+def _best(rows: list[Row], what: str, language: str) -> str | None:
+    order = label_languages(language)
+    texts = [row["text"] for row in rows if row["what"].value == what and row["text"].value.strip()]
+    best = min(texts, key=lambda text: (order.index(text.language), text.value), default=None)
+    return None if best is None else " ".join(best.value.split())
