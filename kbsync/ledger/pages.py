@@ -8,7 +8,7 @@ from kbsync.facts import content_id
 from kbsync.ledger.connection import iso, now, telling
 from kbsync.ledger.store import Ledger
 
-__all__ = ["KEPT", "drop_pages", "find_page", "keep_page", "page_key"]
+__all__ = ["KEPT", "drop_expired", "drop_pages", "find_page", "keep_page", "page_key"]
 
 KEPT = datetime.timedelta(days=1)
 """How long a page counts as what the endpoint would say."""
@@ -27,11 +27,16 @@ def find_page(ledger: Ledger, key: str) -> bytes | None:
 
 
 def keep_page(ledger: Ledger, key: str, body: bytes) -> None:
-    """Keep an answer; those that have expired go."""
+    """Keep an answer."""
     with ledger.writing() as db:
-        db.execute("DELETE FROM pages WHERE time <= ?", [_oldest()])
         values = (key, now(), zlib.compress(body, 1))
         db.execute("INSERT OR REPLACE INTO pages (key, time, body) VALUES (?, ?, ?)", values)
+
+
+def drop_expired(ledger: Ledger) -> None:
+    """Drop the answers of which none can be found any more."""
+    with ledger.writing() as db:
+        db.execute("DELETE FROM pages WHERE time <= ?", [_oldest()])
 
 
 def drop_pages(ledger: Ledger, keys: Collection[str]) -> None:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kbsync.ledger import Ledger
-from kbsync.ledger.pages import drop_pages, find_page, keep_page, page_key
+from kbsync.ledger.pages import drop_expired, drop_pages, find_page, keep_page, page_key
 
 __all__ = ["KeptPages", "kept_pages"]
 
@@ -54,6 +54,9 @@ class KeptPages:
     def _open(self, *, create: bool) -> Ledger | None:
         if self._ledger is None and (create or (self._home / "ledger.db").exists()):
             self._ledger = Ledger.open(self._home)
+            # A page lost to a power cut is only asked for again, so no page waits for the disk (WAL stays whole).
+            self._ledger.db.execute("PRAGMA synchronous = NORMAL")
+            drop_expired(self._ledger)
         return self._ledger
 
 

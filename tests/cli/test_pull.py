@@ -1,10 +1,13 @@
 """``kbsync pull`` from files: what it prints, what it refuses, and what it leaves alone."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Run
+from tests.oxigraph_server import serve, world
+from tests.sources.fault_proxy import between, status
 
 FIRST = """\
 P36: {France: Paris, Kazakhstan: Astana, Burundi: Bujumbura}
@@ -15,6 +18,13 @@ SECOND = """\
 - {subject: Burundi, relation: P36, object: Gitega}
 - {subject: Nauru, relation: P36, object: Yaren}
 """
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    triples = 'wd:Q142 rdfs:label "France"@en ; wdt:P36 wd:Q90 . wd:Q90 rdfs:label "Paris"@en .'
+    with serve(world(tmp_path_factory.mktemp("france") / "france.ttl", triples)) as url:
+        yield url
 
 
 def test_counts_and_changes_are_shown(run: Run, tmp_path: Path) -> None:
@@ -105,3 +115,23 @@ def test_a_relation_that_is_too_large_is_refused_with_a_proposal(run: Run) -> No
     assert (ran.code, ran.out) == (1, "")
     assert "kbsync pull --relation P27 --class Q5 --min-sitelinks 80" in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_the_contact_comes_from_the_option_or_the_environment(
+    run: Run, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KBSYNC_CONTACT", "me@example.org")
+    with between(endpoint) as server:
+        pull = ("pull", "--relation", "P36", "--source", server.url)
+        assert run(*pull).code == 0
+        assert run(*pull, "--contact", "https://example.org/us").code == 0
+    agents = list(dict.fromkeys(headers["User-Agent"] for _, headers, _ in server.requests))
+    assert ["; contact: me@example.org)" in agents[0], "; contact: https://example.org/us)" in agents[1]] == [True] * 2
+    assert len(agents) == 2
+
+
+def test_a_wait_is_told_on_stderr(run: Run, endpoint: str) -> None:
+    with between(endpoint, status(429, Retry_After="0")) as server:
+        ran = run("pull", "--relation", "P36", "--source", server.url)
+    assert ran.code == 0
+    assert ran.err.splitlines() == ["reading", f"waiting for {server.url}: over", "recording"]
