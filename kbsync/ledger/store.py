@@ -42,6 +42,7 @@ __all__ = ["Ledger"]
 Row = TypeVar("Row")
 
 _DATABASE = "ledger.db"
+_UNFINISHED = "SELECT EXISTS (SELECT 1 FROM pages) AND NOT EXISTS (SELECT 1 FROM pulls)"
 
 
 class Ledger:
@@ -61,8 +62,8 @@ class Ledger:
     def open(cls, home: Path, create: bool = True) -> Self:
         """Open the ledger in `home`, migrated to the present schema.
 
-        Raises LedgerError if there is none and `create` is false, if `home` is no folder or cannot be written, and
-        if its ledger.db is no database, another program's, or of a newer schema.
+        Raises LedgerError if there is none (or only an unfinished first pull) and `create` is false, if `home` is no
+        folder or cannot be written, and if its ledger.db is no database, another program's, or of a newer schema.
         """
         _check_home(home, create)
         path = home / _DATABASE
@@ -72,6 +73,8 @@ class Ledger:
         try:
             with telling(path):
                 migrate(db)
+                if not create and db.execute(_UNFINISHED).fetchone()[0]:
+                    raise LedgerError(f"no pull has finished in {home}: run `kbsync pull` first; it goes on from there")
         except BaseException:
             db.close()
             raise

@@ -77,7 +77,7 @@ def look_at(home: Path, source: Source, asks: Sequence[Ask]) -> FileState:
 def _earlier(home: Path, source: str) -> FileReading | None:
     if not (home / "ledger.db").exists():
         return None
-    with Ledger.open(home, create=False) as ledger:
+    with Ledger.open(home) as ledger:
         return find_reading(ledger, source)
 
 

@@ -130,7 +130,7 @@ def _pulled_before(home: Path) -> frozenset[tuple[str, str]]:
     """The (source, relation) pairs on record."""
     if not (home / "ledger.db").exists():
         return frozenset()
-    with Ledger.open(home, create=False) as ledger:
+    with Ledger.open(home) as ledger:
         return frozenset((earlier.source, earlier.relation) for earlier in ledger.pulls())
 
 

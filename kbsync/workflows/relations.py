@@ -64,7 +64,7 @@ def relations_for(home: Path, model: str | None = None) -> Relations:
     templates = templates_for(home)
     if not (home / "ledger.db").exists():
         return Relations(None, tuple(_rows(templates, {}, Counter(), Counter())))
-    with Ledger.open(home, create=False) as ledger:
+    with Ledger.open(home) as ledger:
         named = None if model is None else ledger.latest_model(model_name(model, home))
         found = next(iter(ledger.models()), None) if model is None else named
         asked, known = (Counter[str](), Counter[str]()) if found is None else _known(ledger, found, templates)

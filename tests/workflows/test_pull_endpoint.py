@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.errors import SettingsError, SourceError
+from kbsync.errors import LedgerError, SettingsError, SourceError
 from kbsync.ledger import Ledger
 from kbsync.sources import Ask, open_source, queries
 from kbsync.sources.access import Access
@@ -14,6 +14,7 @@ from kbsync.sources.huge import HUGE
 from kbsync.sources.sparql import SparqlSource
 from kbsync.workflows.dry_run import dry_run
 from kbsync.workflows.pull import Pulled, make_asks, pull
+from kbsync.workflows.relations import relations_for
 from tests.oxigraph_server import serve, world
 from tests.sources.fault_proxy import between, status, true
 
@@ -38,7 +39,7 @@ def run(home: Path, source: str, relation: str = "P36", **options: object) -> Pu
 
 
 def kept(home: Path) -> int:
-    with Ledger.open(home, create=False) as ledger:
+    with Ledger.open(home) as ledger:
         return int(ledger.db.execute("SELECT count(*) FROM pages").fetchone()[0])
 
 
@@ -49,6 +50,9 @@ def test_an_interrupted_pull_goes_on_where_it_was(good: int, capitals: str, tmp_
         with pytest.raises(SourceError, match="HTTP 400"):
             run(home, server.url)
         assert kept(home) == good
+        with pytest.raises(LedgerError, match=r"no pull has finished in .*: run `kbsync pull` first"):
+            Ledger.open(home, create=False)
+        assert all(row.facts == 0 for row in relations_for(home).relations)
         pulled = run(home, server.url)
         assert pulled.new == 2
         assert len(server.requests) == 4 + 1  # four queries in all, and the one that failed
