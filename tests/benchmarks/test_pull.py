@@ -6,13 +6,14 @@ from kbsync.benchmarks import pull
 from kbsync.benchmarks.pull import bench_pull
 from kbsync.report.bench_pull import pull_view
 from kbsync.sources import paging
+from kbsync.workflows.progress import Progress
 
 
 def test_both_ways_take_the_same_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
     bare = pull._bare
 
-    def noting(url: str, queries: list[str], progress: pull.Progress) -> float:
+    def noting(url: str, queries: list[str], progress: Progress) -> float:
         sent.extend(queries)
         return bare(url, queries, progress)
 
