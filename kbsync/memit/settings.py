@@ -5,14 +5,19 @@ import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from kbsync.errors import SettingsError
 from kbsync.resources import preset_file, presets_folder
 
-__all__ = ["MemitSettings", "Preset", "load_preset", "preset_names", "write_preset"]
+if typing.TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = ["MemitSettings", "Preset", "changed", "load_preset", "preset_names", "write_preset"]
+
+S = TypeVar("S", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +98,25 @@ class MemitSettings:
 
     def with_values(self, values: Mapping[str, Any]) -> "MemitSettings":
         """Return these settings with some fields changed; `values` by YAML name, as YAML or as command-line text."""
-        types = typing.get_type_hints(MemitSettings)
-        changed = {}
-        for name, value in values.items():
-            field = "lambda_" if name == "lambda" else name
-            if field not in types:
-                known = ", ".join(sorted(field.name.rstrip("_") for field in fields(MemitSettings)))
-                raise SettingsError(f"there is no setting {name!r}; there are {known}")
-            changed[field] = coerce(name, value, types[field])
-        return replace(self, **changed)
+        return changed(self, values)
+
+
+def changed(settings: S, values: Mapping[str, Any]) -> S:
+    """Return `settings`, a dataclass, with some fields changed; `values` by YAML name, as YAML or as command-line text.
+
+    A field that ends in _ (``lambda_``) is written without it. Raises SettingsError for a field that does not exist or
+    a value that is not of its type.
+    """
+    hints = typing.get_type_hints(type(settings))
+    types = {one.name: hints[one.name] for one in fields(settings)}
+    taken = {}
+    for name, value in values.items():
+        field = name if name in types else f"{name}_"
+        if field not in types:
+            known = ", ".join(sorted(known.rstrip("_") for known in types)) or "none"
+            raise SettingsError(f"there is no setting {name!r}; there are {known}")
+        taken[field] = coerce(name, value, types[field])
+    return replace(settings, **taken)
 
 
 def coerce(name: str, value: Any, wanted: Any) -> Any:

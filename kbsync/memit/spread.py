@@ -24,7 +24,10 @@ from kbsync.memit.solve_device import solve_device
 from kbsync.memit.team_states import TeamStates
 from kbsync.models import ALONE, LoadedModel, Team, hold_weights
 
-__all__ = ["spread"]
+__all__ = ["Solver", "spread"]
+
+Solver = Callable[[int, torch.Tensor, torch.Tensor], Solution]
+"""a layer, its keys K [m, u] and residual r [d, u] in float64 -> its delta; requests weigh alike"""
 
 
 @torch.no_grad()
@@ -40,6 +43,8 @@ def spread(
     remark: Callable[[str], None] = lambda text: None,
     team: Team = ALONE,
     held_groups: Sequence[RequestGroup] = (),
+    *,
+    solver: Solver | None = None,
 ) -> dict[int, WeightDelta]:
     """Return the delta of each layer of R that brings h^L of every group to its z [u, d]; the model is left as found.
 
@@ -48,7 +53,7 @@ def spread(
     Edited layers compute in float32 meanwhile, whatever the model's dtype. `phase` is entered around the finding of
     "keys" and around the "solve", so that both can be timed; `remark` is told where the solve is done, and what it
     needed. In a `team` each process finds the keys of its share of the groups, and the leader, who alone needs
-    `covariances`, solves; the deltas are the leader's.
+    `covariances`, solves; the deltas are the leader's. Another method's `solver` takes the place of Eqn. 14.
 
     `held_groups` are facts that are to stay: each layer's delta is to map their keys, as they are in the edited model,
     to 0, with weight `settings.hold_weight`. Their targets are not read; none of them may share its key with a group.
@@ -87,12 +92,12 @@ def spread(
                     still: torch.Tensor | None = still,
                 ) -> Solution:
                     assert found is not None, "the leader has a share"
-                    C, total = covariances[layer].to(device), present.get(layer)
-                    residual = found.residual(target, left, total)
+                    keys, residual = found.keys.to(device), found.residual(target, left, present.get(layer))
+                    if solver is not None:
+                        return solver(layer, keys, residual)
                     K_h = None if still is None else still.to(device)
-                    return solve(
-                        found.keys.to(device), residual, C, settings.lambda_, weights, K_h, settings.hold_weight
-                    )
+                    C = covariances[layer].to(device)
+                    return solve(keys, residual, C, settings.lambda_, weights, K_h, settings.hold_weight)
 
                 with phase("solve"):
                     solution = team.lead(solved)

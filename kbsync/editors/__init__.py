@@ -1,0 +1,9 @@
+"""MEMIT's rivals behind one interface: requests in, weight deltas out (`Editor`, `Task`).
+
+Each follows its own paper, with its own settings, in a file of its own; `editor` finds it by name.
+"""
+
+from kbsync.editors.registry import EDITORS, editor
+from kbsync.editors.task import Deltas, Editor, Task
+
+__all__ = ["EDITORS", "Deltas", "Editor", "Task", "editor"]

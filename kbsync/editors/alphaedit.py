@@ -1,0 +1,83 @@
+"""AlphaEdit (Fang et al. 2024, arXiv 2410.02355): MEMIT's solve, kept out of the directions that ordinary keys take.
+
+C = U S U^T. P projects on the eigenvectors whose eigenvalue is small, the null space of what is to be kept; its
+Eqn. 14, with K_p the keys of earlier edits, is
+
+    delta = r K^T P (K_p K_p^T P + K K^T P + alpha I)^-1
+
+With U_0 [m, q] the eigenvectors that are left, P = U_0 U_0^T and k' = U_0^T k, this is Eqn. 14 of MEMIT in the q
+dimensions of the null space, delta = r K'^T (K_p' K_p'^T + alpha I + K' K'^T)^-1 U_0^T, so the same Cholesky solves it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+
+from kbsync.editors.settings import check
+from kbsync.editors.task import Deltas, Task
+from kbsync.errors import EditError
+from kbsync.memit import optimise_targets, solve, spread
+from kbsync.memit.solve import Solution
+
+__all__ = ["AlphaEdit", "AlphaEditSettings", "null_space"]
+
+
+@dataclass(frozen=True, slots=True)
+class AlphaEditSettings:
+    """AlphaEdit's settings; the defaults are those published for GPT-J. R and the search are the model's own."""
+
+    threshold: float = 0.02
+    """eigenvectors of C with an eigenvalue under this span the null space; keys of a small model are of another size"""
+    alpha: float = 10.0
+    """weight of |delta|^2; the paper's equation has 1, its published code 10"""
+
+    def __post_init__(self) -> None:
+        """Refuse what no model can be edited with."""
+        check(self, "above 0", lambda value: value > 0, "threshold", "alpha")
+
+
+@dataclass(frozen=True, slots=True)
+class AlphaEdit:
+    """MEMIT's layer loop, once, each request for itself, with the projected solve."""
+
+    name: ClassVar[str] = "alphaedit"
+    settings: AlphaEditSettings = AlphaEditSettings()
+
+    def edit(self, task: Task) -> Deltas:
+        """Return the delta of each layer of R. Raises EditError where a null space is empty."""
+        groups, settings = task.alone(), replace(task.settings, sweeps=1, emphasis=1.0)
+        found = optimise_targets(task.loaded, groups, task.contexts, settings, progress=task.progress)
+        z = torch.stack([target.z for target in found])
+        covariances = task.covariances(settings.layers)
+
+        def projected(layer: int, keys: torch.Tensor, residual: torch.Tensor) -> Solution:
+            return self.solve(layer, keys, residual, covariances[layer], task.earlier)
+
+        return spread(task.loaded, groups, task.contexts, z, covariances, settings, task.progress, solver=projected)
+
+    def solve(
+        self,
+        layer: int,
+        keys: torch.Tensor,
+        residual: torch.Tensor,
+        covariance: torch.Tensor,
+        earlier: Mapping[int, torch.Tensor],
+    ) -> Solution:
+        """Return the projected solution for a layer's K [m, u] and r [d, u]."""
+        basis = null_space(covariance.to(keys.device), self.settings.threshold)
+        if not basis.shape[1]:
+            raise EditError(f"layer {layer}: no eigenvalue of the covariance is under the threshold: use a larger one")
+        held = self.settings.alpha * torch.eye(basis.shape[1], dtype=torch.float64, device=keys.device)
+        if layer in earlier:
+            held += basis.T @ earlier[layer].to(basis) @ basis
+        left, right, jitter = solve(basis.T @ keys.double(), residual, held, 1.0)
+        return Solution(left, right @ basis.T, jitter)
+
+
+def null_space(covariance: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Return the eigenvectors [m, q], in float64, of C [m, m] with an eigenvalue under the threshold."""
+    values, vectors = torch.linalg.eigh(covariance.double())
+    kept: torch.Tensor = vectors[:, values < threshold]
+    return kept

@@ -1,0 +1,100 @@
+"""FT-W: fine-tuning of one layer with weight decay, as the MEMIT paper's appendix B.1 has it for its tables.
+
+Adam on -log P[object | prompt] of the requests, batch after batch; a batch whose loss is under 0.01 takes no step, and
+an epoch whose mean loss is under 0.01 is the last. The paper fine-tunes all of GPT-J's block 21; every editor here
+changes down projections, so here it is the block's down projection.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from kbsync.editors.added import added
+from kbsync.editors.objects import object_losses, object_texts
+from kbsync.editors.settings import check
+from kbsync.editors.task import Deltas, Task, block_at
+from kbsync.errors import EditError
+from kbsync.models import LoadedModel, TokenizedPrompt, execution_device
+from kbsync.models.forward import batches_by_length
+
+__all__ = ["FineTuning", "FineTuningSettings"]
+
+GPTJ_SHARE = 21 / 28
+"""layer 21 of GPT-J's 28"""
+TOKEN_BUDGET = 8192
+"""padded tokens of one pass"""
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuningSettings:
+    """FT-W's settings; the defaults are those published for GPT-J."""
+
+    layer: int | None = None
+    """block whose down projection is tuned; none means at the share of depth that GPT-J's 21 of 28 is"""
+    steps: int = 25
+    """epochs over all requests at most"""
+    lr: float = 5e-4
+    """Adam's learning rate"""
+    weight_decay: float | None = None
+    """Adam's weight decay; none is the published law for n requests, n^-0.870 x e^0.156, 4e-4 for 10,000"""
+    batch: int = 64
+    """requests of one step"""
+    stop_loss: float = 0.01
+    """mean -log P under which there is no further step"""
+
+    def __post_init__(self) -> None:
+        """Refuse what no model can be tuned with."""
+        check(self, "0 or more", lambda value: value >= 0, "layer", "weight_decay", "stop_loss")
+        check(self, "1 or more", lambda value: value >= 1, "steps", "batch")
+        check(self, "above 0", lambda value: value > 0, "lr")
+
+    def decay(self, requests: int) -> float:
+        """Return the weight decay for this many requests."""
+        return requests**-0.87028798 * math.exp(0.15589562) if self.weight_decay is None else self.weight_decay
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuning:
+    """Adam on one down projection."""
+
+    name: ClassVar[str] = "ft"
+    settings: FineTuningSettings = FineTuningSettings()
+
+    def edit(self, task: Task) -> Deltas:
+        """Return the change [d, m] of the one layer, in float32. Raises EditError where a loss is not finite."""
+        if not task.groups:
+            raise EditError("there is no request to edit")
+        loaded, own = task.loaded, self.settings
+        layer = block_at(loaded, own.layer, GPTJ_SHARE)
+        device = execution_device(loaded.family.down_projection(loaded.model, layer))
+        base = loaded.weight(layer).to(device).float()
+        weight = base.clone().requires_grad_()
+        texts = object_texts(loaded, task.requests)
+        batches = [texts[start : start + own.batch] for start in range(0, len(texts), own.batch)]
+        optimizer = torch.optim.Adam([weight], lr=own.lr, weight_decay=own.decay(len(texts)))
+        with added(loaded, {layer: lambda given: given @ (weight - base).T}):
+            for epoch in range(own.steps):
+                losses = [self.step(loaded, batch, optimizer) for batch in batches]
+                task.progress("fine-tuning", epoch + 1, own.steps)
+                if sum(loss * len(batch) for loss, batch in zip(losses, batches, strict=True)) < own.stop_loss * len(
+                    texts
+                ):
+                    break
+        return {layer: weight.detach() - base}
+
+    def step(self, loaded: LoadedModel, texts: Sequence[TokenizedPrompt], optimizer: torch.optim.Optimizer) -> float:
+        """Take one step on the mean loss of `texts`, unless it is small enough; return it as it was before."""
+        optimizer.zero_grad()
+        loss = 0.0
+        for places in batches_by_length([len(text.ids) for text in texts], TOKEN_BUDGET):
+            part = object_losses(loaded, [texts[place] for place in places]).sum() / len(texts)
+            part.backward()
+            loss += part.item()
+        if not math.isfinite(loss):
+            raise EditError("the loss of fine-tuning is not finite: use a smaller lr, or --dtype float32")
+        if loss >= self.settings.stop_loss:
+            optimizer.step()
+        return loss

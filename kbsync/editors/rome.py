@@ -1,0 +1,133 @@
+"""ROME (Meng et al. 2022, arXiv 2202.05262): a rank-one edit of one layer for each request, one after another.
+
+With k* the key of the subject (its section 3.1), v* the value that makes the model say the object, and W the down
+projection as the requests before have left it, W + delta is nearest to W under the covariance C of all W' with
+W' k* = v* (its Eqn. 2):
+
+    delta = (v* - W k*) (C^-1 k*)^T / (k*^T C^-1 k*)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+
+from kbsync.editors.settings import check
+from kbsync.editors.task import Deltas, Task, block_at
+from kbsync.errors import EditError
+from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, optimise_targets
+from kbsync.memit.delta import with_delta
+from kbsync.memit.post_norm import before_norm
+from kbsync.memit.solve import JITTERS
+from kbsync.memit.subject_states import SubjectStates
+from kbsync.models import hold_weights
+
+__all__ = ["Rome", "RomeSettings", "rank_one"]
+
+GPTJ_SHARE = 5 / 28
+"""layer 5 of GPT-J's 28"""
+
+
+@dataclass(frozen=True, slots=True)
+class RomeSettings:
+    """ROME's settings; the defaults are those published for GPT-J."""
+
+    layer: int | None = None
+    """block that is edited; none means at the share of depth that GPT-J's 5 of 28 is"""
+    steps: int = 20
+    """times that the loss of v* is evaluated at most"""
+    lr: float = 0.5
+    """Adam's learning rate for v*"""
+    clamp_norm_factor: float = 4.0
+    """the hidden state moves by this times its norm at most"""
+    weight_decay: float = 0.5
+    """weight of |delta| / |h|^2 in the loss"""
+    kl_factor: float = 0.0625
+    """weight of KL(after || before) on the bare subject"""
+
+    def __post_init__(self) -> None:
+        """Refuse what no model can be edited with."""
+        check(self, "0 or more", lambda value: value >= 0, "layer", "weight_decay", "kl_factor")
+        check(self, "1 or more", lambda value: value >= 1, "steps")
+        check(self, "above 0", lambda value: value > 0, "lr", "clamp_norm_factor")
+
+    def search(self, layer: int, settings: MemitSettings) -> MemitSettings:
+        """Return the settings of the search for v* at `layer`; contexts are the model's own."""
+        return replace(
+            settings,
+            layers=(layer,),
+            steps=self.steps,
+            lr=self.lr,
+            clamp_norm_factor=self.clamp_norm_factor,
+            weight_decay=self.weight_decay,
+            kl_factor=self.kl_factor,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rome:
+    """One layer, one request after another."""
+
+    name: ClassVar[str] = "rome"
+    settings: RomeSettings = RomeSettings()
+
+    def edit(self, task: Task) -> Deltas:
+        """Return the delta of the one layer, a rank-one factor for each request in order.
+
+        Raises EditError where the covariance is singular, or a loss is not finite.
+        """
+        loaded, requests = task.loaded, task.requests
+        if not requests:
+            raise EditError("there is no request to edit")
+        layer = block_at(loaded, self.settings.layer, GPTJ_SHARE)
+        search = self.settings.search(layer, task.settings)
+        inverse = inverse_times(task.covariances([layer])[layer])
+        left, right = [], []
+        with hold_weights(loaded.family, loaded.model, [layer], masters=True) as held:
+            total = torch.zeros(held[layer].base.shape, dtype=torch.float64)
+            for number, request in enumerate(requests):
+                key, residual = key_and_residual(task, RequestGroup((request,)), search)
+                u, v = rank_one(key, residual, inverse(key))
+                left.append(u)
+                right.append(v)
+                total += torch.outer(u, v)
+                held[layer].put(with_delta(held[layer].base, total))
+                task.progress("rome", number + 1, len(requests))
+        return {layer: WeightDelta(torch.stack(left, dim=1).float(), torch.stack(right).float())}
+
+
+def rank_one(key: torch.Tensor, residual: torch.Tensor, weighted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the factors u [d], v [m] of delta = u v^T with delta k* = residual, `weighted` being C^-1 k* [m]."""
+    return residual / (key @ weighted), weighted
+
+
+def key_and_residual(task: Task, group: RequestGroup, settings: MemitSettings) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return k* [m] and v* - W k* [d] of one request in the model as it stands, in float64 on the CPU.
+
+    The search moves the block's output from h to z, and the down projection is to bring that about: v* - W k* = z - h.
+    Where a norm follows the down projection, that is taken back through the norm.
+    """
+    loaded, (layer,) = task.loaded, settings.layers
+    (target,) = optimise_targets(loaded, [group], task.contexts, settings)
+    with torch.no_grad():
+        states = SubjectStates(loaded, [group], task.contexts)
+        if layer:
+            states.advance(0, layer - 1)
+        keys, hidden = states.keys_and_hidden(layer, layer)
+        residual = target.z.to(hidden.device).double()[:, None] - hidden
+        norm = loaded.family.norm_behind(loaded.model, layer)
+        if norm is not None:
+            residual = before_norm(norm, states.given_to(norm, layer), residual)
+    return keys[:, 0].cpu(), residual[:, 0].cpu()
+
+
+def inverse_times(covariance: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what maps k [m] to C^-1 k [m], in float64 on the CPU; EditError where C [m, m] is singular."""
+    C = covariance.cpu().double()
+    for jitter in JITTERS:
+        diagonal = torch.diag_embed(torch.full((len(C),), jitter * float(C.diagonal().mean()), dtype=C.dtype))
+        factor, failed = torch.linalg.cholesky_ex(C + diagonal)
+        if not failed.item():
+            return lambda key: torch.cholesky_solve(key[:, None], factor)[:, 0]
+    raise EditError("the covariance is singular: take it over more text (--set covariance_tokens=...)")

@@ -1,0 +1,93 @@
+"""What every editor takes and gives: requests in, deltas of down projections out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import torch
+
+from kbsync.errors import EditError, SettingsError
+from kbsync.facts import EditRequest
+from kbsync.memit import MemitSettings, RequestGroup, WeightDelta
+from kbsync.models import LoadedModel
+
+if TYPE_CHECKING:
+    from kbsync.editors.mend_network import MendNetwork
+
+__all__ = ["NO_SETTINGS", "Deltas", "Editor", "NoSettings", "Task", "block_at"]
+
+Deltas = Mapping[int, WeightDelta | torch.Tensor]
+"""layer -> change of its W_out, [d, m]: what `kbsync.memit.edited` takes"""
+
+
+def no_covariances(layers: Sequence[int]) -> Mapping[int, torch.Tensor]:
+    """Stand where a task was given no covariances."""
+    raise EditError(f"this editor needs the covariance of layers {list(layers)}: name a text for it (--corpus)")
+
+
+def no_network() -> "MendNetwork":
+    """Stand where a task was given no network."""
+    raise EditError("MEND needs a network that is trained for this model: run `kbsync mend train --model ...` first")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Requests to write into a model, and what editors need for it; what costs time is made when it is asked for."""
+
+    loaded: LoadedModel
+    groups: Sequence[RequestGroup]
+    contexts: Sequence[str]
+    settings: MemitSettings
+    """the model's own: R, contexts, the search for target vectors"""
+    covariances: Callable[[Sequence[int]], Mapping[int, torch.Tensor]] = no_covariances
+    """layers -> C [m, m] of each, of the base model"""
+    network: Callable[[], "MendNetwork"] = no_network
+    z: torch.Tensor | None = None
+    """[u, d] target vectors of the groups at layer L, where they are known already"""
+    earlier: Mapping[int, torch.Tensor] = field(default_factory=dict)
+    """layer -> K_p K_p^T [m, m] over the keys of earlier edits that are in the weights"""
+    progress: Callable[[str, int, int], None] = lambda phase, done, total: None
+    """gets phase, done, total"""
+
+    @property
+    def requests(self) -> list[EditRequest]:
+        """The members of all groups, in order."""
+        return [request for group in self.groups for request in group.requests]
+
+    def alone(self) -> list[RequestGroup]:
+        """Return a group for each request: groups of one subject are kbsync's way, not other editors'."""
+        return [RequestGroup((request,)) for request in self.requests]
+
+
+class Editor(Protocol):
+    """A way to write requests into weights. The loaded model is left bit for bit as it was."""
+
+    name: ClassVar[str]
+
+    @property
+    def settings(self) -> Any:
+        """The editor's own settings, a frozen dataclass."""
+
+    def edit(self, task: Task) -> Deltas:
+        """Return the change of each layer that the task's requests need; EditError where it cannot be found."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoSettings:
+    """For an editor that has no settings beside the model's own."""
+
+
+NO_SETTINGS = NoSettings()
+
+
+def block_at(loaded: LoadedModel, layer: int | None, share: float) -> int:
+    """Return `layer`, or where it is None the block at this `share` of the model's depth.
+
+    Raises SettingsError for a block that the model does not have.
+    """
+    depth = len(loaded.family.block_list(loaded.model))
+    if layer is None:
+        return min(depth - 1, round(share * depth))
+    if layer >= depth:
+        raise SettingsError(f"layer: {layer} is too high; the model has {depth} blocks, so {depth - 1} is the highest")
+    return layer
