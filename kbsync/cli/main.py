@@ -22,6 +22,7 @@ from kbsync.cli import (
     doctor,
     evaluate,
     history,
+    mend,
     plan,
     practice,
     pull,
@@ -58,6 +59,7 @@ app.add_typer(doctor.app)
 app.add_typer(relations.app)
 app.add_typer(practice.app)
 app.add_typer(bench.app)
+app.add_typer(mend.app, name="mend")
 app.add_typer(stats.app, name="stats")
 app.add_typer(templates.app, name="templates")
 

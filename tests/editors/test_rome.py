@@ -1,0 +1,65 @@
+"""ROME: after each edit W k* = v*, and of all changes that do it this one is the smallest under the covariance."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kbsync.benchmarks.plain import keys_and_hidden, mean_key
+from kbsync.editors.rome import Rome, RomeSettings, inverse_times, key_and_residual, rank_one
+from kbsync.errors import EditError
+from kbsync.memit import RequestGroup, WeightDelta, edited, optimise_targets
+from kbsync.models import LoadedModel
+from tests.editors.tasks import CONTEXTS, make_task, swapped
+
+SETTINGS = RomeSettings(layer=1, steps=10, weight_decay=0.01)
+
+
+def test_each_edit_gives_its_value_on_the_weights_as_they_stand(tiny: LoadedModel) -> None:
+    """W k* = v* at once after each edit: with the deltas of the first i, k_i* goes to z_i - h_i more than before it."""
+    requests = swapped(3)
+    task = make_task(tiny, requests)
+    delta = Rome(SETTINGS).edit(task)[1]
+    assert isinstance(delta, WeightDelta)
+    ordered = task.requests
+    search = SETTINGS.search(1, task.settings)
+    for place, request in enumerate(ordered):
+        before = delta.left[:, :place] @ delta.right[:place]
+        with edited(tiny, {1: before}):
+            W = tiny.weight(1).double().clone()
+            key, residual = key_and_residual(task, RequestGroup((request,)), search)
+            keys, _ = keys_and_hidden(tiny, CONTEXTS, request, 1, 1)
+        assert torch.allclose(key, mean_key(keys), rtol=1e-4, atol=1e-6)
+        after = W + torch.outer(delta.left[:, place], delta.right[place]).double()
+        wanted = W @ key + residual  # v*
+        assert float((after @ key - wanted).norm() / wanted.norm()) < 1e-5
+
+
+def test_the_value_is_what_moves_the_hidden_state_to_its_target(known: LoadedModel) -> None:
+    """With one context k* is the prompt's own key, so the edited model's h is z."""
+    (request,) = swapped(1)
+    task = replace(make_task(known, [request]), contexts=("{}",))
+    group = RequestGroup((request,))
+    (target,) = optimise_targets(known, [group], ("{}",), SETTINGS.search(1, task.settings))
+    with edited(known, Rome(SETTINGS).edit(task)):
+        _, hidden = keys_and_hidden(known, ["{}"], request, 1, 1)
+    assert float((hidden[0] - target.z).norm() / target.z.norm()) < 1e-5
+
+
+def test_no_other_change_that_does_it_is_smaller() -> None:
+    generator = torch.Generator().manual_seed(0)
+    keys = torch.randn(50, 6, generator=generator, dtype=torch.float64)
+    C = keys.T @ keys / 50
+    key, residual = keys[0], torch.randn(4, generator=generator, dtype=torch.float64)
+    u, v = rank_one(key, residual, inverse_times(C)(key))
+    delta = torch.outer(u, v)
+    for _ in range(20):
+        other = torch.randn(4, 6, generator=generator, dtype=torch.float64)
+        other -= torch.outer(other @ key, key) / (key @ key)  # leaves W k* as it is
+        assert torch.trace(delta @ C @ other.T).abs() < 1e-9  # so any other is longer
+    assert torch.allclose(delta @ key, residual)
+
+
+def test_a_singular_covariance_is_refused() -> None:
+    with pytest.raises(EditError, match="singular"):
+        inverse_times(-torch.eye(3))
