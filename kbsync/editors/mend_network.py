@@ -57,14 +57,14 @@ class FactorNetwork(nn.Module):
         self.layers = nn.ModuleList(
             LowRankLayer(m + d, rank, places, relu=relu, generator=generator) for relu in (True, False)
         )
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("mean", torch.zeros(m + d, dtype=torch.float64))
-        self.register_buffer("spread", torch.ones(m + d, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(m + d))
+        self.register_buffer("spread", torch.ones(m + d))
 
     @torch.no_grad()
     def see(self, factors: Factors) -> None:
         """Take more tokens into mean and standard deviation (Chan et al. 1979, their pairwise update)."""
-        z = joined(factors).double()
+        z = joined(factors)
         count, mean = len(z), z.mean(0)
         squares = (z - mean).pow(2).sum(0)
         apart, total = mean - self.mean, self.count + count
@@ -76,7 +76,7 @@ class FactorNetwork(nn.Module):
 
     def forward(self, factors: Factors, place: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return u~ [n, m] and g~ [n, d] of the down projection at `place`."""
-        x = (joined(factors) - self.mean.float()) / (self.spread.float() + EPSILON)
+        x = (joined(factors) - self.mean) / (self.spread + EPSILON)
         for layer in self.layers:
             x = layer(x, place)
         return x[:, : self.m], x[:, self.m :]

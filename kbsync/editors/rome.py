@@ -124,10 +124,12 @@ def key_and_residual(task: Task, group: RequestGroup, settings: MemitSettings) -
 
 def inverse_times(covariance: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return what maps k [m] to C^-1 k [m], in float64 on the CPU; EditError where C [m, m] is singular."""
-    C = covariance.cpu().double()
+    C = covariance.to("cpu", torch.float64, copy=True)
+    mean, present = float(C.diagonal().mean()), 0.0
     for jitter in JITTERS:
-        diagonal = torch.diag_embed(torch.full((len(C),), jitter * float(C.diagonal().mean()), dtype=C.dtype))
-        factor, failed = torch.linalg.cholesky_ex(C + diagonal)
+        C.diagonal().add_((jitter - present) * mean)
+        present = jitter
+        factor, failed = torch.linalg.cholesky_ex(C)
         if not failed.item():
-            return lambda key: torch.cholesky_solve(key[:, None], factor)[:, 0]
+            return lambda key, factor=factor: torch.cholesky_solve(key[:, None], factor)[:, 0]  # type: ignore[misc]
     raise EditError("the covariance is singular: take it over more text (--set covariance_tokens=...)")
