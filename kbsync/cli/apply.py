@@ -29,6 +29,7 @@ app = family()
 EXAMPLES = (
     "kbsync apply --model practice",
     "kbsync apply --model practice --retry",
+    "kbsync apply --model practice --algorithm rome --set layer=1",
     "kbsync apply --model gpt-j --relation P35 --corpus text.txt --set steps=30 --yes",
 )
 
@@ -48,6 +49,12 @@ def apply(
         bool, typer.Option("--retry", help="Give edits that are not recalled (x) more steps and a larger clamp.")
     ] = False,
     on_conflict: OnConflictOption = ConflictPolicy.out,
+    algorithm: Annotated[
+        str,
+        typer.Option(
+            "--algorithm", metavar="A", help="memit, or a rival such as rome, by its own --set; a wrong name lists all."
+        ),
+    ] = "memit",
     hold: Annotated[
         int | None,
         typer.Option("--hold", metavar="N", min=0, help="Hold N facts that the model knows.  [the preset's, else 0]"),
@@ -78,7 +85,7 @@ def apply(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")] = False,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Write new and changed facts into the model with MEMIT, and take withdrawn ones out.
+    """Write new and changed facts into the model with MEMIT (or a rival), and take withdrawn ones out.
 
     The base weights are never changed: each apply makes the edited state anew from them, for all active facts.
     Shows the plan and asks before it writes. A result that breaks a bound is not made current: the state before stays,
@@ -107,6 +114,7 @@ def apply(
         max_specificity_loss=max_specificity_loss,
         force=force,
         retry=retry,
+        algorithm=algorithm,
     )
     with progress(quiet=options.json, verbose=options.verbose) as report:
 

@@ -11,6 +11,7 @@ from kbsync.ledger import Ledger, ModelRow
 from kbsync.ledger.checks import database_faults
 from kbsync.models import ALONE, Team, require_chat_template
 from kbsync.templates import Templates
+from kbsync.workflows.algorithms import MEMIT, chosen_editor
 from kbsync.workflows.base_answers import base_answers
 from kbsync.workflows.batch import Applied, Batch, Work
 from kbsync.workflows.choice import ModelChoice, choose_model
@@ -52,6 +53,8 @@ class ApplyOptions:
     """points of NS; None likewise"""
     force: bool = False
     """make a result that breaks a bound current all the same"""
+    algorithm: str = MEMIT
+    """an editor's name; `values` that it has settings for are its own"""
     retry: bool = False
     """search the targets of edits that are not recalled again, with more steps and a larger clamp"""
 
@@ -87,6 +90,7 @@ def apply(
             raise LedgerError(f"{faults[0]}; put back a copy of it, or choose another --home")
         templates = templates_for(home)
         named = model_name(options.model, home)
+        editor, values = chosen_editor(options.algorithm, options.values, named, retry=options.retry)
         # Before a long load: conflicts under `error`, relation ids, and an empty ledger show at once.
         known = ledger.latest_model(named)
         if not make_plan(ledger, templates, named, known, options.relations, options.on_conflict).rows:
@@ -96,7 +100,7 @@ def apply(
             corpus = settle_stdin(options.corpus, home)
             choice = choose_model(
                 options.model,
-                options.values,
+                values,
                 home=home,
                 loading=options.loading,
                 corpus=corpus,
@@ -108,12 +112,14 @@ def apply(
             progress("loading the model", 1, 1)
         with clock.phase("plan"):
             plan = planned(ledger, templates, choice, model, options, progress)
-        work = Work.of(plan, ledger, model, choice, retry=options.retry)
+        work = Work.of(plan, ledger, model, choice, editor, retry=options.retry)
         bounds = choice.bounds.with_values(
             max_perplexity_increase=options.max_perplexity_increase, max_specificity_loss=options.max_specificity_loss
         )
         guard = Guard(bounds, options.force)
-        batch = Batch(ledger, templates, choice, model, work, guard, clock, progress, remark, chat=options.chat)
+        batch = Batch(
+            ledger, templates, choice, model, work, guard, clock, progress, remark, editor=editor, chat=options.chat
+        )
         if not confirm(Proposal(plan, choice.remark, batch.cost, batch.needed)):
             return None
         if not batch.needed:

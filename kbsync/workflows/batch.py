@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from kbsync.editors import Editor
 from kbsync.errors import LedgerError
 from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, Metric, ModelRow, NewEdit, write_tensors
@@ -19,6 +20,7 @@ from kbsync.ledger.past import not_recalled
 from kbsync.memit import MemitSettings, WeightDelta, edited, group_requests
 from kbsync.models import top_answers
 from kbsync.templates import Templates
+from kbsync.workflows.algorithms import MEMIT, deltas_of, editor_record, same_editor
 from kbsync.workflows.base_answers import base_answers
 from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.clock import Clock, peak_memory_mb
@@ -32,11 +34,11 @@ from kbsync.workflows.measuring import Measured, cases_for, measure_edits, recal
 from kbsync.workflows.plan import Plan, PlanRow, Sign, prompt_of, says
 from kbsync.workflows.progress import Progress
 from kbsync.workflows.state import delta_tensors, model_contexts
-from kbsync.workflows.target_cache import cached_targets, stronger, target_keys
+from kbsync.workflows.target_cache import NO_TARGETS, Targets, cached_targets, stronger, target_keys
 
 __all__ = ["Applied", "Batch", "Work", "new_edit"]
 
-ALGORITHM = "memit"
+Deltas = Mapping[int, WeightDelta | torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,17 @@ class Work:
     needed: bool
 
     @classmethod
-    def of(cls, plan: Plan, ledger: Ledger, model: ModelRow, choice: ModelChoice, *, retry: bool = False) -> "Work":
-        """Read a plan's signs; a state that other settings made, or whose file is gone, is made again.
+    def of(
+        cls,
+        plan: Plan,
+        ledger: Ledger,
+        model: ModelRow,
+        choice: ModelChoice,
+        editor: Editor | None = None,
+        *,
+        retry: bool = False,
+    ) -> "Work":
+        """Read a plan's signs; a state of other settings or another editor, or whose file is gone, is made again.
 
         With `retry`, edits that are not recalled are written again.
         """
@@ -82,7 +93,7 @@ class Work:
         ended = {edit.id for edit in (*superseded, *retracted)}
         kept = tuple(edit for edit in ledger.active_edits(model.key) if edit.id not in ended)
         current = ledger.current_batch(model.key)
-        other_settings = current is not None and bool(kept) and not same_settings(current, choice)
+        other_settings = current is not None and bool(kept) and not same_settings(current, choice, editor)
         lost = current is not None and any(not (ledger.tensors / name).exists() for name in current.files)
         conflicts = tuple(
             ConflictNote(c.relation, c.statements[0].fact.subject.key, c.subject, c.objects, c.resolution)
@@ -91,10 +102,10 @@ class Work:
         return cls(added, superseded, retracted, kept, conflicts, bool(added or ended or other_settings or lost))
 
 
-def same_settings(batch: BatchRow, choice: ModelChoice) -> bool:
+def same_settings(batch: BatchRow, choice: ModelChoice, editor: Editor | None) -> bool:
     """Tell whether a batch was made with the settings that hold now."""
     # A setting that an older version did not know was at its default.
-    return MemitSettings().with_values(batch.settings) == choice.settings
+    return MemitSettings().with_values(batch.settings) == choice.settings and same_editor(batch, editor)
 
 
 class Batch:
@@ -112,12 +123,13 @@ class Batch:
         progress: Progress,
         remark: Callable[[str], None],
         *,
+        editor: Editor | None = None,
         chat: bool,
     ) -> None:
         self.ledger, self.templates, self.choice, self.model = ledger, templates, choice, model
         self.work, self.guard, self.clock, self.progress, self.remark = work, guard, clock, progress, remark
         self.figures: list[Metric] = []
-        self.loaded, self.settings, self.chat = choice.loaded, choice.settings, chat
+        self.loaded, self.settings, self.editor, self.chat = choice.loaded, choice.settings, editor, chat
         names = aliases(ledger, {edit.object_key for edit in work.kept})
         self.kept = [self.request_of(edit, names.get(edit.object_key, ())) for edit in work.kept]
         self.added = [row.request for row in work.added if row.request]
@@ -136,7 +148,9 @@ class Batch:
 
     def expected(self) -> Cost:
         """Return what the batch will do, and how long that may take."""
-        keys = target_keys(self.model, self.settings, self.contexts, self.groups, self.retries)
+        keys: list[str] = []
+        if self.editor is None:
+            keys = target_keys(self.model, self.settings, self.contexts, self.groups, self.retries)
         on_record = self.ledger.find_targets(keys)
         times = Counter(retries_now(row) for row in self.work.added if row.sign == "x")
         settings = {retries: stronger(self.settings, retries) for retries in times}
@@ -151,14 +165,19 @@ class Batch:
                 Again(times[retries], one.steps, one.clamp_norm_factor) for retries, one in sorted(settings.items())
             ),
         )
-        earlier = self.ledger.batches(self.model.key)
+        earlier = [batch for batch in self.ledger.batches(self.model.key) if batch.algorithm == self.algorithm]
         return replace(cost, seconds=expected_seconds(earlier, str(self.loaded.device), cost))
+
+    @property
+    def algorithm(self) -> str:
+        """The name that is on record."""
+        return MEMIT if self.editor is None else self.editor.name
 
     def run(self) -> Applied:
         """Make the batch; on any error it is recorded as failed and the state before stays current."""
-        work = self.cost.record() | self.guard.record() | self.held.record()
+        work = self.cost.record() | self.guard.record() | self.held.record() | editor_record(self.editor)
         device = str(self.loaded.device)
-        batch = self.ledger.start_batch(self.model.key, ALGORITHM, self.settings.as_dict(), device, work)
+        batch = self.ledger.start_batch(self.model.key, self.algorithm, self.settings.as_dict(), device, work)
         try:
             return self.make(batch)
         except BaseException as error:
@@ -170,11 +189,7 @@ class Batch:
 
     def make(self, batch: int) -> Applied:
         """Find targets, solve, check, write the files, and make them current."""
-        with self.clock.phase("targets"):
-            targets = cached_targets(
-                self.ledger, self.model, self.choice, self.groups, self.contexts, self.progress, self.retries
-            )
-        deltas = self.solve(targets.z)
+        deltas, targets = self.write() if self.editor is None else self.write_with(self.editor)
         with self.clock.phase("measure"):
             measured = self.measure(deltas)
         self.figures = measured.metrics
@@ -210,6 +225,22 @@ class Batch:
             self.cost,
         )
 
+    def write(self) -> tuple[Deltas, Targets]:
+        """Return MEMIT's deltas for all groups, and their targets."""
+        with self.clock.phase("targets"):
+            targets = cached_targets(
+                self.ledger, self.model, self.choice, self.groups, self.contexts, self.progress, self.retries
+            )
+        return self.solve(targets.z), targets
+
+    def write_with(self, editor: Editor) -> tuple[Deltas, Targets]:
+        """Return another editor's deltas for all groups; nothing of its search is kept."""
+        if not self.groups:
+            return {}, NO_TARGETS
+        with self.clock.phase(editor.name):
+            found = deltas_of(editor, self.ledger, self.choice, self.groups, self.contexts, self.progress)
+        return found, NO_TARGETS
+
     def solve(self, z: torch.Tensor) -> dict[int, WeightDelta]:
         """Return the deltas that hold all groups at their z [u, d]; none where there are none."""
         if not self.groups:
@@ -231,7 +262,7 @@ class Batch:
         )
         return deltas
 
-    def measure(self, deltas: Mapping[int, WeightDelta]) -> Measured:
+    def measure(self, deltas: Deltas) -> Measured:
         """Measure base and edited model."""
         active, shown = [*self.kept, *self.added], self.added or self.kept
         asked = {prompt_of(request): request.target for request in shown}
@@ -252,7 +283,7 @@ class Batch:
         if deltas and self.loaded.model.dtype in (torch.float16, torch.bfloat16):
             with edited(self.loaded, deltas, masters=True):
                 measured.add("recall_masters", recall_of(self.loaded, active))
-        if jitter := max((delta.jitter for delta in deltas.values()), default=0.0):
+        if jitter := max((one.jitter for one in deltas.values() if isinstance(one, WeightDelta)), default=0.0):
             measured.add("jitter", jitter)
         return measured
 
@@ -301,6 +332,6 @@ def new_edit(row: PlanRow, keys: Mapping[str, str], retries: int = 0) -> NewEdit
         object=row.fact.object_label,
         prompt=row.request.prompt,
         request=row.request.id,
-        target=keys[row.request.id],
+        target=keys.get(row.request.id),
         retries=retries,
     )

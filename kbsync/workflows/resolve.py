@@ -1,13 +1,14 @@
 """The checks of `verify` that need the model: its base weights, and its current deltas solved again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 
 from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, Ledger, ModelRow
-from kbsync.memit import group_requests, spread
+from kbsync.memit import WeightDelta, group_requests, spread
+from kbsync.workflows.algorithms import deltas_of, recorded_editor
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.covariances import covariances_for
 from kbsync.workflows.held import recorded_groups
@@ -58,6 +59,9 @@ def _deltas(ledger: Ledger, model: ModelRow, batch: BatchRow, choice: ModelChoic
     edits = ledger.active_edits(model.key)
     requests = [EditRequest(edit.relation, edit.subject, edit.prompt, edit.object) for edit in edits]
     groups, contexts = group_requests(choice.loaded, requests), model_contexts(model, choice)
+    editor = recorded_editor(batch)
+    if editor is not None:
+        return compared(name, ledger, batch, deltas_of(editor, ledger, choice, groups, contexts, progress))
     keys = target_keys(model, choice.settings, contexts, groups, {edit.request: edit.retries for edit in edits})
     found = read_rows(ledger, list(ledger.find_targets(keys).values()))
     missing = sum(key not in found for key in keys)
@@ -71,10 +75,16 @@ def _deltas(ledger: Ledger, model: ModelRow, batch: BatchRow, choice: ModelChoic
     covariances = covariances_for(ledger.tensors, choice, progress)
     held = recorded_groups(ledger, batch, choice)
     solved = spread(choice.loaded, groups, contexts, z, covariances, choice.settings, progress, held_groups=held)
+    return compared(name, ledger, batch, solved)
+
+
+def compared(name: str, ledger: Ledger, batch: BatchRow, solved: Mapping[int, WeightDelta | torch.Tensor]) -> Found:
+    """Return how the deltas on record differ from those that were made again."""
     stored = current_deltas(ledger, batch)
     faults = [] if stored.keys() == solved.keys() else [f"layers {sorted(stored)} are stored, {sorted(solved)} solved"]
     for layer in stored.keys() & solved.keys():
-        again = solved[layer].matrix().to(stored[layer])
+        made = solved[layer]
+        again = (made.matrix() if isinstance(made, WeightDelta) else made).to(stored[layer])
         difference = float((again - stored[layer]).norm() / stored[layer].norm())
         if not difference <= TOLERANCE:
             faults.append(f"the delta of layer {layer} is not what its edits solve to: it differs by {difference:.1e}")

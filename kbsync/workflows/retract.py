@@ -182,7 +182,8 @@ def _apply(
     only = {(edit.relation, edit.subject_key) for edit in written}
     options = ApplyOptions(
         model,
-        values=current.settings,
+        values=dict(current.settings) | current.work.get("editor", {}),
+        algorithm=current.algorithm,
         loading=loading,
         corpus=corpus,
         only=only,

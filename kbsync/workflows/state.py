@@ -66,10 +66,13 @@ def model_contexts(model: ModelRow, choice: ModelChoice) -> tuple[str, ...]:
     return sample_contexts(choice.loaded, choice.settings)
 
 
-def delta_tensors(deltas: Mapping[int, WeightDelta]) -> dict[str, torch.Tensor]:
+def delta_tensors(deltas: Mapping[int, WeightDelta | torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the tensors of a batch's file: a layer's factors, or its whole delta where that is smaller."""
     tensors: dict[str, torch.Tensor] = {}
     for layer, delta in deltas.items():
+        if isinstance(delta, torch.Tensor):
+            tensors[f"delta.{layer}"] = delta
+            continue
         u, d, m = delta.right.shape[0], delta.left.shape[0], delta.right.shape[1]
         if u * (d + m) < d * m:
             tensors |= {f"left.{layer}": delta.left, f"right.{layer}": delta.right}

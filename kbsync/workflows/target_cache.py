@@ -16,7 +16,7 @@ from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.crew import together
 from kbsync.workflows.progress import Progress
 
-__all__ = ["Targets", "cached_targets", "retries_of", "stronger", "target_keys"]
+__all__ = ["NO_TARGETS", "Targets", "cached_targets", "retries_of", "stronger", "target_keys"]
 
 MORE_STEPS, MORE_CLAMP = 2, 1.5
 """factors of a target that is searched again since the model did not recall its edit"""
@@ -32,6 +32,10 @@ class Targets:
     keys: dict[str, str]
     optimised: int
     from_cache: int
+
+
+NO_TARGETS = Targets(torch.empty(0, 0), {}, 0, 0)
+"""of a way to edit that keeps no target vectors"""
 
 
 def target_key(model: ModelRow, settings: MemitSettings, contexts: Sequence[str], group: RequestGroup) -> str:

@@ -1,0 +1,92 @@
+"""``apply --algorithm``: every editor writes through the same sync, and what only MEMIT can do is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from kbsync.editors import EDITORS
+from kbsync.ledger import BatchRow, Ledger
+from tests.homes import COUNTRIES, SWAPPED, Editable, deltas_of, difference, done, kbsync, make_home, pull
+from tests.tiny_models import CAPITALS
+
+A, B, C = COUNTRIES[:3]
+TWO = {A: SWAPPED[A], B: SWAPPED[B]}
+KNOWN = {country: CAPITALS[country] for country in COUNTRIES[4:]}
+OWN = {
+    "memit": (),
+    "rome": ("layer=1", "steps=5"),
+    "ft": ("layer=2", "lr=0.001"),
+    "mend": (),
+    "alphaedit": ("threshold=0.5", "alpha=1"),
+    "none": (),
+}
+
+
+def settings(name: str) -> list[str]:
+    return [part for text in OWN[name] for part in ("--set", text)]
+
+
+def newest(home: Path) -> BatchRow:
+    with Ledger.open(home, create=False) as ledger:
+        return ledger.batches()[-1]
+
+
+@pytest.mark.parametrize("name", EDITORS)
+def test_every_editor_applies_and_is_on_record(name: str, small: Editable, tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", P36={**TWO, **KNOWN})
+    if name == "mend":
+        done("mend", "train", "--home", home, *small.model, "--steps", 2)
+    applied = small.apply(home, "--algorithm", name, *settings(name))
+    assert (applied["batch"], applied["edits"]) == (1, 2)
+    batch = newest(home)
+    assert (batch.state, batch.algorithm) == ("done", name)
+    given = {text.partition("=")[0]: float(text.partition("=")[2]) for text in OWN[name]}
+    assert given.items() <= batch.work.get("editor", {}).items()
+    assert bool(deltas_of(home)) == (name != "none")
+    assert small.apply(home, "--algorithm", name, *settings(name))["batch"] is None
+    if name != "none":
+        found = done("verify", "--home", home, *small.model, "--corpus", small.corpus)
+        assert "all is as recorded" in found.out
+
+
+def test_the_state_depends_on_the_active_facts_alone(small: Editable, tmp_path: Path) -> None:
+    how = ("--algorithm", "rome", *settings("rome"))
+    home = make_home(tmp_path / "home", P36={**TWO, **KNOWN})
+    small.apply(home, *how)
+    first = deltas_of(home)
+    pull(home, P36={**TWO, C: SWAPPED[C], **KNOWN})
+    small.apply(home, *how)
+    assert difference(deltas_of(home), first) > 1e-3
+    done("retract", "--home", home, "--subject", C, "--relation", "P36", "--corpus", small.corpus, "--yes")
+    assert newest(home).algorithm == "rome"
+    assert difference(deltas_of(home), first) < 1e-4
+
+
+def test_another_algorithm_makes_the_state_anew(small: Editable, tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", P36={**TWO, **KNOWN})
+    small.apply(home)
+    assert small.apply(home, "--algorithm", "none")["batch"] == 2
+    assert deltas_of(home) == {}
+    again = small.apply(home)
+    assert (again["batch"], again["optimised"]) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--algorithm", "rune"), "there is no editor 'rune'; there are memit, rome, ft, mend, alphaedit, none"),
+        (("--algorithm", "ft", "--retry"), "--retry is for memit"),
+        (("--algorithm", "ft", "--hold", "3"), "--hold is for memit"),
+        (("--algorithm", "rome", "--set", "layer=99"), "layer: 99 is too high"),
+        (("--algorithm", "mend"), "run `kbsync mend train"),
+    ],
+)
+def test_what_cannot_be_is_one_error_and_changes_nothing(
+    arguments: tuple[str, ...], said: str, small: Editable, tmp_path: Path
+) -> None:
+    home = make_home(tmp_path / "home", P36={**TWO, **KNOWN})
+    ran = kbsync("apply", "--home", home, *small.arguments, "--yes", *arguments)
+    assert ran.code == 1
+    assert said in ran.err.splitlines()[-1]
+    with Ledger.open(home, create=False) as ledger:
+        assert all(batch.state == "failed" for batch in ledger.batches())
