@@ -15,11 +15,14 @@ __all__ = ["tokenizer_hash", "weights_hashes"]
 def weights_hashes(loaded: LoadedModel, layers: Sequence[int]) -> dict[int, str]:
     """Return, for each of the ascending `layers`, the SHA-256 of all weights in the embeddings and blocks 0 to it.
 
+    Keys of the attention's output projection, where that is edited, have hashes of their own.
     Weights count as float32, so that a dtype that holds them exactly does not matter; nor does the model's name.
     """
     blocks = loaded.family.block_list(loaded.model)
     inside = {id(module) for module in blocks.modules()}
     digest = hashlib.sha256(loaded.model.config.model_type.encode())
+    if loaded.family.edits != "mlp":  # what is on record for the MLP keeps its hash
+        digest.update(loaded.family.edits.encode())
     for name, module in loaded.model.base_model.named_modules():
         if id(module) not in inside:
             for part in own_weights(name, module):

@@ -1,10 +1,11 @@
 """The model families that kbsync edits: a row of data each.
 
 A family says where its blocks are, which module of a block is the MLP's down projection (W_out of Eqn. 6), and
-how that module stores its weight. To add a family, add a row, and a tiny config to tests/tiny_configs.py.
+how that module stores its weight; and which one is the attention's output projection, which is traced, and edited
+where `at_attention` is asked for. To add a family, add a row, and a tiny config to tests/tiny_configs.py.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -29,6 +30,12 @@ class Family:
     """how the down projection stores W_out (d x m): as it is (nn.Linear), or transposed (GPT-2's Conv1D)"""
     post_norm: str | None = None
     """path from a block to the RMS norm between the down projection and the addition to the hidden state, if any"""
+    attention: str | None = None
+    """path from a block to its attention's output projection, stored as the down projection is; None: not known"""
+    attention_norm: str | None = None
+    """path from a block to the RMS norm behind that projection, if any"""
+    edits: Literal["mlp", "attention"] = "mlp"
+    """what stands at `down`: the MLP's down projection, or the attention's output projection in its place"""
 
     def block_list(self, model: nn.Module) -> nn.ModuleList:
         """Return the model's blocks, block l at index l."""
@@ -39,6 +46,16 @@ class Family:
         """Return the down projection of block `layer`; its input is the key, its weight is edited."""
         module: nn.Module = attrgetter(self.down)(self.block_list(model)[layer])
         return module
+
+    def at_attention(self) -> "Family":
+        """Return the family with the attention's output projection in the place of the down projection.
+
+        Keys are its inputs then, covariance and delta its own (MEMIT, Figure 12). Raises ModelError where the family
+        does not say where it is.
+        """
+        if self.attention is None:
+            raise ModelError(f"where the attention's output projection of {self.name} is, kbsync does not know")
+        return replace(self, down=self.attention, post_norm=self.attention_norm, edits="attention")
 
     def norm_behind(self, model: nn.Module, layer: int) -> nn.Module | None:
         """Return the norm behind the down projection of block `layer`; None where the family has none."""
@@ -53,22 +70,51 @@ class Family:
         return stored if self.orientation == "linear" else stored.T
 
 
+AFTER_MLP, AFTER_ATTENTION = "post_feedforward_layernorm", "post_attention_layernorm"
+"""of blocks that normalise what they add"""
+
 FAMILIES = {
-    "gpt2": Family("GPT-2", "transformer.h", "mlp.c_proj", "conv1d"),
-    "gptj": Family("GPT-J", "transformer.h", "mlp.fc_out", "linear"),
-    "gpt_neox": Family("GPT-NeoX and Pythia", "gpt_neox.layers", "mlp.dense_4h_to_h", "linear"),
-    "llama": Family("Llama", "model.layers", "mlp.down_proj", "linear"),
-    "mistral": Family("Mistral", "model.layers", "mlp.down_proj", "linear"),
-    "qwen2": Family("Qwen2", "model.layers", "mlp.down_proj", "linear"),
-    "qwen3": Family("Qwen3", "model.layers", "mlp.down_proj", "linear"),
-    "gemma2": Family("Gemma 2", "model.layers", "mlp.down_proj", "linear", "post_feedforward_layernorm"),
-    "gemma3_text": Family("Gemma 3 (text)", "model.layers", "mlp.down_proj", "linear", "post_feedforward_layernorm"),
-    "phi3": Family("Phi-3", "model.layers", "mlp.down_proj", "linear"),
-    "olmo2": Family("OLMo 2", "model.layers", "mlp.down_proj", "linear", "post_feedforward_layernorm"),
-    "stablelm": Family("StableLM", "model.layers", "mlp.down_proj", "linear"),
-    "falcon": Family("Falcon", "transformer.h", "mlp.dense_4h_to_h", "linear"),
-    "bloom": Family("BLOOM", "transformer.h", "mlp.dense_4h_to_h", "linear"),
-    "opt": Family("OPT", "model.decoder.layers", "fc2", "linear"),
+    "gpt2": Family("GPT-2", "transformer.h", "mlp.c_proj", "conv1d", attention="attn.c_proj"),
+    "gptj": Family("GPT-J", "transformer.h", "mlp.fc_out", "linear", attention="attn.out_proj"),
+    "gpt_neox": Family(
+        "GPT-NeoX and Pythia", "gpt_neox.layers", "mlp.dense_4h_to_h", "linear", attention="attention.dense"
+    ),
+    "llama": Family("Llama", "model.layers", "mlp.down_proj", "linear", attention="self_attn.o_proj"),
+    "mistral": Family("Mistral", "model.layers", "mlp.down_proj", "linear", attention="self_attn.o_proj"),
+    "qwen2": Family("Qwen2", "model.layers", "mlp.down_proj", "linear", attention="self_attn.o_proj"),
+    "qwen3": Family("Qwen3", "model.layers", "mlp.down_proj", "linear", attention="self_attn.o_proj"),
+    "gemma2": Family(
+        "Gemma 2",
+        "model.layers",
+        "mlp.down_proj",
+        "linear",
+        attention="self_attn.o_proj",
+        post_norm=AFTER_MLP,
+        attention_norm=AFTER_ATTENTION,
+    ),
+    "gemma3_text": Family(
+        "Gemma 3 (text)",
+        "model.layers",
+        "mlp.down_proj",
+        "linear",
+        attention="self_attn.o_proj",
+        post_norm=AFTER_MLP,
+        attention_norm=AFTER_ATTENTION,
+    ),
+    "phi3": Family("Phi-3", "model.layers", "mlp.down_proj", "linear", attention="self_attn.o_proj"),
+    "olmo2": Family(
+        "OLMo 2",
+        "model.layers",
+        "mlp.down_proj",
+        "linear",
+        attention="self_attn.o_proj",
+        post_norm=AFTER_MLP,
+        attention_norm=AFTER_ATTENTION,
+    ),
+    "stablelm": Family("StableLM", "model.layers", "mlp.down_proj", "linear", attention="self_attn.o_proj"),
+    "falcon": Family("Falcon", "transformer.h", "mlp.dense_4h_to_h", "linear", attention="self_attention.dense"),
+    "bloom": Family("BLOOM", "transformer.h", "mlp.dense_4h_to_h", "linear", attention="self_attention.dense"),
+    "opt": Family("OPT", "model.decoder.layers", "fc2", "linear", attention="self_attn.out_proj"),
 }
 """transformers' ``model_type`` -> family"""
 

@@ -5,7 +5,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,14 @@ class LoadedModel:
     def weight(self, layer: int) -> torch.Tensor:
         """Return W_out [d, m] of block `layer` wherever it lies; not to be written to."""
         return read_weight(self.family, self.model, layer)
+
+    def at_attention(self) -> "LoadedModel":
+        """Return the same model, edited at its attentions' output projections in place of the down projections.
+
+        Keys, covariances, deltas, and the weights of all who are handed it are those of that projection; targets are
+        as before. Raises ModelError for a family that was read by its structure.
+        """
+        return replace(self, family=self.family.at_attention())
 
     @property
     def architecture(self) -> str:

@@ -25,6 +25,11 @@ def test_a_hash_covers_the_weights_up_to_its_layer(tiny: LoadedModel) -> None:
     assert not set(changed.values()) & set(hashes.values())
 
 
+def test_the_attention_has_hashes_of_its_own(tiny: LoadedModel) -> None:
+    """Else the covariance of one would be taken for the other's."""
+    assert not {*weights_hashes(tiny, (0, 1)).values()} & {*weights_hashes(tiny.at_attention(), (0, 1)).values()}
+
+
 def test_the_same_weights_under_another_name_have_the_same_hashes(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = random_folder(tmp_path_factory.getbasetemp(), "llama")
     one, half = load_model(str(folder), device="cpu"), load_model(str(folder), device="cpu", dtype="bfloat16")

@@ -5,7 +5,7 @@ import torch
 from transformers import BertConfig, Gemma3Config, MixtralConfig, PreTrainedConfig, Qwen2MoeConfig, T5Config
 
 from kbsync.errors import ModelError
-from kbsync.models import FAMILIES, LoadedModel, capture, family_of, replace
+from kbsync.models import FAMILIES, Family, LoadedModel, capture, family_of, replace
 from tests.tiny_configs import CONFIGS
 from tests.tiny_models import set_to
 
@@ -52,6 +52,40 @@ def test_what_the_down_projection_gives_is_added_to_the_hidden_state(tiny: Loade
             tiny.model(ids)
         expected = shift if norm is None else norm(v + shift) - norm(v)
         torch.testing.assert_close(after.value - before.value, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_the_attention_projection_gives_is_added_too(tiny: LoadedModel) -> None:
+    """As it is, or through the norm behind it; the MLP, which may see it, is held still."""
+    ids = torch.tensor([[5, 9, 60]])
+    at_attention = tiny.at_attention().family
+    for layer, block in enumerate(tiny.family.block_list(tiny.model)):
+        down, out = tiny.family.down_projection(tiny.model, layer), at_attention.down_projection(tiny.model, layer)
+        norm = at_attention.norm_behind(tiny.model, layer)
+        with replace(down, torch.zeros_like), capture(block) as before, capture(out) as given:
+            tiny.model(ids)
+        shift = torch.randn(given.value.shape, generator=torch.Generator().manual_seed(layer))
+
+        def shifted(output: torch.Tensor, shift: torch.Tensor = shift) -> torch.Tensor:
+            return output + shift
+
+        with (
+            replace(down, torch.zeros_like),
+            replace(out, shifted),
+            capture(block) as after,
+            capture(out, inputs=True) as key,
+        ):
+            tiny.model(ids)
+        v = given.value
+        expected = shift if norm is None else norm(v + shift) - norm(v)
+        torch.testing.assert_close(after.value - before.value, expected, rtol=1e-4, atol=1e-4)
+        weight = at_attention.weight(tiny.model, layer)
+        bias = getattr(out, "bias", None)
+        torch.testing.assert_close(key.value @ weight.T + (0 if bias is None else bias), v, rtol=1e-5, atol=1e-5)
+
+
+def test_the_attention_of_a_family_read_by_its_structure_is_not_known(tiny: LoadedModel) -> None:
+    with pytest.raises(ModelError, match="the attention's output projection of Odd is, kbsync does not know"):
+        Family("Odd", tiny.family.blocks, tiny.family.down, tiny.family.orientation).at_attention()
 
 
 def test_writing_to_the_weight_edits_the_model(tiny: LoadedModel) -> None:

@@ -49,7 +49,8 @@ def save(tmp_path: Path) -> Save:
 
 def test_a_known_family_is_read_as_the_table_has_it(tiny: LoadedModel) -> None:
     read = settle(replace(tiny, family=family_by_structure(tiny.model, tiny.model.config)))
-    assert replace(read.family, name=tiny.family.name) == tiny.family
+    table = replace(tiny.family, attention=None, attention_norm=None)  # not read, since nothing would try it
+    assert replace(read.family, name=table.name) == table
 
 
 @pytest.mark.parametrize(
