@@ -1,25 +1,145 @@
-"""Causal tracing (ROME, Meng et al. 2022, arXiv 2202.05262, section 2.1): which blocks' MLPs carry a fact.
+"""Causal tracing (ROME, Meng et al. 2022, arXiv 2202.05262, section 2; MEMIT, section 4.1): where a fact is recalled.
 
-The subject's embeddings are corrupted with noise, so that the model no longer gives the object; then one block's MLP
-output at the subject's last token is put back to what it was. How much of the object's probability comes back is that
-block's indirect effect.
+The subject's embeddings are corrupted with noise, so that the model no longer gives the object. Then one hidden state
+is put back to what it was, or what the MLPs or attentions of a window of blocks add to it, at one token. How much of
+the object's probability comes back is the indirect effect of that token and block. In the severed variants, the MLPs
+(or attentions) above a state that is put back at the subject's last token stay at what they gave in the corrupted run:
+what the state's effect loses by that was carried by them (MEMIT, Figure 3).
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from kbsync.facts import EditRequest
-from kbsync.models import LoadedModel, Rows, capture, head_log_probs, last_hidden, locate, make_rows, replace
+from kbsync.metrics.trace_batch import ATTENTION, MLP, STATE, TracedBatch
+from kbsync.metrics.traced_facts import GROUPS, LAST_SUBJECT, place_facts, subject_sigma
+from kbsync.models import LoadedModel
+from kbsync.models.forward import batches_by_length
 
-__all__ = ["MlpEffects", "mlp_effects"]
+__all__ = ["KINDS", "SEVERED", "CausalTrace", "MlpEffects", "causal_trace", "default_window", "mlp_effects"]
 
 NOISE = 3.0
 """standard deviations of the subjects' embeddings"""
 SAMPLES = 3
 """draws of noise for each fact"""
+KINDS = (STATE, MLP, ATTENTION)
+SEVERED = (MLP, ATTENTION)
+TOKEN_BUDGET = {"cpu": 2048, "cuda": 16384, "mps": 4096}
+"""tokens of one run; the hidden states of as many, of all blocks, are kept meanwhile"""
+
+
+@dataclass(frozen=True, slots=True)
+class CausalTrace:
+    """Probabilities and indirect effects of n facts, in shares of 1 (negative for harm), means over the noise."""
+
+    clean: torch.Tensor
+    """[n] the object's probability"""
+    corrupted: torch.Tensor
+    """[n] the same with the subject's embeddings corrupted"""
+    effects: Mapping[str, torch.Tensor]
+    """kind -> [n, groups, layers], the mean over the fact's tokens of the group; NaN where it has none"""
+    severed: Mapping[str, torch.Tensor]
+    """kind held still -> [n, layers], effects of the state at the subject's last token"""
+    groups: tuple[str, ...]
+    window: int
+    """blocks whose MLP or attention outputs are put back together"""
+
+    def at(self, kind: str, group: str = LAST_SUBJECT) -> torch.Tensor:
+        """Return the effects [n, layers] of a kind at a group of tokens."""
+        return self.effects[kind][:, self.groups.index(group)]
+
+
+def default_window(depth: int) -> int:
+    """Return how many blocks a window has: ROME's 10 of GPT-2 XL's 48, at the same share of this model's depth."""
+    return max(1, round(depth * 10 / 48))
+
+
+def window_about(layer: int, window: int, depth: int) -> range:
+    """Return the blocks of a window about `layer` (one more below than above where it is even), cut at the ends."""
+    return range(max(0, layer - window // 2), min(depth, layer - (-window // 2)))
+
+
+@torch.no_grad()
+def causal_trace(
+    loaded: LoadedModel,
+    facts: Sequence[EditRequest],
+    *,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    window: int | None = None,
+    kinds: Sequence[str] = KINDS,
+    severed: Sequence[str] = SEVERED,
+    groups: Sequence[str] = GROUPS,
+    token_budget: int | None = None,
+    progress: Callable[[str, int, int], None] = lambda phase, done, total: None,
+) -> CausalTrace:
+    """Trace facts that the model knows; the same seed gives the same result on any device and in any batches.
+
+    Every token of the `groups` is put back by itself, in each block. Facts run together under a token budget, and so
+    do the places of a batch. `window` is `default_window`'s where it is not given; it does not count for states.
+    Raises ModelError where attention is asked for and the family does not say where it is.
+    """
+    depth = len(loaded.family.block_list(loaded.model))
+    window = window or default_window(depth)
+    budget = token_budget or TOKEN_BUDGET.get(loaded.device.type, TOKEN_BUDGET["cpu"])
+    placed = place_facts(loaded, facts)
+    scale = NOISE * subject_sigma(loaded, placed)
+    n = len(facts)
+    clean, corrupted = torch.zeros(n), torch.zeros(n)
+    effects = {kind: torch.full((n, len(groups), depth), torch.nan) for kind in kinds}
+    cut = {kind: torch.full((n, depth), torch.nan) for kind in severed}
+    done = 0
+    # The hidden state's clean outputs are needed by the severed variants, too.
+    kept = dict.fromkeys([*kinds, *([STATE] if severed else [])])
+    for numbers in batches_by_length([len(fact.ids) * samples for fact in placed], budget):
+        batch = TracedBatch(loaded, [placed[number] for number in numbers], [*kept], severed, samples, scale, seed)
+        clean[numbers], corrupted[numbers] = batch.clean, batch.corrupted
+        places, belongs = places_of(batch, groups)
+        at_last = [(row, fact.last) for row, fact in enumerate(batch.facts)]
+        for layer in range(depth):
+            for kind in kinds:
+                layers = range(layer, layer + 1) if kind == STATE else window_about(layer, window, depth)
+                found = indirect(batch, kind, layers, places, budget)
+                effects[kind][numbers, :, layer] = group_means(found, belongs, len(numbers), len(groups))
+            for kind in severed:
+                cut[kind][numbers, layer] = indirect(batch, STATE, range(layer, layer + 1), at_last, budget, kind)
+            progress("tracing", done * depth + (layer + 1) * len(numbers), n * depth)
+        done += len(numbers)
+    return CausalTrace(clean, corrupted, effects, cut, tuple(groups), window)
+
+
+def places_of(batch: TracedBatch, groups: Sequence[str]) -> tuple[list[tuple[int, int]], torch.Tensor]:
+    """Return the places (fact, position) of the groups, and for each its cell of a table [facts, groups], flattened."""
+    found = [
+        (row, position, row * len(groups) + groups.index(group))
+        for row, fact in enumerate(batch.facts)
+        for position, group in fact.places()
+        if group in groups
+    ]
+    return [(row, position) for row, position, _ in found], torch.tensor([cell for *_, cell in found])
+
+
+def indirect(
+    batch: TracedBatch,
+    kind: str,
+    layers: range,
+    places: Sequence[tuple[int, int]],
+    budget: int,
+    severed: str | None = None,
+) -> torch.Tensor:
+    """Return the indirect effects [len(places)], run in parts within the token budget."""
+    size = max(1, budget // (batch.rows.ids.shape[1] * batch.samples))
+    parts = [places[start : start + size] for start in range(0, len(places), size)]
+    found = torch.cat([batch.put_back(kind, layers, part, severed) for part in parts])
+    return found - batch.corrupted[[fact for fact, _ in places]]
+
+
+def group_means(found: torch.Tensor, cells: torch.Tensor, n: int, groups: int) -> torch.Tensor:
+    """Return the means [n, groups] of effects by their cell; NaN where a cell has none."""
+    sums = torch.zeros(n * groups).index_add_(0, cells, found)
+    return (sums / torch.bincount(cells, minlength=n * groups)).view(n, groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,71 +151,8 @@ class MlpEffects:
     by_layer: tuple[float, ...]
 
 
-class Traced:
-    """Token rows of facts with their objects, where the subject lies in them, and where the objects are read."""
-
-    def __init__(self, loaded: LoadedModel, facts: Sequence[EditRequest]) -> None:
-        self.loaded = loaded
-        placed = locate(loaded.tokenizer, [(fact.prompt, fact.subject, fact.target) for fact in facts])
-        # The same text, with the subject's first letter in the subject's place.
-        begun = [(f"{{}}{fact.subject[1:]}".join(fact.prompt.split("{}", 1)), fact.subject[0]) for fact in facts]
-        first = locate(loaded.tokenizer, [(*text, fact.target) for text, fact in zip(begun, facts, strict=True)])
-        self.rows = make_rows([one.ids[:-1] for one in placed], loaded.device)
-        self.last = torch.tensor([one.subject_last for one in placed], device=loaded.device)
-        starts = torch.tensor([one.subject_last for one in first], device=loaded.device)
-        place = torch.arange(self.rows.ids.shape[1], device=loaded.device)
-        self.subject = (place >= starts[:, None]) & (place <= self.last[:, None])
-        reads = [
-            (row, position - 1, one.ids[position])
-            for row, one in enumerate(placed)
-            for position in range(one.target_start, len(one.ids))
-        ]
-        self.row, self.position, self.token = (
-            torch.tensor(column, device=loaded.device) for column in zip(*reads, strict=True)
-        )
-
-    def probabilities(self, samples: int = 1) -> torch.Tensor:
-        """Return the objects' probabilities [samples, n] under what is hooked now; the rows stand `samples` times."""
-        n, _ = self.rows.ids.shape
-        repeated = Rows(self.rows.ids.repeat(samples, 1), self.rows.mask.repeat(samples, 1))
-        hidden = last_hidden(self.loaded, repeated)
-        found = hidden.new_zeros(samples, n, dtype=torch.float32)
-        for sample in range(samples):
-            log_probs = head_log_probs(self.loaded, hidden[self.row + sample * n, self.position])
-            found[sample].index_add_(0, self.row, log_probs.gather(1, self.token[:, None])[:, 0])
-        return found.exp()
-
-
-@torch.no_grad()
 def mlp_effects(loaded: LoadedModel, facts: Sequence[EditRequest], seed: int = 0) -> MlpEffects:
-    """Trace facts that the model knows, all together; the noise is drawn on the CPU, so the device does not matter."""
-    traced = Traced(loaded, facts)
-    embeddings = loaded.model.get_input_embeddings()
-    depth = len(loaded.family.block_list(loaded.model))
-    downs = [loaded.family.down_projection(loaded.model, layer) for layer in range(depth)]
-    every = torch.arange(len(facts), device=loaded.device)
-    with ExitStack() as stack:
-        outputs = [stack.enter_context(capture(down)) for down in downs]
-        embedded = stack.enter_context(capture(embeddings))
-        clean = traced.probabilities()
-        sigma = float(embedded.value[traced.subject].float().std())
-        shape = (SAMPLES * len(facts), *embedded.value.shape[1:])
-        # Some families give the MLP all tokens in one dimension.
-        given = [output.value.view(len(facts), shape[1], -1) for output in outputs]
-        held = [values[every, traced.last].repeat(SAMPLES, 1) for values in given]
-    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(loaded.device)
-    noise = NOISE * sigma * drawn * traced.subject.repeat(SAMPLES, 1)[:, :, None]
-    rows, last = torch.arange(len(held[0]), device=loaded.device), traced.last.repeat(SAMPLES)
-
-    def restored(output: torch.Tensor, layer: int) -> torch.Tensor:
-        changed = output.clone()
-        changed.view(*shape[:2], -1)[rows, last] = held[layer]
-        return changed
-
-    with replace(embeddings, lambda output: output + noise.to(output.dtype)):
-        corrupted = traced.probabilities(SAMPLES)
-        effects = []
-        for layer, down in enumerate(downs):
-            with replace(down, lambda output, layer=layer: restored(output, layer)):  # type: ignore[misc]
-                effects.append(float((traced.probabilities(SAMPLES) - corrupted).mean()))
-    return MlpEffects(float(clean.mean()), float(corrupted.mean()), tuple(effects))
+    """Trace one block's MLP at a time, at the subject's last token alone: which blocks' MLPs carry a fact."""
+    found = causal_trace(loaded, facts, seed=seed, window=1, kinds=[MLP], severed=[], groups=[LAST_SUBJECT])
+    by_layer = found.at(MLP).mean(0)
+    return MlpEffects(float(found.clean.mean()), float(found.corrupted.mean()), tuple(by_layer.tolist()))
