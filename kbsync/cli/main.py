@@ -30,6 +30,7 @@ from kbsync.cli import (
     retract,
     stats,
     templates,
+    trace,
 )
 from kbsync.cli.options import HELP_NAMES, HOME_HELP, DebugOption, JsonOption, Options, VerboseOption
 from kbsync.errors import KbsyncError, SourceError
@@ -55,6 +56,7 @@ app.add_typer(evaluate.app)
 app.add_typer(history.app)
 app.add_typer(retract.app)
 app.add_typer(calibrate.app)
+app.add_typer(trace.app)
 app.add_typer(doctor.app)
 app.add_typer(relations.app)
 app.add_typer(practice.app)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from kbsync.memit.settings import MemitSettings
 
-__all__ = ["Trial", "best", "candidate_windows", "lambda_of", "search_settings", "suggested_window"]
+__all__ = ["Trial", "best", "candidate_windows", "critical_layers", "lambda_of", "search_settings", "suggested_window"]
 
 MOST_LAYERS = 6
 """of a window; GPT-J's published one has as many"""
@@ -71,6 +71,23 @@ def suggested_window(effects: Sequence[float]) -> tuple[int, ...]:
         chosen = max(sides, key=usable.__getitem__)
         low, high = min(low, chosen), max(high, chosen)
     return tuple(range(low, high + 1))
+
+
+def critical_layers(gaps: Sequence[float]) -> tuple[int, ...]:
+    """Return R by the paper's rule (MEMIT, section 4.1, Figure 3): the blocks up to where the MLPs' part is done.
+
+    `gaps` has, for each block, what the effect of its state at the subject's last token loses when the MLPs above are
+    severed. L is the last block of the run about the largest gap that keeps half of it; R are at most six blocks of
+    that run, up to L; never the last block of the model.
+    """
+    usable = gaps[:-1]
+    low = high = max(range(len(usable)), key=usable.__getitem__)
+    enough = usable[low] / 2
+    while high + 1 < len(usable) and usable[high + 1] >= enough:
+        high += 1
+    while low > 0 and usable[low - 1] >= enough:
+        low -= 1
+    return tuple(range(max(low, high - MOST_LAYERS + 1), high + 1))
 
 
 def candidate_windows(suggested: tuple[int, ...], present: tuple[int, ...], blocks: int) -> list[tuple[int, ...]]:

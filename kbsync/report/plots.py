@@ -2,10 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kbsync.errors import KbsyncError
 
-__all__ = ["lines_figure"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["lines_figure", "save_figure"]
 
 COLUMNS = 3
 SIZE = (4.2, 3.0)
@@ -24,7 +28,6 @@ def lines_figure(
 
     `path` gives folder and stem. Raises KbsyncError where it cannot be written.
     """
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     rows = -(-len(panels) // COLUMNS)
@@ -40,6 +43,13 @@ def lines_figure(
             axis.set_yscale("log")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    return save_figure(figure, path)
+
+
+def save_figure(figure: "Figure", path: Path) -> list[Path]:
+    """Write a figure as PNG and SVG; `path` gives folder and stem. Raises KbsyncError where it cannot be written."""
+    import matplotlib as mpl
+
     written = [path.with_suffix(suffix) for suffix in (".png", ".svg")]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

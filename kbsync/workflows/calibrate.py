@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import random
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -15,22 +13,21 @@ import torch
 from kbsync.errors import EditError, LedgerError, SettingsError
 from kbsync.facts import EditRequest, content_id
 from kbsync.ledger import Ledger, ModelRow
-from kbsync.memit import MemitSettings, Preset, edited, group_requests, load_preset, spread, write_preset
+from kbsync.memit import MemitSettings, edited, group_requests, spread, write_preset
 from kbsync.memit.search import Trial, candidate_windows, search_settings, suggested_window
 from kbsync.metrics import Case, measure, perplexity, summary
 from kbsync.metrics.counterfacts import cases, counterfacts
 from kbsync.metrics.trace import MlpEffects, mlp_effects
-from kbsync.models import LoadedModel, score_targets
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.corpus import documents
 from kbsync.workflows.covariances import covariances_for
+from kbsync.workflows.known_facts import facts_to_ask, known_requests
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.measuring import PERPLEXITY_LINES
-from kbsync.workflows.practice import practice_requests
+from kbsync.workflows.new_preset import new_preset, preset_file_for
 from kbsync.workflows.progress import Progress, silent
 from kbsync.workflows.state import identify, model_contexts
 from kbsync.workflows.target_cache import cached_targets
-from kbsync.workflows.templates import templates_for
 
 __all__ = ["CalibrateOptions", "Calibration", "calibrate"]
 
@@ -40,8 +37,6 @@ LEAST = 10
 """facts that the model must know"""
 KNOWN_FACTOR = 4
 """known facts to look for, for each that is edited: the others are its neighbourhood"""
-ASKED_AT_ONCE = 500
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +116,8 @@ def calibrate(home: Path, options: CalibrateOptions, progress: Progress = silent
     if chosen.reason is not None:
         raise EditError(f"no trial succeeded; the first failed so: {next(iter(bench.trials.values())).reason}")
     if file is not None:
-        write_preset(file, preset_of(home, options, choice, chosen), remark_on(chosen, len(bench.cases)))
+        preset = new_preset(home, file.stem, options.model, choice, chosen.settings, options.corpus)
+        write_preset(file, preset, remark_on(chosen, len(bench.cases)))
     return Calibration(
         choice.name,
         source,
@@ -139,63 +135,10 @@ def calibrate(home: Path, options: CalibrateOptions, progress: Progress = silent
     )
 
 
-def preset_file_for(home: Path, name: str | None) -> Path | None:
-    """Return where the preset will be written; raise SettingsError for a name that cannot be one, or is taken."""
-    if name is None:
-        return None
-    if not NAME.match(name):
-        raise SettingsError(f"--write {name!r}: a preset's name has letters, digits and .-_ after a letter or digit")
-    file = home / "presets" / f"{name}.yaml"
-    if file.exists():
-        raise SettingsError(f"{file} exists already: choose another name for --write, or delete it")
-    return file
-
-
-def preset_of(home: Path, options: CalibrateOptions, choice: ModelChoice, chosen: Trial) -> Preset:
-    """Return the preset to write; paths are made absolute, but for what travels with kbsync."""
-    known = load_preset(options.model, home)
-    model = known.model if known else choice.name
-    travels = known.corpus if known and options.corpus is None else None
-    corpus = travels or str((choice.corpus or Path()).resolve())
-    bounds = (known.max_perplexity_increase, known.max_specificity_loss) if known else (None, None)
-    return Preset(options.write or "", model, chosen.settings, corpus, *bounds)
-
-
 def remark_on(chosen: Trial, edits: int) -> str:
     """Return the comment that the preset's file begins with."""
     figures = ", ".join(f"{name} {value:.1f}" for name, value in chosen.figures.items() if name in ("S", "recall"))
     return f"Found by `kbsync calibrate` with {edits} edits of known facts: {figures}."
-
-
-def facts_to_ask(home: Path, ledger: Ledger, relations: Collection[str] | None) -> tuple[list[EditRequest], str]:
-    """Return the ledger's facts that have a template or, where there are none, the fixtures'; in a drawn order."""
-    templates = templates_for(home)
-    rows = [row for row in ledger.facts(relations, withdrawn=False) if row.relation in templates]
-    found = [templates.request(row.subject_label, row.relation, row.object_label) for row in rows]
-    source = "ledger" if found else "fixtures"
-    if not found:
-        found = [one for one in practice_requests("earlier") if relations is None or one.relation in relations]
-    if not found:
-        wanted = ", ".join(relations or ())
-        raise LedgerError(f"neither {home} nor the fixtures have facts of {wanted} with a template: pull some first")
-    found.sort(key=lambda request: request.id)
-    random.Random(0).shuffle(found)
-    return found, source
-
-
-def known_requests(
-    loaded: LoadedModel, requests: Sequence[EditRequest], wanted: int, progress: Progress
-) -> tuple[list[EditRequest], int]:
-    """Return requests whose object is the model's exact top answer, `wanted` or a few more, and how many were asked."""
-    known: list[EditRequest] = []
-    asked = 0
-    while asked < len(requests) and len(known) < wanted:
-        some = requests[asked : asked + ASKED_AT_ONCE]
-        scores = score_targets(loaded, [(one.prompt, one.subject, one.target) for one in some])
-        known += [one for one, score in zip(some, scores, strict=True) if score.exact]
-        asked += len(some)
-        progress("asking the model", min(len(known), wanted), wanted)
-    return known, asked
 
 
 class Workbench:

@@ -13,8 +13,8 @@ from kbsync.facts import content_id
 from kbsync.ledger import Ledger, read_metadata, read_tensors, replace_tensors
 from kbsync.memit.settings import changed
 from kbsync.models import LoadedModel
-from kbsync.workflows.calibrate import facts_to_ask, known_requests
 from kbsync.workflows.choice import choose_model
+from kbsync.workflows.known_facts import facts_to_ask, known_requests
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.progress import Progress, silent
 

@@ -10,6 +10,7 @@ from kbsync.memit.search import (
     Trial,
     best,
     candidate_windows,
+    critical_layers,
     lambda_of,
     search_settings,
     suggested_window,
@@ -90,3 +91,18 @@ def test_ranks() -> None:
         failed, spoilt, plain, recalled, better
     ]  # fmt: skip
     assert best([plain, trial(START, 80.2)]) is plain  # a chance difference: the first of equals
+
+
+@pytest.mark.parametrize(
+    ("gaps", "layers"),
+    [
+        ([0.4, 0.5, 0.6, 0.6, 0.5, 0.4, 0.4, 0.35, 0.3, 0.1, 0.0, 0.0], (3, 4, 5, 6, 7, 8)),  # as GPT-J's
+        ([0.02, 0.01, 0.0, 0.0], (0, 1)),
+        ([0.0, 0.1, 0.4, 0.9], (2,)),  # never the last block
+        ([0.5, 0.1, 0.5, 0.6, 0.1, 0.0], (2, 3)),  # what lies apart is not taken
+    ],
+)
+def test_the_papers_rule_takes_the_blocks_up_to_where_the_gap_is_half(
+    gaps: list[float], layers: tuple[int, ...]
+) -> None:
+    assert critical_layers(gaps) == layers

@@ -1,0 +1,91 @@
+"""How a causal trace is shown."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+
+from kbsync.report.tables import plain, table
+
+if TYPE_CHECKING:
+    from kbsync.metrics import Figure
+    from kbsync.workflows.trace import Trace
+
+__all__ = ["TITLES", "trace_json", "trace_view"]
+
+TITLES = {"state": "hidden state", "mlp": "MLP outputs", "attention": "attention outputs"}
+LAST_SUBJECT = "last subject token"
+
+
+def trace_view(found: "Trace") -> RenderableType:
+    """Return a table for each kind of what is put back, the severed variants, and the suggested layers."""
+    figures = found.figures
+    told = (
+        f"{found.traced} facts from the {found.source} that {found.model} knows, {found.samples} draws of noise each:"
+        f" probability of the object {_cell(figures.clean)}, with the subject's embeddings corrupted"
+        f" {_cell(figures.corrupted)} (percent, with 95% intervals)"
+    )
+    parts: list[RenderableType] = [plain(told)]
+    depth = len(figures.gap)
+    blocks = "one block" if figures.window == 1 else f"{figures.window} blocks about it"
+    for kind, by_group in figures.effects.items():
+        rows = [
+            (group, *("" if one is None else f"{one.mean:.1f}" for one in effects))
+            for group, effects in by_group.items()
+        ]
+        of = "behind the block" if kind == "state" else f"of {blocks}"
+        title = f"{TITLES[kind]} {of} put back at one token: points of probability that come back"
+        parts.append(table(("block", *map(str, range(depth))), rows, title=title))
+    state = figures.effects["state"][LAST_SUBJECT]
+    columns = {"effect": state, "attention severed": figures.severed["attention"]}
+    columns |= {"MLP severed": figures.severed["mlp"], "lost with the MLP": figures.gap}
+    cells = zip(*([_cell(one) for one in column] for column in columns.values()), strict=True)
+    by_layer = [(layer, *row) for layer, row in enumerate(cells)]
+    parts.append(table(("block", *columns), by_layer, title=f"hidden state put back at the {LAST_SUBJECT}"))
+    parts += [plain(line) for line in _suggestion(found)]
+    return Group(*parts)
+
+
+def trace_json(found: "Trace") -> dict[str, Any]:
+    """Return the trace for machines: percent, a value for each block."""
+    figures = found.figures
+    return {
+        "model": found.model,
+        "facts": {"source": found.source, "traced": found.traced},
+        "samples": found.samples,
+        "seed": found.seed,
+        "window": figures.window,
+        "clean": figures.clean,
+        "corrupted": figures.corrupted,
+        "effects": figures.effects,
+        "severed": figures.severed,
+        "gap": figures.gap,
+        "layers": found.present,
+        "suggested": found.suggested,
+        "preset": found.preset,
+    }
+
+
+def _suggestion(found: "Trace") -> list[str]:
+    present = _layers(found.present)
+    if found.suggested is None:
+        return [f"no layers suggested: severing the MLPs loses nothing beyond chance (settings have layers={present})"]
+    effect, gap = (
+        max(one.mean for one in column if one is not None)
+        for column in (found.figures.effects["state"][LAST_SUBJECT], found.figures.gap)
+    )
+    lines = [
+        f"suggested: --set layers={_layers(found.suggested)} (settings have layers={present}); the MLPs above a state"
+        f" carry {gap:.1f} of the {effect:.1f} points that it gives back at most"
+    ]
+    if found.preset is not None:
+        lines.append(f"written: {found.preset} (--model {found.preset.stem})")
+    return lines
+
+
+def _layers(layers: Sequence[int]) -> str:
+    return ",".join(map(str, layers))
+
+
+def _cell(figure: "Figure | None") -> str:
+    return "" if figure is None else f"{figure.mean:.1f} ({figure.low:.1f} to {figure.high:.1f})"

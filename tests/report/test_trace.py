@@ -1,0 +1,65 @@
+"""The tables and plots of a causal trace."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from kbsync.metrics import Figure
+from kbsync.metrics.trace_figures import TraceFigures
+from kbsync.metrics.traced_facts import GROUPS
+from kbsync.report.trace import trace_json, trace_view
+from kbsync.report.trace_plot import plot_trace
+from kbsync.workflows.trace import Trace
+
+
+def column(*means: float) -> tuple[Figure, ...]:
+    return tuple(Figure(mean, mean - 1, mean + 2, 20) for mean in means)
+
+
+EFFECTS = {group: column(4.0, 31.5, 0.25) for group in GROUPS} | {"middle tokens": (None, None, None)}
+FIGURES = TraceFigures(
+    Figure(88.25, 87.25, 90.25, 20),
+    Figure(12.5, 11.5, 14.5, 20),
+    dict.fromkeys(("state", "mlp", "attention"), EFFECTS),
+    {"mlp": column(1.0, 20.0, 0.0), "attention": column(3.0, 30.0, 0.0)},
+    column(3.0, 11.5, 0.25),
+    2,
+)
+TRACE = Trace("practice", "ledger", 20, 3, 0, FIGURES, (0, 1, 2), (0, 1), None, None)
+
+
+def shown(found: Trace) -> str:
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(trace_view(found))
+    return console.export_text()
+
+
+def test_the_tables_have_every_group_and_the_severed_variants() -> None:
+    text = shown(TRACE)
+    assert "20 facts from the ledger that practice knows, 3 draws of noise each" in text
+    assert "probability of the object 88.2 (87.2 to 90.2)" in text
+    assert all(text.count(group) >= 3 for group in GROUPS)
+    assert "31.5 (30.5 to 33.5)" in text
+    assert "MLP outputs of 2 blocks about it" in text
+    assert "suggested: --set layers=0,1 (settings have layers=0,1,2)" in text
+    assert "carry 11.5 of the 31.5 points" in text
+    assert "no layers suggested" in shown(replace(TRACE, suggested=None))
+
+
+def test_json_has_what_the_tables_have() -> None:
+    found = trace_json(TRACE)
+    assert found["facts"] == {"source": "ledger", "traced": 20}
+    assert found["effects"]["mlp"]["first token after"][1].mean == 31.5
+    assert (found["suggested"], found["layers"], found["window"]) == ((0, 1), (0, 1, 2), 2)
+
+
+@pytest.mark.parametrize("suggested", [(0, 1), None])
+def test_the_plot_is_two_files_and_the_same_each_time(tmp_path: Path, suggested: tuple[int, ...] | None) -> None:
+    trace = replace(TRACE, suggested=suggested)
+    first = plot_trace(trace, tmp_path / "made" / "trace.png")
+    assert [path.name for path in first] == ["trace.png", "trace.svg"]
+    assert first[0].read_bytes().startswith(b"\x89PNG")
+    assert plot_trace(trace, tmp_path / "again.svg")[1].read_bytes() == first[1].read_bytes()
