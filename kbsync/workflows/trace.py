@@ -98,12 +98,12 @@ def trace(home: Path, options: TraceOptions, progress: Progress = silent) -> Tra
 def write_suggested(
     home: Path, file: Path, options: TraceOptions, choice: ModelChoice, suggested: tuple[int, ...] | None
 ) -> None:
-    """Write the model's settings with the suggested layers in them."""
+    """Write the model's settings with the suggested layers in them; raise SettingsError where there are none."""
     if suggested is None:
         raise SettingsError(
             "--write-preset: severing the MLPs loses nothing beyond chance, so no layers are suggested; trace more"
             " facts with --facts, or try layers with `kbsync calibrate`"
         )
     settings = replace(choice.settings, layers=suggested)
-    remark = f"Layers suggested by `kbsync trace` with {options.facts} facts; all else as before, tried on no edit."
+    remark = f"Layers suggested by `kbsync trace --facts {options.facts}`; all else as before, tried on no edit."
     write_preset(file, new_preset(home, file.stem, options.model, choice, settings), remark)

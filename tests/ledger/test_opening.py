@@ -21,6 +21,7 @@ TABLES = {
     *("targets", "answers", "batches", "edits", "metrics"),
     *("endings", "rollbacks", "vetoes", "aliases"),
     *("endings", "rollbacks", "vetoes", "aliases"),
+    *("endings", "rollbacks", "vetoes", "aliases"),
     *("endings", "rollbacks", "vetoes", "aliases", "file_readings", "pages"),
 }
 

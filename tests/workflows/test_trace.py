@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kbsync.errors import SettingsError
 from kbsync.metrics.traced_facts import GROUPS
+from kbsync.workflows.choice import choose_model
+from kbsync.workflows.trace import TraceOptions, write_suggested
 from tests.homes import SWAPPED, Editable, done, kbsync, make_home, snapshot
 from tests.tiny_models import CAPITALS
 
@@ -48,17 +51,18 @@ def test_what_it_finds_is_a_function_of_the_seed(home: Path, small: Editable, tm
 
 
 def test_the_suggested_layers_become_a_preset(home: Path, small: Editable) -> None:
-    ran = kbsync(*trace(home, small, "--write-preset", "traced", "--json"))
+    choice, options = choose_model(small.name), TraceOptions(small.name)
     file = home / "presets" / "traced.yaml"
-    if ran.code:  # six facts may be too few to tell the gap from chance
-        assert "no layers are suggested; trace more facts" in ran.err
-        assert not file.exists()
-        return
+    with pytest.raises(SettingsError, match="no layers are suggested; trace more facts with --facts"):
+        write_suggested(home, file, options, choice, None)
+    assert not file.exists()
+    write_suggested(home, file, options, choice, (1, 2))
     written = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert written["model"] == str(Path(small.name).resolve())
-    assert written["settings"]["layers"] == ran.json["suggested"]
-    again = kbsync(*trace(home, small, "--write-preset", "traced"))
-    assert (again.code, "exists already: choose another name for --write-preset" in again.err) == (1, True)
+    assert written["settings"]["layers"] == [1, 2]
+    assert done("plan", "--home", home, "--model", "traced", "--json").json["model"] == "traced"
+    ran = kbsync(*trace(home, small, "--write-preset", "traced"))
+    assert (ran.code, "exists already: choose another name for --write-preset" in ran.err) == (1, True)
 
 
 def test_a_model_that_knows_nothing(small: Editable, tmp_path: Path) -> None:
