@@ -46,10 +46,15 @@ class AlphaEdit:
     settings: AlphaEditSettings = AlphaEditSettings()
 
     def edit(self, task: Task) -> Deltas:
-        """Return the delta of each layer of R. Raises EditError where a null space is empty."""
+        """Return the delta of each layer of R. Raises EditError where a null space is empty.
+
+        Target vectors that the task has are not searched again, if each of its groups is one request.
+        """
         groups, settings = task.alone(), replace(task.settings, sweeps=1, emphasis=1.0)
-        found = optimise_targets(task.loaded, groups, task.contexts, settings, progress=task.progress)
-        z = torch.stack([target.z for target in found])
+        z = task.z if list(task.groups) == groups else None
+        if z is None:
+            found = optimise_targets(task.loaded, groups, task.contexts, settings, progress=task.progress)
+            z = torch.stack([target.z for target in found])
         covariances = task.covariances(settings.layers)
 
         def projected(layer: int, keys: torch.Tensor, residual: torch.Tensor) -> Solution:
