@@ -1,6 +1,7 @@
 """MEND's network for a model: trained on facts that the model knows, kept in the home, found again by the weights."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -9,16 +10,16 @@ from kbsync.editors.mend_network import MendNetwork, read_network, weights_of
 from kbsync.editors.mend_train import MendSettings, train_mend
 from kbsync.editors.settings import known_values
 from kbsync.errors import EditError
-from kbsync.facts import content_id
+from kbsync.facts import EditRequest, content_id
 from kbsync.ledger import Ledger, read_metadata, read_tensors, replace_tensors
 from kbsync.memit.settings import changed
 from kbsync.models import LoadedModel
-from kbsync.workflows.choice import choose_model
+from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.known_facts import facts_to_ask, known_requests
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.progress import Progress, silent
 
-__all__ = ["MendOptions", "TrainedMend", "mend_network", "train_network"]
+__all__ = ["MendOptions", "TrainedMend", "has_network", "mend_network", "train_for", "train_network"]
 
 SHOWN_SHARE = 10
 """the losses that are told are means over this part of the steps, a tenth, at the beginning and at the end"""
@@ -62,19 +63,32 @@ def train_network(home: Path, options: MendOptions, progress: Progress = silent)
     Raises EditError where the model knows too few facts.
     """
     with Ledger.open(home) as ledger, ledger.writer(f"mend train {options.model}"):
-        requests, source = facts_to_ask(home, ledger, None)
+        asked = facts_to_ask(home, ledger, None)
         progress("loading the model", 0, 1)
         choice = choose_model(options.model, home=home, loading=options.loading)
         progress("loading the model", 1, 1)
-        known, _ = known_requests(choice.loaded, requests, options.facts, progress)
-        given = {} if options.steps is None else {"steps": options.steps}
-        settings = changed(MendSettings(), known_values(choice.name, "mend_train") | given)
-        began = time.monotonic()
-        trained = train_mend(choice.loaded, known, settings, progress)
-        seconds = round(time.monotonic() - began, 2)
-        network = trained.network
-        file = network_file(ledger.tensors, network.weights)
-        replace_tensors(file, network.state_dict(), network.metadata())
+        return train_for(ledger, choice, asked, options.facts, options.steps, progress)
+
+
+def train_for(
+    ledger: Ledger,
+    choice: ModelChoice,
+    asked: tuple[Sequence[EditRequest], str],
+    facts: int,
+    steps: int | None,
+    progress: Progress = silent,
+) -> TrainedMend:
+    """Train on those of the facts `asked` (and where they are from) that a loaded model knows; keep the network."""
+    requests, source = asked
+    known, _ = known_requests(choice.loaded, requests, facts, progress)
+    given = {} if steps is None else {"steps": steps}
+    settings = changed(MendSettings(), known_values(choice.name, "mend_train") | given)
+    began = time.monotonic()
+    trained = train_mend(choice.loaded, known, settings, progress)
+    seconds = round(time.monotonic() - began, 2)
+    network = trained.network
+    file = network_file(ledger.tensors, network.weights)
+    replace_tensors(file, network.state_dict(), network.metadata())
     return TrainedMend(
         choice.name,
         source,
@@ -87,6 +101,11 @@ def train_network(home: Path, options: MendOptions, progress: Progress = silent)
         seconds,
         file,
     )
+
+
+def has_network(tensors: Path, loaded: LoadedModel) -> bool:
+    """Return whether a network for the weights of `loaded` is kept in a home's tensors."""
+    return network_file(tensors, weights_of(loaded)).exists()
 
 
 def mend_network(tensors: Path, loaded: LoadedModel) -> MendNetwork:
