@@ -218,3 +218,63 @@ def pull(
     with progress(quiet=options.json) as report:
         done = bench_pull(facts, seed=seed, progress=report)
     emit(done, pull_view, as_json=options.json)
+
+
+@command(
+    group,
+    "paper",
+    examples=(
+        "kbsync bench paper --model practice --quick",
+        "kbsync bench paper scaling counterfact --model gpt-j --data counterfact.json --zsre zsre.json --edits 10000",
+    ),
+)
+def paper(
+    options: Options,
+    experiments: Annotated[
+        list[str] | None, typer.Argument(metavar="[EXPERIMENT]...", help="zsre, counterfact, scaling, ...  [all]")
+    ] = None,
+    model: ModelOption = "practice",
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="FILE", help="In CounterFact's form.  [the practice data set]")
+    ] = None,
+    zsre: Annotated[
+        Path | None, typer.Option("--zsre", metavar="FILE", help="In zsRE's form.  [the practice data set]")
+    ] = None,
+    edits: Annotated[
+        int | None, typer.Option("--edits", metavar="N", min=2, help="Most edits.  [1000, and 300 of zsRE]")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small numbers everywhere: minutes.")] = False,
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the results go.")] = Path("paper"),
+    editors: Annotated[
+        str | None, typer.Option("--editors", metavar="LIST", help="Such as memit,rome,none.  [all]")
+    ] = None,
+    seed: SeedOption = 0,
+    setting: SetOption = None,
+    corpus: CorpusOption = None,
+    loading: Loading = AS_STORED,
+) -> None:
+    """Make the MEMIT paper's tables and figures on a model, with the rivals beside it.
+
+    Writes results.json, a CSV file and figures for each experiment, and index.html with all of it. A run that was
+    broken off goes on with what is missing. Without --quick the practice model is at work for the better part of an
+    hour.
+    """
+    from kbsync.benchmarks.paper.bench import PaperData
+    from kbsync.benchmarks.paper.data import default_data, default_zsre
+    from kbsync.benchmarks.paper.run import PaperOptions, bench_paper
+    from kbsync.report.bench_paper import paper_view, write_page
+
+    asked = PaperOptions(
+        experiments=tuple(experiments or ()),
+        editors=tuple(name.strip() for name in editors.split(",")) if editors else (),
+        data=PaperData(data or default_data(), zsre or default_zsre(), seed),
+        folder=to,
+        edits=edits,
+        quick=quick,
+        values=parse_values(setting),
+        corpus=corpus,
+    )
+    with progress(quiet=options.json) as report:
+        done = bench_paper(options.home, model, asked, loading, report)
+    log_console().print(plain(f"wrote {write_page(done)}"))
+    emit(done, paper_view, as_json=options.json)

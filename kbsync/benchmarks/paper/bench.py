@@ -1,0 +1,228 @@
+"""What the experiments share: a model with its covariances and target vectors, the data, and how edits are measured.
+
+Target vectors, covariances and MEND's network lie in the home, finished measurements in the folder of the results.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kbsync.benchmarks.paper.data import evenly, ordered_cases
+from kbsync.benchmarks.paper.sizes import Sizes
+from kbsync.benchmarks.paper.units import Units
+from kbsync.editors import Deltas, Editor, Task, editor
+from kbsync.editors.mend_network import MendNetwork
+from kbsync.facts import EditRequest, content_id
+from kbsync.ledger import Ledger
+from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, edited, group_requests
+from kbsync.metrics import Case, evaluate, figures
+from kbsync.workflows.calibrate import facts_to_ask
+from kbsync.workflows.choice import ModelChoice
+from kbsync.workflows.covariances import Covariances, covariances_for
+from kbsync.workflows.mend import has_network, mend_network, train_for
+from kbsync.workflows.progress import Progress
+from kbsync.workflows.state import identify, model_contexts
+from kbsync.workflows.target_cache import cached_targets
+
+__all__ = ["PaperBench", "PaperData"]
+
+OF_TEXT = ("GE", "RS")
+"""metrics that read generated text"""
+REUSES_TARGETS = ("memit", "alphaedit")
+"""editors whose search for target vectors is MEMIT's on the base model"""
+MEND_FACTS = 1000
+"""known facts that MEND's network is trained on, at most or a few more"""
+
+
+@dataclass(frozen=True, slots=True)
+class PaperData:
+    """Files of the two data sets, and the seed of their order."""
+
+    counterfact: Path
+    zsre: Path
+    seed: int = 0
+
+
+class PaperBench:
+    """Everything that an experiment asks for."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        choice: ModelChoice,
+        data: PaperData,
+        sizes: Sizes,
+        editors: Sequence[str],
+        units: Units,
+        progress: Progress,
+    ) -> None:
+        self.ledger, self.choice, self.data, self.sizes = ledger, choice, data, sizes
+        self.editors, self.units, self.progress = list(editors), units, progress
+        self.loaded, self.settings = choice.loaded, choice.settings
+        self.model = identify(ledger, choice)
+        self.contexts = model_contexts(self.model, choice)
+        self.records: dict[int, Covariances] = {}
+
+    @cached_property
+    def counterfact(self) -> list[Case]:
+        """The cases of CounterFact's form, in their order."""
+        return ordered_cases(self.data.counterfact, "counterfact", self.data.seed)
+
+    @cached_property
+    def zsre(self) -> list[Case]:
+        """The cases of zsRE's form, in their order."""
+        return ordered_cases(self.data.zsre, "zsre", self.data.seed)
+
+    @property
+    def largest(self) -> int:
+        """N: the largest number of edits that is asked for and that the data has."""
+        return min(self.sizes.edits, len(self.counterfact))
+
+    @property
+    def own_layers(self) -> list[int]:
+        """R of the model's settings."""
+        return list(self.settings.layers)
+
+    def editor(self, name: str) -> Editor:
+        """Return an editor with what is known to suit the model."""
+        return editor(name, model=self.choice.name)
+
+    def covariances(self, layers: Sequence[int]) -> Mapping[int, torch.Tensor]:
+        """Return C of these layers; those not yet in the home are collected in one pass, and kept there."""
+        missing = tuple(sorted(set(layers) - self.records.keys()))
+        if missing:
+            choice = replace(self.choice, settings=replace(self.settings, layers=missing))
+            found = covariances_for(self.ledger.tensors, choice, self.progress)
+            self.records |= dict.fromkeys(missing, found)
+        records = {layer: self.records[layer].records[layer] for layer in layers}
+        return Covariances(self.ledger.tensors, records, frozenset(layers))
+
+    def training(self) -> dict[str, Any] | None:
+        """Train MEND's network where the home has none for this model; return how that went, None where it had one."""
+        about = {**self.about, "what": "MEND's training"}
+        if not has_network(self.ledger.tensors, self.loaded):
+            asked = facts_to_ask(self.ledger.home, self.ledger, None)
+            done = train_for(self.ledger, self.choice, asked, MEND_FACTS, None, self.progress)
+            self.units.add(about, {"steps": done.steps, "facts": done.facts, "seconds": done.seconds})
+        return self.units.find(about)
+
+    def network(self) -> MendNetwork:
+        """Return MEND's network; where the home has none for this model, it is trained and kept."""
+        self.training()
+        return mend_network(self.ledger.tensors, self.loaded)
+
+    @cached_property
+    def network_id(self) -> str:
+        """What tells MEND's network from another one for this model."""
+        state = self.network().state_dict()
+        return content_id("network1", {name: value.double().sum().item() for name, value in state.items()})
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What every measurement depends on."""
+        return {"model": self.model.key, "dtype": str(self.loaded.model.dtype), "contexts": list(self.contexts)}
+
+    def z(self, groups: Sequence[RequestGroup], settings: MemitSettings) -> torch.Tensor:
+        """Return the groups' target vectors [u, d]; those in the home are not searched again."""
+        choice = replace(self.choice, settings=settings)
+        return cached_targets(self.ledger, self.model, choice, groups, self.contexts, self.progress).z
+
+    def task(self, groups: Sequence[RequestGroup], settings: MemitSettings | None = None) -> Task:
+        """Return a task with all that an editor may ask for, but the target vectors."""
+        return Task(
+            self.loaded,
+            groups,
+            self.contexts,
+            settings or self.settings,
+            covariances=self.covariances,
+            network=self.network,
+            progress=self.progress,
+        )
+
+    def groups(self, name: str, requests: Sequence[EditRequest]) -> list[RequestGroup]:
+        """Return the requests as an editor takes them: MEMIT by subject, others one by one in their order."""
+        if name == "memit":
+            return group_requests(self.loaded, requests)
+        return [RequestGroup((request,)) for request in requests]
+
+    def deltas(self, name: str, requests: Sequence[EditRequest], settings: MemitSettings | None = None) -> Deltas:
+        """Return an editor's deltas for the requests."""
+        if name == "rome":
+            return self.rome(requests)
+        task = self.task(self.groups(name, requests), settings)
+        if name in REUSES_TARGETS:
+            task = replace(task, z=self.z(task.groups, task.settings))
+        return self.editor(name).edit(task)
+
+    @cached_property
+    def rome_order(self) -> dict[int, WeightDelta]:
+        """ROME's deltas for the N edits: a factor for each request, in their order."""
+        requests = [case.request for case in self.counterfact[: self.largest]]
+        return dict(self.editor("rome").edit(self.task(self.groups("rome", requests))))  # type: ignore[arg-type]
+
+    def rome(self, requests: Sequence[EditRequest]) -> Deltas:
+        """Return ROME's deltas; it edits one after another, so those of a prefix are the first factors of the whole."""
+        order = [case.request for case in self.counterfact[: self.largest]]
+        if order[: len(requests)] != list(requests):
+            return self.editor("rome").edit(self.task(self.groups("rome", requests)))
+        count = len(requests)
+        return {
+            layer: WeightDelta(delta.left[:, :count], delta.right[:count]) for layer, delta in self.rome_order.items()
+        }
+
+    def measured(
+        self,
+        name: str,
+        cases: Sequence[Case],
+        metrics: Sequence[str],
+        settings: MemitSettings | None = None,
+    ) -> dict[str, Any]:
+        """Write the cases with an editor, measure some of them, and return ``metric``, ``metric_low``, ``metric_high``.
+
+        At most `sizes.measured` of the cases are measured (`sizes.generated` for metrics of generated text), evenly
+        over their order, with 95% intervals over them. What was measured before is not measured again.
+        """
+        seen, heard = evenly(cases, self.sizes.measured), evenly(cases, self.sizes.generated)
+        own = self.editor(name)
+        requests = [case.request for case in cases]
+        about = {
+            **self.about,
+            "what": "edits",
+            "editor": name,
+            "editor_settings": asdict(own.settings),
+            "settings": (settings or self.settings).as_dict(),
+            "requests": len(requests),
+            "ids": content_id("requests1", [request.id for request in requests]),
+            "seen": content_id("cases1", [asdict(case) for case in seen]),
+            "heard": content_id("cases1", [asdict(case) for case in heard]),
+            "metrics": list(metrics),
+            "seed": self.data.seed,
+            "network": self.network_id if name == "mend" else None,
+        }
+
+        def make() -> dict[str, Any]:
+            began, cpu = time.monotonic(), time.process_time()
+            deltas = self.deltas(name, requests, settings)
+            with edited(self.loaded, deltas):
+                found = self.figures(seen, [one for one in metrics if one not in OF_TEXT])
+                found |= self.figures(heard, [one for one in metrics if one in OF_TEXT])
+            seconds = {"seconds": round(time.monotonic() - began, 3), "cpu": round(time.process_time() - cpu, 3)}
+            return {"figures": found, **seconds}
+
+        figures_found: dict[str, Any] = self.units.get(about, make)["figures"]
+        return figures_found
+
+    def figures(self, cases: Sequence[Case], metrics: Sequence[str]) -> dict[str, float]:
+        """Return the figures of the model as it is, flat, with their intervals."""
+        if not metrics:
+            return {}
+        found = figures(evaluate(self.loaded, cases, metrics, self.data.seed, self.progress), self.data.seed)
+        flat: dict[str, float] = {}
+        for name, one in found.items():
+            flat |= {name: round(one.mean, 3), f"{name}_low": round(one.low, 3), f"{name}_high": round(one.high, 3)}
+        return flat

@@ -1,0 +1,198 @@
+"""Run experiments on a model: rows and drawings of each, and the files that hold the rows."""
+
+import csv
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kbsync import __version__
+from kbsync.benchmarks.paper.bench import PaperBench, PaperData
+from kbsync.benchmarks.paper.experiment import Experiment, Result, Row
+from kbsync.benchmarks.paper.published import Published, published
+from kbsync.benchmarks.paper.registry import EXPERIMENTS
+from kbsync.benchmarks.paper.sizes import FULL, QUICK
+from kbsync.benchmarks.paper.units import Units
+from kbsync.editors import EDITORS
+from kbsync.errors import SettingsError
+from kbsync.ledger import Ledger
+from kbsync.workflows.choice import ModelChoice, choose_model
+from kbsync.workflows.loading import AS_STORED, Loading
+from kbsync.workflows.mend import has_network
+from kbsync.workflows.progress import Progress, silent
+
+__all__ = ["Done", "PaperOptions", "PaperRun", "bench_paper", "run_paper"]
+
+UNITS = "units.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class PaperOptions:
+    """What the user asks for."""
+
+    experiments: tuple[str, ...]
+    """names; none means all"""
+    editors: tuple[str, ...]
+    """names; none means all (with `quick`, MEND only where its network is there already)"""
+    data: PaperData
+    folder: Path
+    """of the results"""
+    edits: int | None = None
+    quick: bool = False
+    values: Mapping[str, Any] = field(default_factory=dict)
+    corpus: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One experiment's result, beside the paper's own rows where they are known."""
+
+    title: str
+    paper: str
+    seconds: float
+    """that this run took for it: near 0 where all of it was kept"""
+    result: Result
+    published: Published | None
+
+
+@dataclass(frozen=True, slots=True)
+class PaperRun:
+    """All experiments of one run."""
+
+    model: str
+    folder: Path
+    about: dict[str, Any]
+    """settings, seed, sizes, versions, machine, git commit"""
+    units_made: int
+    """measurements of this run; the others were kept from earlier ones"""
+    experiments: dict[str, Done]
+
+
+def bench_paper(
+    home: Path, model: str, options: PaperOptions, loading: Loading = AS_STORED, progress: Progress = silent
+) -> PaperRun:
+    """Run experiments, write ``results.json`` and a CSV file for each into the folder, and return all.
+
+    Raises SettingsError for an experiment or editor that does not exist, a data set of another form, or a model without
+    a corpus, and what loading a model raises.
+    """
+    experiments, sizes = chosen_experiments(options.experiments), (QUICK if options.quick else FULL)
+    sizes = sizes.with_edits(options.edits)
+    check_editors(options.editors)
+    with Ledger.open(home) as ledger, ledger.writer(f"bench paper {model}"):
+        progress("loading the model", 0, 1)
+        choice = choose_model(model, options.values, home=home, loading=loading, corpus=options.corpus)
+        progress("loading the model", 1, 1)
+        editors = options.editors or default_editors(ledger, choice, options.quick)
+        bench = PaperBench(ledger, choice, options.data, sizes, editors, Units(options.folder / UNITS), progress)
+        return run_paper(bench, experiments, options.folder)
+
+
+def run_paper(bench: PaperBench, experiments: Sequence[Experiment], folder: Path) -> PaperRun:
+    """Run experiments one after another; the files are written anew after each."""
+    run = PaperRun(bench.choice.name, folder, about(bench), 0, {})
+    for number, experiment in enumerate(experiments):
+        bench.progress(f"experiment {experiment.name}", number, len(experiments))
+        began = time.monotonic()
+        result = experiment.run(bench)
+        taken = round(time.monotonic() - began, 2)
+        run.experiments[experiment.name] = Done(
+            experiment.title, experiment.paper, taken, result, published().get(experiment.name)
+        )
+        write(folder, lambda name=experiment.name, rows=result.rows: write_csv(folder / f"{name}.csv", rows))  # type: ignore[misc]
+        write(folder, lambda: write_results(run))
+    return PaperRun(run.model, folder, run.about, bench.units.made, run.experiments)
+
+
+def chosen_experiments(names: Sequence[str]) -> list[Experiment]:
+    """Return the named experiments, all where none is named, in the registry's order; SettingsError for a wrong one."""
+    unknown = [name for name in names if name not in EXPERIMENTS]
+    if unknown:
+        raise SettingsError(f"there is no experiment {', '.join(unknown)}; there are {', '.join(EXPERIMENTS)}")
+    return [experiment for name, experiment in EXPERIMENTS.items() if not names or name in names]
+
+
+def check_editors(names: Sequence[str]) -> None:
+    """Raise SettingsError for a name that is no editor's."""
+    unknown = [name for name in names if name not in EDITORS]
+    if unknown:
+        raise SettingsError(f"there is no editor {', '.join(unknown)}; there are {', '.join(EDITORS)}")
+
+
+def default_editors(ledger: Ledger, choice: ModelChoice, quick: bool) -> list[str]:
+    """Return all editors; a quick run does not train MEND's network, so it takes MEND only where that is there."""
+    left_out = {"mend"} if quick and not has_network(ledger.tensors, choice.loaded) else set()
+    return [name for name in EDITORS if name not in left_out]
+
+
+def about(bench: PaperBench) -> dict[str, Any]:
+    """Return what the run's figures depend on, and what they were made with."""
+    return {
+        "model": bench.choice.name,
+        "device": str(bench.loaded.device),
+        "dtype": str(bench.loaded.model.dtype).removeprefix("torch."),
+        "data": str(bench.data.counterfact),
+        "zsre": str(bench.data.zsre),
+        "seed": bench.data.seed,
+        "sizes": asdict(bench.sizes),
+        "settings": bench.settings.as_dict(),
+        "editors": {name: asdict(bench.editor(name).settings) for name in bench.editors},
+        "versions": {
+            "kbsync": __version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in ("torch", "transformers")},
+        },
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "threads": torch.get_num_threads(),
+        },
+        "commit": commit(),
+    }
+
+
+def commit() -> str | None:
+    """Return the git commit of the checkout that this file lies in; None where there is none."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def write(folder: Path, writing: Callable[[], None]) -> None:
+    """Write a file into the folder; SettingsError where that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writing()
+    except OSError as error:
+        raise SettingsError(f"--to {folder}: cannot be written ({error.strerror or error})") from error
+
+
+def write_csv(file: Path, rows: Sequence[Row]) -> None:
+    """Write rows as CSV; columns are those of all rows, in the order in which they first stand."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.DictWriter(opened, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_results(run: PaperRun) -> None:
+    """Write everything but the drawings as JSON."""
+    content = {
+        **run.about,
+        "experiments": {
+            name: {"title": done.title, "paper": done.paper, "rows": done.result.rows, "note": done.result.note}
+            for name, done in run.experiments.items()
+        },
+    }
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    (run.folder / "results.json").write_text(text + "\n", encoding="utf-8")

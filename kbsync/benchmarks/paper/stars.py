@@ -1,0 +1,95 @@
+"""Appendix E: the constellation task. Stars that the model does not place are written, and asked again.
+
+The stars are real ones with proper names, some well known and most not among the facts of the practice model. Only
+those that the model at hand does not place right are edited.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kbsync.benchmarks.paper.bench import PaperBench
+from kbsync.benchmarks.paper.experiment import Bars, Experiment, Result, Row
+from kbsync.errors import SettingsError
+from kbsync.facts import EditRequest, content_id
+from kbsync.memit import edited
+from kbsync.metrics import recalled
+from kbsync.models import score_targets
+from kbsync.templates import Templates
+from kbsync.workflows.templates import templates_for
+
+__all__ = ["RELATION", "STARS", "star_requests"]
+
+RELATION = "P59"
+EDITOR = "memit"
+
+
+@cache
+def stars() -> dict[str, str]:
+    """Return star -> constellation."""
+    found: dict[str, str] = yaml.safe_load(Path(__file__).with_name("stars.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def star_requests(templates: Templates) -> list[EditRequest]:
+    """Return a request for each star of the list."""
+    return [templates.request(star, RELATION, constellation) for star, constellation in stars().items()]
+
+
+def run(bench: PaperBench) -> Result:
+    """Write the stars that the model does not place, and measure recall before and after."""
+    asked = star_requests(templates_for(bench.ledger.home))
+    about = {
+        **bench.about,
+        "what": "stars",
+        "settings": bench.settings.as_dict(),
+        "ids": content_id("requests1", [one.id for one in asked]),
+    }
+    found = bench.units.get(about, lambda: write_stars(bench, asked))
+    rows: list[Row] = [{"asked": when, **found[when]} for when in ("before", "after")]
+    bars = Bars(
+        "stars",
+        f"{found['edits']} stars and their constellations",
+        "top answer right, %",
+        ("edit prompt", "paraphrases", "stars not edited"),
+        {row["asked"]: (row["recall"], row["paraphrase_recall"], row["others_recall"]) for row in rows},
+    )
+    note = (
+        f"{len(asked)} stars were asked; those that the model does not place right are edited. Before the edits it"
+        f" placed {found['known']} of them. Stars not edited are these."
+    )
+    return Result(tuple(rows), (bars,), note)
+
+
+def write_stars(bench: PaperBench, asked: list[EditRequest]) -> dict[str, Any]:
+    """Return recall before and after, in percent, of the stars that are edited and of those that the model knew."""
+    known = recalled(bench.loaded, asked)
+    edits = [one for one, right in zip(asked, known, strict=True) if not right]
+    others = [one for one, right in zip(asked, known, strict=True) if right]
+    if not edits:
+        raise SettingsError(f"{bench.choice.name} places all {len(asked)} stars right: there is none to edit")
+    before = figures(bench, edits, others)
+    with edited(bench.loaded, bench.deltas(EDITOR, edits)):
+        after = figures(bench, edits, others)
+    return {"edits": len(edits), "known": len(others), "before": before, "after": after}
+
+
+def figures(bench: PaperBench, edits: list[EditRequest], others: list[EditRequest]) -> dict[str, float | None]:
+    """Return recall of the edits, of their paraphrases, and of the others, in percent; None of nothing."""
+    wordings = [(text, one.subject, one.target) for one in edits for text in one.paraphrases]
+    reworded = [score.exact for score in score_targets(bench.loaded, wordings)]
+    return {
+        "recall": share(recalled(bench.loaded, edits)),
+        "paraphrase_recall": share(reworded),
+        "others_recall": share(recalled(bench.loaded, others)) if others else None,
+    }
+
+
+def share(right: list[bool]) -> float | None:
+    """Return the percentage that is true."""
+    return round(100 * sum(right) / len(right), 2) if right else None
+
+
+STARS = Experiment("stars", "Stars and their constellations", "Appendix E", run)

@@ -1,0 +1,116 @@
+"""One page with every table and figure of the paper's experiments: no script, and nothing from elsewhere."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kbsync.benchmarks.paper.run import Done, PaperRun
+
+__all__ = ["page", "shown_columns"]
+
+BOUNDS = ("_low", "_high")
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a;
+  background: #fff; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 3rem; border-top: 1px solid #ccc; padding-top: 1rem; }
+nav a { margin-right: 1rem; }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem; }
+figure { margin: 0; flex: 1 1 28rem; max-width: 34rem; } figure svg { width: 100%; height: auto; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0; }
+caption { text-align: left; font-weight: 600; padding: .3rem 0; }
+th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
+td.number, th.number { text-align: right; }
+.interval { color: #666; font-size: .8em; }
+details { margin: 1rem 0; } pre { overflow-x: auto; background: #f6f6f6; padding: 1rem; font-size: .85em; }
+"""
+
+
+def page(run: "PaperRun", figures: Mapping[str, str]) -> str:
+    """Return the page; `figures` maps a drawing's name to its SVG."""
+    sections = "\n".join(section(name, done, figures) for name, done in run.experiments.items())
+    links = " ".join(f'<a href="#{name}">{escape(name)}</a>' for name in run.experiments)
+    title = f"MEMIT's tables and figures on {escape(run.model)}"
+    made = escape(json.dumps(run.about, indent=1, ensure_ascii=False))
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        # An icon of its own, or a browser asks the server for one.
+        f'<link rel="icon" href="data:,">\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n'
+        f"<p>Made by <code>kbsync bench paper</code>, after Meng et al. 2023 (arXiv 2210.07229). 95% intervals"
+        f" stand in small type.</p>\n<nav>{links}</nav>\n{sections}\n"
+        f"<details><summary>Settings, seed, versions, machine</summary><pre>{made}</pre></details>\n</body>\n</html>\n"
+    )
+
+
+def section(name: str, done: "Done", figures: Mapping[str, str]) -> str:
+    """Return one experiment's section."""
+    drawn = "\n".join(
+        f'<figure id="figure-{escape(one.name)}" role="img" aria-label="{escape(one.title)}">'
+        f"{inlined(figures[one.name])}</figure>"
+        for one in done.result.drawings
+    )
+    published = ""
+    if done.published is not None:
+        caption = f"The paper's own: {done.published.table} ({done.published.source})"
+        published = html_table(done.published.rows, caption)
+    return (
+        f'<section id="{escape(name)}">\n<h2>{escape(done.title)} <small>({escape(done.paper)})</small></h2>\n'
+        f"<p>{escape(done.result.note)}</p>\n"
+        f'<div class="figures">{drawn}</div>\n{html_table(done.result.rows, "Measured here")}\n{published}\n</section>'
+    )
+
+
+def inlined(svg: str) -> str:
+    """Return the SVG element alone, as HTML takes it."""
+    start = re.search(r"<svg\b", svg)
+    return svg[start.start() :] if start else svg
+
+
+def shown_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the columns of rows in the order in which they first stand, without the bounds of intervals."""
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return [name for name in columns if not name.endswith(BOUNDS)]
+
+
+def html_table(rows: Sequence[Mapping[str, Any]], caption: str) -> str:
+    """Return rows as a table, an interval beside its figure."""
+    columns = shown_columns(rows)
+    numbers = {name for name in columns if all(isinstance(row.get(name), int | float | None) for row in rows)}
+    head = "".join(f'<th scope="col"{number_class(name in numbers)}>{escape(name)}</th>' for name in columns)
+    body = "\n".join(
+        "<tr>" + "".join(f"<td{number_class(name in numbers)}>{cell(row, name)}</td>" for name in columns) + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="scroll"><table><caption>{escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody></table></div>"
+    )
+
+
+def number_class(number: bool) -> str:
+    """Return the attribute of a column of numbers."""
+    return ' class="number"' if number else ""
+
+
+def cell(row: Mapping[str, Any], name: str) -> str:
+    """Return a value, with its interval where it has one."""
+    value = row.get(name)
+    if value is None:
+        return ""
+    text = escape(figure_text(value))
+    if f"{name}_low" in row:
+        low, high = (figure_text(row[f"{name}{bound}"]) for bound in BOUNDS)
+        text += f' <span class="interval">{low} to {high}</span>'
+    return text
+
+
+def figure_text(value: object) -> str:
+    """Return a value as text: floats with one place, or three digits where they are small."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.1f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"
