@@ -1,0 +1,134 @@
+"""Each experiment on a small model: its rows and its drawings."""
+
+import math
+from collections import Counter
+
+import pytest
+
+from kbsync.benchmarks.paper.bench import PaperBench
+from kbsync.benchmarks.paper.experiment import Bars, Lines, Points
+from kbsync.benchmarks.paper.lambdas import values
+from kbsync.benchmarks.paper.layers import choices
+from kbsync.benchmarks.paper.registry import EXPERIMENTS
+from kbsync.benchmarks.paper.scaling import numbers_of_edits
+from kbsync.benchmarks.paper.stars import stars
+from kbsync.benchmarks.paper.timing import PhaseClock
+from kbsync.editors import EDITORS
+
+
+def test_zsre_has_a_row_for_each_editor(bench: PaperBench) -> None:
+    result = EXPERIMENTS["zsre"].run(bench)
+    assert [row["editor"] for row in result.rows] == list(EDITORS)
+    assert all(0 <= row[f"{name}_low"] <= row[name] <= row[f"{name}_high"] <= 100 for row in result.rows
+               for name in ("efficacy", "paraphrase", "specificity"))  # fmt: skip
+    (bars,) = result.drawings
+    assert isinstance(bars, Bars)
+    assert bars.groups == ("score", "efficacy", "paraphrase", "specificity")
+
+
+def test_counterfact_has_the_largest_number_and_the_further_ones(bench: PaperBench) -> None:
+    rows = EXPERIMENTS["counterfact"].run(bench).rows
+    assert [(row["editor"], row["edits"]) for row in rows] == [(name, count) for count in (3, 6) for name in EDITORS]
+    assert all({"S", "ES", "PS", "NS", "recall", "GE", "RS"} <= row.keys() for row in rows)
+    found = {row["editor"]: row for row in rows if row["edits"] == 6}
+    assert found["memit"]["ES"] > found["none"]["ES"]
+
+
+def test_scaling_shares_its_measurements_with_counterfact(bench: PaperBench) -> None:
+    EXPERIMENTS["counterfact"].run(bench)
+    before = bench.units.made
+    result = EXPERIMENTS["scaling"].run(bench)
+    # n = 1, 2, 3, 6, of which counterfact has measured 3 and 6
+    assert bench.units.made - before == 2 * (len(EDITORS) - 1)
+    assert Counter(row["editor"] for row in result.rows) == dict.fromkeys(EDITORS, 4) | {"none": 1}
+    drawing = result.drawings[0]
+    assert isinstance(drawing, Lines)
+    assert drawing.logarithmic
+    assert [line.name for line in drawing.lines if line.dotted] == ["base model"]
+
+
+def test_numbers_of_edits() -> None:
+    assert numbers_of_edits(10_000, 16)[-3:] == [3162, 5623, 10_000]
+    assert numbers_of_edits(1000, 2, (300, 1000)) == [1, 32, 300, 1000]
+
+
+def test_a_prefix_of_rome_is_rome_of_the_prefix(bench: PaperBench) -> None:
+    requests = [case.request for case in bench.counterfact[:2]]
+    whole = bench.rome(requests)
+    alone = bench.editor("rome").edit(bench.task(bench.groups("rome", requests)))
+    for layer, delta in alone.items():
+        assert math.isclose(float(whole[layer].left.norm()), float(delta.left.norm()), rel_tol=1e-5)  # type: ignore[union-attr]
+        assert (whole[layer].matrix() - delta.matrix()).norm() < 1e-5 * delta.matrix().norm()  # type: ignore[union-attr]
+
+
+def test_alphaedit_with_kept_targets_is_alphaedit(bench: PaperBench) -> None:
+    requests = [case.request for case in bench.counterfact[:3]]
+    kept = bench.deltas("alphaedit", requests)
+    plain = bench.editor("alphaedit").edit(bench.task(bench.groups("alphaedit", requests)))
+    for layer, delta in plain.items():
+        assert (kept[layer].matrix() - delta.matrix()).norm() < 1e-3 * delta.matrix().norm()  # type: ignore[union-attr]
+
+
+def test_categories(bench: PaperBench) -> None:
+    result = EXPERIMENTS["categories"].run(bench)
+    assert {(row["relation"], row["edits"]) for row in result.rows} == {("P30", 3), ("P36", 3)}
+    scores, trade = result.drawings
+    assert isinstance(scores, Bars)
+    assert isinstance(trade, Points)
+    assert {len(points) for points in trade.series.values()} == {2}
+
+
+def test_mixture_stands_beside_its_parts(bench: PaperBench) -> None:
+    result = EXPERIMENTS["mixture"].run(bench)
+    assert [(row["edits"], row["written"]) for row in result.rows] == [
+        (count, name) for count in (2, 4) for name in ("mixture", "P36", "P30")
+    ]
+    (drawing,) = result.drawings
+    assert isinstance(drawing, Lines)
+    by_name = {line.name: line.y for line in drawing.lines}
+    mean, one, other = (by_name[name][-1] for name in ("mean of the parts", "P36", "P30"))
+    assert mean is not None
+    assert one is not None
+    assert other is not None
+    assert mean == pytest.approx((one + other) / 2)
+
+
+def test_layers(bench: PaperBench) -> None:
+    rows = EXPERIMENTS["layers"].run(bench).rows
+    assert [row["layers"] for row in rows] == ["0 1", "1", "1 2", "0 1 2"]
+
+
+def test_five_choices_of_layers() -> None:
+    assert choices([0, 1, 2], 8) == [(0, 1, 2), (2,), (4, 5, 6), (0, 1, 2, 3, 4, 5)]
+    assert len(choices(range(3, 9), 28)) == 5
+
+
+def test_lambda(bench: PaperBench) -> None:
+    rows = EXPERIMENTS["lambda"].run(bench).rows
+    assert [row["lambda"] for row in rows] == [0.001, 0.1, 10.0]
+    assert values(15000, 5) == [150, 1500, 15000, 150000, 1500000]
+
+
+def test_time_has_the_phases_of_each_editor(bench: PaperBench) -> None:
+    rows = EXPERIMENTS["time"].run(bench).rows
+    assert rows[0]["phase"] == "covariance (once)"
+    whole = {row["editor"]: row["seconds"] for row in rows if row["phase"] == "whole"}
+    assert list(whole) == [name for name in EDITORS if name != "none"]
+    memit = {row["phase"]: row["seconds"] for row in rows if row["editor"] == "memit"}
+    assert {"targets", "solve", "whole"} <= memit.keys()
+    assert memit["targets"] + memit["solve"] <= memit["whole"] + 0.01
+
+
+def test_a_phase_clock_gives_time_to_the_phase_that_reports() -> None:
+    clock = PhaseClock()
+    clock("targets", 0, 1)
+    clock("targets", 1, 1)
+    clock("solve", 1, 1)
+    assert list(clock.seconds) == ["targets", "solve"]
+
+
+def test_stars(bench: PaperBench) -> None:
+    before, after = EXPERIMENTS["stars"].run(bench).rows
+    assert (before["recall"], before["asked"], after["asked"]) == (0.0, "before", "after")
+    assert after["recall"] > 0
+    assert len(stars()) == 127
