@@ -1,7 +1,7 @@
 """Where facts come from: one interface, three kinds of source.
 
     wikidata, http(s) URL             a SPARQL endpoint                 kbsync.sources.sparql
-    .ttl .nt .rdf .n3 .trig           an RDF file, read in process      kbsync.sources.rdf_file
+    .ttl .nt .nq .rdf .n3 .trig       an RDF file, read in process      kbsync.sources.rdf_file
     .yaml .yml                        a user's own facts                kbsync.sources.yaml_file
 
 An endpoint and an RDF file are asked with the same queries (`kbsync.sources.queries`) and their answers are read by
@@ -9,12 +9,14 @@ the same code (`kbsync.sources.statements`), so that the two agree by constructi
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kbsync.errors import SettingsError, SourceError
 from kbsync.sources.base import Ask, Reading, Source, read_subjects
+from kbsync.sources.streams import COMPRESSED, is_compressed, kind_of
 
 if TYPE_CHECKING:
     from kbsync.sources.access import Access
@@ -34,23 +36,26 @@ __all__ = [
 ]
 
 WIKIDATA = "https://query.wikidata.org/sparql"
-RDF_SUFFIXES = (".ttl", ".nt", ".rdf", ".n3", ".trig")
+RDF_SUFFIXES = (".ttl", ".nt", ".nq", ".rdf", ".n3", ".trig")
 YAML_SUFFIXES = (".yaml", ".yml")
 
 _KINDS = (
     "a source is 'wikidata', the http(s) address of a SPARQL endpoint, "
-    f"an RDF file ({' '.join(RDF_SUFFIXES)}) or a YAML file ({' '.join(YAML_SUFFIXES)})"
+    f"an RDF file ({' '.join(RDF_SUFFIXES)}, also with {' '.join(COMPRESSED)} behind) or a YAML file "
+    f"({' '.join(YAML_SUFFIXES)})"
 )
 
 
-def open_source(source: str, access: "Access | None" = None) -> Source:
+def open_source(source: str, access: "Access | None" = None, *, asks: Iterable[Ask] = ()) -> Source:
     """Return the source that `source` names, an endpoint to be asked by `access`; nothing is read yet.
+
+    A large file is gone through once for all of `asks`, which are to be read from it.
 
     Raises SettingsError for a text that names no kind of source, SourceError for a file that is not there.
     """
     if is_endpoint(source):
         return open_endpoint(source, access)
-    return _open_file(Path(source))
+    return _open_file(Path(source), tuple(asks))
 
 
 def is_endpoint(source: str) -> bool:
@@ -82,16 +87,16 @@ def _check_endpoint(url: str) -> str:
     return url
 
 
-def _open_file(path: Path) -> Source:
-    suffix = path.suffix.lower()
-    if suffix not in RDF_SUFFIXES + YAML_SUFFIXES:
+def _open_file(path: Path, asks: tuple[Ask, ...]) -> Source:
+    kind = kind_of(path)
+    if kind not in RDF_SUFFIXES + YAML_SUFFIXES or (kind in YAML_SUFFIXES and is_compressed(path)):
         raise SettingsError(f"unknown source {str(path)!r}: {_KINDS}")
     if not path.is_file():
         raise SourceError(f"{path}: no such file; {_KINDS}")
-    if suffix in YAML_SUFFIXES:
+    if kind in YAML_SUFFIXES:
         from kbsync.sources.yaml_file import YamlFile
 
         return YamlFile(path)
     from kbsync.sources.rdf_file import RdfFile
 
-    return RdfFile(path)
+    return RdfFile(path, asks)

@@ -1,8 +1,9 @@
-"""Facts from a local RDF file, loaded into an Oxigraph store and asked as an endpoint is."""
+"""Facts from a local RDF file, plain or compressed, loaded into an Oxigraph store and asked as an endpoint is.
 
-import shutil
-import tempfile
-import weakref
+Of a large or compressed file in lines (N-Triples, N-Quads) only what the asked relations need is loaded. A file of
+another format is loaded whole, a large or compressed one into a store on disk.
+"""
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,50 +11,26 @@ from functools import cached_property
 from pathlib import Path
 from xml.parsers import expat
 
-from pyoxigraph import BlankNode, Literal, NamedNode, QuerySolutions, RdfFormat, Store
+from pyoxigraph import RdfFormat
 
 from kbsync.errors import SourceError
 from kbsync.sources.base import Ask, Reading, locate
-from kbsync.sources.queries import property_id, whole
+from kbsync.sources.queries import property_id
 from kbsync.sources.rdf_changes import Digest, changed_lines, digest_of
-from kbsync.sources.results import TEXT, Row, Term
-from kbsync.sources.statements import read_aliases, read_facts, take_all
+from kbsync.sources.rdf_store import LARGE, REMEDY, RdfStore, Sifted, TemporaryFolder
+from kbsync.sources.streams import is_compressed, kind_of, open_stream, telling
 
-__all__ = ["ChangedPart", "RdfFile", "RdfStore"]
-
-LARGE = 32 * 2**20
-"""Bytes; a file above this is loaded into a store on disk."""
+__all__ = ["ChangedPart", "RdfFile"]
 
 _FORMATS = {
     ".ttl": RdfFormat.TURTLE,
     ".nt": RdfFormat.N_TRIPLES,
+    ".nq": RdfFormat.N_QUADS,
     ".rdf": RdfFormat.RDF_XML,
     ".n3": RdfFormat.N3,
     ".trig": RdfFormat.TRIG,
 }
-_REMEDY = "the file may have been cut off: get it again, or mend that line; nothing was taken from it"
-
-
-class RdfStore:
-    """Statements in an Oxigraph store, asked as an endpoint is. `folder` holds them; None: the memory does."""
-
-    def __init__(self, folder: Path | None = None) -> None:
-        self.store = Store() if folder is None else Store(folder)
-
-    def read(self, name: str, ask: Ask) -> Reading:
-        """Return `ask`'s facts, with `name` as their source."""
-        facts, skipped = read_facts(self._select, ask, rows_of=take_all)
-        aliases = read_aliases(self._select, facts, ask, rows_of=take_all)
-        return Reading(name, whole(ask).text(), facts, skipped, aliases)
-
-    def _select(self, query: str) -> list[Row]:
-        solutions = self.store.query(query, use_default_graph_as_union=True)
-        assert isinstance(solutions, QuerySolutions)
-        names = [variable.value for variable in solutions.variables]
-        return [
-            {name: _term(value) for name, value in zip(names, solution, strict=True) if value is not None}
-            for solution in solutions
-        ]
+_IN_LINES = (RdfFormat.N_TRIPLES, RdfFormat.N_QUADS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +48,27 @@ class ChangedPart:
 
 
 class RdfFile:
-    """An RDF file in Wikidata's shape; its suffix says its format. Loaded once, at the first reading.
+    """An RDF file in Wikidata's shape; its suffix says its format. Loaded once for `asks`, at the first reading.
 
-    What is loaded of a large file lies in a temporary folder (about as large as the file), so that the memory that
-    it takes does not grow with the file.
+    What is loaded of a large file lies in a temporary folder, so that the memory that it takes does not grow with the
+    file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, asks: tuple[Ask, ...] = ()) -> None:
         self._path = path
+        self._form = _FORMATS[kind_of(path)]
+        self._folder = TemporaryFolder()
+        self._sifted = Sifted(path, lambda: _lines(path), self._form, asks)
         self.name = str(path.resolve())
 
     def read(self, ask: Ask) -> Reading:
         """Read the current facts of `ask`'s relation; raises SourceError if the file is not whole."""
         property_id(ask.relation, f"RDF file {self._path}")
         with locate(f"{self._path}, relation {ask.relation}"):
-            return self._loaded.read(self.name, ask)
+            return self._loaded_for(ask).read(self.name, ask)
 
     def digest(self) -> Digest | None:
-        """Return what tells later which subjects have changed; None for a file that is not N-Triples.
+        """Return what tells later which subjects have changed; None for a file that is not plain N-Triples.
 
         Raises SourceError if the file cannot be read.
         """
@@ -110,48 +90,43 @@ class RdfFile:
                 return None  # a reading of the whole file tells the line
             return ChangedPart(self.name, loaded, changed.keys)
 
+    def _loaded_for(self, ask: Ask) -> RdfStore:
+        with self._telling():
+            return self._sifted.store_for(ask) if self._form in _IN_LINES and self._is_large() else self._loaded
+
     @cached_property
     def _loaded(self) -> RdfStore:
-        form = _FORMATS[self._path.suffix.lower()]
-        with self._telling():
-            if form == RdfFormat.RDF_XML:
-                self._check_xml()
-            loaded = RdfStore(self._folder if self._path.stat().st_size > LARGE else None)
-            loaded.store.bulk_load(path=self._path, format=form)
+        if self._form == RdfFormat.RDF_XML:
+            self._check_xml()
+        loaded = RdfStore(self._folder.path if self._is_large() else None)
+        with open_stream(self._path) as file:
+            loaded.store.bulk_load(file, format=self._form)
         if len(loaded.store) == 0:
-            raise SourceError(f"{self._path}: holds no statement; {_REMEDY}")
+            raise SourceError(f"{self._path}: holds no statement; {REMEDY}")
         return loaded
+
+    def _is_large(self) -> bool:
+        return is_compressed(self._path) or self._path.stat().st_size > LARGE
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
         """Turn what goes wrong with the file into SourceError."""
-        try:
-            yield
-        except expat.ExpatError as error:
-            place = f"{self._path}:{error.lineno}:{error.offset}"
-            raise SourceError(f"{place}: not whole XML ({expat.ErrorString(error.code)}); {_REMEDY}") from error
-        except SyntaxError as error:
-            raise SourceError(f"{self._path}:{error.lineno or '?'}: not whole RDF ({error.msg}); {_REMEDY}") from error
-        except (OSError, ValueError) as error:
-            raise SourceError(f"{self._path}: cannot be read ({error}); check the file and its permissions") from error
-
-    @cached_property
-    def _folder(self) -> Path:
-        folder = tempfile.mkdtemp(prefix="kbsync-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # also at exit
-        return Path(folder)
+        with telling(self._path):
+            try:
+                yield
+            except expat.ExpatError as error:
+                place = f"{self._path}:{error.lineno}:{error.offset}"
+                raise SourceError(f"{place}: not whole XML ({expat.ErrorString(error.code)}); {REMEDY}") from error
+            except SyntaxError as error:
+                place = f"{self._path}:{error.lineno or '?'}"
+                raise SourceError(f"{place}: not whole RDF ({error.msg}); {REMEDY}") from error
 
     def _check_xml(self) -> None:
         # pyoxigraph takes RDF/XML that ends between two elements for a whole document.
-        with self._path.open("rb") as file:
+        with open_stream(self._path) as file:
             expat.ParserCreate().ParseFile(file)
 
 
-def _term(value: object) -> Term:
-    if isinstance(value, NamedNode):
-        return Term(value.value)
-    if isinstance(value, BlankNode):
-        return Term(value.value, "blank")
-    assert isinstance(value, Literal)
-    datatype = value.datatype.value
-    return Term(value.value, "literal", (value.language or "").lower(), "" if datatype in TEXT else datatype)
+def _lines(path: Path) -> Iterator[bytes]:
+    with open_stream(path) as file:
+        yield from file

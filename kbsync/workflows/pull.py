@@ -11,7 +11,7 @@ from kbsync.facts import check_relation
 from kbsync.ledger import Change, Ledger
 from kbsync.ledger.aliases import record_aliases
 from kbsync.ledger.pages import drop_pages
-from kbsync.sources import Ask, Reading, Source, is_endpoint, open_endpoint, open_source, read_subjects
+from kbsync.sources import Ask, Reading, Source, open_source, read_subjects
 from kbsync.sources.access import Access
 from kbsync.sources.base import iri_of, short_id
 from kbsync.sources.huge import check_narrowed
@@ -102,7 +102,7 @@ def pull(
     templates = templates_for(home)
     known = _pulled_before(home)  # opens the ledger: one that cannot be used shows before a long reading
     with kept_pages(home, source) as pages:
-        opened = open_endpoint(source, Access(contact, pages, progress)) if is_endpoint(source) else open_source(source)
+        opened = open_source(source, Access(contact, pages, progress), asks=asks)
         state = look_at(home, opened, asks)
         try:
             reads = _read_all(state.part or opened, asks, known, progress)

@@ -12,6 +12,7 @@ from kbsync.sources import RDF_SUFFIXES, Ask, open_source, rdf_file
 FORMATS = {
     ".ttl": RdfFormat.TURTLE,
     ".nt": RdfFormat.N_TRIPLES,
+    ".nq": RdfFormat.N_QUADS,
     ".rdf": RdfFormat.RDF_XML,
     ".n3": RdfFormat.TURTLE,  # Turtle is N3, and pyoxigraph writes no other
     ".trig": RdfFormat.TRIG,

@@ -1,0 +1,139 @@
+"""Dumps: compressed files, and what is sifted from large ones in lines."""
+
+import bz2
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from backports import zstd
+from pyoxigraph import RdfFormat, Store
+
+from kbsync.errors import SourceError
+from kbsync.facts import Entity, Fact
+from kbsync.sources import Ask, open_source, rdf_file, rdf_store
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".zst": lambda data: bytes(zstd.compress(data)),
+}
+ASKS = (
+    Ask("P36"),
+    Ask("P36", language="de,fr", aliases=True),
+    Ask("P36", class_id="Q6256", limit=1),
+    Ask("P36", min_sitelinks=200),
+    Ask("P36", subjects=("Bolivia", "Q142", "nobody")),
+)
+
+
+@pytest.fixture(scope="module")
+def lines(world_file: Path) -> bytes:
+    """The world as N-Triples, in an order that has nothing to do with its subjects."""
+    store = Store()
+    store.load(path=world_file)
+    dumped = (store.dump(format=RdfFormat.N_QUADS) or b"").splitlines(keepends=True)
+    return b"# a comment\n\n" + b"".join(sorted(dumped, key=lambda line: line[::-1]))
+
+
+@pytest.fixture
+def sifting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file counts as large."""
+    monkeypatch.setattr(rdf_file, "LARGE", 0)
+
+
+@pytest.mark.parametrize("compression", COMPRESS)
+@pytest.mark.parametrize("form", [".nt", ".ttl"])
+def test_a_compressed_file_gives_the_same_facts(
+    form: str, compression: str, lines: bytes, world_file: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / f"world{form}{compression}"
+    file.write_bytes(COMPRESS[compression](lines if form == ".nt" else world_file.read_bytes()))
+    read, wanted = (open_source(str(path)).read(Ask("P36", aliases=True)) for path in (file, world_file))
+    assert (read.facts, read.aliases) == (wanted.facts, wanted.aliases)
+
+
+@pytest.mark.parametrize("compression", COMPRESS)
+@pytest.mark.parametrize("form", [".nt", ".ttl"])
+@pytest.mark.parametrize("damage", ["cut", "garbage"])
+def test_a_damaged_compressed_file_is_refused(
+    damage: str, form: str, compression: str, lines: bytes, tmp_path: Path
+) -> None:
+    packed = COMPRESS[compression](lines)
+    file = tmp_path / f"world{form}{compression}"
+    file.write_bytes(packed[: len(packed) // 2] if damage == "cut" else b"no such bytes" * 9)
+    with pytest.raises(SourceError, match=r"world.*: cut off or damaged \(.*get it again: nothing was taken"):
+        open_source(str(file)).read(Ask("P36"))
+
+
+@pytest.mark.usefixtures("sifting")
+@pytest.mark.parametrize("ask", ASKS)
+@pytest.mark.parametrize("form", [".nt", ".nq"])
+def test_what_is_sifted_gives_the_same_facts(
+    form: str, ask: Ask, lines: bytes, world_file: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / f"world{form}"
+    file.write_bytes(lines)
+    read, wanted = open_source(str(file)).read(ask), open_source(str(world_file)).read(ask)
+    assert (read.facts, read.aliases) == (wanted.facts, wanted.aliases)
+    assert [line.split(" (")[0] for line in read.skipped] == [line.split(" (")[0] for line in wanted.skipped]
+
+
+@pytest.mark.usefixtures("sifting")
+def test_relations_asked_together_are_sifted_together(lines: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "world.nt"
+    file.write_bytes(lines.replace(b"direct/P31>", b"direct/P30>"))
+    asks = [Ask("P30"), Ask("P36")]
+    source = open_source(str(file), asks=asks)
+    assert isinstance(source, rdf_file.RdfFile)
+    opened = [source._sifted.store_for(ask) for ask in asks]
+    assert opened[0] is opened[1]
+    assert source._sifted.store_for(Ask("P36", language="de")) is not opened[0]
+    assert [len(source.read(ask).facts) > 0 for ask in asks] == [False, True]  # no object of P30 has a label
+
+
+@pytest.mark.usefixtures("sifting")
+def test_a_kept_part_that_is_large_lies_on_disk(lines: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stores").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "stores"))
+    monkeypatch.setattr(rdf_store, "LARGE", 0)
+    file = tmp_path / "world.nt"
+    file.write_bytes(lines)
+    source = open_source(str(file))
+    assert source.read(Ask("P36")).facts
+    assert [path.name for path in (tmp_path / "stores").glob("*/*")] == ["store"]
+
+
+WELL = b"<http://a/x> <http://www.wikidata.org/prop/direct/P36> <http://a/y> .\n"
+
+
+@pytest.mark.usefixtures("sifting")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (WELL + b"<http://a/x> <http://b/p> <http://a/", "2: not whole RDF .*cut off"),
+        (WELL + b"<http://a/x> <http://b/p>", "2: not whole RDF .*cut off"),
+        (b'\n#\n<http://a/x> <http://www.wikidata.org/prop/direct/P36> "\\k" .\n' + WELL, "3: not whole RDF"),
+        (b"<http://a/x><http://b/p> <http://a/y> .\n" + WELL, "1: not whole RDF .*set apart by spaces"),
+        (b"<http://a/x> <http://b/p><http://a/y> .\n" + WELL, "1: not whole RDF .*set apart by spaces"),
+        (b"@prefix wd: <http://www.wikidata.org/entity/> .\n" + WELL, "1: not whole RDF .*set apart by spaces"),
+        (b"hello\n" + WELL, "1: not whole RDF .*set apart by spaces"),
+        (b"# nothing\n\n", " holds no statement"),
+        (b"", " holds no statement"),
+    ],
+)
+def test_bad_lines_are_told_by_their_number(text: bytes, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "dump.nt"
+    file.write_bytes(text)
+    with pytest.raises(SourceError, match=rf"dump\.nt:{message}"):
+        open_source(str(file)).read(Ask("P36"))
+
+
+def test_a_truthy_dump_has_no_statement_nodes(tmp_path: Path) -> None:
+    label = "<http://www.w3.org/2000/01/rdf-schema#label>"
+    wd, wdt = "http://www.wikidata.org/entity/", "http://www.wikidata.org/prop/direct/"
+    file = tmp_path / "truthy.nt.gz"
+    text = f'<{wd}Q90> {label} "Paris"@en .\n<{wd}Q142> <{wdt}P36> <{wd}Q90> .\n<{wd}Q142> {label} "France"@en .\n'
+    file.write_bytes(gzip.compress(text.encode()))
+    (fact,) = open_source(str(file)).read(Ask("P36")).facts
+    assert fact == Fact(Entity("France", "Q142"), "P36", Entity("Paris", "Q90"))
