@@ -1,11 +1,13 @@
-"""Where facts come from: one interface, three kinds of source.
+"""Where facts come from: one interface, several kinds of source.
 
     wikidata, http(s) URL             a SPARQL endpoint                 kbsync.sources.sparql
     .ttl .nt .nq .rdf .n3 .trig       an RDF file, read in process      kbsync.sources.rdf_file
     .yaml .yml                        a user's own facts                kbsync.sources.yaml_file
+    .csv .tsv                         the same in a table               kbsync.sources.table_file
+    .tsv of KGTK                      an edge file                      kbsync.sources.kgtk_file
 
-An endpoint and an RDF file are asked with the same queries (`kbsync.sources.queries`) and their answers are read by
-the same code (`kbsync.sources.statements`), so that the two agree by construction.
+An endpoint, an RDF file and KGTK edges are asked with the same queries (`kbsync.sources.queries`) and their answers
+are read by the same code (`kbsync.sources.statements`), so that they agree by construction.
 """
 
 import re
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RDF_SUFFIXES",
+    "TABLE_SUFFIXES",
     "WIKIDATA",
     "YAML_SUFFIXES",
     "Ask",
@@ -38,11 +41,12 @@ __all__ = [
 WIKIDATA = "https://query.wikidata.org/sparql"
 RDF_SUFFIXES = (".ttl", ".nt", ".nq", ".rdf", ".n3", ".trig")
 YAML_SUFFIXES = (".yaml", ".yml")
+TABLE_SUFFIXES = (".csv", ".tsv")
 
 _KINDS = (
     "a source is 'wikidata', the http(s) address of a SPARQL endpoint, "
-    f"an RDF file ({' '.join(RDF_SUFFIXES)}, also with {' '.join(COMPRESSED)} behind) or a YAML file "
-    f"({' '.join(YAML_SUFFIXES)})"
+    f"an RDF file ({' '.join(RDF_SUFFIXES)}), a table ({' '.join(TABLE_SUFFIXES)}; both also with "
+    f"{' '.join(COMPRESSED)} behind) or a YAML file ({' '.join(YAML_SUFFIXES)})"
 )
 
 
@@ -89,7 +93,8 @@ def _check_endpoint(url: str) -> str:
 
 def _open_file(path: Path, asks: tuple[Ask, ...]) -> Source:
     kind = kind_of(path)
-    if kind not in RDF_SUFFIXES + YAML_SUFFIXES or (kind in YAML_SUFFIXES and is_compressed(path)):
+    known = RDF_SUFFIXES + TABLE_SUFFIXES + (() if is_compressed(path) else YAML_SUFFIXES)
+    if kind not in known:
         raise SettingsError(f"unknown source {str(path)!r}: {_KINDS}")
     if not path.is_file():
         raise SourceError(f"{path}: no such file; {_KINDS}")
@@ -97,6 +102,10 @@ def _open_file(path: Path, asks: tuple[Ask, ...]) -> Source:
         from kbsync.sources.yaml_file import YamlFile
 
         return YamlFile(path)
+    if kind in TABLE_SUFFIXES:
+        from kbsync.sources.table_file import open_table
+
+        return open_table(path, asks)
     from kbsync.sources.rdf_file import RdfFile
 
     return RdfFile(path, asks)

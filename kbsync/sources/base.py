@@ -11,13 +11,26 @@ from typing import Protocol
 from kbsync.errors import SettingsError, SourceError
 from kbsync.facts import Fact, check_relation
 
-__all__ = ["Ask", "Notes", "Reading", "Source", "iri_of", "locate", "read_subjects", "read_text", "short_id", "tidy"]
+__all__ = [
+    "Ask",
+    "Notes",
+    "Reading",
+    "Source",
+    "clean",
+    "iri_of",
+    "locate",
+    "read_subjects",
+    "read_text",
+    "short_id",
+    "tidy",
+]
 
 _ENTITY = "http://www.wikidata.org/entity/"
 _SHORT_ID = re.compile(r"Q[1-9][0-9]*")
 _IRI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\x00-\x20<>\"{}|^`\\\x7f]+")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def short_id(iri: str) -> str:
@@ -33,6 +46,12 @@ def iri_of(text: str) -> str | None:
     bare = text[1:-1] if text.startswith("<") and text.endswith(">") else text
     looks_like_one = bare is not text or "://" in text
     return bare if looks_like_one and _IRI.fullmatch(bare) else None
+
+
+def clean(text: str) -> str:
+    """Return a label with its white space folded, and without control characters and halves of UTF-16 pairs."""
+    words = " ".join(text.split())
+    return words if words.isprintable() else " ".join(_UNFIT.sub("", words).split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +110,7 @@ class Reading:
     skipped: tuple[str, ...]
     """Notes on what was left out (no label, unknown value, ...), one for each kind, with how many."""
     aliases: Mapping[str, tuple[str, ...]] | None = None
-    """Other names of every subject and object of `facts`, by `Entity.key`; None where they were not read."""
+    """Other names of every subject and object of `facts`, by `Entity.key`; None where none were asked for, or known."""
 
 
 class Source(Protocol):

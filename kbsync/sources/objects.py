@@ -8,7 +8,7 @@ cannot be put into words truly (Wikidata writes the year 1889 as 1 January 1889)
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from kbsync.sources.base import Notes, short_id
+from kbsync.sources.base import Notes, clean, short_id
 from kbsync.sources.current import Statement
 from kbsync.sources.results import Term
 
@@ -47,7 +47,7 @@ def _named(statement: Statement, notes: Notes) -> Term | None:
         notes.add('"no value" stated', subject)
     elif value.kind == "blank" or _UNKNOWN in value.value:
         notes.add("unknown value", subject)
-    elif value.kind == "literal" and (value.datatype or not value.value.strip()):
+    elif value.kind == "literal" and (value.datatype or not clean(value.value)):
         kind = _KINDS.get(value.datatype, "literal of another type") if value.datatype else "empty text"
         notes.add(f"{kind} in place of an entity", f"{subject} -> {value.value[:40]!r}")
     else:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from kbsync.facts import Entity, Fact
 from kbsync.sources import queries
-from kbsync.sources.base import Ask, Notes, iri_of, short_id, tidy
+from kbsync.sources.base import Ask, Notes, clean, iri_of, short_id, tidy
 from kbsync.sources.current import Statement, current
 from kbsync.sources.objects import usable
 from kbsync.sources.paging import BATCH, Gather, Paged, Rows, Select, take_all
@@ -74,7 +74,7 @@ def _read_labels(rows: Rows, iris: Sequence[str], language: str) -> dict[str, st
     order = queries.label_languages(language)
     best: dict[str, tuple[int, str]] = {}
     for row in rows.about(iris, lambda some: queries.labels(some, language)):
-        label = " ".join(row["label"].value.split())
+        label = clean(row["label"].value)
         if label:
             candidate = (order.index(row["label"].language), label)
             best[row["entity"].value] = min(candidate, best.get(row["entity"].value, candidate))
@@ -91,7 +91,7 @@ def read_aliases(
     found: dict[str, set[str]] = {entity.key: set() for entity in entities}
     iris = dict.fromkeys(iri for entity in entities if (iri := iri_of(entity.key) or iri_of(f"<{entity.key}>")))
     for row in rows_of(select).about(list(iris), lambda some: queries.aliases(some, ask.language)):
-        alias = " ".join(row["label"].value.split())
+        alias = clean(row["label"].value)
         if alias:
             found[short_id(row["entity"].value)].add(alias)
     return {key: tuple(sorted(names)) for key, names in found.items()}
@@ -126,7 +126,7 @@ def _label(pairs: Iterable[tuple[Statement, Term]], ask: Ask, names: dict[str, s
 
 def _entity(value: Term, names: dict[str, str]) -> Entity | None:
     if value.kind == "literal":
-        return Entity(" ".join(value.value.split()))
+        return Entity(clean(value.value))
     return Entity(names[value.value], short_id(value.value)) if names[value.value] else None
 
 

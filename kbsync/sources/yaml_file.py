@@ -31,13 +31,12 @@ from pathlib import Path
 import yaml
 
 from kbsync.errors import SettingsError, SourceError
-from kbsync.facts import Entity, Fact, check_relation, normalise_label
-from kbsync.sources.base import Ask, Notes, Reading, iri_of, read_text, short_id, tidy
+from kbsync.facts import Fact, check_relation
+from kbsync.sources.base import Ask, Reading, clean, read_text
+from kbsync.sources.own_facts import check_ask, chosen, fact_of
+from kbsync.sources.problems import Problems
 
 __all__ = ["YamlFile"]
-
-SHOWN = 10
-"""Problems told in full."""
 
 _FORMS = "write a list of facts, or relation -> {subject: object}"
 _REQUIRED = ("subject", "relation", "object")
@@ -56,67 +55,35 @@ class YamlFile:
 
     def read(self, ask: Ask) -> Reading:
         """Read `ask`'s facts; raises SourceError with all problems of the file, and SettingsError for --class."""
-        for option, value in (("--class", ask.class_id), ("--min-sitelinks", ask.min_sitelinks)):
-            if value is not None:
-                raise SettingsError(f"{option} does not go with {self._path}: a YAML file has no classes or sitelinks")
-        notes = Notes()
-        facts = [fact for fact in self._facts if fact.relation == ask.relation]
-        groups: dict[str, list[Fact]] = defaultdict(list)
-        for fact in _wanted(facts, ask, notes):
-            if fact.since is not None and fact.since > ask.day.isoformat():
-                notes.add(f"begins after {ask.day}", fact.subject.label)
-            else:
-                groups[fact.subject.key].append(fact)
-        kept = list(groups.values())[: ask.limit]
-        read = tidy(fact for group in kept for fact in group)
-        return Reading(self.name, None, read, notes.lines(), self._aliases(read) if ask.aliases else None)
+        check_ask(ask, self._path, "a YAML file")
+        facts, skipped = chosen(self._content.found, ask)
+        return Reading(self.name, None, facts, skipped, self._aliases(facts) if ask.aliases else None)
 
     def _aliases(self, facts: tuple[Fact, ...]) -> dict[str, tuple[str, ...]]:
         named = self._content.aliases
         keys = dict.fromkeys(entity.key for fact in facts for entity in (fact.subject, fact.object))
         return {key: tuple(sorted(named.get(key, ()))) for key in keys}
 
-    @property
-    def _facts(self) -> list[Fact]:
-        return self._content.found
-
     @cached_property
     def _content(self) -> "_Reader":
-        reader = _Reader(_compose(self._path))
-        if reader.problems:
-            raise SourceError(_tell(self._path, reader.problems))
+        reader = _Reader(_compose(self._path), Problems(self._path))
+        reader.problems.raise_any()
         return reader
 
 
-def _wanted(facts: list[Fact], ask: Ask, notes: Notes) -> list[Fact]:
-    """Those of `facts` whose subject `ask` names by id or label; all if it names none."""
-    if ask.subjects is None:
-        return facts
-    names: dict[str, str] = {}
-    for name in ask.subjects:
-        names |= {short_id(iri_of(name) or name): name, normalise_label(name): name}
-    kept, found = [], set()
-    for fact in facts:
-        matches = {names.get(fact.subject.id or ""), names.get(normalise_label(fact.subject.label))} - {None}
-        if matches:
-            kept.append(fact)
-            found |= matches
-    for name in ask.subjects:
-        if name not in found:
-            notes.add(f"subject asked for that has no {ask.relation} here", name)
-    return kept
-
-
 def _compose(path: Path) -> yaml.Node:
-    """Return the file's node tree, which keeps line numbers and constructs nothing, whatever the tags say."""
+    """Return the file's node tree, which keeps places and constructs nothing, whatever the tags say."""
+    text = read_text(path)
     try:
-        root = yaml.compose(read_text(path), Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise SourceError(f"{place}: not YAML: {error.problem or error.context}; mend that line") from error
-    except yaml.YAMLError as error:
-        raise SourceError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        place = f"{path}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
+        raise SourceError(f"{place}: not YAML: {error.reason} (U+{int(error.character):04X}); remove it") from error
     except RecursionError as error:
         raise SourceError(f"{path}: nested too deeply; {_FORMS}") from error
     if root is None:
@@ -124,18 +91,11 @@ def _compose(path: Path) -> yaml.Node:
     return root
 
 
-def _tell(path: Path, problems: list[tuple[int, str]]) -> str:
-    lines = [f"{path}:{line}: {message}" for line, message in sorted(problems)]
-    if len(lines) > SHOWN:
-        lines[SHOWN:] = [f"and {len(lines) - SHOWN} more"]
-    return "\n".join(lines)
-
-
 class _Reader:
-    """Turns a file's nodes into facts and aliases (by `Entity.key`), and gathers every problem with its line."""
+    """Turns a file's nodes into facts and aliases (by `Entity.key`), and gathers every problem with its place."""
 
-    def __init__(self, root: yaml.Node) -> None:
-        self.problems: list[tuple[int, str]] = []
+    def __init__(self, root: yaml.Node, problems: Problems) -> None:
+        self.problems = problems
         self.aliases: dict[str, set[str]] = defaultdict(set)
         self.found = list(self._read(root))
 
@@ -170,7 +130,7 @@ class _Reader:
         if missing:
             self._wrong(item, f"no {' and no '.join(missing)}: a fact needs {', '.join(_REQUIRED)}")
         elif self._relation(values["relation"], pairs["relation"]) and all(values.values()):
-            fact = _fact(values)
+            fact = fact_of(values)
             self.aliases[fact.subject.key].update(lists.get("subject_aliases", ()))
             self.aliases[fact.object.key].update(lists.get("object_aliases", ()))
             yield fact
@@ -183,7 +143,7 @@ class _Reader:
         for subject, _, node in self._pairs(subjects, "subject"):
             value = self._text(node, "object")
             if value:
-                yield _fact({"subject": subject, "relation": relation, "object": value})
+                yield fact_of({"subject": subject, "relation": relation, "object": value})
 
     def _pairs(self, node: yaml.MappingNode, what: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
         """Yield a mapping's keys, each once: as text, as a node, and with its value."""
@@ -206,12 +166,12 @@ class _Reader:
             self._wrong(node, "a list for an object: one object a subject")
         elif not isinstance(node, yaml.ScalarNode):
             self._wrong(node, f"a list or mapping where the {what} is wanted; write text")
-        elif not node.value.strip():
+        elif not clean(node.value):
             self._wrong(node, f"the {what} is empty; write text")
         elif kind != "str":
             self._wrong(node, f"{what} {node.value} is {_NOT_TEXT.get(kind, 'not text')}: put it in quotes")
         else:
-            return " ".join(node.value.split())
+            return clean(node.value)
         return ""
 
     def _texts(self, node: yaml.Node, what: str) -> list[str]:
@@ -240,12 +200,4 @@ class _Reader:
             return False
 
     def _wrong(self, node: yaml.Node, message: str) -> None:
-        self.problems.append((node.start_mark.line + 1, message))
-
-
-def _fact(values: dict[str, str]) -> Fact:
-    def entity(role: str) -> Entity:
-        identifier = values.get(f"{role}_id")
-        return Entity(values[role], short_id(identifier) if identifier else None)
-
-    return Fact(entity("subject"), values["relation"], entity("object"), since=values.get("since"))
+        self.problems.add(node.start_mark.line + 1, message, node.start_mark.column + 1)

@@ -32,8 +32,9 @@ def lines(world_file: Path) -> bytes:
     """The world as N-Triples, in an order that has nothing to do with its subjects."""
     store = Store()
     store.load(path=world_file)
-    dumped = (store.dump(format=RdfFormat.N_QUADS) or b"").splitlines(keepends=True)
-    return b"# a comment\n\n" + b"".join(sorted(dumped, key=lambda line: line[::-1]))
+    dumped = store.dump(format=RdfFormat.N_QUADS) or b""
+    mixed = sorted(line[::-1] for line in dumped.splitlines())
+    return b"# a comment\n\n" + b"".join(line[::-1] + b"\n" for line in mixed)
 
 
 @pytest.fixture

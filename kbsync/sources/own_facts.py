@@ -1,0 +1,61 @@
+"""What is asked for of the facts that a user's own file lists."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from kbsync.errors import SettingsError
+from kbsync.facts import Entity, Fact, normalise_label
+from kbsync.sources.base import Ask, Notes, iri_of, short_id, tidy
+
+__all__ = ["check_ask", "chosen", "fact_of"]
+
+
+def check_ask(ask: Ask, path: Path, kind: str) -> None:
+    """Raise SettingsError where `ask` asks for what such a file does not have; `kind` says what file it is."""
+    for option, value in (("--class", ask.class_id), ("--min-sitelinks", ask.min_sitelinks)):
+        if value is not None:
+            raise SettingsError(f"{option} does not go with {path}: {kind} has no classes or sitelinks")
+
+
+def chosen(facts: Iterable[Fact], ask: Ask) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
+    """Return those of a file's facts that `ask` asks for, and notes on what was left out."""
+    notes = Notes()
+    of_relation = [fact for fact in facts if fact.relation == ask.relation]
+    groups: dict[str, list[Fact]] = defaultdict(list)
+    for fact in _wanted(of_relation, ask, notes):
+        if fact.since is not None and fact.since > ask.day.isoformat():
+            notes.add(f"begins after {ask.day}", fact.subject.label)
+        else:
+            groups[fact.subject.key].append(fact)
+    kept = list(groups.values())[: ask.limit]
+    return tidy(fact for group in kept for fact in group), notes.lines()
+
+
+def fact_of(values: dict[str, str]) -> Fact:
+    """Return the fact that a file's fields give: subject, relation, object; subject_id, object_id, since."""
+
+    def entity(role: str) -> Entity:
+        identifier = values.get(f"{role}_id")
+        return Entity(values[role], short_id(identifier) if identifier else None)
+
+    return Fact(entity("subject"), values["relation"], entity("object"), since=values.get("since"))
+
+
+def _wanted(facts: list[Fact], ask: Ask, notes: Notes) -> list[Fact]:
+    """Those of `facts` whose subject `ask` names by id or label; all if it names none."""
+    if ask.subjects is None:
+        return facts
+    names: dict[str, str] = {}
+    for name in ask.subjects:
+        names |= {short_id(iri_of(name) or name): name, normalise_label(name): name}
+    kept, found = [], set()
+    for fact in facts:
+        matches = {names.get(fact.subject.id or ""), names.get(normalise_label(fact.subject.label))} - {None}
+        if matches:
+            kept.append(fact)
+            found |= matches
+    for name in ask.subjects:
+        if name not in found:
+            notes.add(f"subject asked for that has no {ask.relation} here", name)
+    return kept
