@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kbsync.errors import SettingsError
 
-__all__ = ["EditRequest", "Entity", "Fact", "check_relation", "content_id", "normalise_label"]
+__all__ = ["EditRequest", "Entity", "Fact", "Wording", "check_relation", "content_id", "normalise_label"]
 
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _RELATION = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
@@ -51,14 +51,27 @@ class Entity:
 
 
 @dataclass(frozen=True, slots=True)
+class Wording:
+    """How a fact is put into words: texts with one ``{}`` for the subject, as in `EditRequest`."""
+
+    prompt: str
+    paraphrases: tuple[str, ...] = ()
+    question: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Fact:
-    """(subject, relation, object) as a source states it. `rank` and `since` (ISO date) are the statement's."""
+    """(subject, relation, object) as a source states it. `rank` and `since` (ISO date) are the statement's.
+
+    `wording` is the fact's own, in place of its relation's template.
+    """
 
     subject: Entity
     relation: str
     object: Entity
     rank: str = "normal"
     since: str | None = None
+    wording: Wording | None = None
 
     @property
     def id(self) -> str:

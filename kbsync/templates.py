@@ -25,7 +25,7 @@ from pathlib import Path
 import yaml
 
 from kbsync.errors import SettingsError, TemplateError
-from kbsync.facts import EditRequest, check_relation, normalise_label
+from kbsync.facts import EditRequest, Wording, check_relation, normalise_label
 
 __all__ = ["Template", "Templates", "check_file", "load_templates"]
 
@@ -85,13 +85,30 @@ class Templates:
             )
         return template
 
+    def wording(self, relation: str, own: Wording | None = None) -> Wording | None:
+        """Return a fact's wording: its `own`, else its relation's template's; None where it has neither."""
+        template = self.get(relation)
+        if own is not None or template is None:
+            return own
+        return Wording(template.prompt, template.paraphrases, template.question)
+
     def request(
-        self, subject_label: str, relation: str, object_label: str, aliases: tuple[str, ...] = ()
+        self,
+        subject_label: str,
+        relation: str,
+        object_label: str,
+        aliases: tuple[str, ...] = (),
+        own: Wording | None = None,
     ) -> EditRequest:
-        """Return the request that edits `object_label` in as the subject's; TemplateError without a template."""
-        template = self.require(relation)
-        wordings = (template.paraphrases, template.question)
-        return EditRequest(relation, subject_label, template.prompt, object_label, *wordings, aliases)
+        """Return the request that edits `object_label` in as the subject's, in the fact's `own` words if it has some.
+
+        Raises TemplateError where it has none, and its relation no template.
+        """
+        told = self.wording(relation, own)
+        if told is None:
+            self.require(relation)  # raises
+            raise AssertionError("a relation with a template has a wording")
+        return EditRequest(relation, subject_label, told.prompt, object_label, told.paraphrases, told.question, aliases)
 
 
 def load_templates(*folders: Path) -> Templates:

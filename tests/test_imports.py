@@ -26,12 +26,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "editors": {"memit", "models"},
     "memit": {"models", "resources"},
     "datasets": set(),
+    "sources": {"datasets"},
     "metrics": {"models"},
     "practice": {"models"},
-    **{
-        part: set()
-        for part in ("conflicts", "ledger", "models", "resources", "sources", "templates", "errors", "facts")
-    },
+    **{part: set() for part in ("conflicts", "ledger", "models", "resources", "templates", "errors", "facts")},
 }
 
 USES_TORCH = (

@@ -17,6 +17,7 @@ app = family()
 EXAMPLES = (
     "kbsync pull --relation P17 --relation P36 --class Q515 --min-sitelinks 50",
     "kbsync pull --relation P35 --source facts.ttl --as-of 2024-07-01",
+    "kbsync pull --relation P17 --source latest-truthy.nt.bz2 --lang en,mul",
     "kbsync pull --relation P17 --class Q515 --dry-run",
 )
 
@@ -29,7 +30,11 @@ def pull(
     ],
     source: Annotated[
         str,
-        typer.Option("--source", metavar="S", help="wikidata, a SPARQL endpoint's URL, an RDF file or a YAML file."),
+        typer.Option(
+            "--source",
+            metavar="S",
+            help="wikidata, a SPARQL endpoint's URL, or a file: RDF, CSV, TSV, YAML, a data set.",
+        ),
     ] = "wikidata",
     class_id: Annotated[
         str | None, typer.Option("--class", metavar="ID", help="Only subjects that are instances of it, such as Q515.")

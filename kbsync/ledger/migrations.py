@@ -57,6 +57,12 @@ def m006_pages(db: Database) -> None:
     db.execute("CREATE INDEX pages_time ON pages(time)")
 
 
+def m007_wordings(db: Database) -> None:
+    """Let a fact have prompts of its own, in place of its relation's template."""
+    db.execute("ALTER TABLE facts ADD COLUMN wording TEXT")
+    db.execute("CREATE INDEX facts_worded ON facts(id) WHERE wording IS NOT NULL")
+
+
 STEPS: tuple[Step, ...] = (
     m001_initial,
     m002_going_back,
@@ -64,6 +70,7 @@ STEPS: tuple[Step, ...] = (
     m004_weak_edits,
     m005_files_read,
     m006_pages,
+    m007_wordings,
 )
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from kbsync.facts import Entity, Fact, normalise_label
 from kbsync.ledger.connection import Database, insert, iso, now
-from kbsync.ledger.reading import columns, compact, select
+from kbsync.ledger.reading import columns, compact, select, wording_json
 from kbsync.ledger.rows import Change, FactRow, HistoryRow, PullCounts
 
 __all__ = ["Withdraw", "objects_json", "record_pull"]
@@ -167,7 +167,7 @@ def _write(db: Database, pull: int, source: str, diff: _Diff) -> None:
     )
     db.conn.executemany(
         """UPDATE facts SET subject_name = ?, subject_label = ?, subject_id = ?, object_key = ?, object_label = ?,
-        object_id = ?, rank = ?, since = ?, last_seen = ?, withdrawn = NULL WHERE id = ?""",
+        object_id = ?, rank = ?, since = ?, wording = ?, last_seen = ?, withdrawn = NULL WHERE id = ?""",
         [
             (normalise_label(fact.subject.label), *_values(fact)[1:], pull, row.id)
             for row, fact in (*diff.changed, *diff.revived, *diff.unchanged)
@@ -176,15 +176,17 @@ def _write(db: Database, pull: int, source: str, diff: _Diff) -> None:
     db.conn.executemany("UPDATE facts SET withdrawn = ? WHERE id = ?", [(pull, row.id) for row in diff.withdrawn])
     db.conn.executemany(
         """INSERT INTO facts (source, relation, subject_key, subject_label, subject_id, object_key, object_label,
-        object_id, rank, since, first_seen, last_seen, subject_name) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        object_id, rank, since, wording, first_seen, last_seen, subject_name)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         [(source, fact.relation, *_values(fact), pull, pull, normalise_label(fact.subject.label)) for fact in diff.new],
     )
 
 
 def _values(fact: Fact) -> tuple[str | None, ...]:
-    """The fact's columns from subject_key to since."""
+    """The fact's columns from subject_key to since, and wording."""
     subject, thing = fact.subject, fact.object
-    return (subject.key, subject.label, subject.id, thing.key, thing.label, thing.id, fact.rank, fact.since)
+    named = (subject.key, subject.label, subject.id, thing.key, thing.label, thing.id)
+    return (*named, fact.rank, fact.since, wording_json(fact.wording))
 
 
 def _record_conflicts(db: Database, pull: int, relation: str, contested: Sequence[dict[str, Fact]]) -> None:

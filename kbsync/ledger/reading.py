@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
-from kbsync.facts import Entity
+from kbsync.facts import Entity, Wording
 from kbsync.ledger.connection import Database
 
-__all__ = ["columns", "compact", "select"]
+__all__ = ["columns", "compact", "select", "wording_from", "wording_json"]
 
 Row = TypeVar("Row")
 
@@ -16,13 +16,20 @@ Row = TypeVar("Row")
 def select(db: Database, row: type[Row], table: str, rest: str = "", values: Sequence[object] = ()) -> list[Row]:
     """The rows of `table` that `rest` (WHERE, ORDER BY, LIMIT) leaves, with their JSON columns decoded."""
     found = db.execute(f"SELECT {columns(row)} FROM {table} {rest}", values).fetchall()
-    decoders = [_DECODERS.get(name) for name in _names(row)]
-    if not any(decoders):
+    decoders = [(place, _DECODERS[name]) for place, name in enumerate(_names(row)) if name in _DECODERS]
+    if not decoders:
         return [row(*value) for value in found]
-    return [
-        row(*(decode(cell) if decode else cell for decode, cell in zip(decoders, cells, strict=True)))
-        for cells in found
-    ]
+    return [row(*_decoded(cells, decoders)) for cells in found]
+
+
+def _decoded(cells: Sequence[Any], decoders: Sequence[tuple[int, Callable[[str], object]]]) -> Sequence[Any]:
+    """A row with those cells decoded that are not null; most rows of facts have none."""
+    decoded = None
+    for place, decode in decoders:
+        if cells[place] is not None:
+            decoded = decoded or list(cells)
+            decoded[place] = decode(cells[place])
+    return decoded or cells
 
 
 def columns(row: type[Any]) -> str:
@@ -47,6 +54,17 @@ def _entities(text: str) -> tuple[Entity, ...]:
     return tuple(Entity(entity["label"], entity["id"]) for entity in json.loads(text))
 
 
+def wording_json(wording: Wording | None) -> str | None:
+    """A wording as the facts table holds it."""
+    return None if wording is None else compact(asdict(wording))
+
+
+def wording_from(text: str) -> Wording:
+    """The wording that `wording_json` wrote."""
+    told = json.loads(text)
+    return Wording(told["prompt"], tuple(told["paraphrases"]), told["question"])
+
+
 _DECODERS: dict[str, Callable[[str], object]] = {
     "settings": json.loads,
     "seconds": json.loads,
@@ -55,4 +73,5 @@ _DECODERS: dict[str, Callable[[str], object]] = {
     "contexts": _list,
     "layers": _list,
     "objects": _entities,
+    "wording": wording_from,
 }

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kbsync.facts import Entity, Fact
+from kbsync.facts import Entity, Fact, Wording
 
 __all__ = [
     "BatchRow",
@@ -88,12 +88,15 @@ class FactRow:
     first_seen: int
     last_seen: int
     withdrawn: int | None
+    wording: Wording | None = None
+    """the fact's own, in place of its relation's template"""
 
     @property
     def fact(self) -> Fact:
         """The statement as a value."""
         subject = Entity(self.subject_label, self.subject_id)
-        return Fact(subject, self.relation, Entity(self.object_label, self.object_id), self.rank, self.since)
+        thing = Entity(self.object_label, self.object_id)
+        return Fact(subject, self.relation, thing, self.rank, self.since, self.wording)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,13 @@ class Standing:
         """Involve the facts whose subject is under a veto."""
         self._involve("vetoes", "lifted IS NULL")
 
+    def involve_worded(self) -> list[str]:
+        """Involve the facts with a wording of their own; return their whole prompts."""
+        worded = f"{self._which} AND facts.wording IS NOT NULL"
+        self._run(f"INSERT OR IGNORE INTO temp.involved SELECT facts.id FROM facts WHERE {worded}")
+        found = self._rows(f"SELECT facts.wording ->> 'prompt', facts.subject_label FROM facts WHERE {worded}")
+        return [prompt.format(subject) for prompt, subject in found]
+
     def involve_named(self, named: Collection[tuple[str, str]]) -> None:
         """Involve the facts of these relations and subject labels; letter case and spaces do not matter."""
         pairs = [(relation, normalise_label(label)) for relation, label in named]

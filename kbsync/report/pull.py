@@ -26,7 +26,7 @@ def pulls_view(result: Mapping[str, Sequence["Pulled"]]) -> RenderableType:
     read = sum(p.aliases for p in pulls)
     if read:
         parts.append(plain(f"{read} aliases read: an answer in one of them counts as the object."))
-    untold = [p.relation for p in pulls if p.label is None]
+    untold = [p.relation for p in pulls if p.label is None and not p.own_wordings]
     if untold:
         parts.append(plain(f"No template yet for {', '.join(untold)}: needed before their facts can be edited."))
     return Group(*parts)

@@ -5,6 +5,7 @@
     .yaml .yml                        a user's own facts                kbsync.sources.yaml_file
     .csv .tsv                         the same in a table               kbsync.sources.table_file
     .tsv of KGTK                      an edge file                      kbsync.sources.kgtk_file
+    .json                             a data set of edits               kbsync.sources.dataset_file
 
 An endpoint, an RDF file and KGTK edges are asked with the same queries (`kbsync.sources.queries`) and their answers
 are read by the same code (`kbsync.sources.statements`), so that they agree by construction.
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from kbsync.sources.sparql import SparqlSource
 
 __all__ = [
+    "DATA_SET_SUFFIX",
     "RDF_SUFFIXES",
     "TABLE_SUFFIXES",
     "WIKIDATA",
@@ -42,11 +44,12 @@ WIKIDATA = "https://query.wikidata.org/sparql"
 RDF_SUFFIXES = (".ttl", ".nt", ".nq", ".rdf", ".n3", ".trig")
 YAML_SUFFIXES = (".yaml", ".yml")
 TABLE_SUFFIXES = (".csv", ".tsv")
+DATA_SET_SUFFIX = ".json"
 
 _KINDS = (
     "a source is 'wikidata', the http(s) address of a SPARQL endpoint, "
     f"an RDF file ({' '.join(RDF_SUFFIXES)}), a table ({' '.join(TABLE_SUFFIXES)}; both also with "
-    f"{' '.join(COMPRESSED)} behind) or a YAML file ({' '.join(YAML_SUFFIXES)})"
+    f"{' '.join(COMPRESSED)} behind), a YAML file ({' '.join(YAML_SUFFIXES)}) or a data set ({DATA_SET_SUFFIX})"
 )
 
 
@@ -93,7 +96,7 @@ def _check_endpoint(url: str) -> str:
 
 def _open_file(path: Path, asks: tuple[Ask, ...]) -> Source:
     kind = kind_of(path)
-    known = RDF_SUFFIXES + TABLE_SUFFIXES + (() if is_compressed(path) else YAML_SUFFIXES)
+    known = RDF_SUFFIXES + TABLE_SUFFIXES + (() if is_compressed(path) else (*YAML_SUFFIXES, DATA_SET_SUFFIX))
     if kind not in known:
         raise SettingsError(f"unknown source {str(path)!r}: {_KINDS}")
     if not path.is_file():
@@ -102,6 +105,10 @@ def _open_file(path: Path, asks: tuple[Ask, ...]) -> Source:
         from kbsync.sources.yaml_file import YamlFile
 
         return YamlFile(path)
+    if kind == DATA_SET_SUFFIX:
+        from kbsync.sources.dataset_file import DataSetFile
+
+        return DataSetFile(path)
     if kind in TABLE_SUFFIXES:
         from kbsync.sources.table_file import open_table
 

@@ -13,10 +13,11 @@ import torch
 
 from kbsync.editors import Editor
 from kbsync.errors import LedgerError
-from kbsync.facts import EditRequest
+from kbsync.facts import EditRequest, Wording
 from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, Metric, ModelRow, NewEdit, write_tensors
 from kbsync.ledger.aliases import aliases
 from kbsync.ledger.past import not_recalled
+from kbsync.ledger.wordings import own_wordings
 from kbsync.memit import MemitSettings, WeightDelta, edited, group_requests
 from kbsync.models import top_answers
 from kbsync.templates import Templates
@@ -27,6 +28,7 @@ from kbsync.workflows.clock import Clock, peak_memory_mb
 from kbsync.workflows.cost import Again, Cost, expected_seconds
 from kbsync.workflows.covariances import covariances_for
 from kbsync.workflows.crew import together
+from kbsync.workflows.edit_requests import request_of
 from kbsync.workflows.failures import Failure
 from kbsync.workflows.guards import Guard
 from kbsync.workflows.held import choose_held
@@ -131,7 +133,8 @@ class Batch:
         self.figures: list[Metric] = []
         self.loaded, self.settings, self.editor, self.chat = choice.loaded, choice.settings, editor, chat
         names = aliases(ledger, {edit.object_key for edit in work.kept})
-        self.kept = [self.request_of(edit, names.get(edit.object_key, ())) for edit in work.kept]
+        own = own_wordings(ledger, {edit.fact for edit in work.kept})
+        self.kept = [self.request_of(edit, own, names.get(edit.object_key, ())) for edit in work.kept]
         self.added = [row.request for row in work.added if row.request]
         self.retries = {edit.request: edit.retries for edit in work.kept}
         self.retries |= {row.request.id: retries_now(row) for row in work.added if row.request}
@@ -300,12 +303,9 @@ class Batch:
         answers = top_answers(self.loaded, prompt_of(request), 3 + len(request.aliases))
         return next((one.text for one in answers if not says(one.text, request)), answers[-1].text)
 
-    def request_of(self, edit: EditRow, names: tuple[str, ...]) -> EditRequest:
-        """Return the request that an edit wrote, with its relation's present paraphrases; `names` are aliases."""
-        template = self.templates.get(edit.relation)
-        paraphrases = template.paraphrases if template else ()
-        question = template.question if template else ""
-        request = EditRequest(edit.relation, edit.subject, edit.prompt, edit.object, paraphrases, question, names)
+    def request_of(self, edit: EditRow, own: Mapping[int, Wording], names: tuple[str, ...]) -> EditRequest:
+        """Return the request that an edit wrote (see `edit_requests`); raises LedgerError if its record is damaged."""
+        request = request_of(edit, self.templates, own, names)
         if request.id != edit.request:
             raise LedgerError(
                 f"{self.ledger.path} is damaged: edit {edit.id} ({edit.relation} of {edit.subject}) is not as it was"

@@ -1,7 +1,7 @@
 """What `eval` measures: the active edits of a home, or the records of a data set, as cases."""
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from heapq import nsmallest
 from operator import itemgetter
@@ -10,14 +10,15 @@ from typing import TypeVar
 
 from kbsync.datasets import DataSet, Expected, Record
 from kbsync.facts import EditRequest, normalise_label
-from kbsync.ledger import EditRow, Ledger, ModelRow
+from kbsync.ledger import Ledger, ModelRow
 from kbsync.ledger.aliases import aliases
+from kbsync.ledger.wordings import own_wordings
 from kbsync.metrics import Case
 from kbsync.metrics.cases import Neighbour
 from kbsync.models import LoadedModel, top_answers
-from kbsync.templates import Templates
 from kbsync.workflows.base_answers import base_answers
 from kbsync.workflows.choice import ModelChoice
+from kbsync.workflows.edit_requests import request_of
 from kbsync.workflows.measuring import cases_for
 from kbsync.workflows.plan import prompt_of, says
 from kbsync.workflows.progress import Progress
@@ -87,7 +88,8 @@ def ledger_cases(
     edited = {(edit.relation, edit.subject) for edit in active}
     edits = drawn(active, count, seed)
     names = aliases(ledger, {edit.object_key for edit in edits})
-    requests = [request_of(edit, templates, names) for edit in edits]
+    own = own_wordings(ledger, {edit.fact for edit in edits})
+    requests = [request_of(edit, templates, own, names.get(edit.object_key, ())) for edit in edits]
     asked = {prompt_of(request): request.target for request in requests}
     said = base_answers(ledger, choice, model, asked, progress)
     old = {request.id: other_answer(choice.loaded, request, said[prompt_of(request)]) for request in requests}
@@ -97,15 +99,6 @@ def ledger_cases(
         with_references(replace(case, generation=generation_of(case.request)), texts)
         for case in cases_for(requests, old, facts, edited, templates)
     ]
-
-
-def request_of(edit: EditRow, templates: Templates, names: Mapping[str, tuple[str, ...]]) -> EditRequest:
-    """Return the request that an edit wrote, with its relation's present paraphrases."""
-    template = templates.require(edit.relation)
-    aliases_of = names.get(edit.object_key, ())
-    return EditRequest(
-        edit.relation, edit.subject, edit.prompt, edit.object, template.paraphrases, template.question, aliases_of
-    )
 
 
 def other_answer(loaded: LoadedModel, request: EditRequest, answer: str) -> str:

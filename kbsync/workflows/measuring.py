@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 
-from kbsync.facts import EditRequest
+from kbsync.facts import EditRequest, Wording
 from kbsync.ledger import FactRow, Metric
 from kbsync.metrics import Case, CaseFigures, measure, measure_chat, perplexity, recalled, summary
 from kbsync.metrics.cases import Neighbour
@@ -50,19 +50,20 @@ def cases_for(
 ) -> list[Case]:
     """Return a case for each request: `old` maps its id to o^c; neighbours are unedited subjects of its relation.
 
-    Neighbours whose object is o^c come first, as in the paper, then others in an order drawn from the request's id.
+    A fact with a wording of its own is no neighbour: what a data set asks for is not what holds. Neighbours whose
+    object is o^c come first, as in the paper, then others in an order drawn from the request's id.
     """
     unedited: dict[str, list[FactRow]] = defaultdict(list)
     for fact in facts:
-        if (fact.relation, fact.subject_label) not in edited_subjects:
+        if (fact.relation, fact.subject_label) not in edited_subjects and fact.wording is None:
             unedited[fact.relation].append(fact)
     cases = []
     for request in requests:
         near = [fact for fact in unedited[request.relation] if fact.object_label != request.target]
         random.Random(request.id).shuffle(near)
         near.sort(key=lambda fact, old_object=old[request.id]: fact.object_label != old_object)  # type: ignore[misc]
-        template = templates.require(request.relation)
-        neighbours = [Neighbour(template.prompt, fact.subject_label, fact.object_label) for fact in near[:NEIGHBOURS]]
+        told = templates.wording(request.relation) or Wording(request.prompt)
+        neighbours = [Neighbour(told.prompt, fact.subject_label, fact.object_label) for fact in near[:NEIGHBOURS]]
         cases.append(Case(request, old[request.id], tuple(neighbours)))
     return cases
 

@@ -56,6 +56,7 @@ def overview_for(
         standing.involve_shared()
         standing.involve_vetoed()
         standing.involve_named(set(_entangled(standing, templates)))
+        standing.involve_named(_asking(standing.involve_worded(), standing, templates))
         if found is not None:
             standing.involve_edited(found.key)
             standing.involve_named(answered(ledger, found, standing, templates))
@@ -89,7 +90,11 @@ def _rows(ledger: Ledger, facts: Collection[FactRow], templates: Templates) -> l
 
 def answered(ledger: Ledger, model: ModelRow, standing: Standing, templates: Templates) -> Collection[tuple[str, str]]:
     """Return (relation, subject label) of what the base model was asked in an edit prompt."""
-    prompts = ledger.prompts_answered(model.key)
+    return _asking(ledger.prompts_answered(model.key), standing, templates)
+
+
+def _asking(prompts: Collection[str], standing: Standing, templates: Templates) -> Collection[tuple[str, str]]:
+    """Return (relation, subject label) of what a template would ask in one of `prompts`."""
     told = [template for relation in standing.relations() if (template := templates.get(relation))] if prompts else []
     return {
         (template.relation, prompt[len(before) : len(prompt) - len(after)])

@@ -142,10 +142,10 @@ def make_plan(
     vetoed = withheld(facts.values(), vetoes(ledger))
     names = aliases(ledger, {row.object_key for row in facts.values()})
     statements = [
-        Statement(row.fact, template.prompt.format(row.subject_label) if template else None, row.id, row.id)
+        Statement(row.fact, told.prompt.format(row.subject_label) if told else None, row.id, row.id)
         for row in facts.values()
         if row.id not in vetoed
-        for template in [templates.get(row.relation)]
+        for told in [templates.wording(row.relation, row.wording)]
     ]
     settled = settle(statements, on_conflict)
     kept_out = [conflict for conflict in settled.conflicts if conflict.resolution == "kept out"]
@@ -224,12 +224,13 @@ def fact_row(
     keys = [(fact.relation, subject_key) for subject_key in (fact.subject_key, *same_as)]
     edit = next((edits[key] for key in keys if key in edits), None)
     told = (fact.subject_label, fact.relation, fact.object_label, edit.object if edit else None)
-    template = templates.get(fact.relation)
-    if template is None:
+    if templates.wording(fact.relation, fact.wording) is None:
         return PlanRow(
             "?", *told, f"{fact.relation} has no template: write one into templates/ of the home", fact, edit
         )
-    request = templates.request(fact.subject_label, fact.relation, fact.object_label, names.get(fact.object_key, ()))
+    request = templates.request(
+        fact.subject_label, fact.relation, fact.object_label, names.get(fact.object_key, ()), fact.wording
+    )
     sign, reason = _against(edit, fact, request)
     return PlanRow(sign, *told, reason, fact, edit, request)
 

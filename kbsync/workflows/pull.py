@@ -43,6 +43,8 @@ class Pulled:
     conflicting: int
     aliases: int
     """names read beside the labels; 0 where they were not asked for"""
+    own_wordings: int
+    """facts that came with prompts of their own"""
     skipped: tuple[str, ...]
     changes: tuple[Change, ...]
     as_of: datetime.date | None = None
@@ -187,6 +189,7 @@ def _record(ledger: Ledger, read: _Read, state: FileState, label: str | None) ->
         counts.unchanged,
         counts.conflicting,
         sum(map(len, named.values())),
+        sum(fact.wording is not None for fact in reading.facts),
         (*reading.skipped, *state.notes(ask.relation)),
         counts.changes,
         ask.as_of,

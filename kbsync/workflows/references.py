@@ -18,12 +18,12 @@ References = Mapping[str, Sequence[str]]
 
 
 def fact_references(facts: Iterable[FactRow], templates: Templates) -> References:
-    """Return the sentences that the templates make of facts, each under its object and its subject."""
+    """Return the sentences that templates and own wordings make of facts, each under its object and its subject."""
     found: dict[str, dict[str, None]] = defaultdict(dict)
     for fact in facts:
-        template = templates.get(fact.relation)
-        for wording in (template.prompt, *template.paraphrases) if template else ():
-            sentence = f"{wording.format(fact.subject_label)} {fact.object_label}."
+        told = templates.wording(fact.relation, fact.wording)
+        for text in (told.prompt, *told.paraphrases) if told else ():
+            sentence = f"{text.format(fact.subject_label)} {fact.object_label}."
             for label in (fact.object_label, fact.subject_label):
                 found[normalise_label(label)][sentence] = None
     return {label: list(texts) for label, texts in found.items()}

@@ -86,6 +86,7 @@ def _known(ledger: Ledger, model: ModelRow, templates: Templates) -> tuple[Count
     """Count, by relation, the facts that the base model was asked for and those that it answers."""
     standing = Standing(ledger, None)
     standing.involve_named(answered(ledger, model, standing, templates))
+    standing.involve_worded()
     requests = list(_requests(ledger, standing.involved(), templates))
     prompts = {prompt for request in requests for prompt in (prompt_of(request), *_wordings(request))}
     said = ledger.answers(model.key, list(prompts))
@@ -101,10 +102,9 @@ def _known(ledger: Ledger, model: ModelRow, templates: Templates) -> tuple[Count
 def _requests(ledger: Ledger, facts: list[FactRow], templates: Templates) -> Iterator[EditRequest]:
     names = aliases(ledger, {fact.object_key for fact in facts})
     for fact in facts:
-        if fact.relation in templates:
-            yield templates.request(
-                fact.subject_label, fact.relation, fact.object_label, names.get(fact.object_key, ())
-            )
+        if templates.wording(fact.relation, fact.wording) is not None:
+            named = names.get(fact.object_key, ())
+            yield templates.request(fact.subject_label, fact.relation, fact.object_label, named, fact.wording)
 
 
 def _knows(request: EditRequest, said: dict[str, str]) -> bool:

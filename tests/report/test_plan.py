@@ -133,7 +133,7 @@ def test_answers_stand_side_by_side() -> None:
 
 
 def test_the_demo_tells_all_five_steps() -> None:
-    pulled = Pulled(1, "http://127.0.0.1/query", "P36", "capital", 2, 0, 0, 0, 0, 0, (), ())
+    pulled = Pulled(1, "http://127.0.0.1/query", "P36", "capital", 2, 0, 0, 0, 0, 0, 0, (), ())
     asked = Asked("The capital of Peru is", (Answer("Riga", 0.5),), (Answer("Lima", 0.9),))
     text = drawn(demo_view(Demo([pulled], PLAN, applied(), status(PLAN), [asked], ["Lima"])))
     steps = [

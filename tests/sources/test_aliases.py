@@ -84,7 +84,7 @@ def test_what_is_wrong_with_a_yaml_files_aliases(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as wrong:
         open_source(str(path)).read(Ask("P20"))
     assert str(wrong.value).splitlines() == [
-        f"{path}:1: object_aliases is not a list: write [one, another]",
-        f"{path}:2: a list or mapping where the alias is wanted; write text",
-        f"{path}:2: alias 3 is a number: put it in quotes",
+        f"{path}:1:58: object_aliases is not a list: write [one, another]",
+        f"{path}:2:60: alias 3 is a number: put it in quotes",
+        f"{path}:2:63: a list or mapping where the alias is wanted; write text",
     ]

@@ -15,7 +15,9 @@ from kbsync.sources import Ask, open_source, read_subjects
     ("source", "message"),
     [
         ("wikidatta", "unknown source 'wikidatta': a source is 'wikidata', .*endpoint, an RDF file .*YAML file"),
-        ("facts.csv", "unknown source 'facts.csv'"),
+        ("facts.xlsx", "unknown source 'facts.xlsx'"),
+        ("facts.yaml.gz", "unknown source 'facts.yaml.gz'"),
+        ("facts.csv", "facts.csv: no such file"),
         ("nowhere.ttl", "nowhere.ttl: no such file"),
         ("nowhere.yml", "nowhere.yml: no such file"),
         ("ftp://example.org/sparql", "not an http"),
