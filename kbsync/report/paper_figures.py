@@ -24,7 +24,7 @@ STYLES = ("-", "--", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo", "---")
 EDITORS = ("memit", "rome", "ft", "mend", "alphaedit", "none")
 """keep their look in every figure, whichever of them are in it"""
-LOOK = {
+LOOK: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -21,9 +21,9 @@ from kbsync.facts import EditRequest, content_id
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, edited, group_requests
 from kbsync.metrics import Case, evaluate, figures
-from kbsync.workflows.calibrate import facts_to_ask
 from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.covariances import Covariances, covariances_for
+from kbsync.workflows.known_facts import facts_to_ask
 from kbsync.workflows.mend import has_network, mend_network, train_for
 from kbsync.workflows.progress import Progress
 from kbsync.workflows.state import identify, model_contexts
