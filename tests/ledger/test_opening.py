@@ -19,9 +19,6 @@ from tests.ledger.helpers import ROOT, fact, pull
 TABLES = {
     *("pulls", "facts", "fact_history", "conflicts", "models"),
     *("targets", "answers", "batches", "edits", "metrics"),
-    *("endings", "rollbacks", "vetoes", "aliases"),
-    *("endings", "rollbacks", "vetoes", "aliases"),
-    *("endings", "rollbacks", "vetoes", "aliases"),
     *("endings", "rollbacks", "vetoes", "aliases", "file_readings", "pages"),
 }
 
