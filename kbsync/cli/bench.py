@@ -241,7 +241,7 @@ def paper(
         Path | None, typer.Option("--zsre", metavar="FILE", help="In zsRE's form.  [the practice data set]")
     ] = None,
     edits: Annotated[
-        int | None, typer.Option("--edits", metavar="N", min=2, help="Most edits.  [1000, and 300 of zsRE]")
+        int | None, typer.Option("--edits", metavar="N", min=2, help="Most edits.  [1000, and 200 of zsRE]")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small numbers everywhere: minutes.")] = False,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the results go.")] = Path("paper"),

@@ -5,7 +5,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -106,8 +106,7 @@ def run_paper(bench: PaperBench, experiments: Sequence[Experiment], folder: Path
         run.experiments[experiment.name] = Done(
             experiment.title, experiment.paper, taken, result, published().get(experiment.name)
         )
-        write(folder, lambda name=experiment.name, rows=result.rows: write_csv(folder / f"{name}.csv", rows))  # type: ignore[misc]
-        write(folder, lambda: write_results(run))
+        write_files(run, experiment.name)
     return PaperRun(run.model, folder, run.about, bench.units.made, run.experiments)
 
 
@@ -167,13 +166,14 @@ def commit() -> str | None:
         return None
 
 
-def write(folder: Path, writing: Callable[[], None]) -> None:
-    """Write a file into the folder; SettingsError where that fails."""
+def write_files(run: PaperRun, name: str) -> None:
+    """Write an experiment's CSV file, and ``results.json`` anew; SettingsError where that fails."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writing()
+        run.folder.mkdir(parents=True, exist_ok=True)
+        write_csv(run.folder / f"{name}.csv", run.experiments[name].result.rows)
+        write_results(run)
     except OSError as error:
-        raise SettingsError(f"--to {folder}: cannot be written ({error.strerror or error})") from error
+        raise SettingsError(f"--to {run.folder}: cannot be written ({error.strerror or error})") from error
 
 
 def write_csv(file: Path, rows: Sequence[Row]) -> None:

@@ -17,14 +17,14 @@ class Sizes:
     """further n of both, under N"""
     points: int = 16
     """n = exp(ln(N) i / points), i = 0..points"""
-    measured: int = 150
+    measured: int = 120
     """cases that are measured of n edits, evenly over their order"""
-    generated: int = 30
+    generated: int = 20
     """of those, cases with free text for GE and RS"""
-    zsre: int = 300
-    categories: int = 6
+    zsre: int = 200
+    categories: int = 5
     """relations, those of the most records"""
-    category_edits: int = 40
+    category_edits: int = 30
     mixture: int = 700
     """edits of a mixture at most"""
     mixture_pairs: int = 4
@@ -46,19 +46,19 @@ class Sizes:
 
 FULL = Sizes()
 QUICK = Sizes(
-    edits=60,
+    edits=40,
     also=(),
     points=3,
-    measured=40,
+    measured=30,
     generated=6,
-    zsre=30,
-    categories=3,
-    category_edits=12,
-    mixture=24,
+    zsre=20,
+    categories=2,
+    category_edits=10,
+    mixture=20,
     mixture_pairs=2,
     mixture_steps=2,
-    layers=40,
+    layers=24,
     lambdas=5,
-    lambda_edits=40,
+    lambda_edits=24,
     timed=8,
 )

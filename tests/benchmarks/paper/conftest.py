@@ -22,7 +22,14 @@ from tests.tiny_models import FACTS, known
 __all__ = ["known"]
 
 SETTINGS = MemitSettings(
-    layers=(0, 1), lambda_=0.1, steps=15, lr=2.0, clamp_norm_factor=4.0, weight_decay=0.01, sweeps=2, contexts=1
+    layers=(1, 2),
+    lambda_=1.0,
+    steps=20,
+    clamp_norm_factor=3.0,
+    weight_decay=0.01,
+    sweeps=3,
+    emphasis=3.0,
+    contexts=2,
 )
 SIZES = Sizes(
     edits=6,

@@ -19,7 +19,7 @@ from kbsync.errors import SettingsError
 from kbsync.report.bench_paper import write_page
 from kbsync.report.paper_figures import write_drawing
 
-WANTED = ("counterfact", "lambda")
+WANTED = ("zsre", "lambda")
 
 
 class PageReader(HTMLParser):
@@ -47,8 +47,8 @@ def test_a_run_writes_its_files_and_a_second_one_makes_nothing(bench: PaperBench
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert {"settings", "seed", "sizes", "versions", "machine", "commit", "editors"} <= results.keys()
     assert list(results["experiments"]) == list(WANTED)
-    with (folder / "counterfact.csv").open(encoding="utf-8") as opened:
-        assert len(list(csv.DictReader(opened))) == len(results["experiments"]["counterfact"]["rows"])
+    with (folder / "zsre.csv").open(encoding="utf-8") as opened:
+        assert len(list(csv.DictReader(opened))) == len(results["experiments"]["zsre"]["rows"])
 
     bench.units = Units(folder / "units.jsonl")
     again = run_paper(bench, chosen_experiments(WANTED), folder)
@@ -63,13 +63,13 @@ def test_a_killed_run_goes_on_with_what_is_missing(bench: PaperBench, tmp_path: 
 
     folder, bench.progress = tmp_path / "out", killed
     with pytest.raises(KeyboardInterrupt):
-        run_paper(bench, chosen_experiments(["counterfact"]), folder)
+        run_paper(bench, chosen_experiments(["zsre"]), folder)
     with (folder / "units.jsonl").open("a", encoding="utf-8") as opened:
         opened.write('{"key": "cut sho')
 
     bench.units, bench.progress = Units(folder / "units.jsonl"), lambda phase, done, total: None
-    run = run_paper(bench, chosen_experiments(["counterfact"]), folder)
-    assert run.units_made == 2 * len(bench.editors) - 2
+    run = run_paper(bench, chosen_experiments(["zsre"]), folder)
+    assert run.units_made == len(bench.editors) - 2
     assert Units(folder / "units.jsonl").values.keys() == bench.units.values.keys()
 
 
@@ -84,8 +84,8 @@ def test_the_page_holds_every_figure_and_loads_nothing(bench: PaperBench, tmp_pa
     assert reader.tags.count("svg") == len(drawings)
     assert "script" not in reader.tags
     assert reader.loaded == []
-    assert "85.8" in page  # the paper's S beside ours
-    for stem in ("counterfact", "lambda"):
+    assert "50.7" in page  # the paper's score beside ours
+    for stem in WANTED:
         ElementTree.parse(tmp_path / "out" / f"{stem}.svg")
         assert (tmp_path / "out" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
 
