@@ -287,9 +287,9 @@ def plain_spread(
     held: list[list[bool]] = []
     last = settings.layers[-1]
     try:
+        own = [settings.group_weight if group.others else 1.0 for group in groups]
+        W = torch.tensor(own, dtype=torch.float64, device=loaded.device)
         for sweep in range(settings.sweeps):
-            own = [settings.group_weight if group.others else 1.0 for group in groups]
-            W = torch.tensor(own, dtype=torch.float64, device=loaded.device)
             if sweep > 0:
                 held.append([all(recalled(loaded, request) for request in group.requests) for group in groups])
                 W[[not good for good in held[-1]]] *= settings.emphasis

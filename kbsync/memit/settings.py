@@ -41,14 +41,14 @@ class MemitSettings:
     sweeps: int = 1
     """passes over R; 1 is the paper, further ones solve again for the total delta"""
     emphasis: float = 1.0
-    """weight, from the second sweep on, of requests that are not yet recalled; 1 is none"""
+    """factor, before each sweep from the second on, of the weight of requests that are not yet recalled; 1 is none"""
     coupling: float = 6.0
     """weight, in the loss, of |delta_i - mean|^2 / |h_i|^2 over the groups of one subject; 0 searches each alone"""
     group_weight: float = 3.0
     """weight, in the solve, of groups whose subject has several; 1 is none"""
     hold: int = 0
     """known, unedited facts whose keys the deltas are to leave alone; 0 is none, as in the paper"""
-    hold_weight: float = 0.1
+    hold_weight: float = 0.01
     """weight of a held fact's key in the solve, where that of an edit is 1"""
     contexts: int = 5
     """sampled prefixes x_j beside the empty one"""

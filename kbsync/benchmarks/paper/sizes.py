@@ -29,6 +29,8 @@ class Sizes:
     """edits of a mixture at most"""
     mixture_pairs: int = 4
     mixture_steps: int = 3
+    traced: int = 100
+    """facts that are traced"""
     layers: int = 200
     lambdas: int = 9
     """values over four decades"""
@@ -57,6 +59,7 @@ QUICK = Sizes(
     mixture=20,
     mixture_pairs=2,
     mixture_steps=2,
+    traced=10,
     layers=24,
     lambdas=5,
     lambda_edits=24,

@@ -42,6 +42,7 @@ SIZES = Sizes(
     category_edits=3,
     mixture=4,
     mixture_steps=2,
+    traced=4,
     layers=3,
     lambdas=3,
     lambda_edits=3,

@@ -133,3 +133,18 @@ def test_stars(bench: PaperBench) -> None:
     assert (before["recall"], before["asked"], after["asked"]) == (0.0, "before", "after")
     assert after["recall"] > 0
     assert len(stars()) == 127
+
+
+def test_trace_has_every_kind_and_says_what_it_suggests(bench: PaperBench) -> None:
+    result = EXPERIMENTS["trace"].run(bench)
+    kinds = {row["restored"] for row in result.rows}
+    assert kinds == {"state", "mlp", "attention", "mlp severed", "attention severed", "gap of the MLPs"}
+    assert [type(drawing).__name__ for drawing in result.drawings] == ["Heat", "Heat", "Heat", "Bars"]
+    assert "Suggested for R" in result.note
+    assert EXPERIMENTS["trace"].run(bench) == result
+
+
+def test_attention_stands_beside_the_mlp(bench: PaperBench) -> None:
+    rows = EXPERIMENTS["attention"].run(bench).rows
+    assert [row["edited"] for row in rows] == ["MLP", "attention"]
+    assert all(0 <= row["ES"] <= 100 for row in rows)
