@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from kbsync.datasets import Record, open_dataset
+from kbsync.datasets import DataSet, Record, open_dataset
 from kbsync.errors import SettingsError
 from kbsync.metrics import Case
 from kbsync.resources import fixtures_folder
@@ -13,7 +13,7 @@ from kbsync.workflows.eval_cases import case_of, with_references
 from kbsync.workflows.practice_datasets import COUNTERFACT, ZSRE
 from kbsync.workflows.references import record_references
 
-__all__ = ["default_data", "default_zsre", "evenly", "ordered_cases"]
+__all__ = ["checked_dataset", "default_data", "default_zsre", "evenly", "ordered_cases"]
 
 Item = TypeVar("Item")
 
@@ -31,16 +31,20 @@ def default_zsre() -> Path:
 def ordered_cases(path: Path, wanted: str, seed: int) -> list[Case]:
     """Return a data set's cases in a seeded order, of those in conflict (Eqn. 5) the first alone.
 
-    References are the sentences of the data set's own prompts. Raises SettingsError where the data set is not of the
-    `wanted` form, DataSetError where it is bad.
+    References are the sentences of the data set's own prompts. Raises as `checked_dataset` does.
     """
-    dataset = open_dataset(path)
-    if dataset.format != wanted:
-        raise SettingsError(f"{path} is in {dataset.format}'s form; this option takes a data set in {wanted}'s")
-    records = list(dataset)
+    records = list(checked_dataset(path, wanted))
     texts = record_references(records)
     drawn = random.Random(seed).sample(records, len(records))
     return [with_references(case_of(record), texts) for record in without_conflicts(drawn, wanted)]
+
+
+def checked_dataset(path: Path, wanted: str) -> DataSet:
+    """Open a data set; SettingsError where it is not of the `wanted` form, DataSetError where it is bad."""
+    dataset = open_dataset(path)
+    if dataset.format != wanted:
+        raise SettingsError(f"{path} is in {dataset.format}'s form; what is asked for is a data set in {wanted}'s")
+    return dataset
 
 
 def without_conflicts(records: Sequence[Record], form: str) -> list[Record]:

@@ -11,24 +11,26 @@ __all__ = ["LAYERS", "choices"]
 METRICS = ("ES", "PS", "NS", "recall")
 SHOWN = ("S", "ES", "PS", "NS", "recall")
 EDITOR = "memit"
+CHOICES = 5
 
 
 def choices(own: Sequence[int], depth: int) -> list[tuple[int, ...]]:
-    """Return the model's R, its last layer alone, as many layers in the middle, as many at the top, and twice as many.
+    """Return five choices of R, fewer where the model is too small for them; the model's own is first.
 
-    L is below the last block, since a target vector there would be read by the head alone. Each choice stands once.
+    The others are its last layer alone, as many layers in the middle, as many at the top, twice as many, and, where two
+    of these are the same, as many one block up. L is below the last block, as for any edit.
     """
     count, top = len(own), depth - 2
     middle = max(0, min(depth // 2, top - count + 1))
-    wide_end = min(top, own[-1] + count)
     found = [
         tuple(own),
         (own[-1],),
         tuple(range(middle, middle + count)),
         tuple(range(max(0, top - count + 1), top + 1)),
-        tuple(range(own[0], wide_end + 1)),
+        tuple(range(own[0], min(top, own[-1] + count) + 1)),
+        tuple(range(own[0] + 1, min(top, own[-1] + 1) + 1)),
     ]
-    return list(dict.fromkeys(found))
+    return [layers for layers in dict.fromkeys(found) if layers][:CHOICES]
 
 
 def run(bench: PaperBench) -> Result:

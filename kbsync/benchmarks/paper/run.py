@@ -15,6 +15,7 @@ import torch
 
 from kbsync import __version__
 from kbsync.benchmarks.paper.bench import PaperBench, PaperData
+from kbsync.benchmarks.paper.data import checked_dataset
 from kbsync.benchmarks.paper.experiment import Experiment, Result, Row
 from kbsync.benchmarks.paper.published import Published, published
 from kbsync.benchmarks.paper.registry import EXPERIMENTS
@@ -86,6 +87,8 @@ def bench_paper(
     experiments, sizes = chosen_experiments(options.experiments), (QUICK if options.quick else FULL)
     sizes = sizes.with_edits(options.edits)
     check_editors(options.editors)
+    checked_dataset(options.data.counterfact, "counterfact")  # before a model is loaded, so that it shows at once
+    checked_dataset(options.data.zsre, "zsre")
     with Ledger.open(home) as ledger, ledger.writer(f"bench paper {model}"):
         progress("loading the model", 0, 1)
         choice = choose_model(model, options.values, home=home, loading=loading, corpus=options.corpus)

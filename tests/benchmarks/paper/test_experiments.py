@@ -100,7 +100,7 @@ def test_layers(bench: PaperBench) -> None:
 
 
 def test_five_choices_of_layers() -> None:
-    assert choices([0, 1, 2], 8) == [(0, 1, 2), (2,), (4, 5, 6), (0, 1, 2, 3, 4, 5)]
+    assert choices([0, 1, 2], 8) == [(0, 1, 2), (2,), (4, 5, 6), (0, 1, 2, 3, 4, 5), (1, 2, 3)]
     assert len(choices(range(3, 9), 28)) == 5
 
 

@@ -18,6 +18,8 @@ from kbsync.benchmarks.paper.units import Units
 from kbsync.errors import SettingsError
 from kbsync.report.bench_paper import write_page
 from kbsync.report.paper_figures import write_drawing
+from tests.benchmarks.paper.conftest import write_data
+from tests.homes import kbsync
 
 WANTED = ("zsre", "lambda")
 
@@ -102,6 +104,19 @@ def test_a_wrong_name_is_told() -> None:
     with pytest.raises(SettingsError, match="no experiment mistake; there are zsre, counterfact"):
         chosen_experiments(["mistake"])
     assert [one.name for one in chosen_experiments(["scaling", "zsre"])] == ["zsre", "scaling"]
+
+
+def test_the_command_tells_what_is_wrong_before_a_model_is_loaded(tmp_path: Path) -> None:
+    data = write_data(tmp_path)
+    for wrong, told in (
+        (("mistake",), "no experiment mistake"),
+        (("--editors", "memit,mistake"), "no editor mistake"),
+        (("--data", data.zsre), "in zsre's form; what is asked for is a data set in counterfact's"),
+    ):
+        ran = kbsync("bench", "paper", "--home", tmp_path / "home", "--model", "no such model", *wrong)
+        assert ran.code == 1
+        assert told in ran.err
+    assert not (tmp_path / "home").exists()
 
 
 def test_the_papers_rows_belong_to_experiments() -> None:
