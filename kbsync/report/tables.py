@@ -9,11 +9,20 @@ from rich.text import Text
 
 __all__ = ["plain", "table"]
 
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
 
 def plain(value: object) -> Text:
-    """Return `value` as text that is shown as it is: no markup, and no control characters (labels come from afar)."""
+    """Return `value` as text that is shown as it is (labels come from afar).
+
+    It has no markup, no control characters, and none that turn the direction of what stands behind it.
+    """
     text = "" if value is None else str(value)
-    return Text("".join(letter if letter == "\n" or unicodedata.category(letter) != "Cc" else "�" for letter in text))
+    return Text("".join("�" if _harmful(letter) else letter for letter in text))
+
+
+def _harmful(letter: str) -> bool:
+    return letter in _TURNING or (letter != "\n" and unicodedata.category(letter) in ("Cc", "Cs"))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Table:

@@ -21,9 +21,13 @@ __all__ = [
     "locate",
     "read_subjects",
     "read_text",
+    "short_enough",
     "short_id",
     "tidy",
 ]
+
+MOST_LETTERS = 250
+"""of a label that a fact can have: Wikidata allows no longer ones, and what is longer is no name"""
 
 _ENTITY = "http://www.wikidata.org/entity/"
 _SHORT_ID = re.compile(r"Q[1-9][0-9]*")
@@ -140,6 +144,14 @@ class Notes:
             f"{kind}: {len(seen)} ({', '.join(list(seen)[:3])}{', ...' if len(seen) > 3 else ''})"
             for kind, seen in self._seen.items()
         )
+
+
+def short_enough(subject: str, thing: str, notes: Notes) -> bool:
+    """Whether both labels of a fact are short enough to be names; one that is not is noted."""
+    longest = max(subject, thing, key=len)
+    if len(longest) > MOST_LETTERS:
+        notes.add(f"label of more than {MOST_LETTERS} letters", f"{longest[:40]}...")
+    return len(longest) <= MOST_LETTERS
 
 
 @contextmanager

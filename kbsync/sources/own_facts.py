@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kbsync.errors import SettingsError
 from kbsync.facts import Entity, Fact, normalise_label
-from kbsync.sources.base import Ask, Notes, iri_of, short_id, tidy
+from kbsync.sources.base import Ask, Notes, iri_of, short_enough, short_id, tidy
 
 __all__ = ["check_ask", "chosen", "fact_of"]
 
@@ -26,7 +26,7 @@ def chosen(facts: Iterable[Fact], ask: Ask) -> tuple[tuple[Fact, ...], tuple[str
     for fact in _wanted(of_relation, ask, notes):
         if fact.since is not None and fact.since > ask.day.isoformat():
             notes.add(f"begins after {ask.day}", fact.subject.label)
-        else:
+        elif short_enough(fact.subject.label, fact.object.label, notes):
             groups[fact.subject.key].append(fact)
     kept = list(groups.values())[: ask.limit]
     return tidy(fact for group in kept for fact in group), notes.lines()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from kbsync.facts import Entity, Fact
 from kbsync.sources import queries
-from kbsync.sources.base import Ask, Notes, clean, iri_of, short_id, tidy
+from kbsync.sources.base import MOST_LETTERS, Ask, Notes, clean, iri_of, short_enough, short_id, tidy
 from kbsync.sources.current import Statement, current
 from kbsync.sources.objects import usable
 from kbsync.sources.paging import BATCH, Gather, Paged, Rows, Select, take_all
@@ -92,7 +92,7 @@ def read_aliases(
     iris = dict.fromkeys(iri for entity in entities if (iri := iri_of(entity.key) or iri_of(f"<{entity.key}>")))
     for row in rows_of(select).about(list(iris), lambda some: queries.aliases(some, ask.language)):
         alias = clean(row["label"].value)
-        if alias:
+        if alias and len(alias) <= MOST_LETTERS:
             found[short_id(row["entity"].value)].add(alias)
     return {key: tuple(sorted(names)) for key, names in found.items()}
 
@@ -114,7 +114,7 @@ def _label(pairs: Iterable[tuple[Statement, Term]], ask: Ask, names: dict[str, s
             notes.add(f"subject without a label ({languages})", short_id(statement.subject))
         elif thing is None:
             notes.add(f"object without a label ({languages})", short_id(value.value))
-        else:
+        elif short_enough(names[statement.subject], thing.label, notes):
             yield Fact(
                 subject=Entity(names[statement.subject], short_id(statement.subject)),
                 relation=ask.relation,

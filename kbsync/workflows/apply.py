@@ -20,6 +20,7 @@ from kbsync.workflows.corpus import settle_stdin
 from kbsync.workflows.cost import Cost
 from kbsync.workflows.crew import led
 from kbsync.workflows.guards import Guard
+from kbsync.workflows.lengths import check_lengths
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.names import model_name
 from kbsync.workflows.plan import Plan, known_facts, make_plan
@@ -140,6 +141,8 @@ def planned(
     if options.only is not None:
         rows = tuple(row for row in plan.rows if (row.relation, row.subject_key) in options.only)
         plan = replace(plan, rows=rows)
+    written = [row.request for row in plan.having("+", "~", "x") if row.request is not None]
+    check_lengths(choice.loaded, written, model.contexts)
     if not options.include_known:
         plan = known_facts(plan, lambda asked: base_answers(ledger, choice, model, asked, progress))
     if options.limit is not None:
