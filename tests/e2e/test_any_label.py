@@ -36,7 +36,8 @@ NASTY = (
 ALPHABET = st.one_of(
     st.characters(exclude_categories=["Cs"]), st.sampled_from("[]{}<>\"'\\|&%$?#\n\t\u202e\u200f\u0301")
 )
-LABELS = st.one_of(st.sampled_from(NASTY), st.text(ALPHABET, min_size=1, max_size=30))
+LABELS = st.one_of(st.sampled_from(NASTY), st.text(ALPHABET, min_size=1, max_size=30)).filter(clean)
+"""of something that can be read: what has nothing but control characters is refused as empty"""
 NEW = itertools.count()
 
 
@@ -79,7 +80,7 @@ WRITERS = {".yaml": write_yaml, ".csv": write_csv, ".nt": write_nt}
 
 
 def usable(label: str) -> bool:
-    return bool(clean(label)) and len(clean(label)) <= MOST_LETTERS
+    return len(clean(label)) <= MOST_LETTERS
 
 
 def pulled(base: Path, suffix: str, facts: dict[str, str]) -> Path:

@@ -103,6 +103,6 @@ def test_apply_edits_with_it_and_keeps_it(home: Path, tmp_path: Path, small: Edi
         (edit,) = ledger.active_edits(ledger.models()[0].key)
     assert (edit.prompt, edit.object) == (CAPITAL, SWAPPED[other])
     second = small.apply(home)  # the first one is kept
-    assert second["edits"] == 1
+    assert second["edits"] == 2
     counts = done("status", "--home", home, *small.model, "--json").json["counts"]
     assert counts["="] + counts["x"] == 2  # one may not be recalled: the model is small
