@@ -21,16 +21,7 @@ from tests.tiny_models import FACTS, known
 
 __all__ = ["known"]
 
-SETTINGS = MemitSettings(
-    layers=(1, 2),
-    lambda_=1.0,
-    steps=20,
-    clamp_norm_factor=3.0,
-    weight_decay=0.01,
-    sweeps=3,
-    emphasis=3.0,
-    contexts=2,
-)
+SETTINGS = MemitSettings(layers=(0,), lambda_=0.01, steps=25, clamp_norm_factor=8.0, weight_decay=0.01, contexts=2)
 SIZES = Sizes(
     edits=6,
     also=(3,),
