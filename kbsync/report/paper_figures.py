@@ -39,9 +39,8 @@ def write_drawing(stem: Path, drawing: "Drawing") -> tuple[Path, Path]:
     from matplotlib.figure import Figure
 
     paths = stem.with_name(f"{stem.name}.svg"), stem.with_name(f"{stem.name}.png")
-    # The name as the salt: the ids inside differ from figure to figure, so that one page can hold them all. No date:
-    # the same figures give the same file.
-    with mpl.rc_context({**LOOK, "svg.hashsalt": stem.name}):
+    # A fixed salt and no date: the same figures give the same file.
+    with mpl.rc_context({**LOOK, "svg.hashsalt": "kbsync"}):
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
         draw = DRAWERS[type(drawing).__name__]

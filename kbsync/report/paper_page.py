@@ -51,7 +51,7 @@ def section(name: str, done: "Done", figures: Mapping[str, str]) -> str:
     """Return one experiment's section."""
     drawn = "\n".join(
         f'<figure id="figure-{escape(one.name)}" role="img" aria-label="{escape(one.title)}">'
-        f"{inlined(figures[one.name])}</figure>"
+        f"{inlined(figures[one.name], one.name)}</figure>"
         for one in done.result.drawings
     )
     published = ""
@@ -65,10 +65,11 @@ def section(name: str, done: "Done", figures: Mapping[str, str]) -> str:
     )
 
 
-def inlined(svg: str) -> str:
-    """Return the SVG element alone, as HTML takes it."""
+def inlined(svg: str, name: str) -> str:
+    """Return the SVG element alone, its ids under `name`, so that those of one page differ."""
     start = re.search(r"<svg\b", svg)
-    return svg[start.start() :] if start else svg
+    element = svg[start.start() :] if start else svg
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", element)
 
 
 def shown_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -26,7 +26,7 @@ class Pair:
 
 PAIRS = (
     Pair("P17", "P27", "unlike subjects (places, people), like objects (countries)"),
-    Pair("P36", "P30", "like subjects (countries), unlike objects (cities, continents)"),
+    Pair("P37", "P30", "like subjects (countries), unlike objects (languages, continents)"),
     Pair("P19", "P20", "like subjects (people), like objects (cities)"),
     Pair("P27", "P159", "unlike subjects (people, companies), unlike objects (countries, cities)"),
 )

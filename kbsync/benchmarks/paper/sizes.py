@@ -36,6 +36,7 @@ class Sizes:
     """values over four decades"""
     lambda_edits: int = 200
     timed: int = 50
+    stars: int = 127
 
     def with_edits(self, edits: int | None) -> "Sizes":
         """Return these sizes with N edits of both data sets, as the user asks; SettingsError for fewer than 2."""
@@ -53,15 +54,16 @@ QUICK = Sizes(
     points=3,
     measured=30,
     generated=6,
-    zsre=20,
+    zsre=16,
     categories=2,
     category_edits=10,
-    mixture=20,
+    mixture=12,
     mixture_pairs=2,
     mixture_steps=2,
     traced=10,
-    layers=24,
+    layers=16,
     lambdas=5,
-    lambda_edits=24,
+    lambda_edits=16,
     timed=8,
+    stars=40,
 )

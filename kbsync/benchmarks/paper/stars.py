@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from kbsync.benchmarks.paper.bench import PaperBench
+from kbsync.benchmarks.paper.data import evenly
 from kbsync.benchmarks.paper.experiment import Bars, Experiment, Result, Row
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, content_id
@@ -40,7 +41,7 @@ def star_requests(templates: Templates) -> list[EditRequest]:
 
 def run(bench: PaperBench) -> Result:
     """Write the stars that the model does not place, and measure recall before and after."""
-    asked = star_requests(templates_for(bench.ledger.home))
+    asked = evenly(star_requests(templates_for(bench.ledger.home)), bench.sizes.stars)
     about = {
         **bench.about,
         "what": "stars",

@@ -38,6 +38,7 @@ SIZES = Sizes(
     lambdas=3,
     lambda_edits=3,
     timed=2,
+    stars=20,
 )
 
 
@@ -51,7 +52,7 @@ def write_data(folder: Path) -> PaperData:
             {
                 "requested_rewrite": {
                     "prompt": fact.prompt,
-                    "relation_id": "P36" if place % 2 else "P30",
+                    "relation_id": "P37" if place % 2 else "P30",
                     "target_new": {"str": other.target},
                     "target_true": {"str": fact.target},
                     "subject": fact.subject,

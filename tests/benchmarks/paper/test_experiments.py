@@ -81,7 +81,7 @@ def test_alphaedit_with_kept_targets_is_alphaedit(bench: PaperBench) -> None:
 
 def test_categories(bench: PaperBench) -> None:
     result = EXPERIMENTS["categories"].run(bench)
-    assert {(row["relation"], row["edits"]) for row in result.rows} == {("P30", 3), ("P36", 3)}
+    assert {(row["relation"], row["edits"]) for row in result.rows} == {("P30", 3), ("P37", 3)}
     scores, trade = result.drawings
     assert isinstance(scores, Bars)
     assert isinstance(trade, Points)
@@ -91,12 +91,12 @@ def test_categories(bench: PaperBench) -> None:
 def test_mixture_stands_beside_its_parts(bench: PaperBench) -> None:
     result = EXPERIMENTS["mixture"].run(bench)
     assert [(row["edits"], row["written"]) for row in result.rows] == [
-        (count, name) for count in (2, 4) for name in ("mixture", "P36", "P30")
+        (count, name) for count in (2, 4) for name in ("mixture", "P37", "P30")
     ]
     (drawing,) = result.drawings
     assert isinstance(drawing, Lines)
     by_name = {line.name: line.y for line in drawing.lines}
-    mean, one, other = (by_name[name][-1] for name in ("mean of the parts", "P36", "P30"))
+    mean, one, other = (by_name[name][-1] for name in ("mean of the parts", "P37", "P30"))
     assert mean is not None
     assert one is not None
     assert other is not None
@@ -143,7 +143,7 @@ def test_stars(bench: PaperBench) -> None:
     assert (before["asked"], before["recall"], after["asked"]) == ("before", 0.0, "after")
     assert after["others_recall"] is None  # the small model places no star
     (bars,) = result.drawings
-    assert bars.title.startswith("127 stars")
+    assert bars.title.startswith("20 stars")
     assert len(stars()) == 127
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -84,6 +85,9 @@ def test_the_page_holds_every_figure_and_loads_nothing(bench: PaperBench, tmp_pa
     drawings = [drawing for done in run.experiments.values() for drawing in done.result.drawings]
     assert [name for name in reader.ids if name.startswith("figure-")] == [f"figure-{one.name}" for one in drawings]
     assert reader.tags.count("svg") == len(drawings)
+    assert len(reader.ids) == len(set(reader.ids))
+    for named in re.findall(r"url\(#([^)]*)\)|href=\"#([^\"]*)\"", page):
+        assert "".join(named) in reader.ids
     assert "script" not in reader.tags
     assert reader.loaded == []
     assert "50.7" in page  # the paper's score beside ours
