@@ -1,5 +1,5 @@
 # make demo    the whole story on the practice model, in a temporary home
-# make test    all tests; more arguments by ARGS, e.g. make test ARGS=tests/test_templates.py
+# make test    all tests, a process on each core; more arguments by ARGS, e.g. make test ARGS=tests/test_templates.py
 # make soak    a hundred kills of pulls and applies at random moments; more or fewer by ARGS="--kills 20"
 # make lint    ruff and mypy
 # make wheel   sdist and wheel into dist/
@@ -20,7 +20,7 @@ demo: $(READY)
 	$(BIN)/kbsync demo $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -q $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --dist loadfile $(ARGS)
 
 soak: $(READY)
 	$(BIN)/python -m tests.e2e.soak $(ARGS)

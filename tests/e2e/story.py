@@ -100,13 +100,16 @@ def relative(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def shown_by_status(home: Path, model: Editable) -> Any:
-    """Return the rows and figures of `status`; None before the first pull, which it must say."""
+    """Return the rows and figures of `status`; None before the first pull is recorded.
+
+    There may be no ledger yet (which it must say), or one that the first pull has just made.
+    """
     said = kbsync("status", "--home", home, *model.model, "--json")
     if said.code:
         assert "run `kbsync pull` first" in said.err, said.err
         return None
     rows = [(row["sign"], row["subject"], row["object"], row["previous"]) for row in said.json["facts"]]
-    return rows, said.json["metrics"]
+    return (rows, said.json["metrics"]) if rows else None
 
 
 def look(home: Path, model: Editable, folder: Path) -> Moment:
