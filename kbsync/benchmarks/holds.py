@@ -123,7 +123,7 @@ def run_holds(
                 here = replace(way, hold_weight=weight) if weight else way
                 stay = held if weight else NOTHING_HELD
                 targets = torch.stack([z[group.id] for group in some])
-                deltas = spread(loaded, some, contexts, targets, covariances, here, progress, held_groups=stay.groups)
+                deltas = spread(loaded, some, contexts, targets, covariances, here, progress, kept=stay.kept)
                 with edited(loaded, {layer: delta.matrix() for layer, delta in deltas.items()}):
                     trial = figures(choice, edits, known, held, here, weight)
                 done.trials.append(trial)

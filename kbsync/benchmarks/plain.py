@@ -201,6 +201,22 @@ def read_at_subject(
     return keys[0], hidden[0]
 
 
+def rest_moment(loaded: LoadedModel, requests: Sequence[EditRequest], layer: int) -> torch.Tensor:
+    """Return the sum of k k^T [m, m] in float64 over all tokens of the prompts with their objects but each S."""
+    seen: list[torch.Tensor] = []
+    for request in requests:
+        text = read(loaded, "{}", request, request.target)
+
+        def see(given: Any, _: Any, text: Text = text) -> None:
+            keys = given[0].reshape(len(text.ids), -1).double()
+            seen.append(torch.cat([keys[: text.place], keys[text.place + 1 :]]))
+
+        with hooked(loaded.family.down_projection(loaded.model, layer), see):
+            loaded.model(**padded(loaded, [text.ids]))
+    keys = torch.cat(seen)
+    return keys.T @ keys
+
+
 def mean_key(keys: torch.Tensor) -> torch.Tensor:
     """Return the mean of keys [P, m] (Eqn. 19) in float64: half the bare prompt's, half the prefixed ones'."""
     keys = keys.double()
@@ -286,6 +302,8 @@ def plain_spread(
     total = {layer: torch.zeros_like(value, dtype=torch.float64) for layer, value in base.items()}
     held: list[list[bool]] = []
     last = settings.layers[-1]
+    members = [request for group in groups for request in group.requests]
+    rest = {layer: rest_moment(loaded, members, layer) if settings.rest_weight else 0 for layer in base}
     try:
         own = [settings.group_weight if group.others else 1.0 for group in groups]
         W = torch.tensor(own, dtype=torch.float64, device=loaded.device)
@@ -306,7 +324,8 @@ def plain_spread(
                     r = torch.stack(columns, dim=1)
                 r = r + total[layer] @ K
                 C = covariances[layer].double().to(h.device)
-                total[layer] = r @ torch.linalg.solve(settings.lambda_ * C + (K * W) @ K.T, K * W).T
+                A = settings.lambda_ * C + settings.rest_weight * rest[layer] + (K * W) @ K.T
+                total[layer] = r @ torch.linalg.solve(A, K * W).T
                 weight[layer].copy_(base[layer].double() + total[layer])
                 told(sweep * len(settings.layers) + number + 1, settings.sweeps * len(settings.layers))
     finally:

@@ -60,17 +60,19 @@ def target_batch(device_type: str, edits: int, rows: RequestRows) -> int:
 
 
 def memory_needs(
-    sizes: ModelSizes, layers: int, edits: int, rows: RequestRows, batch: int, graph_bytes: int
+    sizes: ModelSizes, layers: int, edits: int, rows: RequestRows, batch: int, graph_bytes: int, *, keeps: bool
 ) -> list[Need]:
     """Return the needs of each phase beside the weights, for `edits` requests in `layers` edited layers.
 
     `batch` requests are searched together, each with `graph_bytes` kept for its gradient. Prefill is the search's
     beginning, through all blocks; the parts of a phase are held at the same time, and phases follow one another.
+    `keeps`: the settings give weight to keys that are to stay.
     """
     d, m, item = sizes.d, sizes.m, sizes.item_bytes
     tokens = batch * rows.tokens
     cache = tokens * sizes.cache_bytes
     prompts = edits * (rows.count - 1)
+    stays = [Need("solve", f"sums over keys that stay, of {layers} layers", layers * m * m * DOUBLE)] if keeps else []
     return [
         Need("covariance", f"{layers} x m^2 in float32 and float64", layers * m * m * (FLOAT + DOUBLE)),
         Need("covariance", f"keys of {READ_AT_ONCE} tokens", READ_AT_ONCE * m * (layers * item + FLOAT)),
@@ -83,6 +85,7 @@ def memory_needs(
         Need("solve", "keys, hidden states and z of all edits", edits * DOUBLE * (m + 2 * d)),
         Need("solve", "hidden states that enter a layer", prompts * (rows.prefix + 1) * d * item),
         Need("solve", f"base weights and deltas of {layers} layers", layers * d * m * (item + DOUBLE)),
+        *stays,
     ]
 
 

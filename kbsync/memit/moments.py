@@ -90,6 +90,12 @@ class LayerSum:
                 self.total[rows, columns].add_(self.recent[rows, columns].to(self.total.device))
         self.drop()
 
+    def matrix(self) -> torch.Tensor:
+        """Return the committed sum [m, m], whole, in float64."""
+        if self.total is None:
+            return torch.zeros(self.m, self.m, dtype=torch.float64)
+        return self.total.triu() + self.total.triu(1).T
+
     def drop(self) -> None:
         """Forget what was seen since the last commit."""
         self.waiting = []

@@ -46,10 +46,16 @@ class MemitSettings:
     """weight, in the loss, of |delta_i - mean|^2 / |h_i|^2 over the groups of one subject; 0 searches each alone"""
     group_weight: float = 3.0
     """weight, in the solve, of groups whose subject has several; 1 is none"""
+    rest_weight: float = 0.0
+    """weight, in the solve, of the keys at the rest of the edits' prompts: at every token but the subject's last, the
+    object's too; 0 is none, as in the paper"""
+    restore_weight: float = 0.0
+    """the same of the prompts of withdrawn facts with the base model's answers, at every token; 0 leaves no trace of
+    them"""
     hold: int = 0
-    """known, unedited facts whose keys the deltas are to leave alone; 0 is none, as in the paper"""
+    """known, unedited facts that the deltas are to leave alone; 0 is none, as in the paper"""
     hold_weight: float = 0.01
-    """weight of a held fact's key in the solve, where that of an edit is 1"""
+    """weight, in the solve, of the keys of a held fact, at every token, where that of an edit is 1"""
     contexts: int = 5
     """sampled prefixes x_j beside the empty one"""
     context_tokens: int = 10
@@ -69,7 +75,7 @@ class MemitSettings:
             raise SettingsError(f"layers: {self.layers[0]} is below 0")
         for name in ("lambda_", "lr", "clamp_norm_factor", "group_weight", "hold_weight"):
             self._check(name, getattr(self, name) > 0, "above 0")
-        for name in ("weight_decay", "kl_factor", "coupling", "contexts", "hold"):
+        for name in ("weight_decay", "kl_factor", "coupling", "rest_weight", "restore_weight", "contexts", "hold"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
         for name in ("steps", "sweeps", "emphasis", "context_tokens"):
             self._check(name, getattr(self, name) >= 1, "1 or more")

@@ -27,24 +27,23 @@ def solve(
     covariance: torch.Tensor,
     lambda_: float,
     weights: torch.Tensor | None = None,
-    held: torch.Tensor | None = None,
-    held_weight: float = 1.0,
+    kept: torch.Tensor | None = None,
 ) -> Solution:
     """Return delta = r W K^T (lambda C + K W K^T)^-1 (Eqn. 14).
 
     `keys` is K [m, u], `residual` is r [d, u], `covariance` is C [m, m]; `weights` [u] is the diagonal of W, ones
     (the paper) by default. All lie on one device, where the delta will be. The delta is the minimiser of
     sum_i w_i |delta k_i - r_i|^2 + lambda tr(delta C delta^T).
-    `held` are keys K_h [m, n] of facts that are to stay: each adds held_weight |delta k|^2, as a column of residual 0
-    would, so the matrix becomes lambda C + K W K^T + held_weight K_h K_h^T, and the factors stay those of u columns.
+    `kept` [m, m] is a weighted sum of k k^T over keys that are to stay: each adds w |delta k|^2, as a column of residual
+    0 would, so the matrix becomes lambda C + kept + K W K^T, and the factors stay those of u columns.
     Raises EditError where the matrix is not positive definite, whichever of `JITTERS` is added.
     """
     k = keys.double()
     weighted = k if weights is None else k * weights.double()
     prior = lambda_ * covariance.double()
     mean = float(prior.diagonal().mean())
-    if held is not None:
-        prior.addmm_(held.double() * held_weight, held.double().T)
+    if kept is not None:
+        prior += kept
     factor, jitter = factorise(prior.addmm_(weighted, k.T), mean)
     return Solution(residual.double(), torch.cholesky_solve(weighted, factor).T, jitter)
 

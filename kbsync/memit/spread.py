@@ -15,7 +15,7 @@ from torch import nn
 from kbsync.errors import EditError
 from kbsync.memit.delta import WeightDelta, with_delta
 from kbsync.memit.groups import RequestGroup
-from kbsync.memit.holding import Holding
+from kbsync.memit.kept_keys import NOTHING_KEPT, Kept, kept_moments
 from kbsync.memit.post_norm import before_norm
 from kbsync.memit.recall import RecallCheck
 from kbsync.memit.settings import MemitSettings
@@ -42,7 +42,7 @@ def spread(
     phase: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
     remark: Callable[[str], None] = lambda text: None,
     team: Team = ALONE,
-    held_groups: Sequence[RequestGroup] = (),
+    kept: Kept = NOTHING_KEPT,
     *,
     solver: Solver | None = None,
 ) -> dict[int, WeightDelta]:
@@ -56,8 +56,8 @@ def spread(
     needed. In a `team` each process finds the keys of its share of the groups, and the leader, who alone needs
     `covariances`, solves; the deltas are the leader's. Another method's `solver` takes the place of Eqn. 14.
 
-    `held_groups` are facts that are to stay: each layer's delta is to map their keys, as they are in the edited model,
-    to 0, with weight `settings.hold_weight`. Their targets are not read; none of them may share its key with a group.
+    Keys that the deltas are to leave alone weigh in the solve beside C (see `kept_moments`): those at the rest of the
+    groups' own prompts, and those of the facts in `kept`.
     """
     if not groups:
         raise EditError("there is no request to spread")
@@ -69,36 +69,31 @@ def spread(
     present: dict[int, torch.Tensor] = {}
     own_weights = torch.tensor([settings.group_weight if group.others else 1.0 for group in groups], device=device)
     share = Share(loaded, team.share(groups), contexts, settings, team)
-    holding = Holding(loaded, team.share(held_groups), contexts, settings, team)
     with hold_weights(loaded.family, loaded.model, layers, masters=True) as held:
         with phase("keys"):
+            staying = {} if solver else kept_moments(loaded, groups, kept, settings, team)
             share.begin()
-            holding.begin()
         for sweep in range(settings.sweeps):
             with phase("keys"):
                 emphasis = share.emphasised() if sweep and settings.emphasis != 1 else None
                 share.go_back()
-                holding.go_back()
             weights = own_weights if emphasis is None else own_weights * emphasis.to(device)
             for number, layer in enumerate(layers):
                 with phase("keys"):
                     found = share.keys(layer, first=number == 0)
-                    still = holding.keys(layer, first=number == 0)
 
                 def solved(
                     found: Found | None = found,
                     layer: int = layer,
                     left: int = len(layers) - number,
                     weights: torch.Tensor = weights,
-                    still: torch.Tensor | None = still,
                 ) -> Solution:
                     assert found is not None, "the leader has a share"
                     keys, residual = found.keys.to(device), found.residual(target, left, present.get(layer))
                     if solver is not None:
                         return solver(layer, keys, residual)
-                    K_h = None if still is None else still.to(device)
-                    C = covariances[layer].to(device)
-                    return solve(keys, residual, C, settings.lambda_, weights, K_h, settings.hold_weight)
+                    stays = staying[layer].to(device) if staying else None
+                    return solve(keys, residual, covariances[layer].to(device), settings.lambda_, weights, stays)
 
                 with phase("solve"):
                     solution = team.lead(solved)
@@ -110,7 +105,6 @@ def spread(
                 if layer != L:
                     with phase("keys"):
                         share.advance(layer, layers[number + 1] - 1)
-                        holding.advance(layer, layers[number + 1] - 1)
                 progress("solve", sweep * len(layers) + number + 1, settings.sweeps * len(layers))
     return deltas
 

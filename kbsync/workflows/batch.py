@@ -163,6 +163,7 @@ class Batch:
             from_cache=sum(key in on_record for key in keys),
             measure=len(self.added or self.kept),
             held=len(self.held.requests),
+            withdrawn=len(self.held.withdrawn),
             same_key=self.held.same_key,
             again=tuple(
                 Again(times[retries], one.steps, one.clamp_norm_factor) for retries, one in sorted(settings.items())
@@ -257,7 +258,7 @@ class Batch:
             self.contexts,
             z,
             self.settings,
-            self.held.groups,
+            self.held.kept,
             covariances=covariances,
             progress=self.progress,
             phase=self.clock.phase,

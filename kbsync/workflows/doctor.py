@@ -254,7 +254,8 @@ def fitting(loaded: LoadedModel, settings: MemitSettings, sizes: ModelSizes, edi
     batch = target_batch(loaded.device.type, edits, rows)
 
     def needs(together: int) -> list[Need]:
-        return memory_needs(sizes, len(settings.layers), edits, rows, together, graph)
+        keeps = bool(settings.rest_weight or settings.restore_weight or settings.hold)
+        return memory_needs(sizes, len(settings.layers), edits, rows, together, graph, keeps=keeps)
 
     whole, least = needs(batch), needs(1)
     made = []

@@ -11,7 +11,7 @@ from kbsync.memit import WeightDelta, group_requests, spread
 from kbsync.workflows.algorithms import deltas_of, recorded_editor
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.covariances import covariances_for
-from kbsync.workflows.held import recorded_groups
+from kbsync.workflows.held import recorded_kept
 from kbsync.workflows.loading import Loading
 from kbsync.workflows.named import model_meant
 from kbsync.workflows.progress import Progress
@@ -73,8 +73,8 @@ def _deltas(ledger: Ledger, model: ModelRow, batch: BatchRow, choice: ModelChoic
         )
     z = torch.stack([found[key] for key in keys])
     covariances = covariances_for(ledger.tensors, choice, progress)
-    held = recorded_groups(ledger, batch, choice)
-    solved = spread(choice.loaded, groups, contexts, z, covariances, choice.settings, progress, held_groups=held)
+    kept = recorded_kept(ledger, batch, choice)
+    solved = spread(choice.loaded, groups, contexts, z, covariances, choice.settings, progress, kept=kept)
     return compared(name, ledger, batch, solved)
 
 

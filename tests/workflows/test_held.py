@@ -9,7 +9,7 @@ from kbsync.ledger import BatchRow, Ledger
 from kbsync.memit import MemitSettings, group_requests
 from kbsync.models import LoadedModel
 from kbsync.workflows.choice import ModelChoice, choose_model
-from kbsync.workflows.held import nearest, recorded_groups
+from kbsync.workflows.held import nearest, recorded_kept
 from tests.homes import COUNTRIES, SWAPPED, TEMPLATES, Editable, deltas_of, difference, done, kbsync, make_home, pull
 from tests.tiny_models import CAPITALS, known
 
@@ -79,7 +79,7 @@ def test_those_of_edited_subjects_come_first(home: Path, small: Editable) -> Non
     small.apply(home, "--hold", 1)
     choice = choose_model(small.name, {"layers": "1,2"})
     with Ledger.open(home, create=False) as ledger:
-        (group,) = recorded_groups(ledger, ledger.batches()[-1], choice)
+        (group,) = recorded_kept(ledger, ledger.batches()[-1], choice).held
     assert [(one.relation, one.subject, one.target) for one in group.requests] == [("P37", A, CAPITALS[A])]
 
 
@@ -93,3 +93,34 @@ def test_a_fact_with_an_edits_key_cannot_be_held(known: LoadedModel) -> None:
     assert len(held.requests) == 2
     assert {one.id for one in held.requests} < {one.id for one in others}
     assert held.id == nearest(choice, edits, [*others[::-1], same], {one.id: "" for one in (same, *others)}, {A}).id
+
+
+RESTORE = ("--set", "restore_weight=5")
+
+
+def test_withdrawn_facts_have_the_base_models_answer_again(home: Path, small: Editable, tmp_path: Path) -> None:
+    stated = {"P36": {A: SWAPPED[A], B: SWAPPED[B], **KNOWN}, "P37": {A: CAPITALS[A]}}
+    less = {"P36": {B: SWAPPED[B], **KNOWN}, "P37": {A: CAPITALS[A]}}
+    pull(home, **less)
+    applied = small.apply(home, *RESTORE)
+    assert (applied["planned"]["withdrawn"], newest(home).work["withdrawn"]) == (1, 1)
+    with Ledger.open(home, create=False) as ledger:
+        (group,) = recorded_kept(ledger, newest(home), choose_model(small.name, {"layers": "1,2"})).withdrawn
+    assert [(one.subject, one.target) for one in group.requests] == [(A, CAPITALS[A])]
+    assert "all is as recorded" in done("verify", "--home", home, *small.model, "--corpus", small.corpus).out
+    assert small.apply(home, *RESTORE)["batch"] is None
+    fresh = make_home(tmp_path / "fresh", TWO, **stated)
+    pull(fresh, **less)
+    small.apply(fresh, *RESTORE)
+    assert difference(deltas_of(home), deltas_of(fresh)) < 1e-4
+    without = deltas_of(home)
+    small.apply(home)
+    assert difference(deltas_of(home), without) > 1e-3
+
+
+def test_a_withdrawn_fact_that_is_stated_again_is_an_edit(home: Path, small: Editable) -> None:
+    pull(home, P36={B: SWAPPED[B], **KNOWN}, P37={A: CAPITALS[A]})
+    small.apply(home, *RESTORE)
+    pull(home, P36={A: SWAPPED[A], B: SWAPPED[B], **KNOWN}, P37={A: CAPITALS[A]})
+    applied = small.apply(home, *RESTORE)
+    assert (applied["edits"], applied["planned"]["withdrawn"]) == (2, 0)

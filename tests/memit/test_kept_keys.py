@@ -1,21 +1,24 @@
-"""Held facts: as columns of residual 0 would be, in the solve and over the layers."""
+"""Keys that are to stay: as columns of residual 0 would be, in the solve and over the layers."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 
-from kbsync.benchmarks.plain import keys_and_hidden, mean_key, read_at_subject
+from kbsync.benchmarks.plain import keys_and_hidden, mean_key, read, read_at_subject
 from kbsync.memit import MemitSettings, RequestGroup, collect_covariances, spread
-from kbsync.memit.holding import nearness
+from kbsync.memit.kept_keys import NOTHING_KEPT, Kept, kept_moments, nearness
 from kbsync.memit.solve import solve
-from kbsync.models import LoadedModel
+from kbsync.models import LoadedModel, capture
 from tests.tiny_models import FACTS, TEXTS
 
 CONTEXTS = ("{}", "In 1987. {}")
 EDITS = [RequestGroup((replace(fact, target=other.target),)) for fact, other in pairwise(FACTS[:4])]
 HELD = [RequestGroup((fact,)) for fact in FACTS[8:13]]
+WITHDRAWN = [RequestGroup((fact,)) for fact in FACTS[14:16]]
+KEPT = Kept(tuple(HELD), tuple(WITHDRAWN))
 
 
 def key(known: LoadedModel, group: RequestGroup, layer: int, contexts: tuple[str, ...] = CONTEXTS) -> torch.Tensor:
@@ -28,16 +31,52 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("weight", [0.1, 1.0, 30.0])
-def test_a_held_key_is_a_column_of_residual_zero(weight: float) -> None:
+def test_a_kept_key_is_a_column_of_residual_zero(weight: float) -> None:
     K, K_h, r, root = drawn(12, 4), drawn(12, 3, seed=1), drawn(5, 4, seed=2), drawn(12, 40, seed=3)
     C = root @ root.T / 40
-    found = solve(K, r, C, 2.0, None, K_h, weight)
+    found = solve(K, r, C, 2.0, None, weight * K_h @ K_h.T)
     weights = torch.tensor([1.0] * 4 + [weight] * 3)
     plain = solve(torch.cat([K, K_h], 1), torch.cat([r, torch.zeros(5, 3)], 1), C, 2.0, weights)
     torch.testing.assert_close(found.left @ found.right, plain.left @ plain.right)
     assert (found.left.shape, found.right.shape) == ((5, 4), (4, 12))
     free = solve(K, r, C, 2.0)
     assert (found.left @ found.right @ K_h).norm() < (free.left @ free.right @ K_h).norm()
+
+
+def keys_at(known: LoadedModel, group: RequestGroup, layer: int, *, at_subject: bool) -> torch.Tensor:
+    """Return the keys [T, m] of a group's bare prompts with their objects, one after the other."""
+    found = []
+    for request in group.requests:
+        text = read(known, "{}", request, request.target)
+        with capture(known.family.down_projection(known.model, layer), inputs=True) as keys:
+            known.model(torch.tensor([text.ids]))
+        places = [place for place in range(len(text.ids)) if at_subject or place != text.place]
+        found.append(keys.value.detach()[0, places].double())
+    return torch.cat(found)
+
+
+def written_out(known: LoadedModel, settings: MemitSettings, layer: int) -> torch.Tensor:
+    """Return the weighted sum of k k^T, key by key."""
+    parts = [(EDITS, settings.rest_weight, False), (HELD, settings.hold_weight, True)]
+    parts += [(WITHDRAWN, settings.restore_weight, True)]
+    total = torch.zeros(())
+    for groups, weight, at_subject in parts:
+        for group in groups:
+            keys = keys_at(known, group, layer, at_subject=at_subject)
+            total = total + weight * keys.T @ keys
+    return total
+
+
+def test_every_token_but_the_subjects_last_is_kept(known: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kbsync.memit.kept_keys.TOKEN_BUDGET", 40)
+    settings = MemitSettings(layers=(0, 2), rest_weight=0.3, hold_weight=0.5, restore_weight=4.0)
+    found = kept_moments(known, EDITS, KEPT, settings)
+    for layer in settings.layers:
+        torch.testing.assert_close(found[layer], written_out(known, settings, layer), rtol=1e-5, atol=1e-6)
+    only = kept_moments(known, EDITS, NOTHING_KEPT, MemitSettings(layers=(0,), rest_weight=1.0))[0]
+    keys = torch.cat([keys_at(known, one, 0, at_subject=False) for one in EDITS])
+    torch.testing.assert_close(only, keys.T @ keys, rtol=1e-5, atol=1e-6)
+    assert kept_moments(known, EDITS, NOTHING_KEPT, MemitSettings(layers=(0,))) == {}
 
 
 def given(known: LoadedModel, settings: MemitSettings) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
@@ -51,9 +90,11 @@ def given(known: LoadedModel, settings: MemitSettings) -> tuple[torch.Tensor, di
 
 @pytest.mark.parametrize("sweeps", [1, 3])
 def test_over_the_layers_as_written_out(known: LoadedModel, sweeps: int) -> None:
-    settings = MemitSettings(layers=(0, 2), lambda_=2.0, sweeps=sweeps, hold_weight=0.5)
+    weights = {"rest_weight": 0.3, "hold_weight": 0.5, "restore_weight": 4.0}
+    settings = replace(MemitSettings(layers=(0, 2), lambda_=2.0, sweeps=sweeps), **weights)
     z, covariances = given(known, settings)
-    found = spread(known, EDITS, CONTEXTS, z, covariances, settings, held_groups=HELD)
+    found = spread(known, EDITS, CONTEXTS, z, covariances, settings, kept=KEPT)
+    stays = {layer: written_out(known, settings, layer) for layer in settings.layers}
     weight = {layer: known.family.weight(known.model, layer) for layer in settings.layers}
     base = {layer: value.clone() for layer, value in weight.items()}
     total = {layer: torch.zeros_like(value, dtype=torch.float64) for layer, value in base.items()}
@@ -61,11 +102,10 @@ def test_over_the_layers_as_written_out(known: LoadedModel, sweeps: int) -> None
         for _ in range(sweeps):
             for left, layer in zip((2, 1), settings.layers, strict=True):
                 K = torch.stack([key(known, one, layer) for one in EDITS], dim=1)
-                K_h = torch.stack([key(known, one, layer) for one in HELD], dim=1)
                 h = torch.stack([read_at_subject(known, "{}", one.requests[0], 2)[1].double() for one in EDITS], dim=1)
                 R = (z.double().T - h) / left + total[layer] @ K
                 C = covariances[layer].double()
-                A = 2.0 * C + K @ K.T + 0.5 * K_h @ K_h.T
+                A = 2.0 * C + K @ K.T + stays[layer]
                 total[layer] = R @ K.T @ torch.linalg.inv(A)
                 weight[layer].copy_((base[layer].double() + total[layer]).float())
     finally:
@@ -76,13 +116,22 @@ def test_over_the_layers_as_written_out(known: LoadedModel, sweeps: int) -> None
         assert delta.right.shape[0] == len(EDITS)
 
 
-def test_what_is_held_moves_less(known: LoadedModel) -> None:
-    settings = MemitSettings(layers=(0,), lambda_=2.0, hold_weight=10.0)
+@pytest.mark.parametrize(
+    ("name", "kept", "places"),
+    [
+        ("rest_weight", NOTHING_KEPT, EDITS),
+        ("hold_weight", Kept(held=tuple(HELD)), HELD),
+        ("restore_weight", Kept(withdrawn=tuple(HELD)), HELD),
+    ],
+)
+def test_what_is_kept_moves_less(known: LoadedModel, name: str, kept: Kept, places: Sequence[RequestGroup]) -> None:
+    settings = MemitSettings(layers=(0,), lambda_=2.0)
     z, covariances = given(known, settings)
-    keys = torch.stack([key(known, one, 0) for one in HELD], dim=1).float()
+    keys = torch.cat([keys_at(known, one, 0, at_subject=places is HELD) for one in places]).T.float()
     free = spread(known, EDITS, CONTEXTS, z, covariances, settings)[0].matrix() @ keys
-    held = spread(known, EDITS, CONTEXTS, z, covariances, settings, held_groups=HELD)[0].matrix() @ keys
-    assert float(held.norm()) < 0.2 * float(free.norm())
+    with_weight = replace(settings, **{name: 10.0})
+    held = spread(known, EDITS, CONTEXTS, z, covariances, with_weight, kept=kept)[0].matrix() @ keys
+    assert float(held.norm()) < 0.3 * float(free.norm())
 
 
 @pytest.mark.parametrize("layer", [0, 2])
