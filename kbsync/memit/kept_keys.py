@@ -84,13 +84,13 @@ def weighted(loaded: LoadedModel, groups: Sequence[RequestGroup], weight: float,
     """Return the rows of all requests; the key at S counts where `at_subject`."""
     members = [request for group in groups for request in group.requests]
     placed = locate(loaded.tokenizer, [(one.prompt, one.subject, one.target) for one in members])
-    return [
-        (
-            tokens.ids,
-            [weight if at_subject or place != tokens.subject_last else 0.0 for place in range(len(tokens.ids))],
-        )
-        for tokens in placed
-    ]
+    rows = []
+    for tokens in placed:
+        weights = [weight] * len(tokens.ids)
+        if not at_subject:
+            weights[tokens.subject_last] = 0.0
+        rows.append((tokens.ids, weights))
+    return rows
 
 
 def roots_of(weights: Sequence[Sequence[float]], rows: Rows) -> torch.Tensor:

@@ -34,8 +34,8 @@ def solve(
     `keys` is K [m, u], `residual` is r [d, u], `covariance` is C [m, m]; `weights` [u] is the diagonal of W, ones
     (the paper) by default. All lie on one device, where the delta will be. The delta is the minimiser of
     sum_i w_i |delta k_i - r_i|^2 + lambda tr(delta C delta^T).
-    `kept` [m, m] is a weighted sum of k k^T over keys that are to stay: each adds w |delta k|^2, as a column of residual
-    0 would, so the matrix becomes lambda C + kept + K W K^T, and the factors stay those of u columns.
+    `kept` [m, m] is a weighted sum of k k^T over keys that are to stay: each adds w |delta k|^2, as a column of
+    residual 0 would, so the matrix becomes lambda C + kept + K W K^T, and the factors stay those of u columns.
     Raises EditError where the matrix is not positive definite, whichever of `JITTERS` is added.
     """
     k = keys.double()

@@ -2,8 +2,8 @@
 
 They are a function of the base model, the active edits and the knowledge base alone, never of the path: candidates are
 all facts on record that the base model knows and that no edit is about; those of edited subjects come first, then those
-nearest in key. Beside them go the prompts of all facts that the knowledge base has withdrawn, if their answers are to be
-the base model's again (`restore_weight`).
+nearest in key. Beside them go the prompts of all facts that the knowledge base has withdrawn, if their answers are to
+be the base model's again (`restore_weight`).
 """
 
 import json
@@ -103,7 +103,7 @@ def withdrawn_beside(
     subjects: Subjects,
     progress: Progress,
 ) -> tuple[RequestGroup, ...]:
-    """Return the prompts of withdrawn facts, with what the base model says; those that are edited again are left out."""
+    """Return the prompts of withdrawn facts, with what the base model says; those that are edited again are not."""
     prompts: dict[str, EditRequest] = {}
     for row in ledger.facts(withdrawn=True):
         if (row.relation, row.subject_key) not in subjects and templates.wording(row.relation, row.wording) is not None:

@@ -90,8 +90,8 @@ def given(known: LoadedModel, settings: MemitSettings) -> tuple[torch.Tensor, di
 
 @pytest.mark.parametrize("sweeps", [1, 3])
 def test_over_the_layers_as_written_out(known: LoadedModel, sweeps: int) -> None:
-    weights = {"rest_weight": 0.3, "hold_weight": 0.5, "restore_weight": 4.0}
-    settings = replace(MemitSettings(layers=(0, 2), lambda_=2.0, sweeps=sweeps), **weights)
+    plain = MemitSettings(layers=(0, 2), lambda_=2.0, sweeps=sweeps)
+    settings = plain.with_values({"rest_weight": 0.3, "hold_weight": 0.5, "restore_weight": 4.0})
     z, covariances = given(known, settings)
     found = spread(known, EDITS, CONTEXTS, z, covariances, settings, kept=KEPT)
     stays = {layer: written_out(known, settings, layer) for layer in settings.layers}
@@ -129,7 +129,7 @@ def test_what_is_kept_moves_less(known: LoadedModel, name: str, kept: Kept, plac
     z, covariances = given(known, settings)
     keys = torch.cat([keys_at(known, one, 0, at_subject=places is HELD) for one in places]).T.float()
     free = spread(known, EDITS, CONTEXTS, z, covariances, settings)[0].matrix() @ keys
-    with_weight = replace(settings, **{name: 10.0})
+    with_weight = settings.with_values({name: 10.0})
     held = spread(known, EDITS, CONTEXTS, z, covariances, with_weight, kept=kept)[0].matrix() @ keys
     assert float(held.norm()) < 0.3 * float(free.norm())
 
