@@ -1,6 +1,6 @@
 """Language models: their families, loading, the subject's last token, reading and replacing blocks, answers."""
 
-from kbsync.models.answers import Answer, TargetScore, greedy_answers, score_targets, top_answers
+from kbsync.models.answers import Answer, greedy_answers, top_answers
 from kbsync.models.awkward import AWKWARD_SUBJECTS, Misplaced, misplaced_subjects
 from kbsync.models.chat import require_chat_template, score_chat
 from kbsync.models.devices import DeviceMemory, list_devices
@@ -9,6 +9,7 @@ from kbsync.models.forward import Rows, head_log_probs, last_hidden, make_rows
 from kbsync.models.generate import generate_texts
 from kbsync.models.hooks import capture, replace, resume, stop_after, stop_before, watch
 from kbsync.models.load import LoadedModel, choose_device, load_model
+from kbsync.models.scoring import TargetScore, score_targets
 from kbsync.models.sizes import ModelSizes, checkpoint_bytes, sizes_of
 from kbsync.models.subject import TokenizedPrompt, locate
 from kbsync.models.team import ALONE, Team, join_team, local_device

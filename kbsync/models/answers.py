@@ -1,6 +1,6 @@
-"""What a model answers: how likely a target is, and what the model itself would say."""
+"""What a model itself would say after a prompt."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -10,24 +10,11 @@ from transformers import GenerationMixin
 
 from kbsync.models.forward import PAD, batches_by_length, head_log_probs, last_hidden, make_rows
 from kbsync.models.load import LoadedModel
-from kbsync.models.subject import locate
 
-__all__ = ["Answer", "TargetScore", "greedy_answers", "score_rows", "score_targets", "sentence_end", "top_answers"]
+__all__ = ["Answer", "greedy_answers", "sentence_end", "top_answers"]
 
 TOKEN_BUDGET = 8192
 ANSWER_TOKENS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class TargetScore:
-    """How a model takes to a target."""
-
-    log_prob: float
-    """mean log-probability of the target's tokens"""
-    exact: bool
-    """every token is the likeliest at its place (recall)"""
-    accuracy: float
-    """share of the tokens that are the likeliest at their places, given those before them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,50 +23,6 @@ class Answer:
 
     text: str
     probability: float
-
-
-def score_targets(
-    loaded: LoadedModel,
-    triples: Sequence[tuple[str, str, str]],
-    progress: Callable[[int], None] = lambda done: None,
-) -> list[TargetScore]:
-    """Score (template, subject, target) triples."""
-    placed = locate(loaded.tokenizer, triples)
-    return score_rows(loaded, [(tokens.ids, tokens.target_start) for tokens in placed], progress)
-
-
-@torch.no_grad()
-def score_rows(
-    loaded: LoadedModel,
-    rows: Sequence[tuple[Sequence[int], int]],
-    progress: Callable[[int], None] = lambda done: None,
-) -> list[TargetScore]:
-    """Score the end of each (tokens, position of the target's first) in batches.
-
-    Logits are made only where a target token is read.
-    """
-    scores: list[TargetScore] = [TargetScore(0.0, False, 0.0)] * len(rows)
-    done = 0
-    for batch in batches_by_length([len(ids) for ids, _ in rows], TOKEN_BUDGET):
-        hidden = last_hidden(loaded, make_rows([rows[place][0][:-1] for place in batch], loaded.device))
-        reads = [
-            (row, position - 1, rows[place][0][position])
-            for row, place in enumerate(batch)
-            for position in range(rows[place][1], len(rows[place][0]))
-        ]
-        row, position, token = (torch.tensor(column, device=loaded.device) for column in zip(*reads, strict=True))
-        log_probs = head_log_probs(loaded, hidden[row, position])
-        row, token = row.to(log_probs.device), token.to(log_probs.device)
-        wanted = log_probs.gather(1, token[:, None])[:, 0]
-        counts = torch.bincount(row, minlength=len(batch))
-        sums = torch.zeros(len(batch), device=wanted.device).index_add(0, row, wanted)
-        right = torch.bincount(row[log_probs.argmax(-1) == token], minlength=len(batch))
-        means, exact, shares = (sums / counts).tolist(), (right == counts).tolist(), (right / counts).tolist()
-        for index, place in enumerate(batch):
-            scores[place] = TargetScore(means[index], exact[index], shares[index])
-        done += len(batch)
-        progress(done)
-    return scores
 
 
 def sentence_end(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Scores and answers against plain loops: one prompt at a time, the whole forward, no cache and no padding."""
+"""Answers against plain loops: one prompt at a time, the whole forward, no cache and no padding."""
 
 import math
 from collections.abc import Iterator
@@ -7,18 +7,11 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from kbsync.models import LoadedModel, greedy_answers, last_hidden, make_rows, score_targets, top_answers
+from kbsync.models import LoadedModel, greedy_answers, last_hidden, make_rows, top_answers
 from kbsync.models.answers import sentence_end
-from tests.models.plain import next_log_probs, plain_accuracy, plain_score
-from tests.tiny_models import CAPITALS, FACTS, set_to
+from tests.models.plain import next_log_probs
+from tests.tiny_models import CAPITALS, set_to
 
-TRIPLES = [
-    ("The capital of {} is", "France", "Paris"),
-    ("{}", "Peru", "a very long answer of many words"),
-    ("In 1987 the government of {} sat in", "Saint Lucia", "İstanbul"),
-    ("{} is", "x", "y"),
-    ("The capital of {} is", "France", "Oslo"),
-]
 PROMPTS = ["The capital of France is", "Peru", "In 1987 the government of Saint Lucia sat in", "x"]
 
 
@@ -30,36 +23,6 @@ def plain_continuation(loaded: LoadedModel, ids: list[int], tokens: int, end: in
             break
         said.append(token)
     return said
-
-
-def test_scores_equal_a_plain_loop(tiny: LoadedModel) -> None:
-    done: list[int] = []
-    scores = score_targets(tiny, TRIPLES, done.append)
-    for triple, score in zip(TRIPLES, scores, strict=True):
-        log_prob, exact = plain_score(tiny, *triple)
-        assert score.log_prob == pytest.approx(log_prob, abs=1e-5)
-        assert score.exact is exact
-    assert done[-1] == len(TRIPLES)
-
-
-def test_a_target_is_exact_only_with_every_token(known: LoadedModel) -> None:
-    triples = [(fact.prompt, fact.subject, fact.target) for fact in FACTS]
-    triples += [(fact.prompt, fact.subject, f"{fact.target}land") for fact in FACTS]
-    triples += [("Zanzibar and {} in", fact.subject, fact.target) for fact in FACTS]
-    scores = score_targets(known, triples)
-    plain = [plain_score(known, *triple) for triple in triples]
-    assert [score.exact for score in scores] == [exact for _, exact in plain]
-    assert [score.log_prob for score in scores] == pytest.approx([log_prob for log_prob, _ in plain], abs=1e-5)
-    accuracies = [score.accuracy for score in scores]
-    assert accuracies == pytest.approx([plain_accuracy(known, *triple) for triple in triples])
-    assert any(0 < share < 1 for share in accuracies)
-    exact = [score.exact for score in scores]
-    assert [share == 1 for share in accuracies] == exact
-    assert (all(exact[:20]), any(exact[20:40])) == (True, False)
-
-
-def test_no_triples_have_no_scores(known: LoadedModel) -> None:
-    assert score_targets(known, []) == []
 
 
 def test_greedy_answers_equal_a_plain_loop(tiny: LoadedModel) -> None:
