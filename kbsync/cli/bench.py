@@ -256,8 +256,8 @@ def paper(
     """Make the MEMIT paper's tables and figures on a model, with the rivals beside it.
 
     Writes results.json, a CSV file and figures for each experiment, and index.html with all of it. A run that was
-    broken off goes on with what is missing. MEND's network is trained where the home has none for the model; a quick
-    run then leaves MEND out instead, unless --editors names it.
+    broken off goes on with what is missing. MEND's network is trained, once for model and data, on known facts about
+    subjects that the data does not edit; a quick run without such a network leaves MEND out, unless --editors names it.
     """
     from kbsync.benchmarks.paper.bench import PaperData
     from kbsync.benchmarks.paper.data import default_data, default_zsre

@@ -1,7 +1,10 @@
-"""MEND's network for a model: trained on facts that the model knows, kept in the home, found again by the weights."""
+"""MEND's network for a model: trained on facts that the model knows, kept in the home, found again by the weights.
+
+A network may be trained without some subjects, those that it is to be measured on; it is kept beside the one for use.
+"""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -10,7 +13,7 @@ from kbsync.editors.mend_network import MendNetwork, read_network, weights_of
 from kbsync.editors.mend_train import MendSettings, train_mend
 from kbsync.editors.settings import known_values
 from kbsync.errors import EditError
-from kbsync.facts import EditRequest, content_id
+from kbsync.facts import EditRequest, content_id, normalise_label
 from kbsync.ledger import Ledger, read_metadata, read_tensors, replace_tensors
 from kbsync.memit.settings import changed
 from kbsync.models import LoadedModel
@@ -77,9 +80,16 @@ def train_for(
     facts: int,
     steps: int | None,
     progress: Progress = silent,
+    *,
+    without: Collection[str] = (),
 ) -> TrainedMend:
-    """Train on those of the facts `asked` (and where they are from) that a loaded model knows; keep the network."""
+    """Train on those of the facts `asked` (and where they are from) that a loaded model knows; keep the network.
+
+    Facts about the subjects `without` are left out. Raises EditError where too few are left.
+    """
     requests, source = asked
+    kept_out = {normalise_label(subject) for subject in without}
+    requests = [one for one in requests if normalise_label(one.subject) not in kept_out]
     known, _ = known_requests(choice.loaded, requests, facts, progress)
     given = {} if steps is None else {"steps": steps}
     settings = changed(MendSettings(), known_values(choice.name, "mend_train") | given)
@@ -87,7 +97,7 @@ def train_for(
     trained = train_mend(choice.loaded, known, settings, progress)
     seconds = round(time.monotonic() - began, 2)
     network = trained.network
-    file = network_file(ledger.tensors, network.weights)
+    file = network_file(ledger.tensors, network.weights, without)
     replace_tensors(file, network.state_dict(), network.metadata())
     return TrainedMend(
         choice.name,
@@ -103,25 +113,26 @@ def train_for(
     )
 
 
-def has_network(tensors: Path, loaded: LoadedModel) -> bool:
-    """Return whether a network for the weights of `loaded` is kept in a home's tensors."""
-    return network_file(tensors, weights_of(loaded)).exists()
+def has_network(tensors: Path, loaded: LoadedModel, without: Collection[str] = ()) -> bool:
+    """Return whether a home's tensors hold a network for the weights of `loaded`, trained without these subjects."""
+    return network_file(tensors, weights_of(loaded), without).exists()
 
 
-def mend_network(tensors: Path, loaded: LoadedModel) -> MendNetwork:
-    """Return the network that is kept in a home's tensors for the weights of `loaded`.
+def mend_network(tensors: Path, loaded: LoadedModel, without: Collection[str] = ()) -> MendNetwork:
+    """Return the network that is kept in a home's tensors for the weights of `loaded`, trained without these subjects.
 
     Raises EditError where there is none, LedgerError for a damaged file, ModelError for one of other weights.
     """
-    file = network_file(tensors, weights_of(loaded))
+    file = network_file(tensors, weights_of(loaded), without)
     if not file.exists():
         raise EditError(f"no MEND network is trained for {loaded.source} here: run `kbsync mend train --model ...`")
     return read_network(read_tensors(file), read_metadata(file), loaded)
 
 
-def network_file(tensors: Path, weights: str) -> Path:
-    """Return where the network for a model of these weights (SHA-256) lies."""
-    return tensors / f"{content_id('mend1', weights).replace(':', '-')}.safetensors"
+def network_file(tensors: Path, weights: str, without: Collection[str] = ()) -> Path:
+    """Return where the network for a model of these weights (SHA-256), trained without these subjects, lies."""
+    named = [weights, sorted({normalise_label(subject) for subject in without})] if without else weights
+    return tensors / f"{content_id('mend1', named).replace(':', '-')}.safetensors"
 
 
 def ends(losses: tuple[float, ...]) -> tuple[float, float]:

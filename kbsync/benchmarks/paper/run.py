@@ -24,9 +24,8 @@ from kbsync.benchmarks.paper.units import Units
 from kbsync.editors import EDITORS
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
-from kbsync.workflows.choice import ModelChoice, choose_model
+from kbsync.workflows.choice import choose_model
 from kbsync.workflows.loading import AS_STORED, Loading
-from kbsync.workflows.mend import has_network
 from kbsync.workflows.progress import Progress, silent
 
 __all__ = ["Done", "PaperOptions", "PaperRun", "bench_paper", "run_paper"]
@@ -93,8 +92,10 @@ def bench_paper(
         progress("loading the model", 0, 1)
         choice = choose_model(model, options.values, home=home, loading=loading, corpus=options.corpus)
         progress("loading the model", 1, 1)
-        editors = options.editors or default_editors(ledger, choice, options.quick)
+        editors = options.editors or tuple(EDITORS)
         bench = PaperBench(ledger, choice, options.data, sizes, editors, Units(options.folder / UNITS), progress)
+        if options.quick and not options.editors and not bench.has_network():
+            bench.editors.remove("mend")  # its training takes longer than all else of a quick run
         return run_paper(bench, experiments, options.folder)
 
 
@@ -126,12 +127,6 @@ def check_editors(names: Sequence[str]) -> None:
     unknown = [name for name in names if name not in EDITORS]
     if unknown:
         raise SettingsError(f"there is no editor {', '.join(unknown)}; there are {', '.join(EDITORS)}")
-
-
-def default_editors(ledger: Ledger, choice: ModelChoice, quick: bool) -> list[str]:
-    """Return all editors; a quick run does not train MEND's network, so it takes MEND only where that is there."""
-    left_out = {"mend"} if quick and not has_network(ledger.tensors, choice.loaded) else set()
-    return [name for name in EDITORS if name not in left_out]
 
 
 def about(bench: PaperBench) -> dict[str, Any]:

@@ -42,10 +42,16 @@ SIZES = Sizes(
 )
 
 
+RECORDS = 11
+
+
 def write_data(folder: Path) -> PaperData:
-    """Write the two data sets: each capital's country gets the next one's; half are called another relation."""
+    """Write the two data sets: each capital's country gets the next one's; half are called another relation.
+
+    Of the last facts there are no records: they are left for MEND's training.
+    """
     counterfact, zsre = [], []
-    for place, fact in enumerate(FACTS):
+    for place, fact in enumerate(FACTS[:RECORDS]):
         other, near = FACTS[(place + 1) % len(FACTS)], FACTS[(place + 2) % len(FACTS)]
         first, second = (text.format(fact.subject) for text in fact.paraphrases)
         counterfact.append(
@@ -84,6 +90,7 @@ def bench(known: LoadedModel, tmp_path: Path) -> Iterator[PaperBench]:
     """All editors; MEND's network is trained for four steps."""
     choice = ModelChoice("known", known, SETTINGS, small_model(Path(known.source).parent).corpus, None)
     with Ledger.open(tmp_path / "home") as ledger, ledger.writer("tests"):
-        train_for(ledger, choice, (FACTS, "tests"), len(FACTS), 4)
         units = Units(tmp_path / "out" / "units.jsonl")
-        yield PaperBench(ledger, choice, write_data(tmp_path), SIZES, list(EDITORS), units, silent)
+        made = PaperBench(ledger, choice, write_data(tmp_path), SIZES, list(EDITORS), units, silent)
+        train_for(ledger, choice, (FACTS, "tests"), len(FACTS), 4, without=made.evaluated)
+        yield made
