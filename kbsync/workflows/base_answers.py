@@ -1,13 +1,15 @@
 """What the base model says to prompts: from the ledger, or asked in batches and recorded there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger, ModelRow
-from kbsync.models import greedy_answers, score_targets
+from kbsync.models import LoadedModel, greedy_answers, score_targets, top_answers
 from kbsync.workflows.choice import ModelChoice
+from kbsync.workflows.plan import prompt_of, says
 from kbsync.workflows.progress import Progress
 
-__all__ = ["base_answers"]
+__all__ = ["base_answers", "other_answers"]
 
 
 def base_answers(
@@ -29,3 +31,19 @@ def base_answers(
     fresh |= zip(others, greedy_answers(choice.loaded, others), strict=True)
     ledger.record_answers(model.key, fresh)
     return said | fresh
+
+
+def other_answers(
+    ledger: Ledger, choice: ModelChoice, model: ModelRow, requests: Sequence[EditRequest], progress: Progress
+) -> dict[str, str]:
+    """Return o^c for each request's id: what the base model says or, where that is the object, what comes next."""
+    said = base_answers(ledger, choice, model, {prompt_of(one): one.target for one in requests}, progress)
+    return {one.id: other_answer(choice.loaded, one, said[prompt_of(one)]) for one in requests}
+
+
+def other_answer(loaded: LoadedModel, request: EditRequest, answer: str) -> str:
+    """Return the answer; where it is the request's object, the model's next likeliest one."""
+    if not says(answer, request):
+        return answer
+    answers = top_answers(loaded, prompt_of(request), 3 + len(request.aliases))
+    return next((one.text for one in answers if not says(one.text, request)), answers[-1].text)

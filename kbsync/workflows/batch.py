@@ -13,27 +13,23 @@ import torch
 
 from kbsync.editors import Editor
 from kbsync.errors import LedgerError
-from kbsync.facts import EditRequest, Wording
 from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, Metric, ModelRow, NewEdit, write_tensors
-from kbsync.ledger.aliases import aliases
 from kbsync.ledger.past import not_recalled
-from kbsync.ledger.wordings import own_wordings
 from kbsync.memit import MemitSettings, WeightDelta, edited, group_requests
-from kbsync.models import top_answers
 from kbsync.templates import Templates
 from kbsync.workflows.algorithms import MEMIT, deltas_of, editor_record, same_editor
-from kbsync.workflows.base_answers import base_answers
+from kbsync.workflows.base_answers import other_answers
 from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.clock import Clock, peak_memory_mb
 from kbsync.workflows.cost import Again, Cost, expected_seconds
 from kbsync.workflows.covariances import covariances_for
 from kbsync.workflows.crew import together
-from kbsync.workflows.edit_requests import request_of
+from kbsync.workflows.edit_requests import requests_of
 from kbsync.workflows.failures import Failure
 from kbsync.workflows.guards import Guard
 from kbsync.workflows.held import choose_held
 from kbsync.workflows.measuring import Measured, cases_for, measure_edits, recall_of
-from kbsync.workflows.plan import Plan, PlanRow, Sign, prompt_of, says
+from kbsync.workflows.plan import Plan, PlanRow, Sign
 from kbsync.workflows.progress import Progress
 from kbsync.workflows.state import delta_tensors, model_contexts
 from kbsync.workflows.target_cache import NO_TARGETS, Targets, cached_targets, stronger, target_keys
@@ -132,9 +128,7 @@ class Batch:
         self.work, self.guard, self.clock, self.progress, self.remark = work, guard, clock, progress, remark
         self.figures: list[Metric] = []
         self.loaded, self.settings, self.editor, self.chat = choice.loaded, choice.settings, editor, chat
-        names = aliases(ledger, {edit.object_key for edit in work.kept})
-        own = own_wordings(ledger, {edit.fact for edit in work.kept})
-        self.kept = [self.request_of(edit, own, names.get(edit.object_key, ())) for edit in work.kept]
+        self.kept = requests_of(ledger, templates, work.kept)
         self.added = [row.request for row in work.added if row.request]
         self.retries = {edit.request: edit.retries for edit in work.kept}
         self.retries |= {row.request.id: retries_now(row) for row in work.added if row.request}
@@ -269,14 +263,9 @@ class Batch:
     def measure(self, deltas: Deltas) -> Measured:
         """Measure base and edited model."""
         active, shown = [*self.kept, *self.added], self.added or self.kept
-        asked = {prompt_of(request): request.target for request in shown}
-        said = base_answers(self.ledger, self.choice, self.model, asked, self.progress)
         changed = [row for row in self.work.added if row.sign == "~"]
         previous = {row.request.id: row.previous for row in changed if row.request and row.previous}
-        old = {
-            request.id: previous.get(request.id) or self.other_answer(request, said[prompt_of(request)])
-            for request in shown
-        }
+        old = other_answers(self.ledger, self.choice, self.model, shown, self.progress) | previous
         edited_keys = {(request.relation, request.subject) for request in active}
         cases = cases_for(shown, old, self.ledger.facts(withdrawn=False), edited_keys, self.templates)
         measured = measure_edits(
@@ -296,23 +285,6 @@ class Batch:
         lost = not_recalled(self.ledger, self.model.key)
         turned = [edit.request for edit in self.work.kept if recalled[edit.request] == (edit.id in lost)]
         return [Metric("recall", None, 100.0 * recalled[request], request) for request in turned]
-
-    def other_answer(self, request: EditRequest, answer: str) -> str:
-        """Return what the base says (o^c); where that is the object itself, its next likeliest answer."""
-        if not says(answer, request):
-            return answer
-        answers = top_answers(self.loaded, prompt_of(request), 3 + len(request.aliases))
-        return next((one.text for one in answers if not says(one.text, request)), answers[-1].text)
-
-    def request_of(self, edit: EditRow, own: Mapping[int, Wording], names: tuple[str, ...]) -> EditRequest:
-        """Return the request that an edit wrote (see `edit_requests`); raises LedgerError if its record is damaged."""
-        request = request_of(edit, self.templates, own, names)
-        if request.id != edit.request:
-            raise LedgerError(
-                f"{self.ledger.path} is damaged: edit {edit.id} ({edit.relation} of {edit.subject}) is not as it was"
-                " written; put back a copy of it, or choose another --home (`kbsync verify` says what else is wrong)"
-            )
-        return request
 
 
 def retries_now(row: PlanRow) -> int:

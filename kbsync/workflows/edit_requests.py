@@ -1,20 +1,36 @@
 """The requests that edits on record were made of."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
+from kbsync.errors import LedgerError
 from kbsync.facts import EditRequest, Wording
-from kbsync.ledger import EditRow
+from kbsync.ledger import EditRow, Ledger
+from kbsync.ledger.aliases import aliases
+from kbsync.ledger.wordings import own_wordings
 from kbsync.templates import Templates
 
-__all__ = ["request_of"]
+__all__ = ["requests_of"]
 
 
-def request_of(
-    edit: EditRow, templates: Templates, own: Mapping[int, Wording], names: tuple[str, ...] = ()
-) -> EditRequest:
-    """Return the request that an edit wrote, with the present paraphrases of its fact (by `own`) or its relation.
+def requests_of(ledger: Ledger, templates: Templates, edits: Sequence[EditRow]) -> list[EditRequest]:
+    """Return the request that each edit wrote, with its object's aliases.
 
-    `own` maps a fact to its own wording; `names` are the object's aliases.
+    Paraphrases and question are the present ones of its fact or, where that has none of its own, its relation. Raises
+    LedgerError if an edit's record is damaged.
     """
-    now = templates.wording(edit.relation, own.get(edit.fact)) or Wording(edit.prompt)
-    return EditRequest(edit.relation, edit.subject, edit.prompt, edit.object, now.paraphrases, now.question, names)
+    names = aliases(ledger, {edit.object_key for edit in edits})
+    own = own_wordings(ledger, {edit.fact for edit in edits})
+    found = []
+    for edit in edits:
+        now = templates.wording(edit.relation, own.get(edit.fact)) or Wording(edit.prompt)
+        also = names.get(edit.object_key, ())
+        request = EditRequest(
+            edit.relation, edit.subject, edit.prompt, edit.object, now.paraphrases, now.question, also
+        )
+        if request.id != edit.request:
+            raise LedgerError(
+                f"{ledger.path} is damaged: edit {edit.id} ({edit.relation} of {edit.subject}) is not as it was"
+                " written; put back a copy of it, or choose another --home (`kbsync verify` says what else is wrong)"
+            )
+        found.append(request)
+    return found

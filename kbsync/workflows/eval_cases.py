@@ -11,16 +11,12 @@ from typing import TypeVar
 from kbsync.datasets import DataSet, Expected, Record
 from kbsync.facts import EditRequest, normalise_label
 from kbsync.ledger import Ledger, ModelRow
-from kbsync.ledger.aliases import aliases
-from kbsync.ledger.wordings import own_wordings
 from kbsync.metrics import Case
 from kbsync.metrics.cases import Neighbour
-from kbsync.models import LoadedModel, top_answers
-from kbsync.workflows.base_answers import base_answers
+from kbsync.workflows.base_answers import other_answers
 from kbsync.workflows.choice import ModelChoice
-from kbsync.workflows.edit_requests import request_of
+from kbsync.workflows.edit_requests import requests_of
 from kbsync.workflows.measuring import cases_for
-from kbsync.workflows.plan import prompt_of, says
 from kbsync.workflows.progress import Progress
 from kbsync.workflows.references import References, fact_references, record_references
 from kbsync.workflows.templates import templates_for
@@ -87,26 +83,14 @@ def ledger_cases(
     templates, active = templates_for(home), ledger.active_edits(model.key)
     edited = {(edit.relation, edit.subject) for edit in active}
     edits = drawn(active, count, seed)
-    names = aliases(ledger, {edit.object_key for edit in edits})
-    own = own_wordings(ledger, {edit.fact for edit in edits})
-    requests = [request_of(edit, templates, own, names.get(edit.object_key, ())) for edit in edits]
-    asked = {prompt_of(request): request.target for request in requests}
-    said = base_answers(ledger, choice, model, asked, progress)
-    old = {request.id: other_answer(choice.loaded, request, said[prompt_of(request)]) for request in requests}
+    requests = requests_of(ledger, templates, edits)
+    old = other_answers(ledger, choice, model, requests, progress)
     facts = ledger.facts(withdrawn=False)
     texts = fact_references(facts, templates) if references is None else references
     return [
         with_references(replace(case, generation=generation_of(case.request)), texts)
         for case in cases_for(requests, old, facts, edited, templates)
     ]
-
-
-def other_answer(loaded: LoadedModel, request: EditRequest, answer: str) -> str:
-    """Return what the base says, or its next likeliest answer where that is the request's object."""
-    if not says(answer, request):
-        return answer
-    answers = top_answers(loaded, prompt_of(request), 3 + len(request.aliases))
-    return next((one.text for one in answers if not says(one.text, request)), answers[-1].text)
 
 
 def generation_of(request: EditRequest) -> tuple[str, ...]:
