@@ -36,7 +36,8 @@ def evaluate(
             "--metrics",
             metavar="NAMES",
             help="ES,PS,NS (success), EM,PM,NM (magnitude), recall, efficacy,paraphrase,specificity (zsRE),"
-            " portability, GE,RS (generated text).  [all that the cases have but magnitude and generated text]",
+            " portability, GE,RS (generated text), perplexity.  [all that the cases have but magnitude and generated"
+            " text; perplexity where there is a corpus]",
         ),
     ] = None,
     sample: Annotated[
@@ -50,18 +51,26 @@ def evaluate(
             help='Texts for RS: JSON {"object": ["text", ...]}, or OBJECT.txt files.  [sentences of known facts]',
         ),
     ] = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(
+            "--corpus",
+            metavar="TEXT",
+            help="Held-out text for perplexity, a file or data set as for `apply`.  [the model's own corpus]",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of sample, generated text and intervals.")] = 0,
     loading: Loading = AS_STORED,
 ) -> None:
     """Measure base and edited model side by side, overall with 95% intervals and for each relation.
 
     On the active edits of the home, and then recorded with its current batch; or on a data set as it is, which is
-    only measured.
+    only measured. Perplexity is that of text which no edit is about.
     """
     from kbsync.workflows.evaluate import EvalOptions, run_eval
 
     names = None if metrics is None else tuple(name.strip() for name in metrics.split(",") if name.strip())
-    wanted = EvalOptions(dataset, names, sample, references, seed)
+    wanted = EvalOptions(dataset, names, corpus, sample, references, seed)
     with progress(quiet=options.json, verbose=options.verbose) as report:
         found = run_eval(options.home, model, wanted, loading=loading, progress=report)
     show(found, eval_view, eval_json, as_json=options.json)

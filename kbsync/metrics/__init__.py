@@ -1,18 +1,20 @@
 """What an edit did.
 
 `measure` and `summary` are an apply's own figures: ES, PS, NS (MEMIT paper, appendix C.2) and recall. `evaluate` takes
-any choice of the registry's metrics over cases, `figures` their means with intervals. `perplexity` is of all else.
+any choice of the registry's metrics over cases, `figures` their means with intervals. `perplexity` is of all else, and
+`text_figure` one of the registry's metrics over text with its interval.
 """
 
 from kbsync.metrics.cases import Case, CaseFigures, measure, measure_chat, summary
 from kbsync.metrics.evaluation import evaluate
-from kbsync.metrics.intervals import Figure, figures
+from kbsync.metrics.intervals import Figure, figures, text_figure
 from kbsync.metrics.perplexity import perplexity
 from kbsync.metrics.recall import recalled
-from kbsync.metrics.registry import METRICS
+from kbsync.metrics.registry import METRICS, TEXT_METRICS
 
 __all__ = [
     "METRICS",
+    "TEXT_METRICS",
     "Case",
     "CaseFigures",
     "Figure",
@@ -23,4 +25,5 @@ __all__ = [
     "perplexity",
     "recalled",
     "summary",
+    "text_figure",
 ]

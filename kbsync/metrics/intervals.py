@@ -1,4 +1,4 @@
-"""Means over cases, harmonic means of them, and 95% intervals by bootstrap over cases."""
+"""Means over cases, harmonic means of them, and 95% intervals by bootstrap over cases; the same over lines of text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from kbsync.metrics.registry import MEANS
+from kbsync.metrics.text_metric import TextMetric
 
-__all__ = ["DRAWS", "Figure", "figures"]
+__all__ = ["DRAWS", "Figure", "figures", "text_figure"]
 
 DRAWS = 1000
 """resamples of the cases"""
@@ -18,7 +19,7 @@ CHUNK = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A metric's mean over the cases that have it, with its 95% interval."""
+    """A metric's mean over the cases (or lines of text) that have it, with its 95% interval."""
 
     mean: float
     low: float
@@ -52,6 +53,16 @@ def figures(values: Mapping[str, Sequence[float | None]], seed: int = 0) -> dict
         low, high = spread[name].nanquantile(levels).tolist()
         found[name] = Figure(float(one), low, high, counts[name])
     return found
+
+
+def text_figure(metric: TextMetric, read: torch.Tensor, seed: int = 0) -> Figure:
+    """Return the figure of what a metric has read off n lines [n, k], 1 or more, by bootstrap over lines."""
+    mean = metric.of_means(read.mean(0))
+    if not mean.isfinite():
+        return Figure(float(mean), float(mean), float(mean), len(read))
+    drawn = metric.of_means(resampled_means(read, seed))
+    low, high = drawn.quantile(torch.tensor(LEVELS, dtype=torch.float64)).tolist()
+    return Figure(float(mean), low, high, len(read))
 
 
 def resampled_means(table: torch.Tensor, seed: int) -> torch.Tensor:

@@ -28,6 +28,8 @@ def eval_view(found: "Evaluation") -> RenderableType:
     ]
     if found.edited is None:
         parts.append(plain("this home has no edits of the model: the base alone"))
+    if found.text is not None:
+        parts.append(plain(f"text: {len(found.text.lines)} lines of {found.text.corpus}; a lower perplexity is better"))
     if found.unmeasured:
         parts.append(plain(f"no case has what these need: {', '.join(found.unmeasured)}"))
     if found.unplaced:
@@ -46,6 +48,7 @@ def eval_json(found: "Evaluation") -> dict[str, Any]:
         "unplaced": found.unplaced,
         "unmeasured": found.unmeasured,
         "batch": found.batch,
+        "text": None if found.text is None else {"corpus": found.text.corpus, "lines": len(found.text.lines)},
         **_sides(found.base, found.edited),
         "relations": {
             name: {"cases": one.cases, **_sides(one.base, one.edited)} for name, one in found.relations.items()
@@ -72,7 +75,9 @@ def _cells(figure: "Figure") -> tuple[str, str]:
 
 
 def _relation_columns(found: "Evaluation") -> list[str]:
-    return list(found.edited or found.base)
+    """The figures that a relation has: those over cases."""
+    of_cases = {name for one in found.relations.values() for name in one.base}
+    return [name for name in found.edited or found.base if name in of_cases]
 
 
 def _relation_rows(found: "Evaluation") -> list[tuple[object, ...]]:

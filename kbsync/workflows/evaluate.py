@@ -13,10 +13,11 @@ from kbsync.errors import SettingsError
 from kbsync.ledger import BatchRow, Ledger, Metric
 from kbsync.ledger.figures import record_figures
 from kbsync.memit import edited
-from kbsync.metrics import METRICS, Case, Figure, evaluate, figures
+from kbsync.metrics import METRICS, TEXT_METRICS, Case, Figure, evaluate, figures
 from kbsync.metrics.case_metric import Values
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.eval_cases import dataset_cases, ledger_cases
+from kbsync.workflows.eval_text import HeldOut, held_out, text_figures
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.progress import Progress, silent
 from kbsync.workflows.references import read_references
@@ -41,6 +42,8 @@ class EvalOptions:
     """None: the ledger's active edits"""
     metrics: tuple[str, ...] | None = None
     """names of the registry; None: those that need no generated text"""
+    corpus: Path | None = None
+    """held-out text for the metrics over text; None: the model's own corpus"""
     sample: int | None = None
     references: Path | None = None
     seed: int = 0
@@ -72,6 +75,8 @@ class Evaluation:
     relations: dict[str, RelationFigures]
     batch: int | None
     """the batch that the figures are on record with"""
+    text: HeldOut | None
+    """what the metrics over text read; None where none was asked for"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +127,18 @@ def run_eval(
 
 def check_names(metrics: Sequence[str] | None) -> None:
     """Raise SettingsError for a name that is not in the registry."""
-    unknown = [name for name in metrics or () if name not in METRICS]
+    names = METRICS.keys() | TEXT_METRICS.keys()
+    unknown = [name for name in metrics or () if name not in names]
     if unknown:
-        raise SettingsError(f"there is no metric {', '.join(unknown)}; there are {', '.join(METRICS)}")
+        there = ", ".join((*METRICS, *TEXT_METRICS))
+        raise SettingsError(f"there is no metric {', '.join(unknown)}; there are {there}")
 
 
-def default_metrics(cases: Sequence[Case]) -> tuple[str, ...]:
-    """Return the metrics that suit the cases and need no generated text."""
+def default_metrics(cases: Sequence[Case], *, text: bool = False) -> tuple[str, ...]:
+    """Return the metrics that suit the cases and need no generated text; with held-out `text`, those over text too."""
     own = WITH_OLD if any(case.old for case in cases) else WITHOUT_OLD
-    return (*own, "portability") if any(case.portability for case in cases) else own
+    portability = ("portability",) if any(case.portability for case in cases) else ()
+    return (*own, *portability, *(TEXT_METRICS if text else ()))
 
 
 def compare(
@@ -142,21 +150,24 @@ def compare(
     progress: Progress,
 ) -> Evaluation:
     """Measure the cases on the base and, where there are edits, on the edited model."""
-    metrics = options.metrics or default_metrics(cases)
+    metrics = options.metrics or default_metrics(cases, text=bool(options.corpus or choice.corpus))
+    of_text = [name for name in metrics if name in TEXT_METRICS]
+    text = held_out(choice, options.corpus) if of_text else None
 
-    def look(which: str) -> Mapping[str, Values]:
+    def look(which: str) -> tuple[Mapping[str, Values], Figures]:
         def told(phase: str, done: int, total: int) -> None:
             progress(f"{phase}, {which} model", done, total)
 
-        return evaluate(choice.loaded, cases, metrics, options.seed, told)
+        values = evaluate(choice.loaded, cases, [name for name in metrics if name in METRICS], options.seed, told)
+        return values, text_figures(choice, text, of_text, options.seed, told) if text else {}
 
-    base = look("base")
+    base, base_text = look("base")
     unmeasured = tuple(name for name, column in base.items() if all(value is None for value in column))
-    if len(unmeasured) == len(base):
+    if unmeasured and len(unmeasured) == len(metrics):
         needs = "no case has what this needs: prompts, an object before the edit, or references"
         raise SettingsError(f"{', '.join(unmeasured)}: {needs}")
     with edited(choice.loaded, edits.deltas) if edits else nullcontext():
-        after = look("edited") if edits else None
+        after, after_text = look("edited") if edits else (None, {})
     places: dict[str, list[int]] = defaultdict(list)
     for place, case in enumerate(cases):
         places[case.request.relation].append(place)
@@ -166,8 +177,8 @@ def compare(
         cases=len(cases),
         unplaced=unplaced,
         unmeasured=unmeasured,
-        base=figures(base, options.seed),
-        edited=None if after is None else figures(after, options.seed),
+        base=figures(base, options.seed) | base_text,
+        edited=None if after is None else figures(after, options.seed) | after_text,
         relations={
             relation: RelationFigures(
                 len(own),
@@ -177,6 +188,7 @@ def compare(
             for relation, own in sorted(places.items())
         },
         batch=None if options.dataset or edits is None else edits.batch.id,
+        text=text,
     )
 
 

@@ -1,4 +1,4 @@
-"""Perplexity against a plain loop, and where there is nothing to read or a probability is zero."""
+"""Perplexity against a plain loop, its interval, and where there is nothing to read or a probability is zero."""
 
 import importlib
 import math
@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from kbsync.metrics import perplexity
+from kbsync.metrics import perplexity, text_figure
+from kbsync.metrics.perplexity import PERPLEXITY
 from kbsync.models import LoadedModel
 from tests.models.plain import next_log_probs
 from tests.tiny_models import TEXTS, set_to
@@ -69,3 +70,19 @@ def test_more_than_a_float_holds_is_infinite(known: LoadedModel) -> None:
 def test_nothing_to_read_is_infinite(known: LoadedModel, lines: list[str]) -> None:
     assert all(len(known.tokenizer(line)["input_ids"]) < 2 for line in lines)
     assert perplexity(known, lines) == math.inf
+
+
+def test_the_interval_is_by_lines(known: LoadedModel) -> None:
+    read = PERPLEXITY.read(known, LINES, 512)
+    assert len(read) == sum(len(known.tokenizer(line)["input_ids"]) > 1 for line in LINES)
+    for (loss, tokens), line in zip(read.tolist(), [line for line in LINES if len(line) > 1], strict=True):
+        assert math.exp(loss / tokens) == pytest.approx(plain_perplexity(known, [line], 512), rel=1e-4)
+    found = text_figure(PERPLEXITY, read)
+    assert found.mean == pytest.approx(perplexity(known, LINES))
+    assert found.low < found.mean < found.high
+    assert found.cases == len(read)
+    assert text_figure(PERPLEXITY, read) == found
+    alike = text_figure(PERPLEXITY, read[:1].expand(9, 2))
+    assert (alike.low, alike.high) == pytest.approx((alike.mean, alike.mean))
+    broken = text_figure(PERPLEXITY, torch.tensor([[math.inf, 3.0], [1.0, 3.0]]).double())
+    assert (broken.mean, broken.low, broken.high) == (math.inf, math.inf, math.inf)

@@ -7,7 +7,7 @@ import pytest
 
 from kbsync.metrics.cases import Case, Neighbour
 from kbsync.metrics.evaluation import evaluate
-from kbsync.metrics.registry import MEANS, METRICS
+from kbsync.metrics.registry import MEANS, METRICS, TEXT_METRICS
 from kbsync.models import LoadedModel
 from tests.metrics.readings import BARE, CASE, readings
 from tests.models.plain import plain_accuracy, plain_score
@@ -124,3 +124,4 @@ def test_a_metric_alone_reads_what_it_needs(known: LoadedModel) -> None:
 def test_the_means_are_of_metrics_in_the_registry() -> None:
     assert all(part in METRICS for parts in MEANS.values() for part in parts)
     assert not MEANS.keys() & METRICS.keys()
+    assert not TEXT_METRICS.keys() & (MEANS.keys() | METRICS.keys())

@@ -10,7 +10,7 @@ from kbsync.datasets import open_dataset
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
 from kbsync.memit import edited
-from kbsync.metrics import Case, evaluate, measure
+from kbsync.metrics import Case, evaluate, measure, perplexity
 from kbsync.metrics.cases import Neighbour
 from kbsync.models import load_model
 from kbsync.practice.datasets import counterfact_records, json_text
@@ -85,6 +85,39 @@ def test_without_edits_there_is_the_base_alone(small: Editable, dataset: Path, t
     assert not (tmp_path / "nohome").exists()
 
 
+def test_perplexity_of_held_out_text(small: Editable, home: Path, dataset: Path, tmp_path: Path) -> None:
+    lines = [f"The mayor of {fact.target} sits in {fact.subject}." for fact in FACTS]
+    corpus = tmp_path / "heldout.txt"
+    corpus.write_text("\n".join([*lines, "", "x"]), encoding="utf-8")
+    found = run_eval(home, small.name, EvalOptions(corpus=corpus))
+    assert found.text is not None
+    assert (found.text.corpus, len(found.text.lines)) == ("heldout.txt", len(lines) + 1)
+    assert found.edited is not None
+    loaded = load_model(small.name, device="cpu")
+    before = perplexity(loaded, lines)
+    with edited(loaded, deltas_of(home)):
+        after = perplexity(loaded, lines)
+    assert before != pytest.approx(after)
+    assert (found.base["perplexity"].mean, found.edited["perplexity"].mean) == pytest.approx((before, after))
+    assert found.edited["perplexity"].low < after < found.edited["perplexity"].high
+    assert found.relations["P36"].base.keys() == found.base.keys() - {"perplexity"}
+    with Ledger.open(home, create=False) as ledger:
+        rows = {row.name: (row.before, row.after) for row in ledger.metrics(1) if row.edit is None}
+    assert rows["eval_perplexity"] == pytest.approx((before, after))
+    alone = run_eval(tmp_path / "nohome", small.name, EvalOptions(dataset, ("perplexity",), corpus))
+    assert (alone.base, alone.edited) == ({"perplexity": found.base["perplexity"]}, None)
+
+
+def test_without_held_out_text_there_is_no_perplexity(small: Editable, dataset: Path, tmp_path: Path) -> None:
+    options = EvalOptions(dataset, ("ES", "perplexity"))
+    with pytest.raises(SettingsError, match="has no corpus: name held-out text with --corpus"):
+        run_eval(tmp_path, small.name, options)
+    for content, said in (("\n \n", "has no text to measure on"), ("x\n", "has no line of two tokens")):
+        (tmp_path / "bare.txt").write_text(content, encoding="utf-8")
+        with pytest.raises(SettingsError, match=said):
+            run_eval(tmp_path, small.name, replace(options, corpus=tmp_path / "bare.txt"))
+
+
 def test_generated_texts_and_references(small: Editable, dataset: Path, tmp_path: Path) -> None:
     options = EvalOptions(dataset, ("GE", "RS"), sample=2)
     found = run_eval(tmp_path, small.name, options).base
@@ -128,5 +161,6 @@ def test_what_is_measured_by_default_is_what_the_cases_have() -> None:
     with_old, without = Case(FACTS[0], "Lyon"), Case(FACTS[1], "")
     assert default_metrics([with_old, without]) == ("ES", "PS", "NS", "recall")
     assert default_metrics([without]) == ("efficacy", "paraphrase", "specificity")
+    assert default_metrics([with_old], text=True) == ("ES", "PS", "NS", "recall", "perplexity")
     follows = replace(without, portability=(Neighbour("{}", "Paris is in", "France"),))
     assert default_metrics([without, follows])[-1] == "portability"
