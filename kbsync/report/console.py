@@ -64,5 +64,7 @@ def to_plain(value: object) -> object:
 
 
 def _console(*, stderr: bool) -> Console:
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _PIPE_WIDTH)
+    if (sys.stderr if stderr else sys.stdout).isatty():
+        return Console(stderr=stderr, highlight=False)
+    # soft_wrap leaves a line of text whole, so that `| grep` finds what stands in it; a table's cells still fold.
+    return Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH, soft_wrap=True)

@@ -40,7 +40,7 @@ def test_an_apply_needs_no_corpus_where_a_covariance_was_imported(small: Editabl
     facts = {country: SWAPPED[country] for country in COUNTRIES[:2]}
     home = make_home(tmp_path / "home", P36=facts)
     taken = done("stats", "import", file, "--home", home, *small.model)
-    assert "over 3000 tokens of small-corpus.txt; 2 new" in " ".join(taken.out.split())
+    assert "over 3000 tokens of small-corpus.txt; 2 new" in taken.out
     settings = [part for text in small.settings for part in ("--set", text)]
     applied = done("apply", "--home", home, *small.model, *settings, "--yes")
     assert "covariance: on record, 3000 tokens of small-corpus.txt" in applied.err

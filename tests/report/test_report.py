@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
 
 from kbsync.report import console, tables
 from kbsync.report.progress import progress
@@ -66,6 +66,18 @@ def test_numbers_stand_to_the_right_and_none_is_empty() -> None:
 def test_a_long_value_is_folded_and_not_cut() -> None:
     text = drawn(tables.table(("value",), [("x" * 100,)]), width=40)
     assert text.count("x") == 100
+
+
+def test_off_a_terminal_a_line_is_never_broken_and_a_table_still_folds(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "wrote " + "/a folder with spaces" * 30
+    shown = Group(tables.table(("value", "other"), [("x" * 300, "y")]), tables.plain(line))
+    console.emit(None, lambda _: shown, as_json=False)
+    console.log_console().print(tables.plain(line))
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-1] == line
+    assert printed.err.splitlines() == [line]
+    assert printed.out.count("x") == 300
+    assert all(len(row) <= 200 for row in printed.out.splitlines()[:-1])
 
 
 def test_off_a_terminal_each_phase_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:

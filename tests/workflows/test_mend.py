@@ -28,7 +28,7 @@ def test_a_network_is_trained_kept_and_found_again(small: Editable, tmp_path: Pa
     assert sum(parameter.numel() for parameter in network.parameters()) == told["parameters"]
     before = file.read_bytes()
     shown = done("mend", "train", "--home", home, *small.model, "--steps", 13)
-    assert "MEND on layers 1, 2, 3" in " ".join(shown.out.split())
+    assert "MEND on layers 1, 2, 3" in shown.out
     assert file.read_bytes() != before  # the new one took its place
     assert [path for path in file.parent.iterdir() if path.name.startswith("mend1-")] == [file]
     file.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
