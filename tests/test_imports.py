@@ -50,7 +50,7 @@ ONLY_IN = {
     "ijson": ("datasets/",),
     "matplotlib": ("report/",),
     "SPARQLWrapper": ("sources/", "benchmarks/pull.py"),
-    "pyoxigraph": ("sources/",),
+    "pyoxigraph": ("sources/", "benchmarks/dump_way.py"),
     "sqlite_utils": ("ledger/",),
     "torch": USES_TORCH,
     "transformers": USES_TORCH,

@@ -220,6 +220,26 @@ def pull(
     emit(done, pull_view, as_json=options.json)
 
 
+@command(group, "dump", examples=("kbsync bench dump --triples 2000000",))
+def dump(
+    options: Options,
+    triples: Annotated[
+        int, typer.Option("--triples", metavar="N", min=500_000, help="Statements to make up.")
+    ] = 2_000_000,
+) -> None:
+    """Time the reading of a dump beside Oxigraph's load of the same file.
+
+    The dump is made up: N-Triples, about 100 MB a million. kbsync reads two relations from it; Oxigraph loads all of
+    it, into memory and onto disk. Each is a process of its own, so memory is shown too.
+    """
+    from kbsync.benchmarks.dump import bench_dump
+    from kbsync.report.bench_dump import dump_view
+
+    with progress(quiet=options.json) as report:
+        done = bench_dump(triples, progress=report)
+    emit(done, dump_view, as_json=options.json)
+
+
 @command(
     group,
     "paper",
