@@ -37,8 +37,7 @@ def plan(
 ) -> None:
     """Show what an apply would do, and why. Writes no weights."""
     from kbsync.workflows.names import model_name
-    from kbsync.workflows.overview import overview_for
-    from kbsync.workflows.plan import plan_for
+    from kbsync.workflows.overview import long_plan_for, overview_for
 
     if probe:
         from kbsync.workflows.probe import probed_plan
@@ -56,9 +55,10 @@ def plan(
         show(result, plan_view, plan_json, as_json=options.json)
         in_sync = result.in_sync
     elif options.json:
-        result = plan_for(options.home, model_name(model, options.home), relation, on_conflict.value, include_known)
-        emit(plan_json(result), lambda _: "", as_json=True)
-        in_sync = result.in_sync
+        named = model_name(model, options.home)
+        with long_plan_for(options.home, named, relation, on_conflict.value, include_known) as long:
+            emit(plan_json(long), lambda _: "", as_json=True)
+            in_sync = long.in_sync
     else:
         glance = overview_for(options.home, model_name(model, options.home), relation, on_conflict.value, include_known)
         emit(glance, plan_view, as_json=False)
@@ -77,7 +77,7 @@ def status(
 ) -> None:
     """Show the diff between knowledge base, ledger and model, and the last figures."""
     from kbsync.workflows.names import model_name
-    from kbsync.workflows.status import Status, last_batch, status_at_a_glance, status_for, used_model
+    from kbsync.workflows.status import Status, last_batch, long_status_for, status_at_a_glance, used_model
 
     if probe:
         from kbsync.workflows.probe import probed_plan
@@ -90,9 +90,9 @@ def status(
         show(result, status_view, status_json, as_json=options.json)
         in_sync = found.in_sync
     elif options.json:
-        result = status_for(options.home, model and model_name(model, options.home), relation)
-        emit(status_json(result), lambda _: "", as_json=True)
-        in_sync = result.plan.in_sync
+        with long_status_for(options.home, model and model_name(model, options.home), relation) as long:
+            emit(status_json(long), lambda _: "", as_json=True)
+            in_sync = long.plan.in_sync
     else:
         glance = status_at_a_glance(options.home, model and model_name(model, options.home), relation)
         emit(glance, status_view, as_json=False)

@@ -5,7 +5,7 @@ indexes, in temporary tables of the connection; the others are only counted.
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from kbsync.facts import normalise_label
 from kbsync.ledger.connection import telling
@@ -94,6 +94,13 @@ class Standing:
             relation,
             limit,
         )
+
+    def each_other(self, relation: str) -> Iterator[tuple[str, str]]:
+        """Yield (subject label, object label) of all those facts, in the same order, one by one."""
+        sql = """SELECT subject_label, object_label FROM facts WHERE relation = ? AND withdrawn IS NULL
+            AND id NOT IN temp.involved ORDER BY subject_label, id"""
+        with telling(self._ledger.path):
+            yield from self._ledger.db.execute(sql, [relation])
 
     def names_between(self, relation: str, prefix: str, suffix: str) -> list[str]:
         """Return the normalised subject labels of a relation that begin and end so."""

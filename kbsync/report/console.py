@@ -1,16 +1,14 @@
 """Where output goes: results to stdout, everything else to stderr."""
 
-import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, is_dataclass
-from datetime import date
-from pathlib import PurePath
+from collections.abc import Callable
 from typing import TypeVar
 
 from rich.console import Console, RenderableType
 
-__all__ = ["emit", "log_console", "result_console", "show", "to_plain"]
+from kbsync.report.json_text import json_text
+
+__all__ = ["emit", "log_console", "result_console", "show"]
 
 _PIPE_WIDTH = 200  # columns where no terminal says how many there are: tables are read by programs then, so not cut
 
@@ -32,7 +30,7 @@ def emit(result: Result, view: Callable[[Result], RenderableType], *, as_json: b
     if as_json:
         # Escapes where the terminal's encoding cannot show every letter, so that the JSON stays whole.
         ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
-        print(json.dumps(to_plain(result), ensure_ascii=ascii_only, indent=2))
+        sys.stdout.writelines(json_text(result, ascii_only=ascii_only))
     else:
         result_console().print(view(result))
     sys.stdout.flush()  # a closed pipe shows here, where it is dealt with, and not when Python exits
@@ -46,21 +44,6 @@ def show(
         emit(plain_form(result), lambda _: "", as_json=True)
     else:
         emit(result, view, as_json=False)
-
-
-def to_plain(value: object) -> object:
-    """Turn dataclasses, paths, dates and collections into what JSON has; raise TypeError for anything else."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, PurePath | date):
-        return str(value)
-    if isinstance(value, Iterable):
-        return [to_plain(item) for item in value]
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
 def _console(*, stderr: bool) -> Console:

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
-    from kbsync.workflows.overview import Overview
+    from kbsync.workflows.overview import LongPlan, Overview
     from kbsync.workflows.plan import Plan
     from kbsync.workflows.status import Status
 
@@ -49,12 +49,19 @@ def plan_view(plan: "Plan | Overview") -> RenderableType:
     return Group(*parts)
 
 
-def plan_json(plan: "Plan") -> dict[str, Any]:
-    """Return the plan for machines."""
-    facts = [
-        {name: getattr(row, name) for name in ("sign", "subject", "relation", "object", "previous", "reason")}
+def plan_json(plan: "Plan | LongPlan") -> dict[str, Any]:
+    """Return the plan for machines; its facts come one by one, and once."""
+    facts = (
+        {
+            "sign": row.sign,
+            "subject": row.subject,
+            "relation": row.relation,
+            "object": row.object,
+            "previous": row.previous,
+            "reason": row.reason,
+        }
         for row in plan.rows
-    ]
+    )
     return {"model": plan.model, "counts": plan.counts, "facts": facts, "metrics": {}}
 
 
@@ -66,7 +73,7 @@ def status_view(status: "Status[Plan] | Status[Overview]") -> RenderableType:
     return Group(*parts)
 
 
-def status_json(status: "Status[Plan]") -> dict[str, Any]:
+def status_json(status: "Status[Plan] | Status[LongPlan]") -> dict[str, Any]:
     """Return the status for machines."""
     return {**plan_json(status.plan), "metrics": status.metrics}
 

@@ -1,11 +1,13 @@
-"""A plan at a glance: the counts by sign and the first rows, without a look at every fact.
+"""A plan without a look at every fact: the counts by sign with the first rows, or with all rows one by one.
 
 Only facts that are edited, contested, under a veto, or that the model was asked for are compared one by one, as
 `plan` does it. Each other fact is new (``+``) or lacks a template (``?``), so that these are counted by relation.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from heapq import merge
 from itertools import combinations
 from pathlib import Path
 
@@ -15,10 +17,21 @@ from kbsync.ledger import FactRow, Ledger, ModelRow
 from kbsync.ledger.aliases import aliases
 from kbsync.ledger.standing import Standing
 from kbsync.templates import Template, Templates
-from kbsync.workflows.plan import PlanRow, Sign, fact_row, find_model, known_facts, make_plan, sort_key
+from kbsync.workflows.plan import (
+    NEW,
+    Plan,
+    PlanRow,
+    Sign,
+    fact_row,
+    find_model,
+    known_facts,
+    make_plan,
+    no_template,
+    sort_key,
+)
 from kbsync.workflows.templates import templates_for
 
-__all__ = ["SHOWN", "Overview", "answered", "overview_for"]
+__all__ = ["SHOWN", "LongPlan", "Overview", "answered", "long_plan_for", "overview_for"]
 
 SHOWN = 40
 """rows that an overview holds: those first in a plan that an apply, or the user, has something to do about"""
@@ -37,7 +50,46 @@ class Overview:
     @property
     def in_sync(self) -> bool:
         """Whether knowledge base and ledger agree, as far as the facts can be edited."""
-        return not any(self.counts[sign] for sign in ("+", "~", "-", "x"))
+        return _in_sync(self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class LongPlan:
+    """A plan's counts, and all its rows in order, to be gone through once.
+
+    Of a row that was not compared one by one, `PlanRow.fact` and `PlanRow.request` are None.
+    """
+
+    model: str
+    counts: dict[Sign, int]
+    rows: Iterator[PlanRow]
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether knowledge base and ledger agree, as far as the facts can be edited."""
+        return _in_sync(self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """What was compared one by one, and what was not: `others` counts it by relation."""
+
+    ledger: Ledger
+    templates: Templates
+    plan: Plan
+    standing: Standing
+    others: dict[str, int]
+
+    @property
+    def counts(self) -> dict[Sign, int]:
+        counts = self.plan.counts
+        for relation, count in self.others.items():
+            counts["+" if relation in self.templates else "?"] += count
+        return counts
+
+    def relations(self, *, told: bool) -> list[str]:
+        """Return the relations that others have, in order: those with a template, or without."""
+        return sorted(one for one in self.others if (one in self.templates) == told)
 
 
 def overview_for(
@@ -48,6 +100,33 @@ def overview_for(
     include_known: bool = False,
 ) -> Overview:
     """Return what `plan_for` gives, with the same arguments and errors, as counts and first rows."""
+    with _compared(home, model, relations, on_conflict, include_known) as made:
+        rows = [row for row in made.plan.rows if row.sign not in QUIET][:SHOWN]
+        rows += _rows(made.ledger, list(_first_others(made)), made.templates)
+        return Overview(made.plan.model, made.counts, tuple(sorted(rows, key=sort_key)[:SHOWN]))
+
+
+@contextmanager
+def long_plan_for(
+    home: Path,
+    model: str | None,
+    relations: Collection[str] | None = None,
+    on_conflict: Policy = "out",
+    include_known: bool = False,
+) -> Iterator[LongPlan]:
+    """Give what `plan_for` gives, with the same arguments and errors; the rows can be had inside only.
+
+    They come from the ledger one by one, so that a million of them need little memory.
+    """
+    with _compared(home, model, relations, on_conflict, include_known) as made:
+        # No fact of the one part has relation and subject in common with one of the other, so the order is told.
+        yield LongPlan(made.plan.model, made.counts, merge(made.plan.rows, _each_other(made), key=sort_key))
+
+
+@contextmanager
+def _compared(
+    home: Path, model: str | None, relations: Collection[str] | None, on_conflict: Policy, include_known: bool
+) -> Iterator[_Compared]:
     wanted = None if relations is None else {check_relation(relation) for relation in relations}
     with Ledger.open(home, create=False) as ledger:
         found = find_model(ledger, model)
@@ -65,22 +144,31 @@ def overview_for(
         if found is not None and not include_known:
             key = found.key
             plan = known_facts(plan, lambda asked: ledger.answers(key, list(asked)))
-        counts, others = plan.counts, standing.others()
-        for relation, count in others.items():
-            counts["+" if relation in templates else "?"] += count
-        rows = [row for row in plan.rows if row.sign not in QUIET][:SHOWN]
-        rows += _rows(ledger, list(_first_others(standing, others, templates)), templates)
-    return Overview(name, counts, tuple(sorted(rows, key=sort_key)[:SHOWN]))
+        yield _Compared(ledger, templates, plan, standing, standing.others())
 
 
-def _first_others(standing: Standing, others: dict[str, int], templates: Templates) -> Iterator[FactRow]:
+def _each_other(made: _Compared) -> Iterator[PlanRow]:
+    """Yield the rows of the facts that are not involved, in the order of a plan."""
+    for told in (True, False):
+        for relation in made.relations(told=told):
+            sign: Sign = "+" if told else "?"
+            reason = NEW if told else no_template(relation)
+            for subject, thing in made.standing.each_other(relation):
+                yield PlanRow(sign, subject, relation, thing, None, reason)
+
+
+def _first_others(made: _Compared) -> Iterator[FactRow]:
     """Yield the facts that are not involved and come first: with a template, and without."""
     for told in (True, False):
         left = SHOWN
-        for relation in sorted(one for one in others if (one in templates) == told):
-            found = standing.first_others(relation, left) if left else []
+        for relation in made.relations(told=told):
+            found = made.standing.first_others(relation, left) if left else []
             left -= len(found)
             yield from found
+
+
+def _in_sync(counts: Mapping[Sign, int]) -> bool:
+    return not any(counts[sign] for sign in ("+", "~", "-", "x"))
 
 
 def _rows(ledger: Ledger, facts: Collection[FactRow], templates: Templates) -> list[PlanRow]:

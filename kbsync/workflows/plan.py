@@ -17,6 +17,7 @@ from kbsync.templates import Templates
 from kbsync.workflows.templates import templates_for
 
 __all__ = [
+    "NEW",
     "NOT_RECALLED",
     "SIGNS",
     "Plan",
@@ -27,12 +28,14 @@ __all__ = [
     "find_model",
     "known_facts",
     "make_plan",
+    "no_template",
     "plan_for",
     "says",
     "sort_key",
 ]
 
 Sign = Literal["+", "~", "-", "=", "k", "!", "?", "x"]
+NEW = "new"
 NOT_RECALLED = "applied, but the model does not recall it"
 
 SIGNS: tuple[Sign, ...] = ("+", "~", "-", "=", "k", "!", "?", "x")
@@ -225,9 +228,7 @@ def fact_row(
     edit = next((edits[key] for key in keys if key in edits), None)
     told = (fact.subject_label, fact.relation, fact.object_label, edit.object if edit else None)
     if templates.wording(fact.relation, fact.wording) is None:
-        return PlanRow(
-            "?", *told, f"{fact.relation} has no template: write one into templates/ of the home", fact, edit
-        )
+        return PlanRow("?", *told, no_template(fact.relation), fact, edit)
     request = templates.request(
         fact.subject_label, fact.relation, fact.object_label, names.get(fact.object_key, ()), fact.wording
     )
@@ -235,10 +236,15 @@ def fact_row(
     return PlanRow(sign, *told, reason, fact, edit, request)
 
 
+def no_template(relation: str) -> str:
+    """Return the reason of a fact that nothing puts into words."""
+    return f"{relation} has no template: write one into templates/ of the home"
+
+
 def _against(edit: EditRow | None, fact: FactRow, request: EditRequest) -> tuple[Sign, str]:
     """Return a fact's sign and reason by its active edit."""
     if edit is None:
-        return "+", "new"
+        return "+", NEW
     if edit.object_key != fact.object_key and normalise_label(edit.object) != normalise_label(fact.object_label):
         return "~", "the object has changed"
     if edit.request != request.id:

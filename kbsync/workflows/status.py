@@ -1,17 +1,18 @@
 """Status: the plan as the ledger has it, and the last batch's figures. Loads no model unless it is to be probed."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from kbsync.ledger import BatchRow, Ledger
-from kbsync.workflows.overview import Overview, overview_for
+from kbsync.workflows.overview import LongPlan, Overview, long_plan_for, overview_for
 from kbsync.workflows.plan import Plan, find_model, plan_for
 
-__all__ = ["Status", "last_batch", "status_at_a_glance", "status_for", "used_model"]
+__all__ = ["Status", "last_batch", "long_status_for", "status_at_a_glance", "status_for", "used_model"]
 
-Diff = TypeVar("Diff", Plan, Overview)
+Diff = TypeVar("Diff", Plan, Overview, LongPlan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,15 @@ class Status(Generic[Diff]):
 def status_for(home: Path, model: str | None, relations: Collection[str] | None = None) -> Status[Plan]:
     """Return the status of a model; `model` None means the one used last."""
     return Status(plan_for(home, model, relations), *last_batch(home, model))
+
+
+@contextmanager
+def long_status_for(
+    home: Path, model: str | None, relations: Collection[str] | None = None
+) -> Iterator[Status[LongPlan]]:
+    """Give the same; the rows come one by one, and can be had inside only."""
+    with long_plan_for(home, model, relations) as plan:
+        yield Status(plan, *last_batch(home, model))
 
 
 def status_at_a_glance(home: Path, model: str | None, relations: Collection[str] | None = None) -> Status[Overview]:

@@ -11,7 +11,7 @@ from kbsync.benchmarks.dump_way import WAYS
 from kbsync.benchmarks.generated_dump import EVERY, LINES, dump_lines
 from kbsync.errors import SourceError
 from kbsync.report.bench_dump import dump_view
-from kbsync.report.console import to_plain
+from kbsync.report.json_text import to_plain
 from tests.conftest import Run
 from tests.report.test_report import drawn
 

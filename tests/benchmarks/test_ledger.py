@@ -10,7 +10,7 @@ from kbsync.benchmarks.ledger import bench_ledger
 from kbsync.errors import KbsyncError
 from kbsync.ledger import Ledger
 from kbsync.report.bench_ledger import ledger_view
-from kbsync.report.console import to_plain
+from kbsync.report.json_text import to_plain
 from kbsync.sources import Ask, open_source
 from tests.report.test_plan import drawn
 

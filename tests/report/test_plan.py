@@ -9,6 +9,7 @@ from kbsync.models import Answer
 from kbsync.report.apply import applied_view, cost_view
 from kbsync.report.ask import asked_view
 from kbsync.report.demo import demo_view
+from kbsync.report.json_text import to_plain
 from kbsync.report.plan import plan_json, plan_view, status_json, status_view
 from kbsync.workflows.ask import Asked
 from kbsync.workflows.batch import Applied
@@ -79,14 +80,15 @@ def test_in_sync_and_nothing_pulled() -> None:
 
 
 def test_json_of_plan_and_status_is_the_contract() -> None:
-    made = plan_json(PLAN)
+    made = to_plain(plan_json(PLAN))
+    assert isinstance(made, dict)
     assert list(made) == ["model", "counts", "facts", "metrics"]
     assert made["counts"] == {"+": 1, "~": 1, "-": 0, "=": 1, "k": 1, "!": 0, "?": 0, "x": 0}
     assert made["facts"][1] == {
         "sign": "~", "subject": "Peru", "relation": "P36", "object": "Lima", "previous": "Riga", "reason": "changed"
     }  # fmt: skip
     assert made["metrics"] == {}
-    assert status_json(status(PLAN)) == {**made, "metrics": FIGURES}
+    assert to_plain(status_json(status(PLAN))) == {**made, "metrics": FIGURES}
 
 
 def test_status_adds_the_figures_of_the_batch() -> None:

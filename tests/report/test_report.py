@@ -4,6 +4,7 @@ import datetime
 import io
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from rich.console import Console, Group
 
 from kbsync.report import console, tables
+from kbsync.report.json_text import json_text, to_plain
 from kbsync.report.progress import progress
 
 
@@ -36,9 +38,44 @@ def drawn(renderable: object, width: int = 80) -> str:
 def test_to_plain_turns_results_into_json() -> None:
     result = Outer(Inner(datetime.date(2024, 7, 1), ("a", "é")), Path("x/y"), None)
     plain = {"inner": {"day": "2024-07-01", "names": ["a", "é"]}, "path": "x/y", "share": None}
-    assert console.to_plain({"results": [result], 3: True}) == {"results": [plain], "3": True}
+    assert to_plain({"results": [result], 3: True}) == {"results": [plain], "3": True}
     with pytest.raises(TypeError, match="object has no form in JSON"):
-        console.to_plain(object())
+        to_plain(object())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": [], "b": {}, "c": (), "d": None, "e": True, "f": -1.5e-7, "g": float("inf"), 3: "x"},
+        {"facts": [{"label": 'Łódź "\u2028\\\n\x00', "none": None}, [], [[1, {"deep": [{}]}]], "text", 7]},
+        {"one": {"two": {"three": [1, [2, [3]]]}}, "day": datetime.date(2024, 7, 1)},
+        Outer(Inner(datetime.date(2024, 7, 1), ("a", "é")), Path("x/y"), 0.1),
+        [1, {"a": 2}],
+        {},
+        [],
+        "text",
+        None,
+    ],
+)
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_json_in_pieces_is_what_the_library_makes(value: object, ascii_only: bool) -> None:
+    whole = json.dumps(to_plain(value), ensure_ascii=ascii_only, indent=2) + "\n"
+    assert "".join(json_text(value, ascii_only=ascii_only)) == whole
+
+
+def test_a_list_under_the_top_is_written_as_it_comes() -> None:
+    taken: list[int] = []
+
+    def rows() -> Iterator[dict[str, int]]:
+        for number in range(3):
+            taken.append(number)
+            yield {"n": number}
+
+    pieces = json_text({"rows": rows()}, ascii_only=False)
+    before = next(piece for piece in pieces if '"n": 0' in piece)
+    assert (taken, json.loads('{"rows": ' + before + "]}")) == ([0], {"rows": [{"n": 0}]})
+    "".join(pieces)
+    assert taken == [0, 1, 2]
 
 
 def test_emit_prints_json_or_the_view(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""A plan at a glance is the plan: the same counts, the same first rows, whatever the ledger holds."""
+"""A plan at a glance, or row by row, is the plan: the same counts, the same rows, whatever the ledger holds."""
 
 import random
 from pathlib import Path
@@ -11,8 +11,8 @@ from kbsync.errors import ConflictError, LedgerError, SettingsError
 from kbsync.facts import Entity, Fact
 from kbsync.ledger import Ledger
 from kbsync.ledger.vetoes import record_vetoes
-from kbsync.workflows.overview import QUIET, SHOWN, overview_for
-from kbsync.workflows.plan import plan_for, prompt_of
+from kbsync.workflows.overview import QUIET, SHOWN, long_plan_for, overview_for
+from kbsync.workflows.plan import PlanRow, plan_for, prompt_of
 from tests.ledger.helpers import apply, fact, model, new_edit, pull
 
 # Prompts that become those of P36 ("The capital of {} is") with labels such as "capital of X".
@@ -30,6 +30,13 @@ def check(home: Path, *relations: str, policy: Policy = "out", include_known: bo
     assert glance.counts == plan.counts
     assert glance.in_sync == plan.in_sync
     assert glance.rows == tuple(row for row in plan.rows if row.sign not in QUIET)[:SHOWN]
+    with long_plan_for(*asked) as long:
+        assert (long.model, long.counts, long.in_sync) == (plan.model, plan.counts, plan.in_sync)
+        assert list(map(told, long.rows)) == list(map(told, plan.rows))
+
+
+def told(row: PlanRow) -> tuple[str | None, ...]:
+    return row.sign, row.subject, row.relation, row.object, row.previous, row.reason
 
 
 def drawn_facts(relation: str, rng: random.Random, count: int) -> list[Fact]:
