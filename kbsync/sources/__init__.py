@@ -35,6 +35,7 @@ __all__ = [
     "Reading",
     "Source",
     "is_endpoint",
+    "is_wikidata",
     "open_endpoint",
     "open_source",
     "read_subjects",
@@ -70,12 +71,17 @@ def is_endpoint(source: str) -> bool:
     return source == "wikidata" or re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source) is not None
 
 
+def is_wikidata(source: str) -> bool:
+    """Whether `source` is Wikidata's query service, by its name or address."""
+    return source in ("wikidata", WIKIDATA)
+
+
 def open_endpoint(source: str, access: "Access | None" = None) -> "SparqlSource":
     """Return the endpoint that `source` names; raises SettingsError for anything else."""
     from kbsync.sources.access import ALONE
     from kbsync.sources.sparql import SparqlSource
 
-    if source == "wikidata":
+    if is_wikidata(source):
         # Wikidata cannot sort the millions of subjects that some relations have, so it picks a sample as it likes.
         return SparqlSource(WIKIDATA, name="wikidata", ordered_sample=False, access=access or ALONE)
     return SparqlSource(_check_endpoint(source), access=access or ALONE)

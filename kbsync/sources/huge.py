@@ -1,7 +1,8 @@
 """Relations that Wikidata's public service cannot give whole, and a part of each that it can.
 
-Kept by hand: relations that have about a million statements or more in Wikidata, as its reports on the use of
-properties count them. A query for all their subjects runs into the service's limit of 60 seconds.
+Kept by hand and written from memory: relations that should have a million statements or more in Wikidata; no count was
+looked up, so one may be missing or here without need. A query for all subjects of so many statements runs into the
+service's limit of 60 seconds.
 """
 
 from kbsync.errors import SettingsError

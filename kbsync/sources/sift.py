@@ -1,9 +1,9 @@
 """Of a dump, only what the asked relations need, so that a dump larger than memory and disk can be read.
 
 A dump's lines (N-Triples or N-Quads) are gone through twice. The first pass keeps the lines of the relations, and
-notes their subjects, objects and statement nodes; the second keeps the labels of those subjects and objects, and the
-ranks and times of those nodes. What is kept answers the same queries as the whole dump would. Memory grows with the
-facts of the relations, not with the dump.
+notes their subjects, objects and statement nodes; the second keeps the labels of those subjects and objects, their
+aliases, classes and numbers of sitelinks where these are asked for, and the ranks and times of those nodes. What is
+kept answers the same queries as the whole dump would. Memory grows with the facts of the relations, not with the dump.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +25,10 @@ _LABEL = b"<http://www.w3.org/2000/01/rdf-schema#label>"
 _ALIAS = b"<http://www.w3.org/2004/02/skos/core#altLabel>"
 _CLASS = f"<{_PROP}direct/P31>".encode()
 _SITELINKS = b"<http://wikiba.se/ontology#sitelinks>"
+_ABOUT = b"<http://schema.org/about>"
+_ENTITY = b"<http://www.wikidata.org/entity/"
+_DATA = (b"<https://www.wikidata.org/wiki/Special:EntityData/", b"<http://www.wikidata.org/wiki/Special:EntityData/")
+"""nodes of the pages of entities, which bear the number of sitelinks in dumps; older ones write http"""
 _OF_NODES = (
     b"<http://wikiba.se/ontology#rank>",
     f"<{_PROP}qualifier/P580>".encode(),
@@ -115,7 +119,8 @@ def _second_predicates(need: Need, named: _Named) -> dict[bytes, set[bytes]]:
     wanted = ((_ALIAS, need.aliases), (_CLASS, need.classes and "P31" not in need.relations))
     about |= {predicate: named.entities for predicate, asked in wanted if asked}
     if need.sitelinks:
-        about[_SITELINKS] = named.entities
+        data = {one.replace(_ENTITY, page, 1) for one in named.entities if one.startswith(_ENTITY) for page in _DATA}
+        about |= {_SITELINKS: named.entities | data, _ABOUT: data}
     return about
 
 

@@ -11,7 +11,7 @@ from kbsync.facts import check_relation
 from kbsync.ledger import Change, Ledger
 from kbsync.ledger.aliases import record_aliases
 from kbsync.ledger.pages import drop_pages
-from kbsync.sources import Ask, Reading, Source, open_source, read_subjects
+from kbsync.sources import Ask, Reading, Source, is_wikidata, open_source, read_subjects
 from kbsync.sources.access import Access
 from kbsync.sources.base import iri_of, short_id
 from kbsync.sources.huge import check_narrowed
@@ -79,7 +79,7 @@ def make_asks(
         Ask(check_relation(relation), class_id, subjects, language, limit, min_sitelinks, as_of, aliases)
         for relation in dict.fromkeys(relations)
     ]
-    if source == "wikidata":
+    if is_wikidata(source):
         for ask in asks:
             check_narrowed(ask)
     return asks

@@ -110,8 +110,9 @@ def test_a_dry_run_prints_the_queries_and_touches_nothing(run: Run, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_relation_that_is_too_large_is_refused_with_a_proposal(run: Run) -> None:
-    ran = run("pull", "--relation", "P27")
+@pytest.mark.parametrize("source", ["wikidata", "https://query.wikidata.org/sparql"])
+def test_a_relation_that_is_too_large_is_refused_with_a_proposal(run: Run, source: str) -> None:
+    ran = run("pull", "--relation", "P27", "--source", source)
     assert (ran.code, ran.out) == (1, "")
     assert "kbsync pull --relation P27 --class Q5 --min-sitelinks 80" in ran.err
     assert ran.err.count("\n") == 1

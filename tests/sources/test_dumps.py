@@ -12,6 +12,7 @@ from pyoxigraph import RdfFormat, Store
 from kbsync.errors import SourceError
 from kbsync.facts import Entity, Fact
 from kbsync.sources import Ask, open_source, rdf_file, rdf_store
+from tests.oxigraph_server import world
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
@@ -138,3 +139,55 @@ def test_a_truthy_dump_has_no_statement_nodes(tmp_path: Path) -> None:
     file.write_bytes(gzip.compress(text.encode()))
     (fact,) = open_source(str(file)).read(Ask("P36")).facts
     assert fact == Fact(Entity("France", "Q142"), "P36", Entity("Paris", "Q90"))
+
+
+_PAGE = """@prefix schema: <http://schema.org/> .
+<{scheme}://www.wikidata.org/wiki/Special:EntityData/Q{number}> schema:about wd:Q{number} ; wikibase:sitelinks {count} .
+"""
+
+
+@pytest.fixture(params=[".ttl", ".nt", ".nt.gz", ".trig"])
+def dumped(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Path]:
+    """Writes Turtle into a file of each kind, those in lines as N-Triples."""
+
+    def write(text: str) -> Path:
+        turtle = world(tmp_path / "dump.ttl", text)
+        file = tmp_path / f"dump{request.param}"
+        if request.param == ".trig":
+            prefixes = turtle.read_text().removesuffix(text)
+            pages = "".join(line for line in text.splitlines(keepends=True) if line.startswith("@"))
+            rest = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("@"))
+            file.write_text(f"{prefixes}{pages}<http://a/graph> {{ {rest} }}")
+        elif request.param != ".ttl":
+            store = Store()
+            store.load(path=turtle)
+            lines = store.dump(format=RdfFormat.N_QUADS) or b""
+            file.write_bytes(gzip.compress(lines) if request.param == ".nt.gz" else lines)
+        return file
+
+    return write
+
+
+TWO = """wd:Q142 rdfs:label "France"@en ; wdt:P36 wd:Q90 . wd:Q90 rdfs:label "Paris"@en .
+wd:Q35 rdfs:label "Denmark"@en ; wdt:P36 wd:Q1748 . wd:Q1748 rdfs:label "Copenhagen"@en .
+"""
+
+
+@pytest.mark.usefixtures("sifting")
+@pytest.mark.parametrize("scheme", ["https", "http"])
+def test_a_dump_tells_sitelinks_of_the_page_and_not_of_the_entity(dumped: Callable[[str], Path], scheme: str) -> None:
+    pages = "".join(_PAGE.format(scheme=scheme, number=number, count=count) for number, count in ((142, 300), (35, 20)))
+    article = "<https://en.wikipedia.org/wiki/Denmark> <http://schema.org/about> wd:Q35 .\n"
+    source = open_source(str(dumped(TWO + pages + article)))
+    read = {least: source.read(Ask("P36", min_sitelinks=least)).facts for least in (0, 20, 21, 301)}
+    named = {least: [fact.subject.label for fact in facts] for least, facts in read.items()}
+    assert named == {0: ["Denmark", "France"], 20: ["Denmark", "France"], 21: ["France"], 301: []}
+
+
+@pytest.mark.usefixtures("sifting")
+def test_a_dump_without_sitelinks_says_so(dumped: Callable[[str], Path]) -> None:
+    source = open_source(str(dumped(TWO)))
+    with pytest.raises(SourceError, match=r"dump\..*, relation P36: has no number of sitelinks .*narrow .*--class"):
+        source.read(Ask("P36", min_sitelinks=1))
+    assert source.read(Ask("P37", min_sitelinks=1)).facts == ()  # of what is not there, that is not the trouble
+    assert len(source.read(Ask("P36")).facts) == 2
