@@ -27,15 +27,17 @@ class DataSetFile:
         """Read `ask`'s facts; raises DataSetError with the bad records, and SettingsError for --class."""
         check_ask(ask, self._path, "a data set")
         data = open_dataset(self._path)
-        facts, skipped = chosen(_facts(data, ask.relation), ask)
+        facts, skipped = chosen(_facts(data), ask)
         if data.unplaced:
             skipped += (f"prompt that does not name its subject: {data.unplaced}",)
         return Reading(self.name, None, facts, skipped)
 
 
-def _facts(data: DataSet, relation: str) -> Iterator[Fact]:
+def _facts(data: DataSet) -> Iterator[Fact]:
     for record in data:
         request = record.request
         subject, thing = clean(request.subject), clean(request.target)
-        if request.relation == relation and subject and thing:
-            yield Fact(Entity(subject), relation, Entity(thing), wording=Wording(request.prompt, request.paraphrases))
+        if subject and thing:
+            yield Fact(
+                Entity(subject), request.relation, Entity(thing), wording=Wording(request.prompt, request.paraphrases)
+            )

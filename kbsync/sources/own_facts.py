@@ -19,9 +19,19 @@ def check_ask(ask: Ask, path: Path, kind: str) -> None:
 
 
 def chosen(facts: Iterable[Fact], ask: Ask) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
-    """Return those of a file's facts that `ask` asks for, and notes on what was left out."""
+    """Return those of a file's facts that `ask` asks for, and notes on what was left out.
+
+    Where it has none of the relation, a note tells which relations it has.
+    """
     notes = Notes()
-    of_relation = [fact for fact in facts if fact.relation == ask.relation]
+    of_relation, others = [], dict[str, None]()
+    for fact in facts:
+        if fact.relation == ask.relation:
+            of_relation.append(fact)
+        else:
+            others[fact.relation] = None
+    for relation in others if not of_relation else ():
+        notes.add("facts of other relations only", relation)
     groups: dict[str, list[Fact]] = defaultdict(list)
     for fact in _wanted(of_relation, ask, notes):
         if fact.since is not None and fact.since > ask.day.isoformat():

@@ -76,7 +76,7 @@ def property_id(relation: str, source: str) -> str:
     if not re.fullmatch(r"P[1-9][0-9]*", relation):
         raise SettingsError(
             f"relation {relation!r}: {source} knows Wikidata properties such as P17 only; "
-            "facts of a relation of your own come from a YAML file (--source FILE.yaml)"
+            "facts of a relation of your own come from a YAML file or a table (--source FILE.yaml or FILE.csv)"
         )
     return relation
 

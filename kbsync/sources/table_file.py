@@ -63,7 +63,7 @@ class TableFile:
         """Read `ask`'s facts; raises SourceError with all problems of the file, and SettingsError for --class."""
         check_ask(ask, self._path, "a table")
         with telling(self._path):
-            facts, skipped = chosen(_Rows(self._path).facts(ask.relation), ask)
+            facts, skipped = chosen(_Rows(self._path).facts(), ask)
         return Reading(self.name, None, facts, skipped)
 
 
@@ -75,14 +75,14 @@ class _Rows:
         self._delimiter = "\t" if kind_of(path) == ".tsv" else ","
         self._path = path
 
-    def facts(self, relation: str) -> Iterator[Fact]:
-        """Yield the facts of one relation; raise SourceError after the last row if any row was bad."""
+    def facts(self) -> Iterator[Fact]:
+        """Yield the facts; raise SourceError after the last row if any row was bad."""
         rows = self._rows()
         header = [name.strip().lower() for _, row in [next(rows, (1, []))] for name in row]
         self._check_header(header)
         for line, row in rows:
             values = self._values(line, header, row)
-            if values is not None and values["relation"] == relation:
+            if values is not None:
                 yield fact_of(values)
         self._problems.raise_any()
 
@@ -101,6 +101,9 @@ class _Rows:
     def _check_header(self, header: list[str]) -> None:
         """Raise SourceError with all that is wrong with the header."""
         known = (*_REQUIRED, *_OPTIONAL)
+        if len(header) == 1 and ";" in header[0]:
+            self._problems.add(1, "the columns are set apart by semicolons; save the table with commas, or as .tsv")
+            self._problems.raise_any()
         named = f"columns are {', '.join(_REQUIRED)} and, if you like, {', '.join(_OPTIONAL)}"
         for name in dict.fromkeys(name for name in header if name not in known):
             self._problems.add(1, f"unknown column {name!r}; {named}")

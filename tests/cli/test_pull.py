@@ -1,5 +1,6 @@
 """``kbsync pull`` from files: what it prints, what it refuses, and what it leaves alone."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,10 @@ SECOND = """\
 - {subject: Burundi, relation: P36, object: Gitega}
 - {subject: Nauru, relation: P36, object: Yaren}
 """
+ZSRE = {
+    **{"subject": "Ada Lovelace", "src": "Where was Ada Lovelace born?", "rephrase": "What is Ada Lovelace's home?"},
+    **{"answers": ["London"], "alt": "Paris", "loc": "nq question: who wrote it", "loc_ans": "Mary Shelley"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +113,26 @@ def test_a_dry_run_prints_the_queries_and_touches_nothing(run: Run, tmp_path: Pa
     assert (first["relation"], first["step"]) == ("P17", "subjects")
     assert ran.out.startswith(first["text"])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("facts.yaml", SECOND + "- {subject: Ada, relation: works_with, object: Charles}\n"),
+        ("facts.csv", "subject,relation,object\nFrance,P36,Paris\nAda,works_with,Charles\nBob,works_with,Ada\n"),
+    ],
+)
+def test_a_file_without_the_relation_is_told_with_those_it_has(run: Run, tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    ran = run("pull", "--relation", "P17", "--source", name)
+    assert ran.code == 1
+    assert (
+        "no current statement of P17 that can be used (facts of other relations only: 2 (P36, works_with))" in ran.err
+    )
+    (tmp_path / "zsre.json").write_text(json.dumps([ZSRE]))
+    ran = run("pull", "--relation", "P17", "--source", "zsre.json")
+    assert "facts of other relations only: 1 (zsRE)" in ran.err
+    assert run("pull", "--relation", "zsRE", "--source", "zsre.json").code == 0
 
 
 @pytest.mark.parametrize("source", ["wikidata", "https://query.wikidata.org/sparql"])

@@ -52,6 +52,11 @@ def refuse(path: Path, text: str) -> list[str]:
     return [line.removeprefix(f"{path}:") for line in str(caught.value).splitlines()]
 
 
+def test_columns_set_apart_by_semicolons_are_told_as_that(tmp_path: Path) -> None:
+    told = refuse(tmp_path / "x.csv", "subject;relation;object\nA;P36;B\n")
+    assert told == ["1: the columns are set apart by semicolons; save the table with commas, or as .tsv"]
+
+
 def test_all_that_is_wrong_with_a_header_is_told(tmp_path: Path) -> None:
     told = refuse(tmp_path / "x.csv", "subject,objekt,color,relation,relation\nA,B,C,P36,P36\n")
     named = "columns are subject, relation, object and, if you like, subject_id, object_id, since"
