@@ -77,6 +77,8 @@ class Ask:
     """The day on which a statement must be current; None is today."""
     aliases: bool = False
     """Read the aliases of subjects and objects too."""
+    sitelinks_of_pages: bool = True
+    """Take a number of sitelinks that is said of the entity's page, as dumps have it. Wikidata's service has none."""
 
     def __post_init__(self) -> None:
         check_relation(self.relation)

@@ -205,7 +205,10 @@ def _narrow(ask: Ask) -> str:
     if ask.class_id is not None:
         lines += f"  ?subject wdt:P31 {_terms([iri_of(ask.class_id) or ''])} .\n"
     if ask.min_sitelinks is not None:
-        lines += f"  ?subject wikibase:sitelinks ?sitelinks . FILTER(?sitelinks >= {int(ask.min_sitelinks)})\n"
+        told = "{ ?subject wikibase:sitelinks ?sitelinks }"
+        if ask.sitelinks_of_pages:
+            told += " UNION { ?page schema:about ?subject ; wikibase:sitelinks ?sitelinks }"
+        lines += f"  {told} FILTER(?sitelinks >= {int(ask.min_sitelinks)})\n"
     return lines
 
 

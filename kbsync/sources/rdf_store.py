@@ -3,23 +3,19 @@
 import shutil
 import tempfile
 import weakref
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from pyoxigraph import BlankNode, Literal, NamedNode, Quad, QuerySolutions, RdfFormat, Store
+from pyoxigraph import BlankNode, Literal, NamedNode, QuerySolutions, RdfFormat, Store
 
 from kbsync.errors import SourceError
 from kbsync.sources.base import Ask, Reading
-from kbsync.sources.queries import subjects, whole
+from kbsync.sources.queries import whole
 from kbsync.sources.results import TEXT, Row, Term
 from kbsync.sources.sift import LineError, Lines, Need, sift
 from kbsync.sources.statements import read_aliases, read_facts, take_all
 
 __all__ = ["LARGE", "REMEDY", "RdfStore", "Sifted", "TemporaryFolder"]
-
-_SITELINKS = NamedNode("http://wikiba.se/ontology#sitelinks")
-_ABOUT = NamedNode("http://schema.org/about")
 
 LARGE = 32 * 2**20
 """Bytes; what is above this is loaded into a store on disk."""
@@ -31,33 +27,12 @@ class RdfStore:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.store = Store() if folder is None else Store(folder)
-        self._sitelinks_told = False
 
     def read(self, name: str, ask: Ask) -> Reading:
-        """Return `ask`'s facts, with `name` as their source; raises SourceError where it has no sitelinks to go by."""
-        if ask.min_sitelinks is not None:
-            self._tell_sitelinks(ask)
+        """Return `ask`'s facts, with `name` as their source."""
         facts, skipped = read_facts(self._select, ask, rows_of=take_all)
         aliases = read_aliases(self._select, facts, ask, rows_of=take_all)
         return Reading(name, whole(ask).text(), facts, skipped, aliases)
-
-    def _tell_sitelinks(self, ask: Ask) -> None:
-        """Say the number of sitelinks of the entity, as endpoints do; dumps say it of the node of its page."""
-        if not self._sitelinks_told:
-            self.store.bulk_extend(
-                Quad(about.object, _SITELINKS, number.object)
-                for number in self.store.quads_for_pattern(None, _SITELINKS, None)
-                for about in self.store.quads_for_pattern(number.subject, _ABOUT, None)
-                if isinstance(about.object, NamedNode)
-            )
-            self._sitelinks_told = True
-        if next(self.store.quads_for_pattern(None, _SITELINKS, None), None) is not None:
-            return
-        if self._select(subjects(replace(ask, min_sitelinks=None)).text(1)):
-            raise SourceError(
-                "has no number of sitelinks (wikibase:sitelinks), so --min-sitelinks cannot choose; narrow the pull "
-                "with --class, --subjects or --limit"
-            )
 
     def _select(self, query: str) -> list[Row]:
         solutions = self.store.query(query, use_default_graph_as_union=True)

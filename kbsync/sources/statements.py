@@ -3,7 +3,9 @@
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from kbsync.errors import SourceError
 from kbsync.facts import Entity, Fact
 from kbsync.sources import queries
 from kbsync.sources.base import MOST_LETTERS, Ask, Notes, clean, iri_of, short_enough, short_id, tidy
@@ -21,7 +23,7 @@ def read_facts(
     """Return the current facts that `ask` asks for, and notes on what was left out.
 
     With a limit, `ordered` says whether the subjects taken are the first by IRI, or any that the source likes.
-    `rows_of` is how all rows of a question are had.
+    `rows_of` is how all rows of a question are had. Raises SourceError where there are no sitelinks to choose by.
     """
     rows = rows_of(select)
     notes = Notes()
@@ -39,7 +41,19 @@ def read_facts(
             wanted -= len(groups)
             if wanted == 0:
                 break
+    if not facts and ask.min_sitelinks is not None:
+        _check_sitelinks(select, ask)
     return tidy(facts), notes.lines()
+
+
+def _check_sitelinks(select: Select, ask: Ask) -> None:
+    """Raise SourceError where the relation has subjects, but none with a number of sitelinks."""
+    any_number, none = replace(ask, min_sitelinks=0), replace(ask, min_sitelinks=None)
+    if not select(queries.subjects(any_number).text(1)) and select(queries.subjects(none).text(1)):
+        raise SourceError(
+            "has no number of sitelinks (wikibase:sitelinks), so --min-sitelinks cannot choose; narrow the pull with "
+            "--class, --subjects or --limit"
+        )
 
 
 def _choose_subjects(select: Select, rows: Rows, ask: Ask, notes: Notes, ordered: bool) -> Iterator[str]:

@@ -75,11 +75,12 @@ def make_asks(
     Raises SettingsError, also where the source cannot give a relation whole, and SourceError for the file of subjects.
     """
     subjects = None if subjects_file is None else read_subjects(subjects_file)
+    wikidata = is_wikidata(source)
     asks = [
-        Ask(check_relation(relation), class_id, subjects, language, limit, min_sitelinks, as_of, aliases)
+        Ask(check_relation(relation), class_id, subjects, language, limit, min_sitelinks, as_of, aliases, not wikidata)
         for relation in dict.fromkeys(relations)
     ]
-    if is_wikidata(source):
+    if wikidata:
         for ask in asks:
             check_narrowed(ask)
     return asks

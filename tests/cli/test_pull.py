@@ -27,7 +27,10 @@ ZSRE = {
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    triples = 'wd:Q142 rdfs:label "France"@en ; wdt:P36 wd:Q90 . wd:Q90 rdfs:label "Paris"@en .'
+    triples = """wd:Q142 rdfs:label "France"@en ; wdt:P36 wd:Q90 ; wdt:P30 wd:Q46 . wd:Q90 rdfs:label "Paris"@en .
+        wd:Q35 rdfs:label "Denmark"@en ; wdt:P30 wd:Q46 . wd:Q46 rdfs:label "Europe"@en .
+        <https://www.wikidata.org/wiki/Special:EntityData/Q90> <http://schema.org/about> wd:Q90 ; wikibase:sitelinks 9 .
+        wd:Q90 wdt:P30 wd:Q46 ."""
     with serve(world(tmp_path_factory.mktemp("france") / "france.ttl", triples)) as url:
         yield url
 
@@ -141,6 +144,23 @@ def test_a_relation_that_is_too_large_is_refused_with_a_proposal(run: Run, sourc
     assert (ran.code, ran.out) == (1, "")
     assert "kbsync pull --relation P27 --class Q5 --min-sitelinks 80" in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_sitelinks_are_taken_of_the_page_or_told_to_be_missing(run: Run, endpoint: str) -> None:
+    pull = ("pull", "--source", endpoint, "--min-sitelinks")
+    ran = run(*pull, 9, "--relation", "P30", "--json")
+    assert [change["subject"] for change in ran.json["pulls"][0]["changes"]] == ["Paris"]
+    ran = run(*pull, 9, "--relation", "P36")
+    assert (ran.code, ran.out) == (1, "")
+    assert "relation P36: has no number of sitelinks (wikibase:sitelinks), so --min-sitelinks cannot choose" in ran.err
+    ran = run(*pull, 10, "--relation", "P30")  # a part with nothing in it, now that the relation is on record
+    assert ran.code == 0, ran.err
+
+
+def test_wikidatas_own_service_is_asked_for_sitelinks_of_the_entity_alone(run: Run) -> None:
+    dry = ("pull", "--relation", "P36", "--min-sitelinks", 9, "--dry-run", "--source")
+    for source, pages in (("wikidata", 0), ("https://query.wikidata.org/sparql", 0), ("https://example.org/sparql", 1)):
+        assert run(*dry, source).out.count("schema:about") == pages
 
 
 def test_the_contact_comes_from_the_option_or_the_environment(
