@@ -64,8 +64,9 @@ class RdfFile:
     def read(self, ask: Ask) -> Reading:
         """Read the current facts of `ask`'s relation; raises SourceError if the file is not whole."""
         property_id(ask.relation, f"RDF file {self._path}")
+        loaded = self._loaded_for(ask)
         with locate(f"{self._path}, relation {ask.relation}"):
-            return self._loaded_for(ask).read(self.name, ask)
+            return loaded.read(self.name, ask)
 
     def digest(self) -> Digest | None:
         """Return what tells later which subjects have changed; None for a file that is not plain N-Triples.

@@ -77,9 +77,11 @@ def _find_named(rows: Rows, ask: Ask, names: Sequence[str], notes: Notes) -> lis
     for row in rows.about(names, lambda some: queries.subjects_named(ask, some)):
         chosen[row["subject"].value] = row
         found.add(row["name"].value)
+    narrowed = ask.class_id is not None or ask.min_sitelinks is not None
+    part = ", or not the class or sitelinks" if narrowed else ""
     for name in names:
         if (iri_of(name) or name) not in found:
-            notes.add(f"subject asked for that has no {ask.relation} here", name)
+            notes.add(f"subject asked for that has no {ask.relation} here{part}", name)
     return list(chosen.values())
 
 

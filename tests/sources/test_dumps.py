@@ -64,8 +64,9 @@ def test_a_damaged_compressed_file_is_refused(
     packed = COMPRESS[compression](lines)
     file = tmp_path / f"world{form}{compression}"
     file.write_bytes(packed[: len(packed) // 2] if damage == "cut" else b"no such bytes" * 9)
-    with pytest.raises(SourceError, match=r"world.*: cut off or damaged \(.*get it again: nothing was taken"):
+    with pytest.raises(SourceError, match=r"world.*: cut off or damaged \(.*get it again: nothing was taken") as caught:
         open_source(str(file)).read(Ask("P36"))
+    assert str(caught.value).count(file.name) == 1
 
 
 @pytest.mark.usefixtures("sifting")

@@ -170,6 +170,8 @@ def test_subjects_not_found_are_named(world_file: Path) -> None:
     assert reading.skipped == (
         "subject asked for that has no P36 here: 4 (Q99999, Atlantis, <http://nowhere.example/x>, ...)",
     )
+    reading = open_source(str(world_file)).read(Ask("P36", subjects=("France", "Bolivia"), min_sitelinks=251))
+    assert reading.skipped == ("subject asked for that has no P36 here, or not the class or sitelinks: 1 (Bolivia)",)
 
 
 def test_a_limit_counts_subjects_that_have_facts_and_takes_all_of_theirs(tmp_path: Path) -> None:
