@@ -34,6 +34,6 @@ def found_view(result: Mapping[str, Any]) -> RenderableType:
     """Return a row for each relation that a search found."""
     found = result["relations"]
     if not found:
-        return plain(f"no relation with {result['search']!r}: try another word, or --online")
+        return plain(f"no relation with {result['search']!r}: try another word (--online asks an endpoint)")
     rows = [(one.relation, one.label, one.text, "yes" if one.template else "no") for one in found]
     return table(("relation", "label", "found in", "template"), rows)

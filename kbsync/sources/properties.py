@@ -14,6 +14,8 @@ __all__ = ["FOUND", "Property", "find_properties", "read_property"]
 
 FOUND = 50
 """Properties that a search gives at most."""
+NAMES = 200
+"""Names that it looks at."""
 
 _PROPERTY = re.compile(r"http://www\.wikidata\.org/entity/(P[1-9][0-9]*)")
 
@@ -46,11 +48,20 @@ def read_property(endpoint: SparqlSource, relation: str, language: str = "en") -
 
 
 def find_properties(endpoint: SparqlSource, text: str, language: str = "en") -> list[Property]:
-    """Return the properties one of whose names holds `text` (in either case), by number, `FOUND` at most."""
+    """Return the properties one of whose names holds `text` (in either case), by number, `FOUND` at most.
+
+    Of their aliases there are those that hold it.
+    """
     with locate(f"{endpoint.endpoint}, properties"):
-        rows = endpoint.select(queries.properties_named(text, language, FOUND))
-    found = {match[1]: row["label"].value for row in rows if (match := _PROPERTY.fullmatch(row["property"].value))}
-    return [Property(relation, found[relation]) for relation in sorted(found, key=lambda name: int(name[1:]))]
+        rows = endpoint.select(queries.properties_named(text, language, NAMES))
+    labels: dict[str, str] = {}
+    names: dict[str, set[str]] = {}
+    for row in rows:
+        if match := _PROPERTY.fullmatch(row["property"].value):
+            labels[match[1]] = row["label"].value
+            names.setdefault(match[1], set()).add(row["name"].value)
+    found = sorted(labels, key=lambda name: int(name[1:]))[:FOUND]
+    return [Property(one, labels[one], tuple(sorted(names[one] - {labels[one]}))) for one in found]
 
 
 def _best(rows: list[Row], what: str, language: str) -> str | None:

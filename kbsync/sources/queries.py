@@ -159,10 +159,10 @@ def about_property(relation: str, language: str) -> str:
 
 
 def properties_named(text: str, language: str, limit: int) -> str:
-    """The text for the properties one of whose names holds `text`: rows of ``?property ?label``."""
+    """The text for the properties of which a name holds `text`: rows of ``?property ?label ?name``, one a name."""
     first = language.lower().split(",")[:1]
     return Query(
-        "?property ?label",
+        "?property ?label ?name",
         f"""  ?property a wikibase:Property ; rdfs:label|skos:altLabel ?name ; rdfs:label ?label .
   FILTER(CONTAINS(LCASE(STR(?name)), "{text.lower().translate(_ESCAPES)}"))
   {_in_languages("?name", first)} {_in_languages("?label", first)}""",

@@ -139,7 +139,15 @@ def search_online(home: Path, text: str, source: str, contact: str | None = None
 
     wanted, templates = _word(text), templates_for(home)
     found = find_properties(open_endpoint(source, Access(contact)), wanted)
-    return [FoundRelation(one.relation, one.label, one.label, one.relation in templates) for one in found]
+    return [
+        FoundRelation(one.relation, one.label, _holding(wanted, one.label, *one.aliases), one.relation in templates)
+        for one in found
+    ]
+
+
+def _holding(word: str, label: str, *names: str) -> str:
+    """Return the first of the texts that holds the word; the label where none does letter by letter."""
+    return next((text for text in (label, *names) if word in normalise_label(text)), label)
 
 
 def _word(text: str) -> str:

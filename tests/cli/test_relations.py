@@ -26,7 +26,10 @@ def test_the_search(run: Run) -> None:
     rows = [line.split() for line in ran.out.splitlines()]
     assert [row[0] for row in rows if row and row[0].startswith("P")] == ["P35"]
     assert run("relations", "--search", "head of state", "--json").json["relations"][0]["relation"] == "P35"
-    assert "no relation with 'zzz': try another word, or --online" in run("relations", "--search", "zzz").out
+    assert (
+        "no relation with 'zzz': try another word (--online asks an endpoint)"
+        in run("relations", "--search", "zzz").out
+    )
 
 
 def test_online_needs_a_word_and_an_endpoint(run: Run) -> None:

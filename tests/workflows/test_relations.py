@@ -89,11 +89,13 @@ def test_a_search_finds_labels_and_wordings(tmp_path: Path) -> None:
 
 def test_a_search_online_asks_the_endpoint(endpoint: str, tmp_path: Path) -> None:
     found = search_online(tmp_path, "HEAD of", endpoint)
-    assert [(one.relation, one.label, one.template) for one in found] == [
-        ("P6", "head of government", True),
-        ("P35", "head of state", True),
+    assert [(one.relation, one.label, one.text, one.template) for one in found] == [
+        ("P6", "head of government", "head of government", True),
+        ("P35", "head of state", "head of state", True),
     ]
-    assert [one.relation for one in search_online(tmp_path, "mayor", endpoint)] == ["P6"]
+    (found_by_alias,) = search_online(tmp_path, "Mayor", endpoint)
+    assert (found_by_alias.relation, found_by_alias.label) == ("P6", "head of government")
+    assert found_by_alias.text == "mayor"
     assert search_online(tmp_path, '")) } #', endpoint) == []
 
 
