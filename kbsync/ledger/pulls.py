@@ -1,9 +1,10 @@
 """Recording a pull: the statements of one source for one relation, compared with those on record."""
 
 import datetime
+import itertools
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -40,6 +41,7 @@ def record_pull(
     started: datetime.datetime,
     rest_unchanged: bool = False,
     as_of: datetime.date | None = None,
+    nameless: Collection[tuple[str, str]] = (),
 ) -> PullCounts:
     """Write the pull and all that it changes. The caller holds the transaction.
 
@@ -47,7 +49,11 @@ def record_pull(
     """
     read = _by_subject(facts, relation)
     among = sorted({*read, *withdraw}) if rest_unchanged else None
-    diff = _compare(_rows(db, source, relation, among), read, withdraw)
+    rows = _rows(db, source, relation, among)
+    for row in itertools.chain.from_iterable(rows.values()):
+        if row.withdrawn is None and (row.subject_key, row.object_key) in nameless:
+            read.setdefault(row.subject_key, {}).setdefault(row.object_key, row.fact)
+    diff = _compare(rows, read, withdraw)
     contested = [objects for objects in read.values() if len(objects) > 1]
     counts = {
         "new": len(diff.new) + len(diff.revived),

@@ -153,14 +153,16 @@ class Ledger:
         started: datetime.datetime,
         rest_unchanged: bool = False,
         as_of: datetime.date | None = None,
+        nameless: Collection[tuple[str, str]] = (),
     ) -> PullCounts:
         """Record one reading of `source` for `relation`, all of it or (on an error) none.
 
         `facts` holds every object of each subject that was read. `withdraw` says which further subjects were asked
         for, so that facts of theirs that are missing are withdrawn: "all", "none", or a set of keys and normalised
         labels. With `rest_unchanged` the set names all the subjects that were read, as those that changed, and every
-        other fact on record was seen as it is. `as_of` is the day that was asked about (None: today). Several pulls
-        inside one `writing` block are recorded together or not at all.
+        other fact on record was seen as it is. `as_of` is the day that was asked about (None: today). Facts on record
+        whose (subject key, object key) is in `nameless` still stand, under the labels that they have on record. Several
+        pulls inside one `writing` block are recorded together or not at all.
         """
         with self.writing() as db:
             return pulls.record_pull(
@@ -173,6 +175,7 @@ class Ledger:
                 started=started,
                 rest_unchanged=rest_unchanged,
                 as_of=as_of,
+                nameless=nameless,
             )
 
     def facts(self, relations: Collection[str] | None = None, withdrawn: bool | None = None) -> list[FactRow]:

@@ -117,6 +117,8 @@ class Reading:
     """Notes on what was left out (no label, unknown value, ...), one for each kind, with how many."""
     aliases: Mapping[str, tuple[str, ...]] | None = None
     """Other names of every subject and object of `facts`, by `Entity.key`; None where none were asked for, or known."""
+    nameless: frozenset[tuple[str, str]] = frozenset()
+    """(subject key, object key) of statements that stand and were left out only since a label is missing."""
 
 
 class Source(Protocol):

@@ -30,9 +30,9 @@ class RdfStore:
 
     def read(self, name: str, ask: Ask) -> Reading:
         """Return `ask`'s facts, with `name` as their source."""
-        facts, skipped = read_facts(self._select, ask, rows_of=take_all)
+        facts, skipped, nameless = read_facts(self._select, ask, rows_of=take_all)
         aliases = read_aliases(self._select, facts, ask, rows_of=take_all)
-        return Reading(name, whole(ask).text(), facts, skipped, aliases)
+        return Reading(name, whole(ask).text(), facts, skipped, aliases, nameless)
 
     def _select(self, query: str) -> list[Row]:
         solutions = self.store.query(query, use_default_graph_as_union=True)

@@ -38,9 +38,9 @@ class SparqlSource:
         property_id(ask.relation, f"endpoint {self.endpoint}")
         query = whole(ask).text()
         with locate(f"{self.endpoint}, relation {ask.relation}"):
-            facts, skipped = read_facts(self.select, ask, ordered=self.ordered_sample)
+            facts, skipped, nameless = read_facts(self.select, ask, ordered=self.ordered_sample)
             aliases = read_aliases(self.select, facts, ask)
-        return Reading(self.name, query, facts, skipped, aliases)
+        return Reading(self.name, query, facts, skipped, aliases, nameless)
 
     def select(self, query: str) -> list[Row]:
         """Return the rows of one query; raises TooLongError where a smaller one may pass, else SourceError."""

@@ -19,8 +19,10 @@ __all__ = ["read_aliases", "read_facts", "take_all"]
 
 def read_facts(
     select: Select, ask: Ask, *, ordered: bool = True, rows_of: Gather = Paged
-) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
-    """Return the current facts that `ask` asks for, and notes on what was left out.
+) -> tuple[tuple[Fact, ...], tuple[str, ...], frozenset[tuple[str, str]]]:
+    """Return the current facts that `ask` asks for, notes on what was left out, and what has no label.
+
+    The last are the keys of subject and object of current statements in which one of them has no label.
 
     With a limit, `ordered` says whether the subjects taken are the first by IRI, or any that the source likes.
     `rows_of` is how all rows of a question are had. Raises SourceError where there are no sitelinks to choose by.
@@ -29,12 +31,14 @@ def read_facts(
     notes = Notes()
     names: dict[str, str] = {}
     facts: list[Fact] = []
+    nameless: set[tuple[str, str]] = set()
     wanted = ask.limit
     for batch in _batches(_choose_subjects(select, rows, ask, notes, ordered)):
         said = rows.about(batch, lambda iris: queries.statements(ask.relation, iris))
         pairs = list(usable(current(said, ask.day), queries.label_languages(ask.language), notes))
         unread = [iri for iri in _mentioned(pairs) if iri not in names]
         names |= _read_labels(rows, unread, ask.language)
+        nameless |= _nameless(pairs, names)
         groups = _by_subject(_label(pairs, ask, names, notes))[:wanted]
         facts.extend(itertools.chain.from_iterable(groups))
         if wanted is not None:
@@ -43,7 +47,7 @@ def read_facts(
                 break
     if not facts and ask.min_sitelinks is not None:
         _check_sitelinks(select, ask)
-    return tidy(facts), notes.lines()
+    return tidy(facts), notes.lines(), frozenset(nameless)
 
 
 def _check_sitelinks(select: Select, ask: Ask) -> None:
@@ -120,6 +124,14 @@ def _mentioned(pairs: Iterable[tuple[Statement, Term]]) -> Iterable[str]:
         for statement, value in pairs
         for iri in (statement.subject, *((value.value,) if value.kind == "iri" else ()))
     )
+
+
+def _nameless(pairs: Iterable[tuple[Statement, Term]], names: Mapping[str, str]) -> set[tuple[str, str]]:
+    return {
+        (short_id(statement.subject), short_id(value.value))
+        for statement, value in pairs
+        if value.kind == "iri" and not (names[statement.subject] and names[value.value])
+    }
 
 
 def _label(pairs: Iterable[tuple[Statement, Term]], ask: Ask, names: dict[str, str], notes: Notes) -> Iterator[Fact]:

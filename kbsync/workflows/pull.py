@@ -175,6 +175,7 @@ def _record(ledger: Ledger, read: _Read, state: FileState, label: str | None) ->
         started=read.started,
         rest_unchanged=state.part is not None,
         as_of=ask.as_of,
+        nameless=reading.nameless,
     )
     named = reading.aliases or {}
     if named:

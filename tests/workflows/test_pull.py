@@ -7,6 +7,7 @@ import pytest
 from kbsync.errors import KbsyncError, LedgerError, SourceError
 from kbsync.ledger import Ledger
 from kbsync.workflows.pull import Pulled, make_asks, pull
+from tests.oxigraph_server import world
 
 CAPITALS = {"France": "Paris", "Kazakhstan": "Astana", "Burundi": "Bujumbura"}
 
@@ -93,3 +94,18 @@ def test_a_ledger_that_cannot_be_used_shows_before_the_source_is_read(tmp_path: 
     (tmp_path / "home" / "ledger.db").write_text("this is no database, but a text that is long enough to tell " * 3)
     with pytest.raises(LedgerError, match=r"ledger\.db"):
         run(tmp_path / "home", "http://127.0.0.1:9/no-endpoint")
+
+
+def test_a_statement_whose_label_was_lost_still_stands(tmp_path: Path) -> None:
+    capitals = {"france": "paris", "kazakhstan": "astana", "burundi": "bujumbura"}
+    statements = [f"kb:{subject} wdt:P36 kb:{thing} ." for subject, thing in capitals.items()]
+    labels = {name: f'kb:{name} rdfs:label "{name.title()}"@en .' for pair in capitals.items() for name in pair}
+    home, file = tmp_path / "home", tmp_path / "world.ttl"
+    run(home, str(world(file, "\n".join([*statements, *labels.values()]))))
+    kept = [text for name, text in labels.items() if name not in ("paris", "kazakhstan")]
+    (pulled,) = run(home, str(world(file, "\n".join([*statements, *kept]))))
+    assert (pulled.unchanged, pulled.withdrawn, len(pulled.skipped)) == (3, 0, 2)
+    assert current(home) == {("P36", name.title()): thing.title() for name, thing in capitals.items()}
+    moved = [statements[0].replace("paris", "lyon"), *statements[1:]]
+    (pulled,) = run(home, str(world(file, "\n".join([*moved, *kept]))))
+    assert (pulled.unchanged, pulled.withdrawn) == (2, 1)  # what France has now has no name, and Paris it is not
