@@ -70,12 +70,17 @@ def look_of(names: Sequence[str]) -> dict[str, int]:
 
 def draw_lines(axes: "Axes", drawing: "Lines") -> None:
     """Draw lines with their bands."""
+    from matplotlib.ticker import LogFormatter, MaxNLocator
+
     looks = look_of([line.name for line in drawing.lines if not line.dotted])
     for line in drawing.lines:
         draw_line(axes, line, looks.get(line.name))
     if drawing.logarithmic:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(LogFormatter())  # numbers within a decade, where the axis has few
+    elif all(float(x).is_integer() for line in drawing.lines for x in line.x):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(drawing.across)
     axes.set_ylabel(drawing.up)
     axes.grid(alpha=0.25)
@@ -111,8 +116,14 @@ def draw_bars(axes: "Axes", drawing: "Bars") -> None:
             linewidth=0.5,
         )
     axes.set_xticks(range(len(drawing.groups)), drawing.groups)
+    axes.set_xlim(-0.5, len(drawing.groups) - 0.5)  # groups without a bar too
+    if not any(value for values in drawing.series.values() for value in values):
+        axes.set_ylim(0, 1)
+    if drawing.across:
+        axes.set_xlabel(drawing.across)
     axes.set_ylabel(drawing.up)
     axes.grid(axis="y", alpha=0.25)
+    axes.set_axisbelow(True)
 
 
 def draw_points(axes: "Axes", drawing: "Points") -> None:
@@ -131,7 +142,7 @@ def draw_heat(axes: "Axes", drawing: "Heat") -> None:
     axes.set_xticks(range(len(drawing.columns)), drawing.columns)
     axes.set_yticks(range(len(drawing.rows)), drawing.rows)
     axes.set_xlabel(drawing.across)
-    axes.set_ylabel(drawing.up)
+    axes.set_ylabel(drawing.up, labelpad=8)  # a browser's own letters may be wider
     axes.get_figure().colorbar(image, ax=axes, label=drawing.unit)  # type: ignore[union-attr]
 
 

@@ -12,19 +12,22 @@ if TYPE_CHECKING:
 __all__ = ["page", "shown_columns"]
 
 BOUNDS = ("_low", "_high")
+LONG = 30
+"""letters of a cell that stays on one line"""
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a;
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a;
   background: #fff; }
+h3 { font-size: 1em; margin: 1.5rem 0 .5rem; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 3rem; border-top: 1px solid #ccc; padding-top: 1rem; }
 nav a { margin-right: 1rem; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; }
 figure { margin: 0; flex: 1 1 28rem; max-width: 34rem; } figure svg { width: 100%; height: auto; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0; }
-caption { text-align: left; font-weight: 600; padding: .3rem 0; }
-th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
-td.number, th.number { text-align: right; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 0 0 1rem; }
+th, td { padding: .2rem .6rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top;
+  white-space: nowrap; }
+.number { text-align: right; } td.long { min-width: 14rem; white-space: normal; }
 .interval { color: #666; font-size: .8em; }
 details { margin: 1rem 0; } pre { overflow-x: auto; background: #f6f6f6; padding: 1rem; font-size: .85em; }
 """
@@ -56,8 +59,8 @@ def section(name: str, done: "Done", figures: Mapping[str, str]) -> str:
     )
     published = ""
     if done.published is not None:
-        caption = f"The paper's own: {done.published.table} ({done.published.source})"
-        published = html_table(done.published.rows, caption)
+        title = f"The paper's own {done.published.table} ({done.published.source})"
+        published = html_table(done.published.rows, title)
     return (
         f'<section id="{escape(name)}">\n<h2>{escape(done.title)} <small>({escape(done.paper)})</small></h2>\n'
         f"<p>{escape(done.result.note)}</p>\n"
@@ -78,24 +81,27 @@ def shown_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in columns if not name.endswith(BOUNDS)]
 
 
-def html_table(rows: Sequence[Mapping[str, Any]], caption: str) -> str:
-    """Return rows as a table, an interval beside its figure."""
-    columns = shown_columns(rows)
-    numbers = {name for name in columns if all(isinstance(row.get(name), int | float | None) for row in rows)}
-    head = "".join(f'<th scope="col"{number_class(name in numbers)}>{escape(name)}</th>' for name in columns)
+def html_table(rows: Sequence[Mapping[str, Any]], title: str) -> str:
+    """Return rows as a table below its title, an interval beside its figure."""
+    classes = {name: column_class([row.get(name) for row in rows]) for name in shown_columns(rows)}
+    head = "".join(f'<th scope="col"{kind}>{escape(name.replace("_", " "))}</th>' for name, kind in classes.items())
     body = "\n".join(
-        "<tr>" + "".join(f"<td{number_class(name in numbers)}>{cell(row, name)}</td>" for name in columns) + "</tr>"
+        "<tr>" + "".join(f"<td{kind}>{cell(row, name)}</td>" for name, kind in classes.items()) + "</tr>"
         for row in rows
     )
     return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n'
+        # The title stays whole where a narrow window cuts the table, and lets it scroll.
+        f'<h3>{escape(title)}</h3>\n<div class="scroll"><table aria-label="{escape(title)}">\n'
+        f"<thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
 
 
-def number_class(number: bool) -> str:
-    """Return the attribute of a column of numbers."""
-    return ' class="number"' if number else ""
+def column_class(values: Sequence[object]) -> str:
+    """Return the attribute of a column of numbers, or of long text, which may break."""
+    if all(isinstance(value, int | float | None) for value in values):
+        return ' class="number"'
+    return ' class="long"' if any(len(str(value)) > LONG for value in values) else ""
 
 
 def cell(row: Mapping[str, Any], name: str) -> str:

@@ -48,6 +48,8 @@ class Bars:
     up: str
     groups: tuple[str, ...]
     series: Mapping[str, tuple[float | None, ...]]
+    across: str = ""
+    """what the groups are, where their names do not tell"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def drawings(rows: Sequence[Mapping[str, Any]], window: int) -> list[Drawing]:
         mine = {(one["token"], one["block"]): one["effect"] for one in rows if one["restored"] == kind}
         tokens = list(dict.fromkeys(token for token, _ in mine))
         values = tuple(tuple(mine.get((token, block), 0.0) for block in blocks) for token in tokens)
-        wide = "" if kind == "state" else f", {window} blocks together"
+        wide = "" if kind == "state" or window == 1 else f", {window} blocks together"
         names = tuple(map(str, blocks))
         found.append(
             Heat(
@@ -102,6 +102,7 @@ def drawings(rows: Sequence[Mapping[str, Any]], window: int) -> list[Drawing]:
             "points",
             tuple(map(str, blocks)),
             series,
+            "block",
         )
     )
     return found
