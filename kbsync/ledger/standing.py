@@ -6,6 +6,7 @@ indexes, in temporary tables of the connection; the others are only counted.
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
 
 from kbsync.facts import normalise_label
 from kbsync.ledger.connection import telling
@@ -77,12 +78,12 @@ class Standing:
 
     def relations(self) -> list[str]:
         """Return the relations of which facts stand, in order."""
-        return list(self._counts(""))
+        return list(self._all)
 
     def others(self) -> dict[str, int]:
         """Return how many facts that are not involved each relation has."""
         involved = self._counts("AND facts.id IN temp.involved") if self._any() else {}
-        return {one: count - involved.get(one, 0) for one, count in self._counts("").items()}
+        return {one: count - involved.get(one, 0) for one, count in self._all.items()}
 
     def first_others(self, relation: str, limit: int) -> list[FactRow]:
         """Return the first facts of a relation, by subject label, that are not involved."""
@@ -112,6 +113,10 @@ class Standing:
 
     def _any(self) -> bool:
         return bool(self._rows("SELECT 1 FROM temp.involved LIMIT 1"))
+
+    @cached_property
+    def _all(self) -> dict[str, int]:
+        return self._counts("")
 
     def _counts(self, more: str) -> dict[str, int]:
         sql = f"SELECT relation, count(*) FROM facts WHERE {self._which} {more} GROUP BY relation ORDER BY relation"
