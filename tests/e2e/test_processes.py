@@ -14,9 +14,12 @@ import torch
 
 from kbsync.ledger import read_tensors
 from tests.homes import COUNTRIES, SWAPPED, Editable, deltas_of, difference, make_home
+from tests.tiny_models import CAPITALS
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = {country: SWAPPED[country] for country in COUNTRIES[:7]}
+KNOWN = {country: CAPITALS[country] for country in COUNTRIES[8:12]}
+KEPT = ("--hold", "3", "--set", "hold_weight=0.1", "--set", "rest_weight=0.02")
 TABLES = {
     "edits": "relation, subject, object, prompt, request, state",
     "batches": "model, algorithm, settings, state, device",
@@ -31,7 +34,7 @@ def launched(home: Path, small: Editable, processes: int) -> dict[str, Any]:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     where = ["--cpu", "--num_machines=1", f"--num_processes={processes}", f"--main_process_port={port}"]
-    asked = ["apply", "--home", str(home), *map(str, small.arguments), "--yes", "--json"]
+    asked = ["apply", "--home", str(home), *map(str, small.arguments), *KEPT, "--yes", "--json"]
     launch = ["-m", "accelerate.commands.launch", *where, "--mixed_precision=no", "--dynamo_backend=no"]
     ran = subprocess.run(
         [sys.executable, *launch, "-m", "kbsync", *asked],
@@ -59,9 +62,10 @@ def vectors(home: Path) -> torch.Tensor:
 
 
 def test_two_processes_do_what_one_does(small: Editable, tmp_path: Path) -> None:
-    homes = [make_home(tmp_path / name, P36=FACTS) for name in ("one", "two")]
+    homes = [make_home(tmp_path / name, P36=FACTS | KNOWN) for name in ("one", "two")]
     alone, shared = (launched(home, small, processes) for home, processes in zip(homes, (1, 2), strict=True))
     assert shared["optimised"] == alone["optimised"] == len(FACTS)
+    assert shared["planned"]["held"] == 3
     one, two = (vectors(home) for home in homes)
     assert float((one - two).norm() / one.norm()) < 1e-4
     assert difference(deltas_of(homes[1]), deltas_of(homes[0])) < 1e-3
