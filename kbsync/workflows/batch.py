@@ -27,7 +27,7 @@ from kbsync.workflows.crew import together
 from kbsync.workflows.edit_requests import requests_of
 from kbsync.workflows.failures import Failure
 from kbsync.workflows.guards import Guard
-from kbsync.workflows.held import choose_held
+from kbsync.workflows.held import NOTHING_HELD, choose_held
 from kbsync.workflows.measuring import Measured, cases_for, measure_edits, recall_of
 from kbsync.workflows.plan import Plan, PlanRow, Sign
 from kbsync.workflows.progress import Progress
@@ -137,7 +137,10 @@ class Batch:
         with clock.phase("hold"):
             about = {(edit.relation, edit.subject_key) for edit in work.kept}
             about |= {(row.relation, row.fact.subject_key) for row in work.added if row.fact}
-            self.held = choose_held(ledger, templates, choice, model, self.groups, about, progress)
+            # Only MEMIT's solve can leave keys alone.
+            self.held = NOTHING_HELD
+            if editor is None:
+                self.held = choose_held(ledger, templates, choice, model, self.groups, about, progress)
         current = ledger.current_batch(model.key)
         other_held = current is not None and current.work.get("held_id") != self.held.record().get("held_id")
         self.needed = work.needed or (bool(self.groups) and other_held)

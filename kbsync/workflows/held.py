@@ -85,55 +85,51 @@ def choose_held(
     """
     if not edits:
         return NOTHING_HELD
-    found = NOTHING_HELD
-    if choice.settings.hold:
-        found = known_beside(ledger, templates, choice, model, edits, subjects, progress)
+    beside = Beside(ledger, templates, choice, model, edits, subjects, progress)
+    found = beside.known() if choice.settings.hold else NOTHING_HELD
     if not choice.settings.restore_weight:
         return found
-    gone = withdrawn_beside(ledger, templates, choice, model, edits, subjects, progress)
-    return replace(found, kept=replace(found.kept, withdrawn=gone))
+    return replace(found, kept=replace(found.kept, withdrawn=beside.withdrawn()))
 
 
-def withdrawn_beside(
-    ledger: Ledger,
-    templates: Templates,
-    choice: ModelChoice,
-    model: ModelRow,
-    edits: Sequence[RequestGroup],
-    subjects: Subjects,
-    progress: Progress,
-) -> tuple[RequestGroup, ...]:
-    """Return the prompts of withdrawn facts, with what the base model says; those that are edited again are not."""
-    prompts: dict[str, EditRequest] = {}
-    for row in ledger.facts(withdrawn=True):
-        if (row.relation, row.subject_key) not in subjects and templates.wording(row.relation, row.wording) is not None:
-            request = templates.request(row.subject_label, row.relation, row.object_label, own=row.wording)
-            prompts[prompt_of(request)] = request
-    said = base_answers(ledger, choice, model, {prompt: one.target for prompt, one in prompts.items()}, progress)
-    return apart(choice.loaded, edits, [replace(one, target=said[prompt]) for prompt, one in prompts.items()])
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a ledger has beside the edits."""
 
+    ledger: Ledger
+    templates: Templates
+    choice: ModelChoice
+    model: ModelRow
+    edits: Sequence[RequestGroup]
+    subjects: Subjects
+    progress: Progress
 
-def known_beside(
-    ledger: Ledger,
-    templates: Templates,
-    choice: ModelChoice,
-    model: ModelRow,
-    edits: Sequence[RequestGroup],
-    subjects: Subjects,
-    progress: Progress,
-) -> Held:
-    """Return the known facts to hold."""
-    # Without a model no row has an edit: every fact that can be written is new, and known facts are marked.
-    plan = make_plan(ledger, templates, choice.name, None)
-    plan = known_facts(plan, lambda asked: base_answers(ledger, choice, model, asked, progress))
-    about = set(subjects)
-    near: dict[str, str] = {}
-    candidates = []
-    for row in plan.having("k"):
-        if row.request is not None and (row.relation, row.subject_key) not in about:
-            candidates.append(row.request)
-            near[row.request.id] = row.subject_key or ""
-    return nearest(choice, edits, candidates, near, {subject for _, subject in about})
+    def withdrawn(self) -> tuple[RequestGroup, ...]:
+        """Return the prompts of withdrawn facts, with what the base model says; those that are edited again are not."""
+        told = self.templates
+        prompts: dict[str, EditRequest] = {}
+        for row in self.ledger.facts(withdrawn=True):
+            if (row.relation, row.subject_key) not in self.subjects and told.wording(row.relation, row.wording):
+                request = told.request(row.subject_label, row.relation, row.object_label, own=row.wording)
+                prompts[prompt_of(request)] = request
+        said = self.said({prompt: one.target for prompt, one in prompts.items()})
+        return apart(self.choice.loaded, self.edits, [replace(one, target=said[text]) for text, one in prompts.items()])
+
+    def known(self) -> Held:
+        """Return the known facts to hold."""
+        # Without a model no row has an edit: every fact that can be written is new, and known facts are marked.
+        plan = known_facts(make_plan(self.ledger, self.templates, self.choice.name, None), self.said)
+        near: dict[str, str] = {}
+        candidates = []
+        for row in plan.having("k"):
+            if row.request is not None and (row.relation, row.subject_key) not in self.subjects:
+                candidates.append(row.request)
+                near[row.request.id] = row.subject_key or ""
+        return nearest(self.choice, self.edits, candidates, near, {subject for _, subject in self.subjects})
+
+    def said(self, asked: Mapping[str, str]) -> dict[str, str]:
+        """Return what the base model says to prompts."""
+        return base_answers(self.ledger, self.choice, self.model, asked, self.progress)
 
 
 def nearest(
