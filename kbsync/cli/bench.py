@@ -281,7 +281,8 @@ def paper(
     """
     from kbsync.benchmarks.paper.bench import PaperData
     from kbsync.benchmarks.paper.data import default_data, default_zsre
-    from kbsync.benchmarks.paper.run import PaperOptions, bench_paper
+    from kbsync.benchmarks.paper.options import PaperOptions
+    from kbsync.benchmarks.paper.run import bench_paper
     from kbsync.report.bench_paper import paper_view, write_page
 
     asked = PaperOptions(

@@ -5,8 +5,8 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,40 +14,22 @@ from typing import Any
 import torch
 
 from kbsync import __version__
-from kbsync.benchmarks.paper.bench import PaperBench, PaperData
+from kbsync.benchmarks.paper.bench import PaperBench
 from kbsync.benchmarks.paper.data import checked_dataset
 from kbsync.benchmarks.paper.experiment import Experiment, Result, Row
+from kbsync.benchmarks.paper.options import PaperOptions, check_editors, chosen_experiments, make_bench
 from kbsync.benchmarks.paper.published import Published, published
-from kbsync.benchmarks.paper.registry import EXPERIMENTS
-from kbsync.benchmarks.paper.sizes import FULL, QUICK
+from kbsync.benchmarks.paper.second import SecondProcess, second_process
 from kbsync.benchmarks.paper.units import Units
-from kbsync.editors import EDITORS
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
 from kbsync.workflows.choice import choose_model
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.progress import Progress, silent
 
-__all__ = ["Done", "PaperOptions", "PaperRun", "bench_paper", "run_paper"]
+__all__ = ["Done", "PaperRun", "bench_paper", "run_paper"]
 
 UNITS = "units.jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class PaperOptions:
-    """What the user asks for."""
-
-    experiments: tuple[str, ...]
-    """names; none means all"""
-    editors: tuple[str, ...]
-    """names; none means all (with `quick`, MEND only where its network is there already)"""
-    data: PaperData
-    folder: Path
-    """of the results"""
-    edits: int | None = None
-    quick: bool = False
-    values: Mapping[str, Any] = field(default_factory=dict)
-    corpus: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +65,7 @@ def bench_paper(
     Raises SettingsError for an experiment or editor that does not exist, a data set of another form, or a model without
     a corpus, and what loading a model raises.
     """
-    experiments, sizes = chosen_experiments(options.experiments), (QUICK if options.quick else FULL)
-    sizes = sizes.with_edits(options.edits)
+    experiments = chosen_experiments(options.experiments)
     check_editors(options.editors)
     checked_dataset(options.data.counterfact, "counterfact")  # before a model is loaded, so that it shows at once
     checked_dataset(options.data.zsre, "zsre")
@@ -92,41 +73,63 @@ def bench_paper(
         progress("loading the model", 0, 1)
         choice = choose_model(model, options.values, home=home, loading=loading, corpus=options.corpus)
         progress("loading the model", 1, 1)
-        editors = options.editors or tuple(EDITORS)
-        bench = PaperBench(ledger, choice, options.data, sizes, editors, Units(options.folder / UNITS), progress)
-        if options.quick and not options.editors and not bench.has_network():
-            bench.editors.remove("mend")  # its training takes longer than all else of a quick run
-        return run_paper(bench, experiments, options.folder)
+        bench = make_bench(ledger, choice, options, Units(options.folder / UNITS), progress)
+        second = second_process(bench, model, replace(options, experiments=names_of(experiments)), loading)
+        return run_paper(bench, experiments, options.folder, second)
 
 
-def run_paper(bench: PaperBench, experiments: Sequence[Experiment], folder: Path) -> PaperRun:
-    """Run experiments one after another; the files are written anew after each."""
+def names_of(experiments: Sequence[Experiment]) -> tuple[str, ...]:
+    """Return their names."""
+    return tuple(experiment.name for experiment in experiments)
+
+
+def run_paper(
+    bench: PaperBench, experiments: Sequence[Experiment], folder: Path, second: SecondProcess | None = None
+) -> PaperRun:
+    """Run experiments, one after another; the files are written anew after each.
+
+    While a `second` process measures its editors, those of here are measured for the same experiments, and other
+    experiments are run; then, out of what both measured, the experiments that they share.
+    """
     run = PaperRun(bench.choice.name, folder, about(bench), 0, {})
-    for number, experiment in enumerate(experiments):
-        bench.progress(f"experiment {experiment.name}", number, len(experiments))
-        began = time.monotonic()
-        result = experiment.run(bench)
-        taken = round(time.monotonic() - began, 2)
-        run.experiments[experiment.name] = Done(
-            experiment.title, experiment.paper, taken, result, published().get(experiment.name)
-        )
-        write_files(run, experiment.name)
-    return PaperRun(run.model, folder, run.about, bench.units.made, run.experiments)
+    waiting = list(experiments)
+    if second is not None:
+        with second:
+            measure_beside(bench, experiments, second)
+            for experiment in experiments:
+                if not experiment.of_editors and not experiment.alone:
+                    finish(run, bench, experiment)
+                    waiting.remove(experiment)
+            second.join(bench)
+    for experiment in waiting:
+        finish(run, bench, experiment)
+    done = {name: run.experiments[name] for name in names_of(experiments)}
+    return PaperRun(run.model, folder, run.about, bench.units.made, done)
 
 
-def chosen_experiments(names: Sequence[str]) -> list[Experiment]:
-    """Return the named experiments, all where none is named, in the registry's order; SettingsError for a wrong one."""
-    unknown = [name for name in names if name not in EXPERIMENTS]
-    if unknown:
-        raise SettingsError(f"there is no experiment {', '.join(unknown)}; there are {', '.join(EXPERIMENTS)}")
-    return [experiment for name, experiment in EXPERIMENTS.items() if not names or name in names]
+def measure_beside(bench: PaperBench, experiments: Sequence[Experiment], second: SecondProcess) -> None:
+    """Make the measurements that the experiments of editors need, but those of the second process."""
+    every = bench.editors
+    bench.editors = [name for name in every if name not in second.editors]
+    for experiment in experiments:
+        if experiment.of_editors:
+            experiment.run(bench)
+    bench.editors = every
 
 
-def check_editors(names: Sequence[str]) -> None:
-    """Raise SettingsError for a name that is no editor's."""
-    unknown = [name for name in names if name not in EDITORS]
-    if unknown:
-        raise SettingsError(f"there is no editor {', '.join(unknown)}; there are {', '.join(EDITORS)}")
+def finish(run: PaperRun, bench: PaperBench, experiment: Experiment) -> None:
+    """Run an experiment and write its files."""
+    bench.progress(f"experiment: {experiment.name}", len(run.experiments), 0)
+    began = time.monotonic()
+    result = experiment.run(bench)
+    run.experiments[experiment.name] = Done(
+        experiment.title,
+        experiment.paper,
+        round(time.monotonic() - began, 2),
+        result,
+        published().get(experiment.name),
+    )
+    write_files(run, experiment.name)
 
 
 def about(bench: PaperBench) -> dict[str, Any]:

@@ -94,4 +94,4 @@ def editor_rows(bench: PaperBench, name: str) -> list[Row]:
     ]
 
 
-TIME = Experiment("time", "What an edit costs", "Appendix B.1-B.4", run)
+TIME = Experiment("time", "What an edit costs", "Appendix B.1-B.4", run, alone=True)

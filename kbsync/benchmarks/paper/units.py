@@ -15,22 +15,18 @@ __all__ = ["Units"]
 class Units:
     """What a file keeps of earlier runs; `made` counts what this one added."""
 
-    def __init__(self, file: Path) -> None:
-        """Read the file. Raises SettingsError where it cannot be read, or is no file of units."""
+    def __init__(self, file: Path, others: Path | None = None) -> None:
+        """Read the file, and that of another process, `others`, which is only read.
+
+        Raises SettingsError where one cannot be read, or is no file of units.
+        """
         self.file, self.made = file, 0
-        self.values: dict[str, dict[str, Any]] = {}
-        try:
-            content = file.read_bytes() if file.exists() else b""
-            whole, _, cut = content.rpartition(b"\n")
-            for line in whole.splitlines():
-                kept = json.loads(line)
-                self.values[kept["key"]] = kept["value"]
-            if cut:  # what a killed run was writing
-                os.truncate(file, len(content) - len(cut))
-        except OSError as error:
-            raise SettingsError(f"{file} cannot be read: {error.strerror or error}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise SettingsError(f"{file} is not as bench paper wrote it: delete it and run again") from error
+        self.values = {line["key"]: line["value"] for one in (others, file) if one for line in lines(one)[0]}
+        if cut := lines(file)[1]:  # what a killed run was writing
+            try:
+                os.truncate(file, file.stat().st_size - cut)
+            except OSError as error:
+                raise SettingsError(f"{file} cannot be written: {error.strerror or error}") from error
 
     def get(self, about: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return the unit that is told by `about`, everything that it depends on: the kept one, or one made now."""
@@ -50,6 +46,15 @@ class Units:
         self.keep({"key": key, "about": dict(about), "value": kept})
         return kept
 
+    def take(self, file: Path) -> None:
+        """Move what another process measured into these; a file that is not there is an empty one."""
+        for line in lines(file)[0]:
+            if line["key"] not in self.values:
+                self.values[line["key"]] = line["value"]
+                self.made += 1
+                self.keep(line)
+        file.unlink(missing_ok=True)
+
     def keep(self, line: Mapping[str, Any]) -> None:
         """Add a line to the file; it is on the disk when this returns."""
         try:
@@ -60,3 +65,18 @@ class Units:
                 os.fsync(opened.fileno())
         except OSError as error:
             raise SettingsError(f"{self.file} cannot be written: {error.strerror or error}") from error
+
+
+def lines(file: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the whole lines of a file of units, and how many bytes of an unfinished one stand behind them.
+
+    Raises SettingsError where it cannot be read, or is no file of units.
+    """
+    try:
+        whole, _, cut = (file.read_bytes() if file.exists() else b"").rpartition(b"\n")
+        found = [json.loads(line) for line in whole.splitlines()]
+        return [{"key": one["key"], "about": one["about"], "value": one["value"]} for one in found], len(cut)
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingsError(f"{file} is not as bench paper wrote it: delete it and run again") from error

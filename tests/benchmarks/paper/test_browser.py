@@ -10,7 +10,8 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 
 from kbsync.benchmarks.paper.bench import PaperBench
-from kbsync.benchmarks.paper.run import chosen_experiments, run_paper
+from kbsync.benchmarks.paper.options import chosen_experiments
+from kbsync.benchmarks.paper.run import run_paper
 from kbsync.report.bench_paper import write_page
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

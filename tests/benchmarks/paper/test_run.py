@@ -12,9 +12,10 @@ import pytest
 from kbsync.benchmarks.paper.bench import PaperBench
 from kbsync.benchmarks.paper.data import evenly
 from kbsync.benchmarks.paper.experiment import Heat
+from kbsync.benchmarks.paper.options import chosen_experiments
 from kbsync.benchmarks.paper.published import published
 from kbsync.benchmarks.paper.registry import EXPERIMENTS
-from kbsync.benchmarks.paper.run import chosen_experiments, run_paper
+from kbsync.benchmarks.paper.run import run_paper
 from kbsync.benchmarks.paper.units import Units
 from kbsync.errors import SettingsError
 from kbsync.report.bench_paper import write_page
