@@ -19,6 +19,7 @@ from kbsync.editors.task import Deltas, Task, block_at
 from kbsync.errors import EditError
 from kbsync.models import LoadedModel, TokenizedPrompt, execution_device
 from kbsync.models.forward import batches_by_length
+from kbsync.models.hooks import Captured, capture, resume
 
 __all__ = ["FineTuning", "FineTuningSettings"]
 
@@ -73,28 +74,60 @@ class FineTuning:
         base = loaded.weight(layer).to(device).float()
         weight = base.clone().requires_grad_()
         texts = object_texts(loaded, task.requests)
-        batches = [texts[start : start + own.batch] for start in range(0, len(texts), own.batch)]
+        batches = [Batch(loaded, layer, texts[start : start + own.batch]) for start in range(0, len(texts), own.batch)]
         optimizer = torch.optim.Adam([weight], lr=own.lr, weight_decay=own.decay(len(texts)))
         with added(loaded, {layer: lambda given: given @ (weight - base).T}):
             for epoch in range(own.steps):
-                losses = [self.step(loaded, batch, optimizer) for batch in batches]
+                losses = [self.step(batch, optimizer) * batch.size for batch in batches]
                 task.progress("fine-tuning", epoch + 1, own.steps)
-                if sum(loss * len(batch) for loss, batch in zip(losses, batches, strict=True)) < own.stop_loss * len(
-                    texts
-                ):
+                if sum(losses) < own.stop_loss * len(texts):
                     break
         return {layer: weight.detach() - base}
 
-    def step(self, loaded: LoadedModel, texts: Sequence[TokenizedPrompt], optimizer: torch.optim.Optimizer) -> float:
-        """Take one step on the mean loss of `texts`, unless it is small enough; return it as it was before."""
+    def step(self, batch: "Batch", optimizer: torch.optim.Optimizer) -> float:
+        """Take one step on the mean loss of a batch, unless it is small enough; return it as it was before."""
         optimizer.zero_grad()
         loss = 0.0
-        for places in batches_by_length([len(text.ids) for text in texts], TOKEN_BUDGET):
-            part = object_losses(loaded, [texts[place] for place in places]).sum() / len(texts)
-            part.backward()
-            loss += part.item()
+        for part in batch.parts:
+            mean = part.losses().sum() / batch.size
+            mean.backward()
+            loss += mean.item()
         if not math.isfinite(loss):
             raise EditError("the loss of fine-tuning is not finite: use a smaller lr, or --dtype float32")
         if loss >= self.settings.stop_loss:
             optimizer.step()
         return loss
+
+
+class Batch:
+    """The texts of one step, in parts of alike lengths."""
+
+    def __init__(self, loaded: LoadedModel, layer: int, texts: Sequence[TokenizedPrompt]) -> None:
+        self.size = len(texts)
+        places = batches_by_length([len(text.ids) for text in texts], TOKEN_BUDGET)
+        self.parts = [Part(loaded, layer, [texts[place] for place in one]) for one in places]
+
+
+class Part:
+    """Texts of one pass. The blocks below the tuned one do not change, so they run in the first pass alone.
+
+    What they gave, [B, T, d], stays on their device: for 10,000 requests to GPT-J in 16 bits, about 2 GB.
+    """
+
+    def __init__(self, loaded: LoadedModel, layer: int, texts: Sequence[TokenizedPrompt]) -> None:
+        self.loaded, self.layer, self.texts = loaded, layer, texts
+        self.below: Captured | None = None
+
+    def losses(self) -> torch.Tensor:
+        """Return -log P of each text's target, [B], with gradient for the tuned weight."""
+        blocks = self.loaded.family.block_list(self.loaded.model)
+        if not self.layer:
+            return object_losses(self.loaded, self.texts)
+        if self.below is None:
+            with capture(blocks[self.layer - 1]) as below:
+                losses = object_losses(self.loaded, self.texts)
+            self.below = below
+            return losses
+        with resume(blocks, self.layer - 1, self.below.as_tuple) as stand_in:
+            stand_in.value = self.below.value
+            return object_losses(self.loaded, self.texts)

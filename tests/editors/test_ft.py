@@ -49,6 +49,24 @@ def test_it_is_adam_on_the_weight(tiny: LoadedModel, steps: int, weight_decay: f
     assert float((found - expected).norm() / expected.norm()) < 1e-2
 
 
+def test_the_blocks_below_the_tuned_one_run_once(known: LoadedModel) -> None:
+    ran: list[int] = []
+    blocks = known.family.block_list(known.model)
+    hooks = [
+        block.register_forward_hook(lambda *_, number=number: ran.append(number)) for number, block in enumerate(blocks)
+    ]
+    settings = FineTuningSettings(layer=2, steps=3, lr=1e-3, weight_decay=0.0, stop_loss=0.0, batch=64)
+    try:
+        found = FineTuning(settings).edit(make_task(known, swapped(3)))[2]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert [ran.count(number) for number in range(3)] == [1, 1, 3]
+    expected = plain_adam(known, 2, 3, 0.0)
+    assert isinstance(found, torch.Tensor)
+    assert float((found - expected).norm() / expected.norm()) < 1e-2
+
+
 def test_it_stops_once_the_loss_is_small(known: LoadedModel) -> None:
     seen: list[tuple[int, int]] = []
     settings = FineTuningSettings(layer=2, steps=60, lr=3e-3, weight_decay=0.0, stop_loss=0.3)
