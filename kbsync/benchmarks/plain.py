@@ -253,11 +253,11 @@ def nearest_before_norm(loaded: LoadedModel, request: EditRequest, layer: int, r
 
 
 @torch.no_grad()
-def recalled(loaded: LoadedModel, request: EditRequest) -> bool:
-    """Tell whether every token of the target is the likeliest at its place."""
+def sure(loaded: LoadedModel, request: EditRequest) -> bool:
+    """Tell whether every token of the target has a probability of one half at least."""
     text = read(loaded, "{}", request, request.target)
-    said = loaded.model(**padded(loaded, [text.ids]), use_cache=False).logits[0].argmax(-1)
-    return all(int(said[spot - 1]) == text.ids[spot] for spot in range(text.start, len(text.ids)))
+    said = loaded.model(**padded(loaded, [text.ids]), use_cache=False).logits[0].float().softmax(-1)
+    return all(float(said[spot - 1, text.ids[spot]]) >= 0.5 for spot in range(text.start, len(text.ids)))
 
 
 @torch.no_grad()
@@ -294,8 +294,8 @@ def plain_spread(
 ) -> tuple[dict[int, torch.Tensor], list[list[bool]]]:
     """Spread z [u, d] over the layers (Algorithm 1); further sweeps solve for the total delta.
 
-    Return the delta [d, m] of each layer in float64, and which groups were recalled before each further sweep. The
-    weights are put back at the end.
+    Return the delta [d, m] of each layer in float64, and of which groups the model was sure before each further sweep.
+    The weights are put back at the end.
     """
     weight = {layer: loaded.family.weight(loaded.model, layer) for layer in settings.layers}
     base = {layer: value.clone() for layer, value in weight.items()}
@@ -309,7 +309,7 @@ def plain_spread(
         W = torch.tensor(own, dtype=torch.float64, device=loaded.device)
         for sweep in range(settings.sweeps):
             if sweep > 0:
-                held.append([all(recalled(loaded, request) for request in group.requests) for group in groups])
+                held.append([all(sure(loaded, request) for request in group.requests) for group in groups])
                 W[[not good for good in held[-1]]] *= settings.emphasis
             for number, layer in enumerate(settings.layers):
                 seen = [keys_and_hidden(loaded, contexts, group.requests[0], last, layer) for group in groups]

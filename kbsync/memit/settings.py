@@ -41,7 +41,8 @@ class MemitSettings:
     sweeps: int = 1
     """passes over R; 1 is the paper, further ones solve again for the total delta"""
     emphasis: float = 1.0
-    """factor, before each sweep from the second on, of the weight of requests that are not yet recalled; 1 is none"""
+    """factor, before each sweep from the second on, of the weight of requests that the model is not yet sure of; 1 is
+    none"""
     coupling: float = 6.0
     """weight, in the loss, of |delta_i - mean|^2 / |h_i|^2 over the groups of one subject; 0 searches each alone"""
     group_weight: float = 3.0

@@ -49,8 +49,8 @@ def spread(
     """Return the delta of each layer of R that brings h^L of every group to its z [u, d]; the model is left as found.
 
     `covariances` maps layers to C [m, m]. In the solve, groups whose subject has others weigh `settings.group_weight`
-    times as much; before each sweep from the second on, those with a member that is not recalled come to weigh
-    `settings.emphasis` times what they did.
+    times as much; before each sweep from the second on, those with a member that the model is not sure of come to
+    weigh `settings.emphasis` times what they did.
     Edited layers compute in float32 meanwhile, whatever the model's dtype. `phase` is entered around the finding of
     "keys" and around the "solve", so that both can be timed; `remark` is told where the solve is done, and what it
     needed. In a `team` each process finds the keys of its share of the groups, and the leader, who alone needs
@@ -160,15 +160,15 @@ class Share(TeamStates):
     def emphasised(self) -> torch.Tensor | None:
         """Return how many times as much each group weighs in the coming sweep, [u], on the leader.
 
-        The weights of groups that stay unrecalled grow from sweep to sweep, so that a large lambda can keep the rest of
-        the model and still give way where it must.
+        The weights of groups that the model stays unsure of grow from sweep to sweep, so that a large lambda can keep
+        the rest of the model and still give way where it must.
         """
         own = None
         if self.groups:
             members = [request for group in self.groups for request in group.requests]
             self.check = self.check or RecallCheck(self.loaded, members, self.layers[0])
-            recalled = dict(zip((request.id for request in members), self.check.recalled(), strict=True))
-            held = [all(recalled[request.id] for request in group.requests) for group in self.groups]
+            sure = dict(zip((request.id for request in members), self.check.sure(), strict=True))
+            held = [all(sure[request.id] for request in group.requests) for group in self.groups]
             self.weights = self.weights * torch.tensor([1.0 if good else self.emphasis for good in held])
             own = self.weights[None]
         every = self.team.columns(own)

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kbsync.benchmarks.plain import sure
 from kbsync.memit.recall import RecallCheck
 from kbsync.memit.shared_rows import SharedRows, even_batches, shared_lengths, tokens_to_run
-from kbsync.models import LoadedModel, capture, score_targets
+from kbsync.models import LoadedModel, capture
 from tests.memit.test_spread import GROUPS
 from tests.tiny_models import FACTS
 
@@ -57,13 +58,12 @@ def test_states_are_those_of_each_row_alone(
 
 
 @pytest.mark.parametrize("first_layer", [0, 2])
-def test_what_is_recalled_is_what_scoring_says(known: LoadedModel, first_layer: int) -> None:
+def test_what_it_is_sure_of_is_what_a_plain_pass_says(known: LoadedModel, first_layer: int) -> None:
     wrong = [replace(request, target=other.target) for request, other in zip(FACTS[6:9], FACTS[9:12], strict=True)]
     requests = [*REQUESTS, *wrong, replace(FACTS[0], target="Paris zzz")]
-    triples = [(request.prompt, request.subject, request.target) for request in requests]
-    expected = [score.exact for score in score_targets(known, triples)]
+    expected = [sure(known, request) for request in requests]
     assert len(set(expected)) == 2
     with torch.no_grad():
         check = RecallCheck(known, requests, first_layer)
-        assert check.recalled() == expected
-        assert check.recalled() == expected, "a second time"
+        assert check.sure() == expected
+        assert check.sure() == expected, "a second time"

@@ -100,10 +100,10 @@ def ridged(loaded: LoadedModel, settings: MemitSettings) -> dict[int, torch.Tens
     return {layer: value + 0.01 * value.diag().mean() * torch.eye(len(value)) for layer, value in covariances.items()}
 
 
-def test_what_is_not_recalled_weighs_more_from_the_second_sweep_on(known: LoadedModel) -> None:
+def test_what_the_model_is_not_sure_of_weighs_more_from_the_second_sweep_on(known: LoadedModel) -> None:
     hopeless = [replace(fact, target="zzz xyz qqq") for fact in FACTS[4:8]]
     groups = [RequestGroup((fact,)) for fact in FACTS[:4]]
-    groups += [RequestGroup((FACTS[8], replace(hopeless[0], subject=FACTS[8].subject)))]  # recalled in part
+    groups += [RequestGroup((FACTS[8], replace(hopeless[0], subject=FACTS[8].subject)))]  # sure in part
     groups += [RequestGroup((request,)) for request in hopeless]
     settings = MemitSettings(layers=(0, 1), lambda_=50.0, sweeps=3, emphasis=3.0)
     h = torch.stack([read_at_subject(known, "{}", one.requests[0], 1)[1] for one in groups])

@@ -5,7 +5,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from kbsync.benchmarks.paper.data import checked_dataset
 from kbsync.benchmarks.paper.experiment import Experiment, Result, Row
 from kbsync.benchmarks.paper.options import PaperOptions, check_editors, chosen_experiments, make_bench
 from kbsync.benchmarks.paper.published import Published, published
+from kbsync.benchmarks.paper.registry import EXPERIMENTS
 from kbsync.benchmarks.paper.second import SecondProcess, second_process
 from kbsync.benchmarks.paper.units import Units
 from kbsync.errors import SettingsError
@@ -103,8 +104,12 @@ def run_paper(
             second.join(bench)
     for experiment in waiting:
         finish(run, bench, experiment)
-    done = {name: run.experiments[name] for name in names_of(experiments)}
-    return PaperRun(run.model, folder, run.about, bench.units.made, done)
+    return PaperRun(run.model, folder, run.about, bench.units.made, in_order(run.experiments))
+
+
+def in_order(done: Mapping[str, Done]) -> dict[str, Done]:
+    """Return what is done in the order of the registry."""
+    return {name: done[name] for name in EXPERIMENTS if name in done}
 
 
 def measure_beside(bench: PaperBench, experiments: Sequence[Experiment], second: SecondProcess) -> None:
@@ -192,7 +197,7 @@ def write_results(run: PaperRun) -> None:
         **run.about,
         "experiments": {
             name: {"title": done.title, "paper": done.paper, "rows": done.result.rows, "note": done.result.note}
-            for name, done in run.experiments.items()
+            for name, done in in_order(run.experiments).items()
         },
     }
     text = json.dumps(content, indent=1, ensure_ascii=False)

@@ -59,6 +59,8 @@ def test_two_processes_measure_what_one_does(
     assert not (asked.folder / FOUND).exists()
     assert torch.get_num_threads() == 2
     assert list(both.experiments) == list(asked.experiments)
+    results = json.loads((asked.folder / "results.json").read_text(encoding="utf-8"))
+    assert list(results["experiments"]) == list(asked.experiments)
     times = {row["editor"] for row in both.experiments["time"].result.rows}
     assert times == {"memit", "rome"}
 
