@@ -117,7 +117,10 @@ def draw_bars(axes: "Axes", drawing: "Bars") -> None:
         )
     axes.set_xticks(range(len(drawing.groups)), drawing.groups)
     axes.set_xlim(-0.5, len(drawing.groups) - 0.5)  # groups without a bar too
-    if not any(value for values in drawing.series.values() for value in values):
+    if drawing.logarithmic:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    elif not any(value for values in drawing.series.values() for value in values):
         axes.set_ylim(0, 1)
     if drawing.across:
         axes.set_xlabel(drawing.across)

@@ -50,6 +50,8 @@ class Bars:
     series: Mapping[str, tuple[float | None, ...]]
     across: str = ""
     """what the groups are, where their names do not tell"""
+    logarithmic: bool = False
+    """the axis up"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ def run(bench: PaperBench) -> Result:
         "edits per second",
         tuple(whole),
         {"edits per second": tuple(row["edits_per_second"] for row in whole.values())},
+        logarithmic=True,
     )
     note = (
         "Wall-clock seconds of this run's machine. Target vectors are searched anew here; covariances and MEND's"
