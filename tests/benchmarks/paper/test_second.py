@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from kbsync.benchmarks.paper.bench import PaperBench
 from kbsync.benchmarks.paper.options import PaperOptions
 from kbsync.benchmarks.paper.run import PaperRun, bench_paper
-from kbsync.benchmarks.paper.second import SecondProcess
+from kbsync.benchmarks.paper.second import Job, SecondProcess
 from kbsync.benchmarks.paper.units import Units
 from tests.benchmarks.paper.conftest import write_data
 from tests.homes import SMALL_SETTINGS, Editable, small
@@ -103,6 +104,26 @@ def test_an_interrupted_run_ends_its_second_process(
         bench_paper(tmp_path / "home", small.name, asked, progress=interrupted)
     assert not begun[0].process.is_alive()
     assert torch.get_num_threads() == 2
+
+
+def test_a_second_process_ends_where_the_first_one_is_gone(
+    small: Editable, asked: PaperOptions, tmp_path: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes: list[int | None] = []
+    begin, join = SecondProcess.__init__, SecondProcess.join
+
+    def of_another(self: SecondProcess, job: Job) -> None:
+        begin(self, replace(job, parent=0))
+
+    def noted(self: SecondProcess, bench: PaperBench) -> None:
+        join(self, bench)
+        codes.append(self.process.exitcode)
+
+    monkeypatch.setattr(SecondProcess, "__init__", of_another)
+    monkeypatch.setattr(SecondProcess, "join", noted)
+    run = bench_paper(tmp_path / "home", small.name, replace(asked, experiments=("zsre",)))
+    assert codes == [1]
+    assert len(run.experiments["zsre"].result.rows) == 3
 
 
 def test_what_another_process_measured_is_taken_over(tmp_path: Path) -> None:
