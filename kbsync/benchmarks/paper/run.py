@@ -99,6 +99,7 @@ def run_paper(
             measure_beside(bench, experiments, second)
             for experiment in experiments:
                 if not experiment.of_editors and not experiment.alone:
+                    second.share()
                     finish(run, bench, experiment)
                     waiting.remove(experiment)
             second.join(bench)
@@ -118,6 +119,7 @@ def measure_beside(bench: PaperBench, experiments: Sequence[Experiment], second:
     bench.editors = [name for name in every if name not in second.editors]
     for experiment in experiments:
         if experiment.of_editors:
+            second.share()
             experiment.run(bench)
     bench.editors = every
 

@@ -70,6 +70,11 @@ class SecondProcess:
         self.process.start()
         return self
 
+    def share(self) -> None:
+        """Take its threads back where it has ended."""
+        if not self.process.is_alive():
+            torch.set_num_threads(self.threads)
+
     def join(self, bench: PaperBench) -> None:
         """Wait for it, and take over what it has measured."""
         while self.process.is_alive():
