@@ -40,7 +40,7 @@ class Done:
     title: str
     paper: str
     seconds: float
-    """that this run took for it: near 0 where all of it was kept"""
+    """that this run took for it: near 0 where all of it was kept, or measured while a second process ran"""
     result: Result
     published: Published | None
 

@@ -52,11 +52,21 @@ def rows(run: PaperRun) -> dict[str, object]:
 
 
 def test_two_processes_measure_what_one_does(
-    small: Editable, asked: PaperOptions, tmp_path: Path, two_threads: None
+    small: Editable, asked: PaperOptions, tmp_path: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
+    taken: set[str] = set()
+    take = Units.take
+
+    def noted(self: Units, file: Path) -> None:
+        if file.exists():
+            taken.update(json.loads(line)["about"]["editor"] for line in file.read_text(encoding="utf-8").splitlines())
+        take(self, file)
+
+    monkeypatch.setattr(Units, "take", noted)
     both = bench_paper(tmp_path / "home", small.name, asked, progress=lambda phase, *_: told.append(phase))
     assert any(phase.startswith("second process") for phase in told)
+    assert taken == {"rome"}
     assert not (asked.folder / FOUND).exists()
     assert torch.get_num_threads() == 2
     assert list(both.experiments) == list(asked.experiments)
@@ -107,7 +117,12 @@ def test_an_interrupted_run_ends_its_second_process(
 
 
 def test_a_second_process_ends_where_the_first_one_is_gone(
-    small: Editable, asked: PaperOptions, tmp_path: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
+    small: Editable,
+    asked: PaperOptions,
+    tmp_path: Path,
+    two_threads: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     codes: list[int | None] = []
     begin, join = SecondProcess.__init__, SecondProcess.join
@@ -123,6 +138,7 @@ def test_a_second_process_ends_where_the_first_one_is_gone(
     monkeypatch.setattr(SecondProcess, "join", noted)
     run = bench_paper(tmp_path / "home", small.name, replace(asked, experiments=("zsre",)))
     assert codes == [1]
+    assert "the process that this one worked for is gone" in capfd.readouterr().err
     assert len(run.experiments["zsre"].result.rows) == 3
 
 
