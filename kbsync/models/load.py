@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from kbsync.errors import KbsyncError, ModelError
 from kbsync.models.family import FAMILIES, Family, check_kind, family_of
+from kbsync.models.hub import from_hub
 from kbsync.models.structure import family_by_structure, settle
 from kbsync.models.team import local_device
 from kbsync.models.weights import execution_device, read_weight
@@ -132,16 +133,17 @@ def load_model(
         raise ModelError("--max-memory bounds what each device takes under --device auto: give both")
     where = choose_device(device)
     logging.disable_progress_bar()
+    hub = from_hub(source, revision)
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision)
+        config = AutoConfig.from_pretrained(source, revision=revision, **hub)
         check_kind(config)
         by_structure = experimental and config.model_type not in FAMILIES
         family = None if by_structure else family_of(config)
         chosen = choose_dtype(dtype, where, getattr(config, "dtype", None))
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, **hub)
         laid_out = layout(max_memory) if device == AUTO else {}
         opened: Any = AutoModelForCausalLM.from_pretrained(
-            source, revision=revision, dtype=chosen, output_loading_info=True, **laid_out
+            source, revision=revision, dtype=chosen, output_loading_info=True, **laid_out, **hub
         )
     except KbsyncError:
         raise

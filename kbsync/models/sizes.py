@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
+from kbsync.models.hub import from_hub
 from kbsync.models.load import LoadedModel, choose_dtype
 
 __all__ = ["ModelSizes", "checkpoint_bytes", "sizes_of"]
@@ -59,7 +60,7 @@ def checkpoint_bytes(source: str, device: torch.device, dtype: str | None) -> in
     None where the config cannot be read: `load_model` tells why.
     """
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, **from_hub(source))
         with torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(config)
     except Exception:  # whatever of several libraries reads it; it is told where the model is loaded
