@@ -1,7 +1,6 @@
 """A month of syncs, four ways on the same days: kbsync's rebase, edits upon edits, the incremental way, and nothing.
 
 - rebase: each day solves for all active facts anew, from the base weights; targets are found on the base model once.
-  Where the settings have a `restore_weight`, the prompts of withdrawn facts are kept as the base model answers them.
 - stacked: MEMIT on the weights that the day before left, for the day's requests, as other tools do. Such a tool takes
   a fact back by editing the base model's answer in again, so a withdrawn fact is a request here.
 - incremental: the same, with the keys of all earlier edits added to the covariance term (lambda C + K_p K_p^T), as
@@ -29,7 +28,6 @@ from kbsync.memit import (
     sample_contexts,
     spread,
 )
-from kbsync.memit.kept_keys import NOTHING_KEPT, Kept
 from kbsync.memit.subject_states import SubjectStates
 from kbsync.metrics import measure, perplexity, summary
 from kbsync.metrics.counterfacts import Counterfact, cases
@@ -37,7 +35,6 @@ from kbsync.models import LoadedModel, greedy_answers
 from kbsync.practice import corpus_text
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.corpus import documents
-from kbsync.workflows.held import apart
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.progress import Progress, silent
 
@@ -113,7 +110,7 @@ class Rebase:
         """Find the targets that are new, and solve for all."""
         groups = self.bench.groups([edit.request for edit in day.active])
         self.bench.find(groups, self.targets)
-        self.deltas = self.bench.rebased(groups, self.targets, day)
+        self.deltas = self.bench.rebased(groups, self.targets)
 
 
 class Stacked:
@@ -183,7 +180,7 @@ class Bench:
         self.loaded, self.settings, self.progress = loaded, settings, progress
         self.contexts = sample_contexts(loaded, settings)
         self.covariances, _ = collect_covariances(loaded, lines, settings, progress)
-        self.quiet, self.untouched, self.days = quiet, untouched, days
+        self.quiet, self.untouched = quiet, untouched
         asked = {prompt(edit): None for day in days for edit in day.withdrawn}
         self.base_says = dict(zip(asked, greedy_answers(loaded, list(asked)), strict=True))
 
@@ -197,17 +194,11 @@ class Bench:
         found = optimise_targets(self.loaded, missing, self.contexts, self.settings)
         targets |= {group.id: target.z for group, target in zip(missing, found, strict=True)}
 
-    def rebased(self, groups: Sequence[RequestGroup], targets: Mapping[str, torch.Tensor], day: Day) -> Deltas:
+    def rebased(self, groups: Sequence[RequestGroup], targets: Mapping[str, torch.Tensor]) -> Deltas:
         """Return the deltas that hold all groups of a day, from the base."""
         z = torch.stack([targets[group.id] for group in groups])
-        kept = Kept(withdrawn=self.back(groups, day)) if self.settings.restore_weight else NOTHING_KEPT
-        found = spread(self.loaded, groups, self.contexts, z, self.covariances, self.settings, kept=kept)
+        found = spread(self.loaded, groups, self.contexts, z, self.covariances, self.settings)
         return {layer: delta.matrix() for layer, delta in found.items()}
-
-    def back(self, groups: Sequence[RequestGroup], day: Day) -> tuple[RequestGroup, ...]:
-        """Return what is withdrawn by the end of a day, with the base model's answers."""
-        gone = [edit for past in self.days[: day.number] for edit in past.withdrawn]
-        return apart(self.loaded, groups, [replace(one.request, target=self.base_says[prompt(one)]) for one in gone])
 
     def figures(self, day: Day, deltas: Deltas, withdrawn: Sequence[Counterfact]) -> Figures:
         """Measure one way's state."""
@@ -286,7 +277,7 @@ def run_month(
             way.sync(day)
             figures[name] = bench.figures(day, way.deltas, withdrawn)
         groups = bench.groups([edit.request for edit in day.active])
-        apart = difference(ways["rebase"].deltas, bench.rebased(groups, one_batch, day))
+        apart = difference(ways["rebase"].deltas, bench.rebased(groups, one_batch))
         done.days.append(SyncDay(day.number, len(day.active), len(day.requests), len(day.withdrawn), apart, figures))
         on_day(done.days[-1])
     progress("days and ways", len(days) * len(ways), len(days) * len(ways))

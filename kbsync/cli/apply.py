@@ -55,10 +55,6 @@ def apply(
             "--algorithm", metavar="A", help="memit, or a rival such as rome, by its own --set; a wrong name lists all."
         ),
     ] = "memit",
-    hold: Annotated[
-        int | None,
-        typer.Option("--hold", metavar="N", min=0, help="Hold N facts that the model knows.  [the preset's, else 0]"),
-    ] = None,
     setting: SetOption = None,
     corpus: CorpusOption = None,
     chat: Annotated[
@@ -106,7 +102,7 @@ def apply(
         limit,
         include_known,
         on_conflict.value,
-        parse_values(setting) | ({} if hold is None else {"hold": str(hold)}),
+        parse_values(setting),
         loading,
         corpus,
         chat=chat,

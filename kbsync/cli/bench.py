@@ -167,41 +167,6 @@ def ledger(
     emit(done, ledger_view, as_json=options.json)
 
 
-@command(group, "holds", examples=("kbsync bench holds --model practice --hold 800 --plot holds.png",))
-def holds(
-    options: Options,
-    model: ModelOption = "practice",
-    hold: Annotated[int, typer.Option("--hold", metavar="N", min=1, help="Known facts to hold.")] = 800,
-    load: Annotated[
-        list[int] | None, typer.Option("--edits", metavar="N", min=2, help="Edits; again for more.  [100 and 300]")
-    ] = None,
-    seed: SeedOption = 0,
-    setting: SetOption = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the trade: FILE with .png and with .svg.")
-    ] = None,
-    loading: Loading = AS_STORED,
-) -> None:
-    """Measure what holding known facts costs the edits and saves, over weights, with one sweep and with several."""
-    from kbsync.benchmarks.holds import LOADS, bench_holds
-    from kbsync.report.bench_holds import holds_view, plot_holds
-
-    with progress(quiet=options.json) as report:
-        done = bench_holds(
-            model,
-            hold,
-            loads=sorted(load or LOADS),
-            seed=seed,
-            values=parse_values(setting),
-            loading=loading,
-            progress=report,
-        )
-    if plot is not None:
-        for path in plot_holds(done, plot):
-            log_console().print(plain(f"wrote {path}"))
-    emit(done, holds_view, as_json=options.json)
-
-
 @command(group, "pull", examples=("kbsync bench pull --facts 100000",))
 def pull(
     options: Options,

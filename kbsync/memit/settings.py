@@ -15,7 +15,7 @@ from kbsync.resources import preset_file, presets_folder
 if typing.TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["MemitSettings", "Preset", "changed", "load_preset", "preset_names", "write_preset"]
+__all__ = ["MemitSettings", "Preset", "changed", "load_preset", "preset_names", "settings_on_record", "write_preset"]
 
 S = TypeVar("S", bound="DataclassInstance")
 
@@ -50,13 +50,6 @@ class MemitSettings:
     rest_weight: float = 0.0
     """weight, in the solve, of the keys at the rest of the edits' prompts: at every token but the subject's last, the
     object's too; 0 is none, as in the paper"""
-    restore_weight: float = 0.0
-    """the same of the prompts of withdrawn facts with the base model's answers, at every token; 0 leaves no trace of
-    them"""
-    hold: int = 0
-    """known, unedited facts that the deltas are to leave alone; 0 is none, as in the paper"""
-    hold_weight: float = 0.01
-    """weight, in the solve, of the keys of a held fact, at every token, where that of an edit is 1"""
     contexts: int = 5
     """sampled prefixes x_j beside the empty one"""
     context_tokens: int = 10
@@ -74,9 +67,9 @@ class MemitSettings:
             raise SettingsError(f"layers: {list(self.layers)} are not ascending block numbers")
         if self.layers[0] < 0:
             raise SettingsError(f"layers: {self.layers[0]} is below 0")
-        for name in ("lambda_", "lr", "clamp_norm_factor", "group_weight", "hold_weight"):
+        for name in ("lambda_", "lr", "clamp_norm_factor", "group_weight"):
             self._check(name, getattr(self, name) > 0, "above 0")
-        for name in ("weight_decay", "kl_factor", "coupling", "rest_weight", "restore_weight", "contexts", "hold"):
+        for name in ("weight_decay", "kl_factor", "coupling", "rest_weight", "contexts"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
         for name in ("steps", "sweeps", "emphasis", "context_tokens"):
             self._check(name, getattr(self, name) >= 1, "1 or more")
@@ -106,6 +99,15 @@ class MemitSettings:
     def with_values(self, values: Mapping[str, Any]) -> "MemitSettings":
         """Return these settings with some fields changed; `values` by YAML name, as YAML or as command-line text."""
         return changed(self, values)
+
+
+RETIRED = frozenset({"hold", "hold_weight", "restore_weight"})
+"""settings of earlier versions that a ledger may have on record"""
+
+
+def settings_on_record(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a ledger's record by name, without those that kbsync no longer has."""
+    return {name: value for name, value in values.items() if name not in RETIRED}
 
 
 def changed(settings: S, values: Mapping[str, Any]) -> S:

@@ -15,7 +15,7 @@ from torch import nn
 from kbsync.errors import EditError
 from kbsync.memit.delta import WeightDelta, with_delta
 from kbsync.memit.groups import RequestGroup
-from kbsync.memit.kept_keys import NOTHING_KEPT, Kept, kept_moments
+from kbsync.memit.kept_keys import kept_moments
 from kbsync.memit.post_norm import before_norm
 from kbsync.memit.recall import RecallCheck
 from kbsync.memit.settings import MemitSettings
@@ -42,7 +42,6 @@ def spread(
     phase: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
     remark: Callable[[str], None] = lambda text: None,
     team: Team = ALONE,
-    kept: Kept = NOTHING_KEPT,
     *,
     solver: Solver | None = None,
 ) -> dict[int, WeightDelta]:
@@ -56,8 +55,7 @@ def spread(
     needed. In a `team` each process finds the keys of its share of the groups, and the leader, who alone needs
     `covariances`, solves; the deltas are the leader's. Another method's `solver` takes the place of Eqn. 14.
 
-    Keys that the deltas are to leave alone weigh in the solve beside C (see `kept_moments`): those at the rest of the
-    groups' own prompts, and those of the facts in `kept`.
+    Keys that the deltas are to leave alone weigh in the solve beside C (see `kept_moments`).
     """
     if not groups:
         raise EditError("there is no request to spread")
@@ -71,7 +69,7 @@ def spread(
     share = Share(loaded, team.share(groups), contexts, settings, team)
     with hold_weights(loaded.family, loaded.model, layers, masters=True) as held:
         with phase("keys"):
-            staying = {} if solver else kept_moments(loaded, groups, kept, settings, team)
+            staying = {} if solver else kept_moments(loaded, groups, settings, team)
             share.begin()
         for sweep in range(settings.sweeps):
             with phase("keys"):

@@ -40,11 +40,6 @@ def applied_view(applied: "Applied") -> RenderableType:
 def cost_view(cost: "Cost") -> RenderableType:
     """Return what an apply will do, what it tries again and with which settings, and how long that may take."""
     parts = [plain(f"to do: {cost.optimise} targets to optimise, {cost.from_cache} from the cache; {cost.edits} edits")]
-    if cost.held or cost.same_key:
-        left_out = f"; {cost.same_key} more have an edit's key and cannot be held" if cost.same_key else ""
-        parts.append(plain(f"held: {cost.held} facts that the model knows{left_out}"))
-    if cost.withdrawn:
-        parts.append(plain(f"restored: the base model's answers to {cost.withdrawn} withdrawn facts"))
     parts += [
         plain(f"again: {one.edits} edits, with {one.steps} steps and a clamp of {one.clamp_norm_factor:g}")
         for one in cost.again

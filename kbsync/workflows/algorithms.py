@@ -1,7 +1,7 @@
 """Apply with another algorithm than MEMIT: its editor, its settings, and the deltas that it gives for all active facts.
 
 The sync is the same: each batch is made from the base for all active facts, whatever the algorithm. What is MEMIT's
-alone (the cache of target vectors, held facts, retries, the team) the others go without.
+alone (the cache of target vectors, retries, the team) the others go without.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,8 +38,6 @@ def chosen_editor(
     if retry:
         raise SettingsError(f"--retry is for {MEMIT}: {algorithm} has no target vectors to search again")
     theirs = {name: value for name, value in values.items() if name not in own}
-    if int(theirs.get("hold", 0)):
-        raise SettingsError(f"--hold is for {MEMIT}: {algorithm} cannot hold facts")
     return editor(algorithm, {name: values[name] for name in own & values.keys()}, model=model), theirs
 
 

@@ -16,6 +16,7 @@ from kbsync.errors import LedgerError
 from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, Metric, ModelRow, NewEdit, write_tensors
 from kbsync.ledger.past import not_recalled
 from kbsync.memit import MemitSettings, WeightDelta, edited, group_requests
+from kbsync.memit.settings import settings_on_record
 from kbsync.templates import Templates
 from kbsync.workflows.algorithms import MEMIT, deltas_of, editor_record, same_editor
 from kbsync.workflows.base_answers import other_answers
@@ -27,7 +28,6 @@ from kbsync.workflows.crew import together
 from kbsync.workflows.edit_requests import requests_of
 from kbsync.workflows.failures import Failure
 from kbsync.workflows.guards import Guard
-from kbsync.workflows.held import NOTHING_HELD, choose_held
 from kbsync.workflows.measuring import Measured, cases_for, measure_edits, recall_of
 from kbsync.workflows.plan import Plan, PlanRow, Sign
 from kbsync.workflows.progress import Progress
@@ -102,8 +102,12 @@ class Work:
 
 def same_settings(batch: BatchRow, choice: ModelChoice, editor: Editor | None) -> bool:
     """Tell whether a batch was made with the settings that hold now."""
+    # Earlier versions could let a state depend on facts that it does not write.
+    if batch.settings.get("hold") or batch.settings.get("restore_weight"):
+        return False
     # A setting that an older version did not know was at its default.
-    return MemitSettings().with_values(batch.settings) == choice.settings and same_editor(batch, editor)
+    made_with = MemitSettings().with_values(settings_on_record(batch.settings))
+    return made_with == choice.settings and same_editor(batch, editor)
 
 
 class Batch:
@@ -134,16 +138,7 @@ class Batch:
         self.retries |= {row.request.id: retries_now(row) for row in work.added if row.request}
         self.groups = group_requests(self.loaded, [*self.kept, *self.added]) if self.kept or self.added else []
         self.contexts = model_contexts(model, choice)
-        with clock.phase("hold"):
-            about = {(edit.relation, edit.subject_key) for edit in work.kept}
-            about |= {(row.relation, row.fact.subject_key) for row in work.added if row.fact}
-            # Only MEMIT's solve can leave keys alone.
-            self.held = NOTHING_HELD
-            if editor is None:
-                self.held = choose_held(ledger, templates, choice, model, self.groups, about, progress)
-        current = ledger.current_batch(model.key)
-        other_held = current is not None and current.work.get("held_id") != self.held.record().get("held_id")
-        self.needed = work.needed or (bool(self.groups) and other_held)
+        self.needed = work.needed
         self.cost = self.expected()
 
     def expected(self) -> Cost:
@@ -159,9 +154,6 @@ class Batch:
             optimise=sum(key not in on_record for key in keys),
             from_cache=sum(key in on_record for key in keys),
             measure=len(self.added or self.kept),
-            held=len(self.held.requests),
-            withdrawn=len(self.held.withdrawn),
-            same_key=self.held.same_key,
             again=tuple(
                 Again(times[retries], one.steps, one.clamp_norm_factor) for retries, one in sorted(settings.items())
             ),
@@ -176,7 +168,7 @@ class Batch:
 
     def run(self) -> Applied:
         """Make the batch; on any error it is recorded as failed and the state before stays current."""
-        work = self.cost.record() | self.guard.record() | self.held.record() | editor_record(self.editor)
+        work = self.cost.record() | self.guard.record() | editor_record(self.editor)
         device = str(self.loaded.device)
         batch = self.ledger.start_batch(self.model.key, self.algorithm, self.settings.as_dict(), device, work)
         try:
@@ -197,9 +189,7 @@ class Batch:
         forced = self.guard.judge(measured.table)
         files = {}
         if deltas:
-            name, sha256 = write_tensors(
-                self.ledger.tensors, delta_tensors(deltas), {"model": self.model.key} | self.held.metadata()
-            )
+            name, sha256 = write_tensors(self.ledger.tensors, delta_tensors(deltas), {"model": self.model.key})
             files[name] = sha256
         seconds, peak = self.clock.total(), peak_memory_mb(self.loaded.devices)
         self.ledger.finish_batch(
@@ -255,7 +245,6 @@ class Batch:
             self.contexts,
             z,
             self.settings,
-            self.held.kept,
             covariances=covariances,
             progress=self.progress,
             phase=self.clock.phase,

@@ -32,12 +32,6 @@ class Cost:
     from_cache: int
     measure: int
     """edits whose figures are taken"""
-    held: int = 0
-    """known, unedited facts that the deltas are to leave alone"""
-    withdrawn: int = 0
-    """withdrawn facts whose answers are to be the base model's"""
-    same_key: int = 0
-    """known, unedited facts that cannot be held, since their key is an edit's"""
     again: tuple[Again, ...] = ()
     seconds: dict[str, float] | None = None
     """by phase, and in all; None where no batch on record tells the pace"""

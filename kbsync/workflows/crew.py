@@ -14,7 +14,6 @@ import torch
 from kbsync.errors import KbsyncError
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, optimise_targets, spread
 from kbsync.memit.covariance import sum_moments
-from kbsync.memit.kept_keys import Kept
 from kbsync.memit.moments import MomentSums
 from kbsync.memit.packing import PackedText
 from kbsync.models import LoadedModel, Team, join_team
@@ -37,14 +36,13 @@ def spread_share(
     contexts: Sequence[str],
     z: torch.Tensor,
     settings: MemitSettings,
-    kept: Kept,
     *,
     team: Team,
     covariances: Mapping[int, torch.Tensor] | None = None,
     **leaders: Any,
 ) -> dict[int, WeightDelta]:
     """Spread with the team; only the leader has covariances."""
-    return spread(loaded, groups, contexts, z, covariances or {}, settings, team=team, kept=kept, **leaders)
+    return spread(loaded, groups, contexts, z, covariances or {}, settings, team=team, **leaders)
 
 
 ORDERS: dict[str, Callable[..., Any]] = {"targets": optimise_targets, "spread": spread_share, "moments": moments}

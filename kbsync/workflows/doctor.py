@@ -254,7 +254,7 @@ def fitting(loaded: LoadedModel, settings: MemitSettings, sizes: ModelSizes, edi
     batch = target_batch(loaded.device.type, edits, rows)
 
     def needs(together: int) -> list[Need]:
-        keeps = bool(settings.rest_weight or settings.restore_weight or settings.hold)
+        keeps = settings.rest_weight > 0
         return memory_needs(sizes, len(settings.layers), edits, rows, together, graph, keeps=keeps)
 
     whole, least = needs(batch), needs(1)

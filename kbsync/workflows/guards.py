@@ -78,8 +78,8 @@ class Guard:
         if self.force:
             return f"forced: {said}"
         raise EditError(
-            f"{said}; the state before stays. Take fewer edits (--limit), a larger lambda (--set lambda=...), or hold"
-            " known facts (--hold); --force makes it current all the same"
+            f"{said}; the state before stays. Take fewer edits (--limit) or a larger lambda (--set"
+            " lambda=...); --force makes it current all the same"
         )
 
     def record(self) -> dict[str, Any]:

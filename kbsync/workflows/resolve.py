@@ -8,10 +8,10 @@ import torch
 from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, Ledger, ModelRow
 from kbsync.memit import WeightDelta, group_requests, spread
+from kbsync.memit.settings import settings_on_record
 from kbsync.workflows.algorithms import deltas_of, recorded_editor
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.covariances import covariances_for
-from kbsync.workflows.held import recorded_kept
 from kbsync.workflows.loading import Loading
 from kbsync.workflows.named import model_meant
 from kbsync.workflows.progress import Progress
@@ -36,7 +36,7 @@ def model_checks(
     """
     known = model_meant(ledger, model)
     current = ledger.current_batch(known.key)
-    values = current.settings if current else {}
+    values = settings_on_record(current.settings) if current else {}
     choice = choose_model(known.name, values, loading=loading, corpus=corpus)
     sha256 = weights_hash(choice)
     changed = sha256 != known.weights_sha256
@@ -73,8 +73,7 @@ def _deltas(ledger: Ledger, model: ModelRow, batch: BatchRow, choice: ModelChoic
         )
     z = torch.stack([found[key] for key in keys])
     covariances = covariances_for(ledger.tensors, choice, progress)
-    kept = recorded_kept(ledger, batch, choice)
-    solved = spread(choice.loaded, groups, contexts, z, covariances, choice.settings, progress, kept=kept)
+    solved = spread(choice.loaded, groups, contexts, z, covariances, choice.settings, progress)
     return compared(name, ledger, batch, solved)
 
 

@@ -176,13 +176,15 @@ def _apply(
     loading: Loading,
     progress: Progress,
 ) -> "Applied | None":
-    from kbsync.workflows.apply import ApplyOptions, apply  # torch, which a veto alone does not need
+    # torch, which a veto alone does not need
+    from kbsync.memit.settings import settings_on_record
+    from kbsync.workflows.apply import ApplyOptions, apply
 
     guard = Guard.recorded(current.work)
     only = {(edit.relation, edit.subject_key) for edit in written}
     options = ApplyOptions(
         model,
-        values=dict(current.settings) | current.work.get("editor", {}),
+        values=settings_on_record(current.settings) | current.work.get("editor", {}),
         algorithm=current.algorithm,
         loading=loading,
         corpus=corpus,

@@ -24,7 +24,6 @@ SETTINGS = MemitSettings(
     sweeps=3,
     emphasis=3.0,
     rest_weight=0.001,
-    restore_weight=0.1,
     contexts=2,
 )
 
@@ -53,10 +52,6 @@ def test_every_day_has_every_way(told: tuple[SyncBench, list[SyncDay]]) -> None:
 
 def test_rebase_is_one_batch_of_the_day(told: tuple[SyncBench, list[SyncDay]]) -> None:
     assert all(day.one_batch < 1e-4 for day in told[0].days)
-
-
-def test_what_is_withdrawn_is_back(told: tuple[SyncBench, list[SyncDay]]) -> None:
-    assert [day.ways["rebase"].withdrawn_restored for day in told[0].days[1:]] == [100, 100]
 
 
 def test_the_base_stays_and_the_others_change(told: tuple[SyncBench, list[SyncDay]]) -> None:

@@ -19,7 +19,7 @@ from tests.tiny_models import CAPITALS
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = {country: SWAPPED[country] for country in COUNTRIES[:7]}
 KNOWN = {country: CAPITALS[country] for country in COUNTRIES[8:12]}
-KEPT = ("--hold", "3", "--set", "hold_weight=0.1", "--set", "rest_weight=0.02")
+KEPT = ("--set", "rest_weight=0.02")
 TABLES = {
     "edits": "relation, subject, object, prompt, request, state",
     "batches": "model, algorithm, settings, state, device",
@@ -65,7 +65,6 @@ def test_two_processes_do_what_one_does(small: Editable, tmp_path: Path) -> None
     homes = [make_home(tmp_path / name, P36=FACTS | KNOWN) for name in ("one", "two")]
     alone, shared = (launched(home, small, processes) for home, processes in zip(homes, (1, 2), strict=True))
     assert shared["optimised"] == alone["optimised"] == len(FACTS)
-    assert shared["planned"]["held"] == 3
     one, two = (vectors(home) for home in homes)
     assert float((one - two).norm() / one.norm()) < 1e-4
     assert difference(deltas_of(homes[1]), deltas_of(homes[0])) < 1e-3

@@ -34,8 +34,8 @@ LIMIT = 1e-4
 
 @pytest.fixture(scope="module")
 def practice(tmp_path_factory: pytest.TempPathFactory) -> Editable:
-    """The practice model with a part of its corpus, and few steps; withdrawn facts are let go."""
-    return practice_model(tmp_path_factory.getbasetemp(), "steps=5", "sweeps=3", "restore_weight=0")
+    """The practice model with a part of its corpus, and few steps."""
+    return practice_model(tmp_path_factory.getbasetemp(), "steps=5", "sweeps=3")
 
 
 @pytest.fixture(scope="module", params=["practice", "small"])

@@ -1,6 +1,5 @@
 """Keys that are to stay: as columns of residual 0 would be, in the solve and over the layers."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,16 +8,13 @@ import torch
 
 from kbsync.benchmarks.plain import keys_and_hidden, mean_key, read, read_at_subject
 from kbsync.memit import MemitSettings, RequestGroup, collect_covariances, spread
-from kbsync.memit.kept_keys import NOTHING_KEPT, Kept, kept_moments, nearness
+from kbsync.memit.kept_keys import kept_moments
 from kbsync.memit.solve import solve
 from kbsync.models import LoadedModel, capture
 from tests.tiny_models import FACTS, TEXTS
 
 CONTEXTS = ("{}", "In 1987. {}")
 EDITS = [RequestGroup((replace(fact, target=other.target),)) for fact, other in pairwise(FACTS[:4])]
-HELD = [RequestGroup((fact,)) for fact in FACTS[8:13]]
-WITHDRAWN = [RequestGroup((fact,)) for fact in FACTS[14:16]]
-KEPT = Kept(tuple(HELD), tuple(WITHDRAWN))
 
 
 def key(known: LoadedModel, group: RequestGroup, layer: int, contexts: tuple[str, ...] = CONTEXTS) -> torch.Tensor:
@@ -43,40 +39,31 @@ def test_a_kept_key_is_a_column_of_residual_zero(weight: float) -> None:
     assert (found.left @ found.right @ K_h).norm() < (free.left @ free.right @ K_h).norm()
 
 
-def keys_at(known: LoadedModel, group: RequestGroup, layer: int, *, at_subject: bool) -> torch.Tensor:
-    """Return the keys [T, m] of a group's bare prompts with their objects, one after the other."""
+def keys_at(known: LoadedModel, group: RequestGroup, layer: int) -> torch.Tensor:
+    """Return the keys [T, m] of a group's bare prompts with their objects, but for the subject's last token."""
     found = []
     for request in group.requests:
         text = read(known, "{}", request, request.target)
         with capture(known.family.down_projection(known.model, layer), inputs=True) as keys:
             known.model(torch.tensor([text.ids]))
-        places = [place for place in range(len(text.ids)) if at_subject or place != text.place]
+        places = [place for place in range(len(text.ids)) if place != text.place]
         found.append(keys.value.detach()[0, places].double())
     return torch.cat(found)
 
 
 def written_out(known: LoadedModel, settings: MemitSettings, layer: int) -> torch.Tensor:
     """Return the weighted sum of k k^T, key by key."""
-    parts = [(EDITS, settings.rest_weight, False), (HELD, settings.hold_weight, True)]
-    parts += [(WITHDRAWN, settings.restore_weight, True)]
-    total = torch.zeros(())
-    for groups, weight, at_subject in parts:
-        for group in groups:
-            keys = keys_at(known, group, layer, at_subject=at_subject)
-            total = total + weight * keys.T @ keys
-    return total
+    keys = torch.cat([keys_at(known, group, layer) for group in EDITS])
+    return settings.rest_weight * keys.T @ keys
 
 
 def test_every_token_but_the_subjects_last_is_kept(known: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kbsync.memit.kept_keys.TOKEN_BUDGET", 40)
-    settings = MemitSettings(layers=(0, 2), rest_weight=0.3, hold_weight=0.5, restore_weight=4.0)
-    found = kept_moments(known, EDITS, KEPT, settings)
+    settings = MemitSettings(layers=(0, 2), rest_weight=0.3)
+    found = kept_moments(known, EDITS, settings)
     for layer in settings.layers:
         torch.testing.assert_close(found[layer], written_out(known, settings, layer), rtol=1e-5, atol=1e-6)
-    only = kept_moments(known, EDITS, NOTHING_KEPT, MemitSettings(layers=(0,), rest_weight=1.0))[0]
-    keys = torch.cat([keys_at(known, one, 0, at_subject=False) for one in EDITS])
-    torch.testing.assert_close(only, keys.T @ keys, rtol=1e-5, atol=1e-6)
-    assert kept_moments(known, EDITS, NOTHING_KEPT, MemitSettings(layers=(0,))) == {}
+    assert kept_moments(known, EDITS, MemitSettings(layers=(0,))) == {}
 
 
 def given(known: LoadedModel, settings: MemitSettings) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
@@ -91,9 +78,9 @@ def given(known: LoadedModel, settings: MemitSettings) -> tuple[torch.Tensor, di
 @pytest.mark.parametrize("sweeps", [1, 3])
 def test_over_the_layers_as_written_out(known: LoadedModel, sweeps: int) -> None:
     plain = MemitSettings(layers=(0, 2), lambda_=2.0, sweeps=sweeps)
-    settings = plain.with_values({"rest_weight": 0.3, "hold_weight": 0.5, "restore_weight": 4.0})
+    settings = plain.with_values({"rest_weight": 0.3})
     z, covariances = given(known, settings)
-    found = spread(known, EDITS, CONTEXTS, z, covariances, settings, kept=KEPT)
+    found = spread(known, EDITS, CONTEXTS, z, covariances, settings)
     stays = {layer: written_out(known, settings, layer) for layer in settings.layers}
     weight = {layer: known.family.weight(known.model, layer) for layer in settings.layers}
     base = {layer: value.clone() for layer, value in weight.items()}
@@ -116,27 +103,11 @@ def test_over_the_layers_as_written_out(known: LoadedModel, sweeps: int) -> None
         assert delta.right.shape[0] == len(EDITS)
 
 
-@pytest.mark.parametrize(
-    ("name", "kept", "places"),
-    [
-        ("rest_weight", NOTHING_KEPT, EDITS),
-        ("hold_weight", Kept(held=tuple(HELD)), HELD),
-        ("restore_weight", Kept(withdrawn=tuple(HELD)), HELD),
-    ],
-)
-def test_what_is_kept_moves_less(known: LoadedModel, name: str, kept: Kept, places: Sequence[RequestGroup]) -> None:
+def test_what_is_kept_moves_less(known: LoadedModel) -> None:
     settings = MemitSettings(layers=(0,), lambda_=2.0)
     z, covariances = given(known, settings)
-    keys = torch.cat([keys_at(known, one, 0, at_subject=places is HELD) for one in places]).T.float()
+    keys = torch.cat([keys_at(known, one, 0) for one in EDITS]).T.float()
     free = spread(known, EDITS, CONTEXTS, z, covariances, settings)[0].matrix() @ keys
-    with_weight = settings.with_values({name: 10.0})
-    held = spread(known, EDITS, CONTEXTS, z, covariances, with_weight, kept=kept)[0].matrix() @ keys
-    assert float(held.norm()) < 0.3 * float(free.norm())
-
-
-@pytest.mark.parametrize("layer", [0, 2])
-def test_nearness_is_the_cosine_with_the_nearest_edit(known: LoadedModel, layer: int) -> None:
-    found = nearness(known, EDITS, HELD, layer)
-    edits, rest = (torch.stack([key(known, one, layer, ("{}",)) for one in groups]) for groups in (EDITS, HELD))
-    cosines = torch.nn.functional.cosine_similarity(rest[:, None], edits[None], dim=-1)
-    torch.testing.assert_close(found.double(), cosines.amax(1), rtol=1e-5, atol=1e-5)
+    with_weight = replace(settings, rest_weight=10.0)
+    kept = spread(known, EDITS, CONTEXTS, z, covariances, with_weight)[0].matrix() @ keys
+    assert float(kept.norm()) < 0.3 * float(free.norm())

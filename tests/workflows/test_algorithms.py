@@ -76,7 +76,6 @@ def test_another_algorithm_makes_the_state_anew(small: Editable, tmp_path: Path)
     [
         (("--algorithm", "rune"), "there is no editor 'rune'; there are memit, rome, ft, mend, alphaedit, none"),
         (("--algorithm", "ft", "--retry"), "--retry is for memit"),
-        (("--algorithm", "ft", "--hold", "3"), "--hold is for memit"),
         (("--algorithm", "rome", "--set", "layer=99"), "layer: 99 is too high"),
         (("--algorithm", "mend"), "run `kbsync mend train"),
     ],

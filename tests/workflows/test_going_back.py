@@ -1,9 +1,11 @@
 """Going back, on the small model: the weights of a state that is current again are those that it had."""
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,26 @@ def test_a_retracted_fact_alone_is_taken_out(small: Editable, home: Path) -> Non
     assert (veto.subject, veto.object) == (B, None)
     assert counts(home, small) == {"+": 1, "=": 3, "k": 3}
     assert small.apply(home)["optimised"] == 0
+
+
+@pytest.mark.parametrize("algorithm", ["memit", "rome"])
+def test_settings_that_are_gone_may_be_on_record(small: Editable, home: Path, algorithm: str) -> None:
+    if algorithm != "memit":
+        small.apply(home, "--algorithm", algorithm)
+    older = "json_set(settings, '$.hold', 2, '$.hold_weight', 0.01, '$.restore_weight', 20)"
+    with closing(sqlite3.connect(home / "ledger.db")) as db, db:
+        db.executescript(f"UPDATE batches SET settings = {older}; UPDATE models SET settings = {older}")
+    done("history", "--home", home)
+    done("status", "--home", home, *small.model)
+    made_anew = small.apply(home, "--algorithm", algorithm)
+    assert (made_anew["edits"], made_anew["optimised"]) == (3, 0)
+    assert small.apply(home, "--algorithm", algorithm)["batch"] is None
+    with closing(sqlite3.connect(home / "ledger.db")) as db, db:
+        db.execute(f"UPDATE batches SET settings = {older}")
+    assert retract(home, B, "P36", yes, corpus=small.corpus) is not None
+    assert active(home) == {A, C}
+    with Ledger.open(home, create=False) as ledger:
+        assert ledger.batches()[-1].algorithm == algorithm
 
 
 def test_a_fact_that_is_not_written_needs_no_model(home: Path) -> None:
