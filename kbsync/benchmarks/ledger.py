@@ -19,6 +19,7 @@ from kbsync.benchmarks.generated import write_facts
 from kbsync.errors import LedgerError, SettingsError
 from kbsync.facts import EditRequest
 from kbsync.ledger import FactRow, Ledger, Metric, NewEdit
+from kbsync.ledger.edits import finish_batch, start_batch
 from kbsync.resources import templates_folder
 from kbsync.templates import Template, Templates, load_templates
 from kbsync.workflows.progress import Progress, silent
@@ -136,8 +137,9 @@ def record_edits(home: Path, edits: int, templates: Templates) -> None:
         )
         ledger.record_targets(model.key, "none", [(edit.target or "", row, 20, 0.05) for row, edit in enumerate(made)])
         figures = [Metric(name, 0.0, 100.0, edit.request) for edit in made for name in ("ES", "PS", "NS", "recall")]
-        batch = ledger.start_batch(model.key, "memit", {}, "cpu")
-        ledger.finish_batch(
+        batch = start_batch(ledger, model.key, "memit", {}, "cpu")
+        finish_batch(
+            ledger,
             batch,
             added=made,
             superseded=(),

@@ -2,12 +2,12 @@
 
 A home (``.kbsync`` by default) holds three things:
 
-    ledger.db   SQLite: facts and their history, conflicts, models, batches, edits, metrics (`migrations`);
-                what was at each batch and the way back to it (`past`), vetoes, aliases
+    ledger.db   SQLite: facts and their history, conflicts, models, batches, edits, metrics (`migrations`)
     tensors/    safetensors files, named by a hash, never overwritten (`tensors`)
-    lock        held by the one process that changes a model's state (`lock`)
+    lock        held by the one process that changes a model's state (`db`)
 
-`Ledger` is the way in. It takes and gives plain values and the frozen rows of `rows`; nothing here imports torch
+`Ledger` (`store`) is the way in, and the frozen `rows` are what it gives. What takes a ledger: `pulls` records what a
+source states, `facts` looks it up, `edits` records applies and goes back to earlier ones. Nothing here imports torch
 before a tensor is read or written.
 """
 

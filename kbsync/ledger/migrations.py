@@ -6,7 +6,7 @@ To change the schema add a step at the end; a step that was released is never ed
 from collections.abc import Callable, Sequence
 
 from kbsync.facts import normalise_label
-from kbsync.ledger.connection import Database, immediate
+from kbsync.ledger.db import Database, immediate
 
 __all__ = ["STEPS", "migrate"]
 

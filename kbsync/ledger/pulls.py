@@ -1,19 +1,34 @@
-"""Recording a pull: the statements of one source for one relation, compared with those on record."""
+"""Recording a pull: what a source states, compared with what is on record; and what helps the next one."""
 
 import datetime
 import itertools
 import json
+import zlib
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kbsync.facts import Entity, Fact, normalise_label
-from kbsync.ledger.connection import Database, insert, iso, now
-from kbsync.ledger.reading import columns, compact, select, wording_json
-from kbsync.ledger.rows import Change, FactRow, HistoryRow, PullCounts
+from kbsync.facts import Entity, Fact, content_id, normalise_label
+from kbsync.ledger.db import Database, insert, iso, now, telling
+from kbsync.ledger.rows import Change, FactRow, HistoryRow, PullCounts, columns, compact, select, wording_json
+from kbsync.ledger.store import Ledger
 
-__all__ = ["Withdraw", "objects_json", "record_pull"]
+__all__ = [
+    "KEPT",
+    "FileReading",
+    "Withdraw",
+    "drop_expired",
+    "drop_pages",
+    "find_page",
+    "find_reading",
+    "keep_page",
+    "objects_json",
+    "page_key",
+    "record_pull",
+    "record_reading",
+]
+
 
 # Subjects whose missing facts may be marked withdrawn: all, none beyond those read, or these keys or labels.
 Withdraw = Literal["all", "none"] | frozenset[str]
@@ -31,7 +46,7 @@ class _Diff:
 
 
 def record_pull(
-    db: Database,
+    ledger: Ledger,
     *,
     source: str,
     relation: str,
@@ -43,32 +58,37 @@ def record_pull(
     as_of: datetime.date | None = None,
     nameless: Collection[tuple[str, str]] = (),
 ) -> PullCounts:
-    """Write the pull and all that it changes. The caller holds the transaction.
+    """Record one reading of `source` for `relation`, all of it or (on an error) none.
 
-    `rest_unchanged`: `withdraw` names all the subjects that were read, and the others stand as they are on record.
+    `facts` holds every object of each subject that was read. `withdraw` says which further subjects were asked
+    for, so that facts of theirs that are missing are withdrawn: "all", "none", or a set of keys and normalised
+    labels. With `rest_unchanged` the set names all the subjects that were read, as those that changed, and every
+    other fact on record was seen as it is. `as_of` is the day that was asked about (None: today). Facts on record
+    whose (subject key, object key) is in `nameless` still stand, under the labels that they have on record. Several
+    pulls inside one `Ledger.writing` block are recorded together or not at all.
     """
     read = _by_subject(facts, relation)
     among = sorted({*read, *withdraw}) if rest_unchanged else None
-    rows = _rows(db, source, relation, among)
-    for row in itertools.chain.from_iterable(rows.values()):
-        if row.withdrawn is None and (row.subject_key, row.object_key) in nameless:
-            read.setdefault(row.subject_key, {}).setdefault(row.object_key, row.fact)
-    diff = _compare(rows, read, withdraw)
-    contested = [objects for objects in read.values() if len(objects) > 1]
-    counts = {
-        "new": len(diff.new) + len(diff.revived),
-        "changed": len(diff.changed),
-        "withdrawn": len(diff.withdrawn),
-        "unchanged": len(diff.unchanged),
-        "conflicting": len(contested),
-    }
-    times = {"started": iso(started), "finished": now()}
     about = {"source": source, "relation": relation, "query": query, "as_of": as_of and as_of.isoformat()}
-    pull = insert(db, "pulls", {**about, **times, **counts})
-    if among is not None:
-        counts |= _see_rest(db, pull, source, relation, among, counts)
-    _write(db, pull, source, diff)
-    _record_conflicts(db, pull, relation, contested)
+    with ledger.writing() as db:
+        rows = _rows(db, source, relation, among)
+        for row in itertools.chain.from_iterable(rows.values()):
+            if row.withdrawn is None and (row.subject_key, row.object_key) in nameless:
+                read.setdefault(row.subject_key, {}).setdefault(row.object_key, row.fact)
+        diff = _compare(rows, read, withdraw)
+        contested = [objects for objects in read.values() if len(objects) > 1]
+        counts = {
+            "new": len(diff.new) + len(diff.revived),
+            "changed": len(diff.changed),
+            "withdrawn": len(diff.withdrawn),
+            "unchanged": len(diff.unchanged),
+            "conflicting": len(contested),
+        }
+        pull = insert(db, "pulls", {**about, "started": iso(started), "finished": now(), **counts})
+        if among is not None:
+            counts |= _see_rest(db, pull, source, relation, among, counts)
+        _write(db, pull, source, diff)
+        _record_conflicts(db, pull, relation, contested)
     return PullCounts(pull=pull, changes=_changes(diff, relation), **counts)
 
 
@@ -214,3 +234,79 @@ def _changes(diff: _Diff, relation: str) -> tuple[Change, ...]:
         *(Change("~", fact.subject.label, relation, row.object_label, fact.object.label) for row, fact in diff.changed),
         *(Change("-", row.subject_label, relation, row.object_label, None) for row in diff.withdrawn),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FileReading:
+    """How a file stood when it was last read: its digest, by language and day, and the pulls that recorded it."""
+
+    language: str
+    day: str
+    digest: bytes
+    pulls: Mapping[str, int]
+    """relation -> the pull that recorded it"""
+    skipped: Mapping[str, Sequence[str]]
+    """relation -> the notes on what was left out"""
+
+
+def find_reading(ledger: Ledger, source: str) -> FileReading | None:
+    """Return what is remembered of a file, of those relations alone that no other pull has recorded since."""
+    with telling(ledger.path):
+        sql = "SELECT language, day, digest, pulls, skipped FROM file_readings WHERE source = ?"
+        found = ledger.db.execute(sql, [source]).fetchone()
+        newest = "SELECT relation, max(id) FROM pulls WHERE source = ? GROUP BY relation"
+        last = dict(ledger.db.execute(newest, [source]).fetchall())
+    if found is None:
+        return None
+    language, day, digest, pulls, skipped = found
+    standing = {relation: pull for relation, pull in json.loads(pulls).items() if last.get(relation) == pull}
+    return FileReading(language, day, digest, standing, json.loads(skipped))
+
+
+def record_reading(ledger: Ledger, source: str, reading: FileReading) -> None:
+    """Remember how a file stands, in place of how it stood."""
+    with ledger.writing() as db:
+        values = (json.dumps(dict(reading.pulls)), json.dumps(dict(reading.skipped), ensure_ascii=False))
+        db.execute(
+            "INSERT OR REPLACE INTO file_readings (source, language, day, digest, pulls, skipped) VALUES (?,?,?,?,?,?)",
+            (source, reading.language, reading.day, reading.digest, *values),
+        )
+
+
+KEPT = datetime.timedelta(days=1)
+"""How long a page counts as what the endpoint would say."""
+
+
+def page_key(source: str, query: str) -> str:
+    """Return the key of the answer of `source` to `query`."""
+    return content_id("page1", [source, query])
+
+
+def find_page(ledger: Ledger, key: str) -> bytes | None:
+    """Return the answer that was kept under `key`; None where there is none, or it has expired."""
+    with telling(ledger.path):
+        found = ledger.db.execute("SELECT body FROM pages WHERE key = ? AND time > ?", [key, _oldest()]).fetchone()
+    return None if found is None else zlib.decompress(found[0])
+
+
+def keep_page(ledger: Ledger, key: str, body: bytes) -> None:
+    """Keep an answer."""
+    with ledger.writing() as db:
+        values = (key, now(), zlib.compress(body, 1))
+        db.execute("INSERT OR REPLACE INTO pages (key, time, body) VALUES (?, ?, ?)", values)
+
+
+def drop_expired(ledger: Ledger) -> None:
+    """Drop the answers of which none can be found any more."""
+    with ledger.writing() as db:
+        db.execute("DELETE FROM pages WHERE time <= ?", [_oldest()])
+
+
+def drop_pages(ledger: Ledger, keys: Collection[str]) -> None:
+    """Drop the answers kept under `keys`."""
+    with ledger.writing() as db:
+        db.conn.executemany("DELETE FROM pages WHERE key = ?", [(key,) for key in keys])
+
+
+def _oldest() -> str:
+    return iso(datetime.datetime.now(datetime.UTC) - KEPT)

@@ -1,47 +1,44 @@
 """`Ledger`: the one way to read and write a home.
 
-Its longer parts are in `pulls` and `batches`; what takes a ledger from outside is in `past`, `vetoes` and `aliases`.
+What takes a ledger is in `pulls` (readings of sources), `facts` (looking them up) and `edits` (what applies wrote).
 """
 
-import datetime
 import json
 import os
+import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from kbsync.errors import LedgerError
-from kbsync.facts import Fact
-from kbsync.ledger import batches, models, pulls
-from kbsync.ledger.connection import Database, connect, immediate, telling
-from kbsync.ledger.lock import WriterLock
+from kbsync.ledger.db import Database, WriterLock, connect, immediate, now, telling
 from kbsync.ledger.migrations import STEPS, migrate
-from kbsync.ledger.pulls import Withdraw
-from kbsync.ledger.reading import select
 from kbsync.ledger.rows import (
     BatchRow,
-    ConflictNote,
     ConflictRow,
     EditRow,
     FactRow,
     HistoryRow,
-    Metric,
     MetricRow,
     ModelRow,
-    NewEdit,
-    PullCounts,
     PullRow,
     TargetRow,
+    columns,
+    compact,
+    select,
 )
 from kbsync.ledger.tensors import sweep
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "database_faults"]
 
 Row = TypeVar("Row")
 
 _DATABASE = "ledger.db"
+_SHOWN = 5
+"""of what SQLite finds wrong"""
+_INTERRUPTED = "UPDATE batches SET state = 'failed', reason = 'interrupted', finished = ? WHERE state = 'running'"
 _UNFINISHED = "SELECT EXISTS (SELECT 1 FROM pages) AND NOT EXISTS (SELECT 1 FROM pulls)"
 
 
@@ -110,7 +107,7 @@ class Ledger:
             return
         with self._lock.hold(purpose):
             with self.writing() as db:
-                batches.end_interrupted(db)
+                db.execute(_INTERRUPTED, [now()])  # their processes have died: this one has the lock
             sweep(self.tensors)
             yield
 
@@ -124,7 +121,7 @@ class Ledger:
             yield self.db
 
     @contextmanager
-    def _changing(self) -> Iterator[Database]:
+    def changing(self) -> Iterator[Database]:
         """`writing`, for what changes a model's state: the lock says that the process of a running batch lives."""
         if not self._lock.held:
             raise RuntimeError("a batch outside Ledger.writer: the next writer would take it for dead")
@@ -141,42 +138,6 @@ class Ledger:
                 raise LedgerError(f"{told}; put back a copy of it, or choose another --home") from error
 
     # Facts
-
-    def record_pull(
-        self,
-        *,
-        source: str,
-        relation: str,
-        query: str | None,
-        facts: Sequence[Fact],
-        withdraw: Withdraw,
-        started: datetime.datetime,
-        rest_unchanged: bool = False,
-        as_of: datetime.date | None = None,
-        nameless: Collection[tuple[str, str]] = (),
-    ) -> PullCounts:
-        """Record one reading of `source` for `relation`, all of it or (on an error) none.
-
-        `facts` holds every object of each subject that was read. `withdraw` says which further subjects were asked
-        for, so that facts of theirs that are missing are withdrawn: "all", "none", or a set of keys and normalised
-        labels. With `rest_unchanged` the set names all the subjects that were read, as those that changed, and every
-        other fact on record was seen as it is. `as_of` is the day that was asked about (None: today). Facts on record
-        whose (subject key, object key) is in `nameless` still stand, under the labels that they have on record. Several
-        pulls inside one `writing` block are recorded together or not at all.
-        """
-        with self.writing() as db:
-            return pulls.record_pull(
-                db,
-                source=source,
-                relation=relation,
-                query=query,
-                facts=facts,
-                withdraw=withdraw,
-                started=started,
-                rest_unchanged=rest_unchanged,
-                as_of=as_of,
-                nameless=nameless,
-            )
 
     def facts(self, relations: Collection[str] | None = None, withdrawn: bool | None = None) -> list[FactRow]:
         """The facts on record, oldest first: of `relations` (None: all), withdrawn or not (None: both)."""
@@ -213,18 +174,17 @@ class Ledger:
         layers: Sequence[int],
     ) -> ModelRow:
         """Record a base model, or that the one of this key is in use again (what is on record of it then stays)."""
+        time = now()
+        about = (key, name, revision, architecture, weights_sha256)
+        made = (compact(settings), compact(list(contexts)), compact(list(layers)))
         with self.writing() as db:
-            return models.record_model(
-                db,
-                key=key,
-                name=name,
-                revision=revision,
-                architecture=architecture,
-                weights_sha256=weights_sha256,
-                settings=settings,
-                contexts=contexts,
-                layers=layers,
+            db.execute(
+                f"""INSERT INTO models ({columns(ModelRow)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                ON CONFLICT (key) DO UPDATE SET used = excluded.used""",
+                (*about, *made, time, time),
             )
+            (row,) = self.select(ModelRow, "models", "WHERE key = ?", key)
+        return row
 
     def find_model(self, key: str) -> ModelRow | None:
         """The model of this key."""
@@ -250,7 +210,12 @@ class Ledger:
     def record_targets(self, model: str, file: str, targets: Sequence[tuple[str, int, int, float]]) -> None:
         """Record target vectors as (key, row in `file`, steps, loss); a key on record now names the new vector."""
         with self.writing() as db:
-            models.record_targets(db, model, file, targets)
+            db.conn.executemany(
+                f"""INSERT INTO targets ({columns(TargetRow)}) VALUES (?, ?, ?, ?, ?, ?)
+                ON CONFLICT (key) DO UPDATE SET model = excluded.model, file = excluded.file, row = excluded.row,
+                steps = excluded.steps, loss = excluded.loss""",
+                [(key, model, file, row, steps, loss) for key, row, steps, loss in targets],
+            )
 
     def answers(self, model: str, prompts: Collection[str]) -> dict[str, str]:
         """What the base model said to those of the prompts that it was asked."""
@@ -266,62 +231,12 @@ class Ledger:
     def record_answers(self, model: str, answers: Mapping[str, str]) -> None:
         """Record what the base model said: prompt -> answer."""
         with self.writing() as db:
-            models.record_answers(db, model, answers)
+            db.conn.executemany(
+                "INSERT OR REPLACE INTO answers (model, prompt, answer) VALUES (?, ?, ?)",
+                [(model, prompt, answer) for prompt, answer in answers.items()],
+            )
 
     # Batches
-
-    def start_batch(
-        self,
-        model: str,
-        algorithm: str,
-        settings: Mapping[str, Any],
-        device: str,
-        work: Mapping[str, Any] = MappingProxyType({}),
-    ) -> int:
-        """Record that an apply runs, and return its batch. Like the next two only inside `writer`."""
-        with self._changing() as db:
-            return batches.start_batch(db, model, algorithm, settings, device, dict(work))
-
-    def fail_batch(self, batch: int, reason: str, seconds: Mapping[str, float], metrics: Sequence[Metric] = ()) -> None:
-        """Record that a running batch failed, with its figures over the whole batch; the model's state stays."""
-        with self._changing() as db:
-            batches.fail_batch(db, batch, reason, seconds, metrics)
-
-    def finish_batch(
-        self,
-        batch: int,
-        *,
-        added: Sequence[NewEdit],
-        superseded: Collection[int],
-        retracted: Collection[int],
-        metrics: Sequence[Metric],
-        files: Mapping[str, str],
-        seconds: Mapping[str, float],
-        peak_memory_mb: float | None,
-        conflicts: Sequence[ConflictNote] = (),
-        reason: str | None = None,
-    ) -> None:
-        """Make the new state current, in one transaction: the batch done, `added` active, the ended edits ended.
-
-        `reason` says why it was done in spite of what its figures are.
-
-        `superseded` and `retracted` are ids of active edits; active ones in neither stay as they are. Raises
-        LedgerError, with nothing written, if an edit to end is not active or a subject would have two.
-        """
-        with self._changing() as db:
-            batches.finish_batch(
-                db,
-                batch,
-                added=added,
-                superseded=superseded,
-                retracted=retracted,
-                metrics=metrics,
-                files=files,
-                seconds=seconds,
-                peak_memory_mb=peak_memory_mb,
-                conflicts=conflicts,
-                reason=reason,
-            )
 
     def active_edits(self, model: str) -> list[EditRow]:
         """The edits that make up the model's present state, oldest first, whichever batch wrote them."""
@@ -355,3 +270,20 @@ def _check_home(home: Path, create: bool) -> None:
         raise LedgerError(f"cannot use {home} as a home: {error.strerror}; choose another --home") from error
     if create and not os.access(home, os.W_OK | os.X_OK):
         raise LedgerError(f"cannot write in {home}: choose another --home")
+
+
+def database_faults(ledger: Ledger) -> list[str]:
+    """Return what SQLite's own checks (integrity_check, foreign_key_check) find wrong, in words."""
+    try:
+        integrity = [row[0] for row in ledger.db.execute(f"PRAGMA integrity_check({_SHOWN})")]
+        dangling = ledger.db.execute("PRAGMA foreign_key_check").fetchall()
+    except sqlite3.DatabaseError as error:
+        return [f"{ledger.path} cannot be read to its end: {error}"]
+    # Some of SQLite's messages have several lines.
+    faults = [f"{ledger.path} is damaged: {' '.join(said.split())}" for said in integrity if said != "ok"]
+    lost: dict[tuple[str, str], int] = {}
+    for table, _, parent, _ in dangling:
+        lost[table, parent] = lost.get((table, parent), 0) + 1
+    return faults + [
+        f"{count} rows of {table} name a row of {parent} that is not there" for (table, parent), count in lost.items()
+    ]

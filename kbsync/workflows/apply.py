@@ -8,7 +8,7 @@ from typing import Any
 from kbsync.conflicts import Policy
 from kbsync.errors import LedgerError
 from kbsync.ledger import Ledger, ModelRow
-from kbsync.ledger.checks import database_faults
+from kbsync.ledger.store import database_faults
 from kbsync.models import ALONE, Team, require_chat_template
 from kbsync.templates import Templates
 from kbsync.workflows.algorithms import MEMIT, chosen_editor

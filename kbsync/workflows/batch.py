@@ -14,7 +14,7 @@ import torch
 from kbsync.editors import Editor
 from kbsync.errors import LedgerError
 from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, Metric, ModelRow, NewEdit, write_tensors
-from kbsync.ledger.past import not_recalled
+from kbsync.ledger.edits import fail_batch, finish_batch, not_recalled, start_batch
 from kbsync.memit import MemitSettings, WeightDelta, edited, group_requests
 from kbsync.memit.settings import settings_on_record
 from kbsync.templates import Templates
@@ -170,14 +170,14 @@ class Batch:
         """Make the batch; on any error it is recorded as failed and the state before stays current."""
         work = self.cost.record() | self.guard.record() | editor_record(self.editor)
         device = str(self.loaded.device)
-        batch = self.ledger.start_batch(self.model.key, self.algorithm, self.settings.as_dict(), device, work)
+        batch = start_batch(self.ledger, self.model.key, self.algorithm, self.settings.as_dict(), device, work)
         try:
             return self.make(batch)
         except BaseException as error:
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
             # What cannot be recorded either (the disk is full) is told by the first error; the next writer records it.
             with suppress(LedgerError):
-                self.ledger.fail_batch(batch, reason, self.clock.total(), self.figures)
+                fail_batch(self.ledger, batch, reason, self.clock.total(), self.figures)
             raise
 
     def make(self, batch: int) -> Applied:
@@ -192,7 +192,8 @@ class Batch:
             name, sha256 = write_tensors(self.ledger.tensors, delta_tensors(deltas), {"model": self.model.key})
             files[name] = sha256
         seconds, peak = self.clock.total(), peak_memory_mb(self.loaded.devices)
-        self.ledger.finish_batch(
+        finish_batch(
+            self.ledger,
             batch,
             added=[new_edit(row, targets.keys, retries_now(row)) for row in self.work.added],
             superseded=[edit.id for edit in self.work.superseded],

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from kbsync.errors import LedgerError
 from kbsync.facts import EditRequest, Wording
 from kbsync.ledger import EditRow, Ledger
-from kbsync.ledger.aliases import aliases
-from kbsync.ledger.wordings import own_wordings
+from kbsync.ledger.facts import aliases, own_wordings
 from kbsync.templates import Templates
 
 __all__ = ["requests_of"]

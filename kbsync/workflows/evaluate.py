@@ -11,7 +11,7 @@ import torch
 from kbsync.datasets import open_dataset
 from kbsync.errors import SettingsError
 from kbsync.ledger import BatchRow, Ledger, Metric
-from kbsync.ledger.figures import record_figures
+from kbsync.ledger.edits import record_figures
 from kbsync.memit import edited
 from kbsync.metrics import METRICS, TEXT_METRICS, Case, Figure, evaluate, figures
 from kbsync.metrics.case_metric import Values

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kbsync.errors import KbsyncError, LedgerError, SettingsError
 from kbsync.ledger import Ledger
-from kbsync.ledger.past import active_after
+from kbsync.ledger.edits import active_after
 from kbsync.memit import edited
 from kbsync.workflows.choice import choose_model
 from kbsync.workflows.loading import AS_STORED, Loading

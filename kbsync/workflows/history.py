@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kbsync.ledger import BatchRow, Ledger, MetricRow
-from kbsync.ledger.past import edits_of, endings, rollbacks
+from kbsync.ledger.edits import edits_of, endings, rollbacks
 from kbsync.workflows.named import model_meant
 
 __all__ = ["FIGURES", "History", "HistoryBatch", "Rollback", "history"]

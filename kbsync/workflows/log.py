@@ -8,8 +8,8 @@ from pathlib import Path
 from kbsync.errors import SettingsError
 from kbsync.facts import check_relation
 from kbsync.ledger import BatchRow, EditRow, FactRow, Ledger
-from kbsync.ledger.past import edits_about, endings, line_of, metrics_of, rollbacks, states_after
-from kbsync.ledger.vetoes import vetoes
+from kbsync.ledger.edits import edits_about, endings, line_of, metrics_of, rollbacks, states_after
+from kbsync.ledger.facts import vetoes
 from kbsync.workflows.named import facts_meant
 
 __all__ = ["Event", "FactLog", "fact_log", "parse_fact"]

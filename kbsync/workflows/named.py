@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from kbsync.errors import SettingsError
 from kbsync.facts import check_relation
 from kbsync.ledger import FactRow, Ledger, ModelRow
-from kbsync.ledger.subjects import facts_named, relations_on_record, subject_labels
+from kbsync.ledger.facts import facts_named, relations_on_record, subject_labels
 from kbsync.workflows.names import model_name
 
 __all__ = ["facts_meant", "model_meant"]

@@ -14,8 +14,7 @@ from pathlib import Path
 from kbsync.conflicts import Policy
 from kbsync.facts import check_relation, normalise_label
 from kbsync.ledger import FactRow, Ledger, ModelRow
-from kbsync.ledger.aliases import aliases
-from kbsync.ledger.standing import Standing
+from kbsync.ledger.facts import Standing, aliases
 from kbsync.templates import Template, Templates
 from kbsync.workflows.plan import (
     NEW,

@@ -10,9 +10,8 @@ from kbsync.conflicts import Conflict, Policy, Settled, Statement, settle
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, check_relation, normalise_label
 from kbsync.ledger import EditRow, FactRow, Ledger, ModelRow, VetoRow
-from kbsync.ledger.aliases import aliases
-from kbsync.ledger.past import not_recalled
-from kbsync.ledger.vetoes import vetoes, withheld
+from kbsync.ledger.edits import not_recalled
+from kbsync.ledger.facts import aliases, vetoes, withheld
 from kbsync.templates import Templates
 from kbsync.workflows.templates import templates_for
 

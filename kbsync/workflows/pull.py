@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from kbsync.errors import SourceError
 from kbsync.facts import check_relation
 from kbsync.ledger import Change, Ledger
-from kbsync.ledger.aliases import record_aliases
-from kbsync.ledger.pages import drop_pages
+from kbsync.ledger.facts import record_aliases
+from kbsync.ledger.pulls import drop_pages, record_pull
 from kbsync.sources import Ask, Reading, Source, is_wikidata, open_source, read_subjects
 from kbsync.sources.access import Access
 from kbsync.sources.base import iri_of, short_id
@@ -166,7 +166,8 @@ def _nothing_found(reading: Reading, ask: Ask) -> str:
 
 def _record(ledger: Ledger, read: _Read, state: FileState, label: str | None) -> Pulled:
     ask, reading = read.ask, read.reading
-    counts = ledger.record_pull(
+    counts = record_pull(
+        ledger,
         source=reading.source,
         relation=ask.relation,
         query=reading.query,

@@ -8,9 +8,7 @@ from pathlib import Path
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, normalise_label
 from kbsync.ledger import FactRow, Ledger, ModelRow
-from kbsync.ledger.aliases import aliases
-from kbsync.ledger.counts import RelationCounts, relation_counts
-from kbsync.ledger.standing import Standing
+from kbsync.ledger.facts import RelationCounts, Standing, aliases, relation_counts
 from kbsync.templates import Templates
 from kbsync.workflows.names import model_name
 from kbsync.workflows.overview import answered

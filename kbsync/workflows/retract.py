@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 from kbsync.errors import EditError, KbsyncError, SettingsError
 from kbsync.facts import normalise_label
 from kbsync.ledger import BatchRow, EditRow, FactRow, Ledger, VetoRow
-from kbsync.ledger.aliases import aliases
-from kbsync.ledger.past import edits_about
-from kbsync.ledger.subjects import facts_named
-from kbsync.ledger.vetoes import lift_vetoes, record_vetoes, vetoes
+from kbsync.ledger.edits import edits_about
+from kbsync.ledger.facts import aliases, facts_named, lift_vetoes, record_vetoes, vetoes
 from kbsync.workflows.guards import Guard
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.named import facts_meant, model_meant

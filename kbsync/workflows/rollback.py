@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kbsync.errors import LedgerError, SettingsError
 from kbsync.ledger import BatchRow, Ledger, ModelRow, check_tensors
-from kbsync.ledger.past import active_after, roll_back
+from kbsync.ledger.edits import active_after, roll_back
 from kbsync.workflows.named import model_meant
 
 __all__ = ["RolledBack", "rollback"]

@@ -13,8 +13,8 @@ from pathlib import Path
 from kbsync.errors import LedgerError
 from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, EditRow, Ledger, check_tensors
-from kbsync.ledger.checks import database_faults
-from kbsync.ledger.past import edits_of, endings, line_of, states_after
+from kbsync.ledger.edits import edits_of, endings, line_of, states_after
+from kbsync.ledger.store import database_faults
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.progress import Progress, silent
 

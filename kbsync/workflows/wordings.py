@@ -7,7 +7,7 @@ from pathlib import Path
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger
-from kbsync.ledger.aliases import aliases
+from kbsync.ledger.facts import aliases
 from kbsync.templates import Templates
 from kbsync.workflows.base_answers import base_answers
 from kbsync.workflows.choice import choose_model

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.ledger import Ledger, Metric
-from kbsync.ledger.vetoes import record_vetoes
+from kbsync.ledger.facts import record_vetoes
 from tests.cli.test_main import shell
 from tests.conftest import Run
 from tests.ledger.helpers import apply, fact, model, new_edit, pull

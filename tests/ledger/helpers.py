@@ -6,6 +6,8 @@ from typing import Any
 
 from kbsync.facts import EditRequest, Entity, Fact
 from kbsync.ledger import FactRow, Ledger, NewEdit, PullCounts
+from kbsync.ledger.edits import finish_batch, start_batch
+from kbsync.ledger.pulls import record_pull
 
 ROOT = Path(__file__).parents[2]  # where other processes find kbsync and these helpers
 STARTED = datetime.datetime(2025, 6, 1, 12, 0, tzinfo=datetime.UTC)
@@ -22,8 +24,8 @@ def fact(subject: str, object_: str, relation: str = "P36", since: str | None = 
 
 
 def pull(ledger: Ledger, *facts: Fact, withdraw: Any = "all", relation: str = "P36", source: str = "s") -> PullCounts:
-    return ledger.record_pull(
-        source=source, relation=relation, query="SELECT", facts=facts, withdraw=withdraw, started=STARTED
+    return record_pull(
+        ledger, source=source, relation=relation, query="SELECT", facts=facts, withdraw=withdraw, started=STARTED
     )
 
 
@@ -64,13 +66,13 @@ def new_edit(row: FactRow, target: str | None = None) -> NewEdit:
 def finish(ledger: Ledger, batch: int, **given: Any) -> None:
     """`finish_batch` with nothing in it but what is given."""
     empty: dict[str, Any] = {"added": (), "superseded": (), "retracted": (), "metrics": (), "files": {}, "seconds": {}}
-    ledger.finish_batch(batch, **{**empty, "peak_memory_mb": None, **given})
+    finish_batch(ledger, batch, **{**empty, "peak_memory_mb": None, **given})
 
 
 def apply(ledger: Ledger, model_key: str, **given: Any) -> int:
     """A whole batch."""
     with ledger.writer("apply"):
-        batch = ledger.start_batch(model_key, "memit", {}, "cpu")
+        batch = start_batch(ledger, model_key, "memit", {}, "cpu")
         finish(ledger, batch, **given)
     return batch
 

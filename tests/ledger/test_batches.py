@@ -8,6 +8,7 @@ import pytest
 from kbsync.errors import LedgerError
 from kbsync.facts import Entity
 from kbsync.ledger import ConflictNote, FactRow, Ledger, Metric
+from kbsync.ledger.edits import fail_batch, start_batch
 from tests.ledger.helpers import apply, dump, fact, finish, model, new_edit, pull
 
 
@@ -56,7 +57,7 @@ def test_three_applies(ledger: Ledger, key: str, rows: dict[str, FactRow]) -> No
 
 def test_a_batch_keeps_what_it_was_given(ledger: Ledger, key: str) -> None:
     with ledger.writer("apply"):
-        batch = ledger.start_batch(key, "memit", {"steps": 25, "kl_factor": 0.0625}, "cuda:0")
+        batch = start_batch(ledger, key, "memit", {"steps": 25, "kl_factor": 0.0625}, "cuda:0")
         (running,) = ledger.batches()
         assert (running.state, running.finished, running.files, running.seconds) == ("running", None, {}, {})
         finish(ledger, batch, files={"d": "aa"}, seconds={"targets": 1.5, "total": 2.0}, peak_memory_mb=12.5)
@@ -72,9 +73,9 @@ def test_a_batch_keeps_what_it_was_given(ledger: Ledger, key: str) -> None:
 def test_a_failed_batch_changes_no_state(ledger: Ledger, key: str, rows: dict[str, FactRow]) -> None:
     one = apply(ledger, key, added=[new_edit(rows["A"])])
     with ledger.writer("apply"):
-        batch = ledger.start_batch(key, "memit", {}, "cpu")
+        batch = start_batch(ledger, key, "memit", {}, "cpu")
         figures = [Metric("perplexity", 3.4, 90.0), Metric("ES", 0.0, 100.0, "request1:never written")]
-        ledger.fail_batch(batch, "perplexity rose from 3.4 to 90", {"targets": 3.0}, figures)
+        fail_batch(ledger, batch, "perplexity rose from 3.4 to 90", {"targets": 3.0}, figures)
     failed = ledger.batches()[-1]
     assert (failed.state, failed.reason, failed.seconds) == (
         "failed",
@@ -91,7 +92,7 @@ def test_a_failed_batch_changes_no_state(ledger: Ledger, key: str, rows: dict[st
         with pytest.raises(LedgerError, match=f"batch {batch} is failed, not running"):
             finish(ledger, batch)
         with pytest.raises(LedgerError, match=f"batch {batch} is failed, not running"):
-            ledger.fail_batch(batch, "again", {})
+            fail_batch(ledger, batch, "again", {})
         with pytest.raises(LedgerError, match="batch 99 is missing"):
             finish(ledger, 99)
 
@@ -134,7 +135,7 @@ def test_a_refused_finish_writes_nothing(
     rest = {name: value for name, value in given.items() if name != "target"}
     rest["added"] = [new_edit(rows[subject], target) for subject in reversed(rest["added"])]
     with ledger.writer("apply"):
-        batch = ledger.start_batch(key, "memit", {}, "cpu")
+        batch = start_batch(ledger, key, "memit", {}, "cpu")
         before = dump(ledger)
         with pytest.raises(error, match=message):
             finish(ledger, batch, **rest)

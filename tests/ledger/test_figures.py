@@ -1,7 +1,7 @@
 """Figures added to a batch after its apply."""
 
 from kbsync.ledger import Ledger, Metric
-from kbsync.ledger.figures import record_figures
+from kbsync.ledger.edits import record_figures
 from tests.ledger.helpers import apply, fact, model, new_edit, pull
 
 

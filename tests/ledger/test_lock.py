@@ -13,6 +13,7 @@ import pytest
 
 from kbsync.errors import LedgerBusyError, LedgerError
 from kbsync.ledger import Ledger
+from kbsync.ledger.edits import start_batch
 from tests.ledger.helpers import ROOT, apply, fact, finish, model, new_edit, pull
 
 HOLD = """
@@ -22,7 +23,7 @@ from tests.ledger.helpers import *
 ledger = Ledger.open(pathlib.Path(sys.argv[1]))
 with ledger.writer("apply --model practice"):
     key = model(ledger)
-    batch = ledger.start_batch(key, "memit", {}, "cpu")
+    batch = start_batch(ledger, key, "memit", {}, "cpu")
     ledger.db.begin()
     ledger.db.execute("UPDATE batches SET state = 'done'")
     (ledger.home / "tensors").mkdir()
@@ -76,7 +77,7 @@ def test_busy_names_the_holder_and_a_dead_one_holds_nothing(home: Path) -> None:
 def test_a_pull_is_recorded_while_an_apply_computes(home: Path, ledger: Ledger) -> None:
     key = model(ledger)
     with Ledger.open(home) as other, ledger.writer("apply"):
-        batch = ledger.start_batch(key, "memit", {}, "cpu")
+        batch = start_batch(ledger, key, "memit", {}, "cpu")
         pull(other, fact("A", "x"))
         assert [row.fact for row in ledger.facts()] == [fact("A", "x")]
         finish(ledger, batch)
@@ -116,7 +117,7 @@ def test_a_record_that_waits_hears_ctrl_c_and_gives_up(
         with pytest.raises(KeyboardInterrupt):
             pull(ledger, fact("A", "x"))
         interrupt.join()
-        monkeypatch.setattr("kbsync.ledger.connection.PATIENCE_SECONDS", 0)
+        monkeypatch.setattr("kbsync.ledger.db.PATIENCE_SECONDS", 0)
         with pytest.raises(LedgerError, match=r"ledger\.db: database is locked; another program holds it open"):
             pull(ledger, fact("A", "x"))
     assert pull(ledger, fact("A", "x")).new == 1
@@ -159,7 +160,7 @@ def test_a_lock_whose_holder_has_no_name_yet(home: Path, ledger: Ledger) -> None
 def test_own_running_batch_survives_nested_writes(ledger: Ledger) -> None:
     key = model(ledger)
     with ledger.writer("apply"):
-        batch = ledger.start_batch(key, "memit", {}, "cpu")
+        batch = start_batch(ledger, key, "memit", {}, "cpu")
         pull(ledger, fact("A", "x"))
         assert [row.state for row in ledger.batches()] == ["running"]
         finish(ledger, batch)
@@ -168,9 +169,9 @@ def test_own_running_batch_survives_nested_writes(ledger: Ledger) -> None:
 
 def test_a_batch_needs_the_writer(ledger: Ledger) -> None:
     with pytest.raises(RuntimeError, match="writer"):
-        ledger.start_batch(model(ledger), "memit", {}, "cpu")
+        start_batch(ledger, model(ledger), "memit", {}, "cpu")
     with ledger.writer("apply"):
-        batch = ledger.start_batch("model:1", "memit", {}, "cpu")
+        batch = start_batch(ledger, "model:1", "memit", {}, "cpu")
     with pytest.raises(RuntimeError, match="writer"):
         finish(ledger, batch)
     with ledger.writer("next"), pytest.raises(LedgerError, match=re.escape(f"batch {batch} is failed, not running")):
@@ -182,7 +183,7 @@ def test_an_interrupted_batch_leaves_the_state_before_it(ledger: Ledger) -> None
     pull(ledger, fact("A", "x"))
     done = apply(ledger, key, added=[new_edit(ledger.facts()[0])], files={"f": "1"})
     with ledger.writer("apply"):
-        ledger.start_batch(key, "memit", {}, "cpu")
+        start_batch(ledger, key, "memit", {}, "cpu")
     with ledger.writer("next"):
         pass
     current = ledger.current_batch(key)

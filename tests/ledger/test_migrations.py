@@ -9,10 +9,10 @@ import pytest
 from sqlite_utils import Database
 
 from kbsync.ledger import Ledger
-from kbsync.ledger.checks import database_faults
-from kbsync.ledger.connection import connect
+from kbsync.ledger.db import connect
+from kbsync.ledger.edits import endings, roll_back
 from kbsync.ledger.migrations import STEPS, migrate
-from kbsync.ledger.past import endings, roll_back
+from kbsync.ledger.store import database_faults
 from tests.ledger.helpers import fact, pull
 
 # Three batches of one model (the second failed), one of another; A changed, B taken out, C kept.

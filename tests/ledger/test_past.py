@@ -6,7 +6,7 @@ import pytest
 
 from kbsync.errors import LedgerError
 from kbsync.ledger import FactRow, Ledger
-from kbsync.ledger.past import active_after, edits_of, roll_back, rollbacks
+from kbsync.ledger.edits import active_after, edits_of, fail_batch, roll_back, rollbacks, start_batch
 from tests.ledger.helpers import apply, dump, fact, finish, model, new_edit, pull
 
 
@@ -104,8 +104,8 @@ def test_an_apply_goes_on_from_the_state_gone_back_to(ledger: Ledger, key: str) 
 def test_only_batches_that_left_a_state_can_be_gone_to(ledger: Ledger, key: str) -> None:
     other = model(ledger, "model:2", "gpt-j")
     with ledger.writer("apply"):
-        failed = ledger.start_batch(key, "memit", {}, "cpu")
-        ledger.fail_batch(failed, "no memory", {})
+        failed = start_batch(ledger, key, "memit", {}, "cpu")
+        fail_batch(ledger, failed, "no memory", {})
     before = dump(ledger)
     for to, model_key in ((failed, key), (99, key), (1, other)):
         with pytest.raises(LedgerError, match=f"batch {to} left no state of this model"):
@@ -140,7 +140,7 @@ def test_states_that_come_back_are_those_that_were(ledger: Ledger, key: str) -> 
         now = {edit.subject: edit for edit in ledger.active_edits(key)}
         changed = [s for s, row in rows.items() if s in now and now[s].object != row.object_label]
         with ledger.writer("apply"):
-            batch = ledger.start_batch(key, "memit", {}, "cpu")
+            batch = start_batch(ledger, key, "memit", {}, "cpu")
             finish(
                 ledger,
                 batch,

@@ -1,8 +1,7 @@
 """Vetoes and aliases on record."""
 
 from kbsync.ledger import Ledger
-from kbsync.ledger.aliases import aliases, record_aliases
-from kbsync.ledger.vetoes import lift_vetoes, record_vetoes, vetoes, withheld
+from kbsync.ledger.facts import aliases, lift_vetoes, record_aliases, record_vetoes, vetoes, withheld
 from tests.ledger.helpers import dump, fact, pull
 
 

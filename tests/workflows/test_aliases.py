@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kbsync.ledger import Ledger
-from kbsync.ledger.aliases import aliases
+from kbsync.ledger.facts import aliases
 from kbsync.workflows.plan import plan_for
 from kbsync.workflows.probe import probed_plan
 from tests.homes import COUNTRIES, Editable, done, make_home

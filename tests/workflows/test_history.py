@@ -7,6 +7,7 @@ import pytest
 
 from kbsync.errors import LedgerError, SettingsError
 from kbsync.ledger import Ledger, Metric
+from kbsync.ledger.edits import fail_batch, start_batch
 from kbsync.workflows.history import History, history
 from kbsync.workflows.plan import plan_for
 from kbsync.workflows.rollback import RolledBack, rollback
@@ -43,7 +44,7 @@ def home(tmp_path: Path) -> Path:
         changed = new_edit(ledger.facts(withdrawn=False)[0])
         apply(ledger, key, added=[changed], superseded=[edits["A"]], retracted=[edits["B"]], files=file_of(home, "2"))
         with ledger.writer("apply"):
-            ledger.fail_batch(ledger.start_batch(key, "memit", {}, "cpu"), "no memory", {})
+            fail_batch(ledger, start_batch(ledger, key, "memit", {}, "cpu"), "no memory", {})
         pull(ledger, fact("A", "y"), fact("C", "x"))
         third = next(row for row in ledger.facts() if row.subject_label == "C")
         apply(ledger, key, added=[new_edit(third)], files=file_of(home, "4"))

@@ -7,9 +7,8 @@ import pytest
 
 from kbsync.errors import SettingsError
 from kbsync.ledger import FactRow, Ledger, Metric
-from kbsync.ledger.aliases import record_aliases
-from kbsync.ledger.past import roll_back
-from kbsync.ledger.vetoes import lift_vetoes, record_vetoes, vetoes
+from kbsync.ledger.edits import roll_back
+from kbsync.ledger.facts import lift_vetoes, record_aliases, record_vetoes, vetoes
 from kbsync.workflows.log import Event, fact_log, parse_fact
 from tests.ledger.helpers import apply, fact, model, new_edit, pull
 
@@ -18,7 +17,7 @@ from tests.ledger.helpers import apply, fact, model, new_edit, pull
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fact that was read, edited, changed, withdrawn, restated, contested, vetoed, rolled back: a second each."""
     clock = iter(datetime.datetime(2025, 6, 1, tzinfo=datetime.UTC) + datetime.timedelta(seconds=n) for n in range(999))
-    for part in ("pulls", "batches", "past", "vetoes", "models"):
+    for part in ("pulls", "edits", "facts", "store"):
         monkeypatch.setattr(f"kbsync.ledger.{part}.now", lambda: next(clock).isoformat())
     home = tmp_path / "home"
     with Ledger.open(home) as ledger:

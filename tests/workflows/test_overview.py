@@ -10,7 +10,7 @@ from kbsync.conflicts import Policy
 from kbsync.errors import ConflictError, LedgerError, SettingsError
 from kbsync.facts import Entity, Fact
 from kbsync.ledger import Ledger
-from kbsync.ledger.vetoes import record_vetoes
+from kbsync.ledger.facts import record_vetoes
 from kbsync.workflows.overview import QUIET, SHOWN, long_plan_for, overview_for
 from kbsync.workflows.plan import PlanRow, plan_for, prompt_of
 from tests.ledger.helpers import apply, fact, model, new_edit, pull

@@ -10,6 +10,7 @@ from kbsync.conflicts import Policy
 from kbsync.errors import ConflictError, LedgerError, SettingsError
 from kbsync.facts import Fact
 from kbsync.ledger import Ledger
+from kbsync.ledger.edits import start_batch
 from kbsync.workflows.batch import new_edit
 from kbsync.workflows.plan import Plan, begins_with, known_facts, plan_for, prompt_of
 from tests.ledger.helpers import fact, finish, model, pull
@@ -153,7 +154,7 @@ def apply_all(ledger: Ledger, plan: Plan) -> None:
         added = plan.having("+")
         ledger.record_targets(key, "z.safetensors", [("target1:x", 0, 1, 0.1)])
         keys = {row.request.id: "target1:x" for row in added if row.request}
-        finish(ledger, ledger.start_batch(key, "memit", {}, "cpu"), added=[new_edit(row, keys) for row in added])
+        finish(ledger, start_batch(ledger, key, "memit", {}, "cpu"), added=[new_edit(row, keys) for row in added])
 
 
 def rows_of(plan: Plan) -> list[Row]:

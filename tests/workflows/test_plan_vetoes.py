@@ -7,8 +7,7 @@ import pytest
 
 from kbsync.facts import Fact
 from kbsync.ledger import Ledger
-from kbsync.ledger.aliases import record_aliases
-from kbsync.ledger.vetoes import lift_vetoes, record_vetoes, vetoes
+from kbsync.ledger.facts import lift_vetoes, record_aliases, record_vetoes, vetoes
 from kbsync.workflows.plan import plan_for, prompt_of
 from tests.ledger.helpers import apply, fact, model, new_edit, pull
 

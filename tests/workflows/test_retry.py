@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.ledger import EditRow, Ledger
-from kbsync.ledger.past import not_recalled
+from kbsync.ledger.edits import not_recalled
 from kbsync.memit import MemitSettings
 from kbsync.workflows.target_cache import stronger
 from tests.homes import COUNTRIES, SWAPPED, Editable, deltas_of, difference, done, kbsync, make_home, pull

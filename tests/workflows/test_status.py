@@ -7,6 +7,7 @@ import pytest
 from kbsync.errors import LedgerError, SettingsError
 from kbsync.facts import Entity, Fact
 from kbsync.ledger import Ledger, Metric
+from kbsync.ledger.edits import fail_batch, start_batch
 from kbsync.workflows.plan import plan_for
 from kbsync.workflows.status import status_for, used_model
 from tests.ledger.helpers import apply, fact, model, new_edit, pull
@@ -31,7 +32,7 @@ def test_the_diff_and_the_figures_of_the_current_batch(home: Path) -> None:
             metrics=[Metric("ES", 0.0, 100.0), Metric("NS", None, 98.0), Metric("ES", 0.0, 100.0, request)],
         )
         with ledger.writer("apply"):
-            ledger.fail_batch(ledger.start_batch(key, "memit", {}, "cpu"), "no memory", {})
+            fail_batch(ledger, start_batch(ledger, key, "memit", {}, "cpu"), "no memory", {})
     status = status_for(home, "practice")
     assert status.plan == plan_for(home, "practice")
     assert {row.subject: row.sign for row in status.plan.rows} == {"France": "~", "Mexico": "+"}  # another wording

@@ -1,6 +1,9 @@
-"""Opening ledger.db, and what goes around each read and write of it."""
+"""ledger.db and the writer's lock: opening, transactions, and who may change a model's state."""
 
 import datetime
+import fcntl
+import json
+import os
 import sqlite3
 import sys
 import time
@@ -9,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from kbsync.errors import LedgerError
+from kbsync.errors import LedgerBusyError, LedgerError
 
 # sqlite-utils imports pandas where that is installed, for tables that kbsync never makes: most of a second for each
 # command. It goes without where the import fails.
@@ -20,7 +23,8 @@ finally:
     if _blocked:
         del sys.modules["pandas"]
 
-__all__ = ["Database", "connect", "immediate", "insert", "iso", "now", "telling"]
+__all__ = ["Database", "WriterLock", "connect", "immediate", "insert", "iso", "now", "telling"]
+
 
 # Marks a SQLite file as a kbsync ledger ("kbsy"), so that no other program's database is ever written to.
 APPLICATION_ID = 0x6B627379
@@ -143,3 +147,51 @@ def iso(time: datetime.datetime) -> str:
 def now() -> str:
     """The present, as the ledger writes it."""
     return iso(datetime.datetime.now(datetime.UTC))
+
+
+class WriterLock:
+    """The lock file of a home. While held it names its holder: pid, purpose, since when."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held = False
+
+    @property
+    def held(self) -> bool:
+        """Whether this object (not merely this process) holds the lock."""
+        return self._held
+
+    @contextmanager
+    def hold(self, purpose: str) -> Iterator[None]:
+        """Hold the lock. Raises LedgerBusyError, at once, when another holds it."""
+        file = self._open()
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise LedgerBusyError(self._busy_message()) from None
+            holder = json.dumps({"pid": os.getpid(), "purpose": purpose, "since": now()})
+            os.ftruncate(file, 0)
+            os.pwrite(file, holder.encode(), 0)
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
+                os.ftruncate(file, 0)
+        finally:
+            os.close(file)
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise LedgerError(f"cannot write {self._path}: {error.strerror}; choose another --home") from error
+
+    def _busy_message(self) -> str:
+        try:
+            holder = json.loads(self._path.read_text(encoding="utf-8"))
+            who = f"process {holder['pid']} ({holder['purpose']}, since {holder['since']})"
+        except (OSError, ValueError, KeyError, TypeError):
+            who = "another process"  # it has the lock and has not written its name yet
+        return f"{who} is changing a model's state in {self._path.parent}: wait for it to end, then run again"

@@ -1,0 +1,281 @@
+"""The states that a model had: which edits were active after each batch, and making one of those states current again.
+
+A done batch went on from the state of its `parent`, so a batch and its forebears make a line. Active after a batch are
+the edits that its line wrote and did not end. The current line is done; done batches off it are rolled back.
+"""
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from kbsync.errors import LedgerError
+from kbsync.ledger.db import Database, insert, now, telling
+from kbsync.ledger.pulls import objects_json
+from kbsync.ledger.rows import (
+    BatchRow,
+    ConflictNote,
+    EditRow,
+    EndingRow,
+    Metric,
+    MetricRow,
+    NewEdit,
+    RollbackRow,
+    columns,
+    compact,
+)
+from kbsync.ledger.store import Ledger
+
+__all__ = [
+    "EditState",
+    "active_after",
+    "edits_about",
+    "edits_of",
+    "endings",
+    "fail_batch",
+    "finish_batch",
+    "line_of",
+    "metrics_of",
+    "not_recalled",
+    "record_figures",
+    "roll_back",
+    "rollbacks",
+    "start_batch",
+    "states_after",
+]
+
+
+_CHANGED_MEANWHILE = "the ledger has changed since this apply was planned: run it again"
+
+
+def start_batch(
+    ledger: Ledger,
+    model: str,
+    algorithm: str,
+    settings: Mapping[str, Any],
+    device: str,
+    work: Mapping[str, Any] = MappingProxyType({}),
+) -> int:
+    """Record that an apply runs, and return its batch. Like the next two only inside `Ledger.writer`."""
+    row = {"model": model, "algorithm": algorithm, "settings": compact(settings), "device": device}
+    row["work"] = compact(dict(work))
+    with ledger.changing() as db:
+        return insert(db, "batches", {**row, "started": now(), "state": "running"})
+
+
+def fail_batch(
+    ledger: Ledger, batch: int, reason: str, seconds: Mapping[str, float], metrics: Sequence[Metric] = ()
+) -> None:
+    """Record that a running batch failed; the model's state stays.
+
+    Of its figures only those of the whole are kept, since its edits are not.
+    """
+    ended = {"state": "failed", "reason": reason, "seconds": compact(seconds)}
+    with ledger.changing() as db:
+        model = _model_of_running(db, batch)
+        _record_metrics(db, batch, model, [metric for metric in metrics if metric.request is None])
+        db.table("batches").update(batch, {**ended, "finished": now()})
+
+
+def finish_batch(
+    ledger: Ledger,
+    batch: int,
+    *,
+    added: Sequence[NewEdit],
+    superseded: Collection[int],
+    retracted: Collection[int],
+    metrics: Sequence[Metric],
+    files: Mapping[str, str],
+    seconds: Mapping[str, float],
+    peak_memory_mb: float | None,
+    conflicts: Sequence[ConflictNote] = (),
+    reason: str | None = None,
+) -> None:
+    """Make the new state current, in one transaction: the batch done, `added` active, the ended edits ended.
+
+    `reason` says why it was done in spite of what its figures are.
+
+    `superseded` and `retracted` are ids of active edits; active ones in neither stay as they are. Raises
+    LedgerError, with nothing written, if an edit to end is not active or a subject would have two.
+    """
+    measured = {"seconds": compact(seconds), "peak_memory_mb": peak_memory_mb, "files": compact(files)}
+    with ledger.changing() as db:
+        model = _model_of_running(db, batch)
+        current = ledger.current_batch(model)
+        _end_edits(db, batch, model, superseded, "superseded")
+        _end_edits(db, batch, model, retracted, "retracted")
+        _add_edits(db, batch, model, added)
+        _record_metrics(db, batch, model, metrics)
+        _record_conflicts(db, batch, conflicts)
+        ended = {"state": "done", "reason": reason, "finished": now(), "parent": current and current.id}
+        db.table("batches").update(batch, {**ended, **measured})
+
+
+def _model_of_running(db: Database, batch: int) -> str:
+    found = db.execute("SELECT model, state FROM batches WHERE id = ?", [batch]).fetchone()
+    if found is None or found[1] != "running":
+        state = "missing" if found is None else found[1]
+        raise LedgerError(f"batch {batch} is {state}, not running: run apply again")
+    return str(found[0])
+
+
+def _end_edits(db: Database, batch: int, model: str, edits: Collection[int], state: str) -> None:
+    ended = db.conn.executemany(
+        "UPDATE edits SET state = ?, ended_by = ? WHERE id = ? AND model = ? AND state = 'active'",
+        [(state, batch, edit, model) for edit in set(edits)],
+    )
+    if edits and ended.rowcount != len(set(edits)):
+        raise LedgerError(f"of {len(edits)} edits to be {state}, {ended.rowcount} are active; {_CHANGED_MEANWHILE}")
+    rows = [(batch, edit, state) for edit in sorted(set(edits))]
+    db.conn.executemany("INSERT INTO endings (batch, edit, state) VALUES (?, ?, ?)", rows)
+
+
+def _add_edits(db: Database, batch: int, model: str, added: Sequence[NewEdit]) -> None:
+    sql = f"""INSERT INTO edits (batch, model, state, {columns(NewEdit)})
+        VALUES (?, ?, 'active', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    for edit in added:
+        about = (edit.fact, edit.relation, edit.subject_key, edit.subject, edit.object_key, edit.object)
+        try:
+            db.execute(sql, (batch, model, *about, edit.prompt, edit.request, edit.target, edit.retries))
+        except sqlite3.IntegrityError as error:
+            if "UNIQUE" not in str(error):
+                raise
+            said = f"{edit.relation} of {edit.subject} has an active edit already"
+            raise LedgerError(f"{said}; {_CHANGED_MEANWHILE}") from error
+
+
+def _record_metrics(db: Database, batch: int, model: str, metrics: Sequence[Metric]) -> None:
+    """Find each figure's edit by its request: among those that this batch ended, and, above them, the active ones."""
+    sql = """SELECT request, id FROM edits WHERE model = ? AND (state = 'active' OR ended_by = ?)
+        ORDER BY state = 'active', id"""
+    edits = dict(db.execute(sql, [model, batch]))
+    unknown = {metric.request for metric in metrics if metric.request is not None and metric.request not in edits}
+    if unknown:
+        raise ValueError(f"metrics of requests that are no edits of this model: {sorted(unknown)[:5]}")
+    db.conn.executemany(
+        'INSERT INTO metrics (batch, edit, name, "before", "after") VALUES (?, ?, ?, ?, ?)',
+        [
+            (batch, metric.request and edits[metric.request], metric.name, metric.before, metric.after)
+            for metric in metrics
+        ],
+    )
+
+
+def _record_conflicts(db: Database, batch: int, conflicts: Sequence[ConflictNote]) -> None:
+    db.conn.executemany(
+        "INSERT INTO conflicts (batch, relation, subject_key, subject, objects, resolution) VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (batch, note.relation, note.subject_key, note.subject, objects_json(note.objects), note.resolution)
+            for note in conflicts
+        ],
+    )
+
+
+EditState = tuple[str, int | None]
+"""(state, ended_by) of an edit"""
+
+
+def line_of(batches: Iterable[BatchRow], batch: int | None) -> list[int]:
+    """Return a batch and its forebears, newest first; none for the base model (None)."""
+    parents = {row.id: row.parent for row in batches}
+    line = []
+    while batch is not None and batch in parents:
+        line.append(batch)
+        batch = parents[batch]
+    return line
+
+
+def states_after(edits: Iterable[EditRow], endings: Iterable[EndingRow], line: Collection[int]) -> dict[int, EditState]:
+    """Return the state that each of a model's edits has where `line` is the current one."""
+    ended = {ending.edit: (ending.state, ending.batch) for ending in endings if ending.batch in line}
+    return {
+        edit.id: ended.get(edit.id, ("active", None)) if edit.batch in line else ("rolled back", None) for edit in edits
+    }
+
+
+def active_after(ledger: Ledger, model: str, batch: int | None) -> list[EditRow]:
+    """Return the edits that were active after a batch of the model, oldest first, with their states of now."""
+    edits = edits_of(ledger, model)
+    states = states_after(edits, endings(ledger, model), set(line_of(ledger.batches(model), batch)))
+    return [edit for edit in edits if states[edit.id][0] == "active"]
+
+
+def edits_of(ledger: Ledger, model: str) -> list[EditRow]:
+    """Return all edits of a model, whatever their state, oldest first."""
+    return ledger.select(EditRow, "edits", "WHERE model = ? ORDER BY id", model)
+
+
+def edits_about(ledger: Ledger, subjects: Collection[tuple[str, str]]) -> list[EditRow]:
+    """Return the edits about these (relation, subject key), of every model and whatever their state, oldest first."""
+    which = "WHERE (relation, subject_key) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?)) ORDER BY id"
+    return ledger.select(EditRow, "edits", which, json.dumps(sorted(subjects)))
+
+
+def metrics_of(ledger: Ledger, edits: Collection[int]) -> list[MetricRow]:
+    """Return the figures of these edits in every batch, in the order of the batches."""
+    which = "WHERE edit IN (SELECT value FROM json_each(?)) ORDER BY batch, id"
+    return ledger.select(MetricRow, "metrics", which, json.dumps(sorted(edits)))
+
+
+def not_recalled(ledger: Ledger, model: str) -> set[int]:
+    """Return the active edits that the model's present state does not recall, by the newest figure of each."""
+    # With max(), SQLite takes `after` from the row that has it.
+    sql = """SELECT edit FROM (SELECT edit, after, max(id) FROM metrics WHERE name = 'recall'
+        AND edit IN (SELECT id FROM edits WHERE model = ? AND state = 'active')
+        AND batch IN (SELECT id FROM batches WHERE model = ? AND state = 'done') GROUP BY edit) WHERE after < 100"""
+    with telling(ledger.path):
+        return {int(row[0]) for row in ledger.db.execute(sql, [model, model]).fetchall()}
+
+
+def endings(ledger: Ledger, model: str | None = None) -> list[EndingRow]:
+    """Return which batch ended which edit: of one model or of all, oldest first."""
+    which = "WHERE batch IN (SELECT id FROM batches WHERE model = ifnull(?, model)) ORDER BY batch, edit"
+    return ledger.select(EndingRow, "endings", which, model)
+
+
+def rollbacks(ledger: Ledger, model: str | None = None) -> list[RollbackRow]:
+    """Return the rollbacks of one model or of all, oldest first."""
+    return ledger.select(RollbackRow, "rollbacks", "WHERE model = ifnull(?, model) ORDER BY id", model)
+
+
+def roll_back(ledger: Ledger, model: str, batch: int | None) -> None:
+    """Make the state after `batch` current, in one transaction; None is the base model.
+
+    Batches and edits get the states that they had then, later ones become rolled back; a batch that was rolled back
+    can be gone forward to. Nothing is deleted. Raises LedgerError for a batch that left no state of this model.
+    """
+    with ledger.writing() as db:
+        batches = ledger.batches(model)
+        reached = next((row for row in batches if row.id == batch), None)
+        if batch is not None and (reached is None or reached.state not in ("done", "rolled back")):
+            raise LedgerError(f"batch {batch} left no state of this model: `kbsync history` lists those that did")
+        current = ledger.current_batch(model)
+        line = set(line_of(batches, batch))
+        edits = edits_of(ledger, model)
+        _set_batches(db, batches, line)
+        _set_edits(db, edits, states_after(edits, endings(ledger, model), line))
+        moved = {"model": model, "from_batch": current.id if current else None, "to_batch": batch, "time": now()}
+        insert(db, "rollbacks", moved)
+
+
+def _set_batches(db: Database, batches: Iterable[BatchRow], line: Collection[int]) -> None:
+    with_state = [row.id for row in batches if row.state in ("done", "rolled back")]
+    db.conn.executemany(
+        "UPDATE batches SET state = ? WHERE id = ?",
+        [("done" if batch in line else "rolled back", batch) for batch in with_state],
+    )
+
+
+def _set_edits(db: Database, edits: Iterable[EditRow], states: Mapping[int, EditState]) -> None:
+    changed = [(*states[edit.id], edit.id) for edit in edits if states[edit.id] != (edit.state, edit.ended_by)]
+    # Those that end go first: a subject has one active edit at most at every moment (edits_active).
+    changed.sort(key=lambda change: change[0] == "active")
+    db.conn.executemany("UPDATE edits SET state = ?, ended_by = ? WHERE id = ?", changed)
+
+
+def record_figures(ledger: Ledger, batch: int, metrics: Sequence[Metric]) -> None:
+    """Add figures over the whole of a batch; those of the same name that it has stay on record before them."""
+    rows = [(batch, metric.name, metric.before, metric.after) for metric in metrics]
+    with ledger.writing() as db:
+        db.conn.executemany('INSERT INTO metrics (batch, name, "before", "after") VALUES (?, ?, ?, ?)', rows)

@@ -1,0 +1,271 @@
+"""Looking facts up: by name, by what is known beside them, and which of a million need to be compared one by one."""
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from kbsync.facts import Wording, normalise_label
+from kbsync.ledger.db import insert, now, telling
+from kbsync.ledger.rows import FactRow, VetoRow, wording_from
+from kbsync.ledger.store import Ledger
+
+__all__ = [
+    "RelationCounts",
+    "Standing",
+    "aliases",
+    "facts_named",
+    "lift_vetoes",
+    "own_wordings",
+    "record_aliases",
+    "record_vetoes",
+    "relation_counts",
+    "relations_on_record",
+    "subject_labels",
+    "vetoes",
+    "withheld",
+]
+
+
+def facts_named(ledger: Ledger, name: str, relation: str | None = None) -> list[FactRow]:
+    """Return the facts, withdrawn ones too, whose subject has this label, id or else alias; none where none has.
+
+    Letter case and spaces do not matter. `relation` None means every relation.
+    """
+    labelled = "subject_id = ?1 OR subject_key = ?2 OR subject_label = ?1 COLLATE NOCASE"
+    aliased = "subject_key IN (SELECT entity_key FROM aliases WHERE alias = ?1 COLLATE NOCASE)"
+    words = (" ".join(name.split()), normalise_label(name), relation)
+    for which in (labelled, aliased):
+        found = ledger.select(
+            FactRow, "facts", f"WHERE relation = ifnull(?3, relation) AND ({which}) ORDER BY id", *words
+        )
+        if found:
+            return found
+    # NOCASE folds A to Z alone; what it leaves is rare, and takes a look at every label.
+    every = ledger.facts(None if relation is None else [relation])
+    return [row for row in every if normalise_label(row.subject_label) == words[1]]
+
+
+def relations_on_record(ledger: Ledger) -> list[str]:
+    """Return the relations of which there are facts, withdrawn ones too."""
+    with telling(ledger.path):
+        return [row[0] for row in ledger.db.execute("SELECT DISTINCT relation FROM facts ORDER BY relation")]
+
+
+def subject_labels(ledger: Ledger, relation: str | None) -> list[str]:
+    """Return the labels of the subjects of a relation, or of all (None)."""
+    sql = "SELECT DISTINCT subject_label FROM facts WHERE relation = ifnull(?, relation) ORDER BY subject_label"
+    with telling(ledger.path):
+        return [row[0] for row in ledger.db.execute(sql, [relation])]
+
+
+def aliases(ledger: Ledger, keys: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return the aliases of those of the entities (by `Entity.key`) that have some, of all sources, in their order."""
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    with telling(ledger.path):
+        # Few homes have aliases, and a list of a million keys takes a while to be read.
+        if ledger.db.execute("SELECT 1 FROM aliases LIMIT 1").fetchone() is None:
+            return {}
+        sql = """SELECT entity_key, alias FROM aliases WHERE entity_key IN (SELECT value FROM json_each(?))
+            ORDER BY entity_key, alias"""
+        for key, alias in ledger.db.execute(sql, [json.dumps(list(keys))]):
+            found[key][alias] = None
+    return {key: tuple(names) for key, names in found.items()}
+
+
+def record_aliases(ledger: Ledger, source: str, read: Mapping[str, Collection[str]]) -> None:
+    """Record what `source` now gives as aliases of each entity of `read`, in place of what it gave earlier."""
+    with ledger.writing() as db:
+        db.conn.executemany("DELETE FROM aliases WHERE source = ? AND entity_key = ?", [(source, key) for key in read])
+        rows = [(source, key, alias) for key, names in read.items() for alias in dict.fromkeys(names)]
+        db.conn.executemany("INSERT INTO aliases (source, entity_key, alias) VALUES (?, ?, ?)", rows)
+
+
+def own_wordings(ledger: Ledger, facts: Collection[int]) -> dict[int, Wording]:
+    """Return the wordings of those of `facts` (ids of rows) that have one of their own."""
+    sql = "SELECT id, wording FROM facts WHERE wording IS NOT NULL AND id IN (SELECT value FROM json_each(?))"
+    with telling(ledger.path):
+        rows = ledger.db.execute(sql, [json.dumps(list(facts))]).fetchall()
+    return {fact: wording_from(text) for fact, text in rows}
+
+
+def vetoes(ledger: Ledger, *, lifted: bool = False) -> list[VetoRow]:
+    """Return the vetoes that hold, oldest first; with `lifted`, also those that were lifted."""
+    return ledger.select(VetoRow, "vetoes", f"{'' if lifted else 'WHERE lifted IS NULL'} ORDER BY id")
+
+
+def withheld(facts: Collection[FactRow], held: Sequence[VetoRow]) -> dict[int, VetoRow]:
+    """Return the facts that are under a veto, by id."""
+    by_subject: dict[tuple[str, str], list[VetoRow]] = {}
+    for veto in held:
+        by_subject.setdefault((veto.relation, veto.subject_key), []).append(veto)
+    return {
+        fact.id: veto
+        for fact in (facts if by_subject else ())
+        for veto in by_subject.get((fact.relation, fact.subject_key), ())
+        if veto.object_key in (None, fact.object_key)
+    }
+
+
+def record_vetoes(ledger: Ledger, facts: Collection[FactRow], *, any_object: bool, reason: str | None) -> None:
+    """Put facts under a veto: their subjects for the relation, or (not `any_object`) their present objects alone.
+
+    What is under the same veto already stays as it is.
+    """
+    with ledger.writing() as db:
+        standing = {(veto.relation, veto.subject_key, veto.object_key) for veto in vetoes(ledger)}
+        for fact in facts:
+            key, label = (None, None) if any_object else (fact.object_key, fact.object_label)
+            if (fact.relation, fact.subject_key, key) in standing:
+                continue
+            standing.add((fact.relation, fact.subject_key, key))
+            about = {"relation": fact.relation, "subject_key": fact.subject_key, "subject": fact.subject_label}
+            insert(db, "vetoes", {**about, "object_key": key, "object": label, "reason": reason, "since": now()})
+
+
+def lift_vetoes(ledger: Ledger, ids: Collection[int]) -> None:
+    """Lift vetoes that hold; they stay on record."""
+    with ledger.writing() as db:
+        db.conn.executemany("UPDATE vetoes SET lifted = ? WHERE id = ?", [(now(), veto) for veto in ids])
+
+
+@dataclass(frozen=True, slots=True)
+class RelationCounts:
+    """Facts that stand, and subjects that have several objects among them."""
+
+    facts: int
+    conflicts: int
+
+
+def relation_counts(ledger: Ledger) -> dict[str, RelationCounts]:
+    """Return the counts of each relation that has facts which stand."""
+    facts = "SELECT relation, count(*) FROM facts WHERE withdrawn IS NULL GROUP BY relation"
+    conflicts = """SELECT relation, count(*) FROM (
+        SELECT facts.relation, facts.subject_key FROM (
+            SELECT relation, subject_key FROM facts WHERE withdrawn IS NULL
+            GROUP BY relation, subject_key HAVING count(*) > 1
+        ) AS shared CROSS JOIN facts ON facts.relation = shared.relation AND facts.subject_key = shared.subject_key
+        WHERE facts.withdrawn IS NULL
+        GROUP BY facts.relation, facts.subject_key HAVING count(DISTINCT facts.object_key) > 1
+    ) GROUP BY relation"""
+    with telling(ledger.path):
+        contested = dict(ledger.db.execute(conflicts).fetchall())
+        return {
+            relation: RelationCounts(count, contested.get(relation, 0)) for relation, count in ledger.db.execute(facts)
+        }
+
+
+class Standing:
+    """The facts that are not withdrawn, of `relations` (None: all); those `involved` are told from the rest."""
+
+    def __init__(self, ledger: Ledger, relations: Collection[str] | None) -> None:
+        self._ledger = ledger
+        self._which = "facts.withdrawn IS NULL"
+        if relations is not None:
+            wanted = json.dumps(sorted(relations)).replace("'", "''")
+            self._which += f" AND facts.relation IN (SELECT value FROM json_each('{wanted}'))"
+        self._run("CREATE TEMP TABLE IF NOT EXISTS involved (id INTEGER PRIMARY KEY)")
+        self._run("DELETE FROM temp.involved")
+
+    def involve_shared(self) -> None:
+        """Involve the facts that share subject and relation, or relation and (normalised) label, with another one."""
+        for column in ("subject_key", "subject_name"):
+            self._run(
+                f"""INSERT OR IGNORE INTO temp.involved SELECT facts.id FROM
+                (SELECT relation, {column} FROM facts WHERE {self._which}
+                    GROUP BY relation, {column} HAVING count(*) > 1) AS shared
+                CROSS JOIN facts ON facts.relation = shared.relation AND facts.{column} = shared.{column}
+                WHERE facts.withdrawn IS NULL"""
+            )
+
+    def involve_edited(self, model: str) -> None:
+        """Involve the facts of which the model has an active edit."""
+        self._involve("edits", "model = ? AND state = 'active'", model)
+
+    def involve_vetoed(self) -> None:
+        """Involve the facts whose subject is under a veto."""
+        self._involve("vetoes", "lifted IS NULL")
+
+    def involve_worded(self) -> list[str]:
+        """Involve the facts with a wording of their own; return their whole prompts."""
+        worded = f"{self._which} AND facts.wording IS NOT NULL"
+        self._run(f"INSERT OR IGNORE INTO temp.involved SELECT facts.id FROM facts WHERE {worded}")
+        found = self._rows(f"SELECT facts.wording ->> 'prompt', facts.subject_label FROM facts WHERE {worded}")
+        return [prompt.format(subject) for prompt, subject in found]
+
+    def involve_named(self, named: Collection[tuple[str, str]]) -> None:
+        """Involve the facts of these relations and subject labels; letter case and spaces do not matter."""
+        pairs = [(relation, normalise_label(label)) for relation, label in named]
+        self._run(
+            f"""INSERT OR IGNORE INTO temp.involved SELECT facts.id FROM json_each(?) AS named CROSS JOIN facts
+            ON facts.relation = named.value ->> 0 AND facts.subject_name = named.value ->> 1 WHERE {self._which}""",
+            json.dumps(pairs),
+        )
+
+    def _involve(self, table: str, where: str, *values: object) -> None:
+        self._run(
+            f"""INSERT OR IGNORE INTO temp.involved SELECT facts.id FROM
+            (SELECT relation, subject_key FROM {table} WHERE {where}) AS other
+            CROSS JOIN facts ON facts.relation = other.relation AND facts.subject_key = other.subject_key
+            WHERE {self._which}""",
+            *values,
+        )
+
+    def involved(self) -> list[FactRow]:
+        """Return the facts that are involved, oldest first."""
+        return self._ledger.select(FactRow, "facts", "WHERE id IN temp.involved ORDER BY id")
+
+    def relations(self) -> list[str]:
+        """Return the relations of which facts stand, in order."""
+        return list(self._all)
+
+    def others(self) -> dict[str, int]:
+        """Return how many facts that are not involved each relation has."""
+        involved = self._counts("AND facts.id IN temp.involved") if self._any() else {}
+        return {one: count - involved.get(one, 0) for one, count in self._all.items()}
+
+    def first_others(self, relation: str, limit: int) -> list[FactRow]:
+        """Return the first facts of a relation, by subject label, that are not involved."""
+        return self._ledger.select(
+            FactRow,
+            "facts",
+            """WHERE relation = ? AND withdrawn IS NULL AND id NOT IN temp.involved
+            ORDER BY subject_label, id LIMIT ?""",
+            relation,
+            limit,
+        )
+
+    def each_other(self, relation: str) -> Iterator[tuple[str, str]]:
+        """Yield (subject label, object label) of all those facts, in the same order, one by one."""
+        sql = """SELECT subject_label, object_label FROM facts WHERE relation = ? AND withdrawn IS NULL
+            AND id NOT IN temp.involved ORDER BY subject_label, id"""
+        with telling(self._ledger.path):
+            yield from self._ledger.db.execute(sql, [relation])
+
+    def names_between(self, relation: str, prefix: str, suffix: str) -> list[str]:
+        """Return the normalised subject labels of a relation that begin and end so."""
+        sql = f"""SELECT DISTINCT subject_name FROM facts WHERE {self._which} AND relation = ? AND subject_name >= ?
+            AND subject_name < ? AND length(subject_name) >= ?
+            AND substr(subject_name, length(subject_name) + 1 - ?) = ?"""
+        values = (relation, prefix, prefix + "\U0010ffff", len(prefix) + len(suffix), len(suffix), suffix)
+        return [row[0] for row in self._rows(sql, *values)]
+
+    def _any(self) -> bool:
+        return bool(self._rows("SELECT 1 FROM temp.involved LIMIT 1"))
+
+    @cached_property
+    def _all(self) -> dict[str, int]:
+        return self._counts("")
+
+    def _counts(self, more: str) -> dict[str, int]:
+        sql = f"SELECT relation, count(*) FROM facts WHERE {self._which} {more} GROUP BY relation ORDER BY relation"
+        return {str(relation): int(count) for relation, count in self._rows(sql)}
+
+    def _rows(self, sql: str, *values: object) -> Sequence[tuple[str, ...]]:
+        with telling(self._ledger.path):
+            return self._ledger.db.execute(sql, values).fetchall()
+
+    def _run(self, sql: str, *values: object) -> None:
+        with telling(self._ledger.path):
+            self._ledger.db.execute(sql, values)
