@@ -48,4 +48,4 @@ def run(bench: PaperBench) -> Result:
     return Result(tuple(rows), (scores, trade), "Each relation's edits are written alone, from the base model.")
 
 
-CATEGORIES = Experiment("categories", "By relation", "Figure 6", run, of_editors=True)
+CATEGORIES = Experiment("categories", "By relation", "Figure 6", run)

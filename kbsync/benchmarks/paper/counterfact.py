@@ -34,4 +34,4 @@ def run(bench: PaperBench) -> Result:
     return Result(tuple(rows), (bars,), note)
 
 
-COUNTERFACT = Experiment("counterfact", "Counterfactual edits", "Table 2", run, of_editors=True)
+COUNTERFACT = Experiment("counterfact", "Counterfactual edits", "Table 2", run)

@@ -101,7 +101,3 @@ class Experiment:
     paper: str
     """the table or figure that it is made after"""
     run: Callable[["PaperBench"], Result]
-    of_editors: bool = False
-    """it measures each editor by itself, so that a second process can make a part of the measurements"""
-    alone: bool = False
-    """it measures time, so nothing else may run meanwhile"""

@@ -5,7 +5,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,8 +19,6 @@ from kbsync.benchmarks.paper.data import checked_dataset
 from kbsync.benchmarks.paper.experiment import Experiment, Result, Row
 from kbsync.benchmarks.paper.options import PaperOptions, check_editors, chosen_experiments, make_bench
 from kbsync.benchmarks.paper.published import Published, published
-from kbsync.benchmarks.paper.registry import EXPERIMENTS
-from kbsync.benchmarks.paper.second import SecondProcess, second_process
 from kbsync.benchmarks.paper.units import Units
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
@@ -40,7 +38,7 @@ class Done:
     title: str
     paper: str
     seconds: float
-    """that this run took for it: near 0 where all of it was kept, or measured while a second process ran"""
+    """that this run took for it: near 0 where all of it was kept"""
     result: Result
     published: Published | None
 
@@ -75,53 +73,15 @@ def bench_paper(
         choice = choose_model(model, options.values, home=home, loading=loading, corpus=options.corpus)
         progress("loading the model", 1, 1)
         bench = make_bench(ledger, choice, options, Units(options.folder / UNITS), progress)
-        second = second_process(bench, model, replace(options, experiments=names_of(experiments)), loading)
-        return run_paper(bench, experiments, options.folder, second)
+        return run_paper(bench, experiments, options.folder)
 
 
-def names_of(experiments: Sequence[Experiment]) -> tuple[str, ...]:
-    """Return their names."""
-    return tuple(experiment.name for experiment in experiments)
-
-
-def run_paper(
-    bench: PaperBench, experiments: Sequence[Experiment], folder: Path, second: SecondProcess | None = None
-) -> PaperRun:
-    """Run experiments, one after another; the files are written anew after each.
-
-    While a `second` process measures its editors, those of here are measured for the same experiments, and other
-    experiments are run; then, out of what both measured, the experiments that they share.
-    """
+def run_paper(bench: PaperBench, experiments: Sequence[Experiment], folder: Path) -> PaperRun:
+    """Run experiments, one after another; the files are written anew after each."""
     run = PaperRun(bench.choice.name, folder, about(bench), 0, {})
-    waiting = list(experiments)
-    if second is not None:
-        with second:
-            measure_beside(bench, experiments, second)
-            for experiment in experiments:
-                if not experiment.of_editors and not experiment.alone:
-                    second.share()
-                    finish(run, bench, experiment)
-                    waiting.remove(experiment)
-            second.join(bench)
-    for experiment in waiting:
-        finish(run, bench, experiment)
-    return PaperRun(run.model, folder, run.about, bench.units.made, in_order(run.experiments))
-
-
-def in_order(done: Mapping[str, Done]) -> dict[str, Done]:
-    """Return what is done in the order of the registry."""
-    return {name: done[name] for name in EXPERIMENTS if name in done}
-
-
-def measure_beside(bench: PaperBench, experiments: Sequence[Experiment], second: SecondProcess) -> None:
-    """Make the measurements that the experiments of editors need, but those of the second process."""
-    every = bench.editors
-    bench.editors = [name for name in every if name not in second.editors]
     for experiment in experiments:
-        if experiment.of_editors:
-            second.share()
-            experiment.run(bench)
-    bench.editors = every
+        finish(run, bench, experiment)
+    return replace(run, units_made=bench.units.made)
 
 
 def finish(run: PaperRun, bench: PaperBench, experiment: Experiment) -> None:
@@ -199,7 +159,7 @@ def write_results(run: PaperRun) -> None:
         **run.about,
         "experiments": {
             name: {"title": done.title, "paper": done.paper, "rows": done.result.rows, "note": done.result.note}
-            for name, done in in_order(run.experiments).items()
+            for name, done in run.experiments.items()
         },
     }
     text = json.dumps(content, indent=1, ensure_ascii=False)

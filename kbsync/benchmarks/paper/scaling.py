@@ -65,4 +65,4 @@ def drawing(metric: str, rows: Sequence[Row], counts: Sequence[int]) -> Lines:
     return Lines(f"scaling-{metric}", metric, "edits", SHOWN[metric], tuple(lines), logarithmic=True)
 
 
-SCALING = Experiment("scaling", "Over the number of edits", "Figure 5", run, of_editors=True)
+SCALING = Experiment("scaling", "Over the number of edits", "Figure 5", run)

@@ -95,4 +95,4 @@ def editor_rows(bench: PaperBench, name: str) -> list[Row]:
     ]
 
 
-TIME = Experiment("time", "What an edit costs", "Appendix B.1-B.4", run, alone=True)
+TIME = Experiment("time", "What an edit costs", "Appendix B.1-B.4", run)

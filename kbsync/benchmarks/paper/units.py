@@ -15,14 +15,12 @@ __all__ = ["Units"]
 class Units:
     """What a file keeps of earlier runs; `made` counts what this one added."""
 
-    def __init__(self, file: Path, others: Path | None = None) -> None:
-        """Read the file, and that of another process, `others`, which is only read.
-
-        Raises SettingsError where one cannot be read, or is no file of units.
-        """
+    def __init__(self, file: Path) -> None:
+        """Read the file; SettingsError where it cannot be read, or is no file of units."""
+        found, cut = lines(file)
         self.file, self.made = file, 0
-        self.values = {line["key"]: line["value"] for one in (others, file) if one for line in lines(one)[0]}
-        if cut := lines(file)[1]:  # what a killed run was writing
+        self.values = {line["key"]: line["value"] for line in found}
+        if cut:  # what a killed run was writing
             try:
                 os.truncate(file, file.stat().st_size - cut)
             except OSError as error:
@@ -45,15 +43,6 @@ class Units:
         self.made += 1
         self.keep({"key": key, "about": dict(about), "value": kept})
         return kept
-
-    def take(self, file: Path) -> None:
-        """Move what another process measured into these; a file that is not there is an empty one."""
-        for line in lines(file)[0]:
-            if line["key"] not in self.values:
-                self.values[line["key"]] = line["value"]
-                self.made += 1
-                self.keep(line)
-        file.unlink(missing_ok=True)
 
     def keep(self, line: Mapping[str, Any]) -> None:
         """Add a line to the file; it is on the disk when this returns."""
