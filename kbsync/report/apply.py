@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 
-from kbsync.report.plan import metrics_table
+from kbsync.report.plan import in_sync_text, metrics_table
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ _MOST_FAILED = 10
 def applied_view(applied: "Applied") -> RenderableType:
     """Return the figures, the seconds by phase, and the edits that the model does not recall."""
     if applied.batch is None:
-        return plain(f"in sync: nothing to do, {applied.edits} edits are active")
+        told = in_sync_text(applied.left) if applied.left else "in sync: nothing to do"
+        return plain(f"{told}, {applied.edits} edits are active")
     title = f"batch {applied.batch}: {applied.edits} edits active"
     found = f"{applied.optimised} targets optimised, {applied.from_cache} from the cache"
     seconds = ", ".join(f"{name} {value:.1f}" for name, value in applied.seconds.items())

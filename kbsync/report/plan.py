@@ -9,10 +9,10 @@ from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
     from kbsync.workflows.overview import LongPlan, Overview
-    from kbsync.workflows.plan import Plan
+    from kbsync.workflows.plan import Plan, Sign
     from kbsync.workflows.status import Status
 
-__all__ = ["metrics_table", "plan_json", "plan_view", "status_json", "status_view"]
+__all__ = ["in_sync_text", "metrics_table", "plan_json", "plan_view", "status_json", "status_view"]
 
 _MEANING = {
     "+": "new in the knowledge base, to be edited",
@@ -24,6 +24,12 @@ _MEANING = {
     "?": "the relation has no template",
     "x": "applied, but not recalled (apply --retry)",
 }
+_LEFT_OUT: Mapping["Sign", str] = {
+    "?": "without a template (`kbsync templates new`)",
+    "!": "kept out (in conflict, see --on-conflict, or retracted by you)",
+    "x": "not recalled (`kbsync apply --retry`)",
+}
+"""signs of facts that an apply leaves as they are, though the model does not hold them"""
 _QUIET = "=k"
 """signs whose rows are only counted"""
 _MOST_ROWS = 40
@@ -32,7 +38,7 @@ _MOST_ROWS = 40
 def plan_view(plan: "Plan | Overview") -> RenderableType:
     """Return the counts by sign, and the rows that something is to be done about."""
     counts = [(sign, count, _MEANING[sign]) for sign, count in plan.counts.items() if count]
-    parts: list[RenderableType] = [table(("", "facts", "meaning"), counts, title=f"{plan.model}")]
+    parts: list[RenderableType] = [table(("", "facts", "meaning"), counts, title=plan.model or "no model edited yet")]
     rows = [row for row in plan.rows if row.sign not in _QUIET]
     told = sum(count for sign, count in plan.counts.items() if sign not in _QUIET)
     if rows:
@@ -45,8 +51,14 @@ def plan_view(plan: "Plan | Overview") -> RenderableType:
     if not any(plan.counts.values()):
         parts.append(plain("no facts: run `kbsync pull` first"))
     elif plan.in_sync:
-        parts.append(plain("in sync"))
+        parts.append(plain(in_sync_text(plan.counts)))
     return Group(*parts)
+
+
+def in_sync_text(counts: Mapping["Sign", int]) -> str:
+    """Return what to say where an apply has nothing to do: in sync, or which facts it leaves as they are, and why."""
+    left = [f"{counts[sign]} {what}" for sign, what in _LEFT_OUT.items() if counts.get(sign)]
+    return f"nothing to apply; what is left: {', '.join(left)}" if left else "in sync"
 
 
 def plan_json(plan: "Plan | LongPlan") -> dict[str, Any]:
@@ -62,7 +74,7 @@ def plan_json(plan: "Plan | LongPlan") -> dict[str, Any]:
         }
         for row in plan.rows
     )
-    return {"model": plan.model, "counts": plan.counts, "facts": facts, "metrics": {}}
+    return {"model": plan.model or None, "counts": plan.counts, "facts": facts, "metrics": {}}
 
 
 def status_view(status: "Status[Plan] | Status[Overview]") -> RenderableType:

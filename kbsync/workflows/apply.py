@@ -124,7 +124,8 @@ def apply(
         if not confirm(Proposal(plan, choice.remark, batch.cost, batch.needed)):
             return None
         if not batch.needed:
-            return Applied(None, len(work.kept), 0, 0, {}, clock.total(), None, ())
+            left = {sign: count for sign, count in plan.counts.items() if sign in "!?x" and count}
+            return Applied(None, len(work.kept), 0, 0, {}, clock.total(), None, (), left=left)
         return batch.run()
 
 

@@ -7,7 +7,7 @@ of the ledger makes the new state current. Killed anywhere, the old state stays;
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -56,6 +56,8 @@ class Applied:
     """edits that the model does not recall, of those that the batch wrote (of all, where it wrote none)"""
     planned: Cost | None = None
     """what was said before it started"""
+    left: Mapping[Sign, int] = field(default_factory=dict)
+    """where nothing was to be done: facts by sign that the model does not hold all the same"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 from kbsync.conflicts import Conflict, Policy, Settled, Statement, settle
-from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, check_relation, normalise_label
 from kbsync.ledger import EditRow, FactRow, Ledger, ModelRow, VetoRow
 from kbsync.ledger.edits import not_recalled
@@ -26,9 +25,11 @@ __all__ = [
     "fact_row",
     "find_model",
     "known_facts",
+    "knows",
     "make_plan",
     "no_template",
     "plan_for",
+    "prompts_of",
     "says",
     "sort_key",
 ]
@@ -96,9 +97,9 @@ def plan_for(
     on_conflict: Policy = "out",
     include_known: bool = False,
 ) -> Plan:
-    """Return the plan for a model by what the ledger holds; `model` None means the one used last.
+    """Return the plan for a model by what the ledger holds; `model` None means the one used last, or none yet.
 
-    Raises LedgerError where there is no ledger, SettingsError where no model is given and none is on record.
+    Raises LedgerError where there is no ledger.
     """
     with Ledger.open(home, create=False) as ledger:
         found = find_model(ledger, model)
@@ -110,13 +111,8 @@ def plan_for(
 
 
 def find_model(ledger: Ledger, name: str | None) -> ModelRow | None:
-    """Return the model of this name that was used last; without a name, whichever was."""
-    if name is not None:
-        return ledger.latest_model(name)
-    newest = next(iter(ledger.models()), None)
-    if newest is None:
-        raise SettingsError("no model has been edited here yet: name one, such as --model practice")
-    return newest
+    """Return the model of this name that was used last; without a name, whichever was. None where none was."""
+    return next(iter(ledger.models()), None) if name is None else ledger.latest_model(name)
 
 
 def make_plan(
@@ -256,19 +252,14 @@ def known_facts(plan: Plan, answers: Callable[[Mapping[str, str]], Mapping[str, 
 
     `answers` takes prompts with the objects that are hoped for, and gives prompt -> what the model says.
 
-    A fact is known if the answer begins with the object or an alias of it on the edit prompt and on most paraphrases.
-    Prompts without an answer count as not known.
+    See `knows`. Prompts without an answer count as not known.
     """
     new = [row.request for row in plan.having("+") if row.request is not None]
     said = answers({prompt_of(request): request.target for request in new})
     likely = [request for request in new if says(said.get(prompt_of(request), ""), request)]
-    wordings = {request.id: [text.format(request.subject) for text in request.paraphrases] for request in likely}
-    said = answers({prompt: request.target for request in likely for prompt in wordings[request.id]})
-    known = {
-        request.id
-        for request in likely
-        if 2 * sum(says(said.get(prompt, ""), request) for prompt in wordings[request.id]) > len(wordings[request.id])
-    }
+    asked = {prompt: request.target for request in likely for prompt in prompts_of(request)[1:]}
+    said = {**said, **answers(asked)}
+    known = {request.id for request in likely if knows(request, said)}
 
     def judged(row: PlanRow) -> PlanRow:
         if row.sign == "+" and row.request is not None and row.request.id in known:
@@ -281,6 +272,20 @@ def known_facts(plan: Plan, answers: Callable[[Mapping[str, str]], Mapping[str, 
 def prompt_of(request: EditRequest) -> str:
     """Return a request's edit prompt with its subject."""
     return request.prompt.format(request.subject)
+
+
+def prompts_of(request: EditRequest) -> list[str]:
+    """Return a request's edit prompt and its paraphrases with its subject."""
+    return [text.format(request.subject) for text in (request.prompt, *request.paraphrases)]
+
+
+def knows(request: EditRequest, said: Mapping[str, str]) -> bool:
+    """Tell by its answers (prompt -> what it said) whether a model knows a fact.
+
+    It does if what it says begins with the object, or an alias of it, on the edit prompt and on most paraphrases.
+    """
+    first, *others = (says(said.get(prompt, ""), request) for prompt in prompts_of(request))
+    return first and (not others or 2 * sum(others) > len(others))
 
 
 def says(answer: str, request: EditRequest) -> bool:

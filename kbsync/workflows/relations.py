@@ -12,7 +12,7 @@ from kbsync.ledger.facts import RelationCounts, Standing, aliases, relation_coun
 from kbsync.templates import Templates
 from kbsync.workflows.names import model_name
 from kbsync.workflows.overview import answered
-from kbsync.workflows.plan import prompt_of, says
+from kbsync.workflows.plan import knows, prompt_of, prompts_of
 from kbsync.workflows.templates import templates_for
 
 __all__ = ["FoundRelation", "RelationRow", "Relations", "relations_for", "search_online", "search_templates"]
@@ -86,14 +86,14 @@ def _known(ledger: Ledger, model: ModelRow, templates: Templates) -> tuple[Count
     standing.involve_named(answered(ledger, model, standing, templates))
     standing.involve_worded()
     requests = list(_requests(ledger, standing.involved(), templates))
-    prompts = {prompt for request in requests for prompt in (prompt_of(request), *_wordings(request))}
+    prompts = {prompt for request in requests for prompt in prompts_of(request)}
     said = ledger.answers(model.key, list(prompts))
     asked: Counter[str] = Counter()
     known: Counter[str] = Counter()
     for request in requests:
         if prompt_of(request) in said:
             asked[request.relation] += 1
-            known[request.relation] += _knows(request, said)
+            known[request.relation] += knows(request, said)
     return asked, known
 
 
@@ -103,15 +103,6 @@ def _requests(ledger: Ledger, facts: list[FactRow], templates: Templates) -> Ite
         if templates.wording(fact.relation, fact.wording) is not None:
             named = names.get(fact.object_key, ())
             yield templates.request(fact.subject_label, fact.relation, fact.object_label, named, fact.wording)
-
-
-def _knows(request: EditRequest, said: dict[str, str]) -> bool:
-    right = sum(says(said.get(prompt, ""), request) for prompt in _wordings(request))
-    return says(said.get(prompt_of(request), ""), request) and 2 * right > len(request.paraphrases)
-
-
-def _wordings(request: EditRequest) -> list[str]:
-    return [text.format(request.subject) for text in request.paraphrases]
 
 
 def search_templates(home: Path, text: str) -> list[FoundRelation]:

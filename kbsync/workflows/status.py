@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from kbsync.errors import SettingsError
 from kbsync.ledger import BatchRow, Ledger
 from kbsync.workflows.overview import LongPlan, Overview, long_plan_for, overview_for
 from kbsync.workflows.plan import Plan, find_model, plan_for
@@ -25,7 +26,7 @@ class Status(Generic[Diff]):
 
 
 def status_for(home: Path, model: str | None, relations: Collection[str] | None = None) -> Status[Plan]:
-    """Return the status of a model; `model` None means the one used last."""
+    """Return the status of a model; `model` None means the one used last, or none where none is on record."""
     return Status(plan_for(home, model, relations), *last_batch(home, model))
 
 
@@ -56,5 +57,6 @@ def used_model(home: Path) -> str:
     """Return the name of the model used last; raise SettingsError where there is none."""
     with Ledger.open(home, create=False) as ledger:
         found = find_model(ledger, None)
-        assert found is not None  # find_model raises where no model is on record
-        return found.name
+    if found is None:
+        raise SettingsError("no model has been edited here yet: name one, such as --model practice")
+    return found.name

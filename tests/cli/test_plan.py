@@ -39,7 +39,23 @@ def test_check_exits_3_where_there_is_a_difference(home: Path, run: Run) -> None
         # Of works_with, nothing can be edited: that is no difference.
         ran = run(*command, "--check", "--relation", "works_with")
         assert ran.code == 0
-        assert "in sync" in ran.out
+        assert "nothing to apply; what is left: 1 without a template (`kbsync templates new`)" in ran.out
+
+
+def test_status_after_the_first_pull_shows_the_knowledge_base(tmp_path: Path, run: Run) -> None:
+    rows = ("France,P36,Paris", "Bolivia,P36,Sucre", "Bolivia,P36,La Paz", "Ada,works_with,Babbage")
+    (tmp_path / "facts.csv").write_text("\n".join(("subject,relation,object", *rows)), encoding="utf-8")
+    assert run("pull", "--source", "facts.csv", "--relation", "P36", "--relation", "works_with").code == 0
+    ran = run("status")
+    assert (ran.code, ran.err) == (0, "")
+    shown = [line.split() for line in ran.out.splitlines()]
+    assert ran.out.splitlines()[0].strip() == "no model edited yet"
+    assert ["+", "P36", "France", "Paris", "new"] in shown
+    assert any(line[:5] == ["!", "P36", "Bolivia", "Sucre", "|"] for line in shown)
+    assert any(line[:4] == ["?", "works_with", "Ada", "Babbage"] for line in shown)
+    told = run("status", "--json").json
+    assert (told["model"], told["metrics"]) == (None, {})
+    assert {sign: count for sign, count in told["counts"].items() if count} == {"+": 1, "!": 1, "?": 1}
 
 
 def test_a_withdrawn_edit_is_a_difference_and_a_kept_one_is_not(home: Path, run: Run) -> None:

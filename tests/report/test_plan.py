@@ -1,6 +1,7 @@
 """How plan, status, apply, answers and the demo are shown."""
 
 import io
+from dataclasses import replace
 
 from rich.console import Console, RenderableType
 
@@ -110,6 +111,11 @@ def test_an_apply_shows_figures_time_and_what_is_not_recalled() -> None:
     assert ("P36 Land 9 Oslo 1.2 Riga 88" in text, "Land 10" in text) == (True, False)
     assert "not recalled" not in drawn(applied_view(applied()))
     assert drawn(applied_view(applied(batch=None))) == "in sync: nothing to do, 7 edits are active"
+    left = replace(applied(batch=None), left={"?": 1, "!": 2})
+    told = " ".join(drawn(applied_view(left)).split())
+    assert told.startswith("nothing to apply; what is left: 1 without a template")
+    assert "2 kept out (in conflict" in told
+    assert told.endswith("7 edits are active")
 
 
 def test_what_an_apply_will_do_is_told_before() -> None:

@@ -1,18 +1,20 @@
 """The signs of a plan: this table is their specification. Facts and edits lie in a real ledger."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from kbsync.conflicts import Policy
 from kbsync.errors import ConflictError, LedgerError, SettingsError
-from kbsync.facts import Fact
+from kbsync.facts import Fact, Wording
 from kbsync.ledger import Ledger
 from kbsync.ledger.edits import start_batch
 from kbsync.workflows.batch import new_edit
+from kbsync.workflows.overview import overview_for
 from kbsync.workflows.plan import Plan, begins_with, known_facts, plan_for, prompt_of
+from kbsync.workflows.relations import relations_for
 from tests.ledger.helpers import fact, finish, model, pull
 
 Row = tuple[str, str, str | None, str | None]
@@ -254,6 +256,22 @@ def test_what_the_base_model_says_makes_a_fact_known(home: Path) -> None:
         assert plan_for(home, "practice", include_known=True).rows[0].sign == "+"
 
 
+def test_a_fact_whose_own_wording_has_no_paraphrase_is_known_by_its_prompt(home: Path) -> None:
+    paris = replace(PARIS, wording=Wording("The town that governs {} is"))
+    with Ledger.open(home) as ledger:
+        pull(ledger, paris)
+        key = model(ledger)
+        plan = plan_for(home, "practice")
+        assert plan.rows[0].request is not None
+        ledger.record_answers(key, {prompt_of(plan.rows[0].request): "Lyon"})
+        assert plan_for(home, "practice").rows[0].sign == "+"
+        ledger.record_answers(key, said(plan, ()))
+        assert plan_for(home, "practice").rows[0].sign == "k"
+        assert overview_for(home, "practice").counts["k"] == 1
+        (row,) = (row for row in relations_for(home).relations if row.facts)
+        assert (row.asked, row.known) == (1, 100)
+
+
 def test_only_new_facts_can_be_known(home: Path) -> None:
     with Ledger.open(home) as ledger:
         pull(ledger, PARIS)
@@ -283,7 +301,7 @@ def test_what_cannot_be_planned(home: Path) -> None:
     assert not home.exists()
     with Ledger.open(home) as ledger:
         pull(ledger, PARIS)
-    with pytest.raises(SettingsError, match="no model has been edited here yet: name one"):
-        plan_for(home, None)
+    plan = plan_for(home, None)
+    assert (plan.model, plan.counts["+"]) == ("", 1)
     with pytest.raises(SettingsError, match="is not a relation id"):
         plan_for(home, "practice", ["P17 } #"])
