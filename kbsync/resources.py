@@ -3,11 +3,12 @@
 In a wheel they are inside the package (``kbsync/_data``); in a checkout they are beside it.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from kbsync.errors import KbsyncError
 
-__all__ = ["fixtures_folder", "preset_file", "presets_folder", "templates_folder"]
+__all__ = ["fixtures_folder", "packaged_file", "preset_file", "presets_folder", "templates_folder"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -31,6 +32,14 @@ def preset_file(name: str, home: Path | None = None) -> Path | None:
     """Return the file of the preset of this name: of ``home/presets`` or, failing that, kbsync's own; or None."""
     folders = [presets_folder()] if home is None else [home / "presets", presets_folder()]
     files = [folder / f"{name}.yaml" for folder in folders if name and Path(name).name == name]
+    return next((file for file in files if file.is_file()), None)
+
+
+def packaged_file(path: str) -> Path | None:
+    """Return the file ``package/name`` of another installed package, which is not imported; None where it is not."""
+    package, _, name = path.partition("/")
+    found = find_spec(package)
+    files = [Path(folder, name) for folder in (found and found.submodule_search_locations) or ()]
     return next((file for file in files if file.is_file()), None)
 
 

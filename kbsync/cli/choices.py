@@ -42,7 +42,10 @@ class ConflictPolicy(StrEnum):
 
 
 ModelOption = Annotated[
-    str, typer.Option("--model", metavar="M", help="practice, a preset's name, a hub id, or a directory.")
+    str,
+    typer.Option(
+        "--model", metavar="M", help="A preset's name, a hub id, a directory, FILE.gguf, or owner/repo:FILE.gguf."
+    ),
 ]
 RelationsOption = Annotated[
     list[str] | None, typer.Option("--relation", metavar="ID", help="Only this relation; again for more.")

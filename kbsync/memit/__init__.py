@@ -22,7 +22,7 @@ from kbsync.memit.contexts import sample_contexts
 from kbsync.memit.covariance import collect_covariances
 from kbsync.memit.delta import WeightDelta, edited
 from kbsync.memit.groups import RequestGroup, group_requests
-from kbsync.memit.settings import MemitSettings, Preset, load_preset, preset_names, write_preset
+from kbsync.memit.settings import MemitSettings, Preset, default_settings, load_preset, preset_names, write_preset
 from kbsync.memit.solve import solve
 from kbsync.memit.spread import spread
 from kbsync.memit.targets import Target, optimise_targets
@@ -34,6 +34,7 @@ __all__ = [
     "Target",
     "WeightDelta",
     "collect_covariances",
+    "default_settings",
     "edited",
     "group_requests",
     "load_preset",

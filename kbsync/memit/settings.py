@@ -15,7 +15,16 @@ from kbsync.resources import preset_file, presets_folder
 if typing.TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["MemitSettings", "Preset", "changed", "load_preset", "preset_names", "settings_on_record", "write_preset"]
+__all__ = [
+    "MemitSettings",
+    "Preset",
+    "changed",
+    "default_settings",
+    "load_preset",
+    "preset_names",
+    "settings_on_record",
+    "write_preset",
+]
 
 S = TypeVar("S", bound="DataclassInstance")
 
@@ -110,6 +119,16 @@ def settings_on_record(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in RETIRED}
 
 
+def default_settings(depth: int, m: int) -> MemitSettings:
+    """Return the settings of a model that has none of its own, from its blocks and the size of its keys.
+
+    Layers are at the same share of the depth as GPT-J's (3 to 8 of 28). lambda is 0.92 m, as 15,000 is for GPT-J: one
+    layer gives a key the share a / (1 + a) of its residual, a = k^T C^-1 k / lambda, and k^T C^-1 k is about m.
+    """
+    first, last = round(depth * 3 / 28), min(round(depth * 8 / 28), depth - 2)
+    return MemitSettings(layers=tuple(range(first, max(first, last) + 1)), lambda_=float(round(0.92 * m)))
+
+
 def changed(settings: S, values: Mapping[str, Any]) -> S:
     """Return `settings`, a dataclass, with some fields changed; `values` by YAML name, as YAML or as command-line text.
 
@@ -163,8 +182,12 @@ class Preset:
     """percent by which edits may raise perplexity; None is as for any model"""
     max_specificity_loss: float | None = None
     """points by which edits may lower NS; None is as for any model"""
+    package: str | None = None
+    """file of an installed package that stands for the model, as ``package/name``; None where there is none"""
 
 
+TEXTS = ("corpus", "package")
+"""fields of a preset that are texts and may be missing"""
 BOUNDS = ("max_perplexity_increase", "max_specificity_loss")
 """fields of a preset that are numbers"""
 
@@ -186,22 +209,23 @@ def load_preset(name: str, home: Path | None = None) -> Preset | None:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"preset {file} cannot be read: {' '.join(str(error).split())}") from error
-    texts = [content.get(key, "") for key in ("model", "corpus")] if isinstance(content, dict) else [None]
+    texts = [content.get(key, "") for key in ("model", *TEXTS)] if isinstance(content, dict) else [None]
     numbers = {key: content[key] for key in BOUNDS if key in content} if isinstance(content, dict) else {}
     if (
         not isinstance(content, dict)
-        or not {"model", "settings"} <= content.keys() <= {"model", "settings", "corpus", *BOUNDS}
+        or not {"model", "settings"} <= content.keys() <= {"model", "settings", *TEXTS, *BOUNDS}
         or not isinstance(content["settings"], dict)
         or not all(isinstance(text, str) for text in texts)
     ):
-        allowed = f"model, settings and, where there are any, corpus, {' and '.join(BOUNDS)}"
+        allowed = f"model, settings and, where there are any, {', '.join(TEXTS)}, {' and '.join(BOUNDS)}"
         raise SettingsError(f"preset {file}: it is to hold {allowed}; no more")
     try:
         settings = MemitSettings().with_values(content["settings"])
         bounds = {name: coerce(name, value, float) for name, value in numbers.items()}
     except SettingsError as error:
         raise SettingsError(f"preset {file}: {error}") from error
-    return Preset(name, content["model"], settings, content.get("corpus"), **bounds)
+    texts_there = {key: content[key] for key in TEXTS if key in content}
+    return Preset(name, content["model"], settings, **texts_there, **bounds)
 
 
 def write_preset(file: Path, preset: Preset, remark: str) -> None:
@@ -211,9 +235,7 @@ def write_preset(file: Path, preset: Preset, remark: str) -> None:
     """
     defaults = MemitSettings().as_dict()
     content: dict[str, Any] = {"model": preset.model}
-    if preset.corpus is not None:
-        content["corpus"] = preset.corpus
-    content |= {name: value for name in BOUNDS if (value := getattr(preset, name)) is not None}
+    content |= {name: value for name in (*TEXTS, *BOUNDS) if (value := getattr(preset, name)) is not None}
     # Layers and lambda fit one model alone, so they stand there whatever the defaults will be.
     content["settings"] = {
         name: value

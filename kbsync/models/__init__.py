@@ -8,6 +8,7 @@ from kbsync.models.family import FAMILIES, Family, family_of
 from kbsync.models.forward import Rows, head_log_probs, last_hidden, make_rows
 from kbsync.models.generate import generate_texts
 from kbsync.models.hooks import capture, replace, resume, stop_after, stop_before, watch
+from kbsync.models.hub import in_hub_cache
 from kbsync.models.load import LoadedModel, choose_device, load_model
 from kbsync.models.scoring import TargetScore, score_targets
 from kbsync.models.sizes import ModelSizes, checkpoint_bytes, sizes_of
@@ -39,6 +40,7 @@ __all__ = [
     "greedy_answers",
     "head_log_probs",
     "hold_weights",
+    "in_hub_cache",
     "join_team",
     "last_hidden",
     "list_devices",

@@ -11,21 +11,26 @@ from huggingface_hub.errors import HFValidationError
 
 from kbsync.errors import ModelError
 
-__all__ = ["from_hub"]
+__all__ = ["from_hub", "in_hub_cache"]
 
 PATIENCE = 3.0
 """seconds in which the hub must give some answer"""
 
 
-def from_hub(source: str, revision: str | None = None) -> dict[str, Any]:
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+def from_hub(source: str, name: str = "config.json", revision: str | None = None) -> dict[str, Any]:
     """Return what transformers needs beside `source` to load it: nothing, or to keep to the files on this machine.
+
+    An earlier download is known by the file `name`.
 
     Raises ModelError, in one line, where `source` is no directory, no earlier download, and the hub does not answer.
     """
     if Path(source).is_dir() or (not constants.HF_HUB_OFFLINE and _answers(constants.ENDPOINT)):
         return {}
     with suppress(HFValidationError):  # such a name is no hub id, which transformers tells at once
-        if not isinstance(try_to_load_from_cache(source, "config.json", revision=revision), str):
+        if not isinstance(try_to_load_from_cache(source, name, revision=revision), str):
             why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} does not answer"
             raise ModelError(
                 f"model {source} is not on this machine and {why}: check the network, or name a model's directory"
@@ -48,3 +53,12 @@ def _answers(endpoint: str) -> bool:
     asking.start()
     asking.join(PATIENCE)
     return answered.is_set()
+
+
+def in_hub_cache(repository: str) -> bool:
+    """Tell whether the hub's cache on this machine holds a repository's config and weights."""
+
+    def held(name: str) -> bool:
+        return isinstance(try_to_load_from_cache(repository, name), str)
+
+    return held("config.json") and any(held(name) or held(f"{name}.index.json") for name in WEIGHTS)

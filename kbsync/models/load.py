@@ -5,8 +5,9 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass, replace
-from pathlib import Path
+from io import StringIO
 from typing import Any
 
 import torch
@@ -14,8 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging
 
 from kbsync.errors import KbsyncError, ModelError
+from kbsync.models.checkpoint import find_checkpoint
 from kbsync.models.family import FAMILIES, Family, check_kind, family_of
-from kbsync.models.hub import from_hub
 from kbsync.models.structure import family_by_structure, settle
 from kbsync.models.team import local_device
 from kbsync.models.weights import execution_device, read_weight
@@ -32,7 +33,7 @@ class LoadedModel:
     """A model in eval mode whose weights take no gradient, its tokenizer, and its family."""
 
     source: str
-    """hub id or directory that it was loaded from"""
+    """directory, hub id or GGUF file that it was loaded from"""
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     family: Family
@@ -115,36 +116,35 @@ def load_model(
     max_memory: Mapping[int | str, str] | None = None,
     experimental: bool = False,
 ) -> LoadedModel:
-    """Load a model from a directory or by its hub id; `experimental` reads an unknown family by its structure.
+    """Load a model from a directory, a GGUF file or the hub (see `find_checkpoint`).
+
+    `experimental` reads an unknown family by its structure.
 
     With the device ``auto``, accelerate lays the blocks out over the devices, and what has no room there on the CPU
     and then the disk; `max_memory` bounds each (``{0: "20GiB", "cpu": "60GiB"}``), and is refused otherwise.
     Raises ModelError where there is no such model, its family is not known or its structure does not fit, a weight is
     missing, or its tokenizer gives no offsets.
     """
-    looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1
-    if looks_like_path and not Path(source).expanduser().is_dir():
-        raise ModelError(f"model directory {source} does not exist")
-    if Path(source).expanduser().is_dir():
-        source = str(Path(source).expanduser())
-        if not Path(source, "config.json").is_file():
-            raise ModelError(f"model directory {source} has no config.json: point --model at a transformers checkpoint")
+    checkpoint = find_checkpoint(source)
+    source = checkpoint.source
     if max_memory is not None and device != AUTO:
         raise ModelError("--max-memory bounds what each device takes under --device auto: give both")
     where = choose_device(device)
     logging.disable_progress_bar()
-    hub = from_hub(source, revision)
+    arguments = checkpoint.arguments(revision)
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision, **hub)
+        config = AutoConfig.from_pretrained(checkpoint.place, **arguments)
         check_kind(config)
         by_structure = experimental and config.model_type not in FAMILIES
         family = None if by_structure else family_of(config)
         chosen = choose_dtype(dtype, where, getattr(config, "dtype", None))
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, **hub)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.place, **arguments)
         laid_out = layout(max_memory) if device == AUTO else {}
-        opened: Any = AutoModelForCausalLM.from_pretrained(
-            source, revision=revision, dtype=chosen, output_loading_info=True, **laid_out, **hub
-        )
+        # A GGUF file's tensors are counted out by a bar of their own, whatever transformers was told about bars.
+        with redirect_stderr(StringIO()) if checkpoint.gguf else nullcontext():
+            opened: Any = AutoModelForCausalLM.from_pretrained(
+                checkpoint.place, config=config, dtype=chosen, output_loading_info=True, **arguments, **laid_out
+            )
     except KbsyncError:
         raise
     except Exception as error:  # a damaged checkpoint fails in whichever of several libraries reads it

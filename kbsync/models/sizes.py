@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
-from kbsync.models.hub import from_hub
+from kbsync.models.checkpoint import find_checkpoint
 from kbsync.models.load import LoadedModel, choose_dtype
 
 __all__ = ["ModelSizes", "checkpoint_bytes", "sizes_of"]
@@ -60,9 +60,10 @@ def checkpoint_bytes(source: str, device: torch.device, dtype: str | None) -> in
     None where the config cannot be read: `load_model` tells why.
     """
     try:
-        config = AutoConfig.from_pretrained(source, **from_hub(source))
+        checkpoint = find_checkpoint(source)
+        config = AutoConfig.from_pretrained(checkpoint.place, **checkpoint.arguments())
         with torch.device("meta"):
-            model: Any = AutoModelForCausalLM.from_config(config)
+            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except Exception:  # whatever of several libraries reads it; it is told where the model is loaded
         return None
     item: int = choose_dtype(dtype, device, getattr(config, "dtype", None)).itemsize

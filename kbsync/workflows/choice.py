@@ -1,4 +1,4 @@
-"""Which model a name means: a preset, a directory, or a hub id; with its settings and its corpus."""
+"""Which model a name means: a preset, a directory, a GGUF file, or a hub id; with its settings and its corpus."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from kbsync.errors import SettingsError
-from kbsync.memit import MemitSettings, load_preset
-from kbsync.models import ALONE, LoadedModel, Team, load_model
-from kbsync.resources import fixtures_folder
+from kbsync.memit import MemitSettings, Preset, default_settings, load_preset
+from kbsync.models import ALONE, LoadedModel, Team, in_hub_cache, load_model
+from kbsync.resources import fixtures_folder, packaged_file
 from kbsync.workflows.guards import DEFAULT_BOUNDS, Bounds
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.names import model_name
@@ -48,13 +48,14 @@ def choose_model(
     """
     preset = load_preset(name, home)
     bounds = DEFAULT_BOUNDS
+    # A misspelt setting shows before a long load.
+    (MemitSettings() if preset is None else preset.settings).with_values(values or {})
+    loaded = load_model(name if preset is None else preset_source(preset), **asdict(loading))
+    depth = len(loaded.family.block_list(loaded.model))
     if preset is None:
-        MemitSettings().with_values(values or {})  # a misspelt setting shows before a long load
-        loaded = load_model(name, **asdict(loading))
-        settings, remark = default_settings(loaded), f"{name} has no preset: settings are defaults, not measured ones"
+        settings = default_settings(depth, loaded.weight(0).shape[1])
+        remark = told_defaults(name, settings, depth)
     else:
-        preset.settings.with_values(values or {})
-        loaded = load_model(preset_path(preset.model), **asdict(loading))
         settings, remark = preset.settings, None
         bounds = bounds.with_values(
             max_perplexity_increase=preset.max_perplexity_increase, max_specificity_loss=preset.max_specificity_loss
@@ -62,7 +63,6 @@ def choose_model(
         if corpus is None and preset.corpus is not None:
             corpus = Path(preset_path(preset.corpus))
     settings = settings.with_values(values or {})
-    depth = len(loaded.family.block_list(loaded.model))
     if settings.layers[-1] >= depth - 1:
         raise SettingsError(
             f"layers: {settings.layers[-1]} is too high; {name} has {depth} blocks, so {depth - 2} is the highest"
@@ -70,19 +70,27 @@ def choose_model(
     return ModelChoice(model_name(name, home), loaded, settings, corpus, remark, team, bounds)
 
 
+def told_defaults(name: str, settings: MemitSettings, depth: int) -> str:
+    """Return the line that says what a model without a preset is edited with."""
+    layers = f"{settings.layers[0]} to {settings.layers[-1]} of {depth}"
+    return (
+        f"{name} has no preset: layers {layers} and lambda {settings.lambda_:g} are worked out from its size, not"
+        " measured; `kbsync calibrate` measures"
+    )
+
+
 def source_of(name: str, home: Path | None = None) -> str:
-    """Return the directory or hub id that `choose_model` loads for a name."""
+    """Return the directory, GGUF file or hub id that `choose_model` loads for a name."""
     preset = load_preset(name, home)
-    return name if preset is None else preset_path(preset.model)
+    return name if preset is None else preset_source(preset)
+
+
+def preset_source(preset: Preset) -> str:
+    """Return where a preset's model is loaded from: the file of an installed package where the hub's cache has none."""
+    file = None if preset.package is None or in_hub_cache(preset.model) else packaged_file(preset.package)
+    return preset_path(preset.model) if file is None else str(file)
 
 
 def preset_path(path: str) -> str:
     """Return where a preset's model or corpus lies: ``fixtures/...`` among kbsync's own files, others as they are."""
     return str(fixtures_folder().parent / path) if path.startswith("fixtures/") else path
-
-
-def default_settings(loaded: LoadedModel) -> MemitSettings:
-    """Return GPT-J's published settings with layers at the same share of this model's depth (3 to 8 of 28)."""
-    depth = len(loaded.family.block_list(loaded.model))
-    first, last = round(depth * 3 / 28), max(round(depth * 3 / 28), round(depth * 8 / 28))
-    return MemitSettings(layers=tuple(range(first, last + 1)))

@@ -9,10 +9,10 @@ __all__ = ["model_name"]
 
 
 def model_name(name: str, home: Path | None = None) -> str:
-    """Return a preset's name (of `home` or kbsync's own) or hub id as it is, and a directory resolved."""
+    """Return a preset's name (of `home` or kbsync's own) or hub id as it is, and a directory or file resolved."""
     if not name.strip():
-        raise KbsyncError("the model's name is empty: name a preset, a hub id, or a directory")
+        raise KbsyncError("the model's name is empty: name a preset, a hub id, a directory or a GGUF file")
     if preset_file(name, home) is not None:
         return name
-    folder = Path(name).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else name
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name

@@ -39,4 +39,4 @@ def new_preset(
     travels = known.corpus if known and corpus is None else None
     text = travels or (str(choice.corpus.resolve()) if choice.corpus else None)
     bounds = (known.max_perplexity_increase, known.max_specificity_loss) if known else (None, None)
-    return Preset(name, where, settings, text, *bounds)
+    return Preset(name, where, settings, text, *bounds, known.package if known else None)

@@ -10,7 +10,7 @@ import yaml
 
 import kbsync
 from kbsync.errors import SettingsError
-from kbsync.memit import MemitSettings, Preset, load_preset, preset_names, write_preset
+from kbsync.memit import MemitSettings, Preset, default_settings, load_preset, preset_names, write_preset
 
 PACKAGE = Path(kbsync.__file__).parent
 NAMES = sorted(field.name.rstrip("_") for field in fields(MemitSettings))
@@ -144,8 +144,16 @@ def test_a_larger_group_has_more_room_and_more_steps() -> None:
     assert [settings.group_steps(members) for members in (1, 2, 6)] == [20, 24, 40]
 
 
+def test_a_model_without_a_preset_gets_settings_by_its_size() -> None:
+    """GPT-J's own come out of its depth and width, and so do those that suit a model of 135M weights."""
+    assert default_settings(28, 16384) == MemitSettings(layers=(3, 4, 5, 6, 7, 8), lambda_=15073.0)
+    assert default_settings(30, 1536) == MemitSettings(layers=(3, 4, 5, 6, 7, 8, 9), lambda_=1413.0)
+    assert default_settings(4, 256).layers == (0, 1)
+    assert default_settings(2, 8).layers == (0,)
+
+
 def test_every_preset_loads() -> None:
-    assert set(preset_names()) >= {"practice", "gpt-j", "gpt-neox-20b", "gpt2-xl", "llama-3-8b"}
+    assert set(preset_names()) >= {"practice", "gpt-j", "gpt-neox-20b", "gpt2-xl", "llama-3-8b", "smollm2-135m"}
     for name in preset_names():
         preset = load_preset(name)
         assert preset is not None
@@ -158,7 +166,7 @@ def test_every_preset_loads() -> None:
 def test_a_homes_presets_come_first_and_are_written_as_they_are_read(tmp_path: Path) -> None:
     settings = MemitSettings(layers=(2, 3), lambda_=0.25, sweeps=3, context_starts=("Löwe: x", "1987"))
     for name in ("own", "gpt-j"):
-        made = Preset(name, "some/model", settings, "/texts/corpus.txt")
+        made = Preset(name, "some/model", settings, "/texts/corpus.txt", package="some_model/file.gguf")
         write_preset(tmp_path / "presets" / f"{name}.yaml", made, "found by measurement")
         assert load_preset(name, tmp_path) == made
     assert load_preset("own") is None

@@ -1,0 +1,81 @@
+"""GGUF files: the same model as the checkpoint that they were made of; what cannot be read is told."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from kbsync.errors import ModelError
+from kbsync.models import LoadedModel, greedy_answers, load_model
+from tests.gguf_file import write_gguf
+from tests.real import loaded_once, real, real_file
+from tests.tiny_models import random_folder
+
+__all__ = ["loaded_once", "real", "real_file"]
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_folder(tmp_path_factory.getbasetemp(), "llama")
+
+
+@pytest.fixture(scope="module")
+def file(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    write_gguf(llama, made)
+    return made
+
+
+def test_it_is_the_model_that_was_written(llama: Path, file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    whole, read = load_model(str(llama), device="cpu"), load_model(str(file), device="cpu")
+    assert (read.source, read.family) == (str(file), whole.family)
+    weights = dict(whole.model.named_parameters())
+    assert {name: weight.shape for name, weight in read.model.named_parameters()} == {
+        name: weight.shape for name, weight in weights.items()
+    }
+    assert all(torch.equal(weight, weights[name]) for name, weight in read.model.named_parameters())
+    text = "The capital of İstanbul isn't 1987"
+    assert read.tokenizer(text)["input_ids"] == whole.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert not any(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("no.gguf", None, "cannot be read: No such file"),
+        ("text.gguf", b"nothing of the kind", "is no GGUF file"),
+        ("head.gguf", b"GGUF\x03\x00\x00\x00", "cannot be loaded"),
+        ("a-00001-of-00003.gguf", b"GGUF", "is one part of several: join them first"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=message) as raised:
+        load_model(str(tmp_path / name), device="cpu")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_was_cut_is_told(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.gguf").write_bytes(file.read_bytes()[:-5000])
+    with pytest.raises(ModelError, match=r"cut\.gguf cannot be loaded"):
+        load_model(str(tmp_path / "cut.gguf"), device="cpu")
+
+
+def test_an_architecture_that_cannot_be_read_is_named(llama: Path, tmp_path: Path) -> None:
+    write_gguf(llama, tmp_path / "other.gguf", architecture="mamba9")
+    with pytest.raises(ModelError, match="architecture mamba9 is not supported"):
+        load_model(str(tmp_path / "other.gguf"), device="cpu")
+
+
+@pytest.mark.parametrize("source", ["some/one:../x.gguf", "/some/one:x.gguf", "some:x.gguf"])
+def test_only_a_file_of_a_repository_is_asked_of_the_hub(source: str) -> None:
+    with pytest.raises(ModelError, match=r"model file .* cannot be read: No such file"):
+        load_model(source, device="cpu")
+
+
+def test_a_pretrained_model(real: LoadedModel) -> None:
+    assert (real.family.name, real.weight(0).shape) == ("Llama", (576, 1536))
+    assert real.tokenizer.chat_template
+    (answer,) = greedy_answers(real, ["The capital of France is"])
+    assert answer.startswith("Paris")
