@@ -143,7 +143,7 @@ def plain_phases(work: Work, side: Side, progress: Progress) -> Phases:
     def targets() -> None:
         of_subject: dict[str, list[RequestGroup]] = {}
         for group in groups:
-            of_subject.setdefault(group.subject_id, []).append(group)
+            of_subject.setdefault(group.as_searched(settings.coupling).subject_id, []).append(group)
         found: dict[str, torch.Tensor] = {}
         for together in of_subject.values():
             for group, (z, _) in zip(together, plain_targets(loaded, together, contexts, settings), strict=True):

@@ -1,10 +1,11 @@
 """ROME (Meng et al. 2022, arXiv 2202.05262): a rank-one edit of one layer for each request, one after another.
 
-With k* the key of the subject (its section 3.1), v* the value that makes the model say the object, and W the down
-projection as the requests before have left it, W + delta is nearest to W under the covariance C of all W' with
-W' k* = v* (its Eqn. 2):
+With k* the mean key of the subject over the contexts (its section 3.1), k the key in the bare prompt, v* the value
+that makes the model say the object there, and W the down projection as the requests before have left it:
 
-    delta = (v* - W k*) (C^-1 k*)^T / (k*^T C^-1 k*)
+    delta = (v* - W k) (C^-1 k*)^T / (k^T C^-1 k*)
+
+so that (W + delta) k = v*. The paper's Eqn. 2 has k* in place of k; this is what its published code does.
 """
 
 from collections.abc import Callable
@@ -87,8 +88,8 @@ class Rome:
         with hold_weights(loaded.family, loaded.model, [layer], masters=True) as held:
             total = torch.zeros(held[layer].base.shape, dtype=torch.float64)
             for number, request in enumerate(requests):
-                key, residual = key_and_residual(task, RequestGroup((request,)), search)
-                u, v = rank_one(key, residual, inverse(key))
+                key, mean_key, residual = keys_and_residual(task, RequestGroup((request,)), search)
+                u, v = rank_one(key, residual, inverse(mean_key))
                 left.append(u)
                 right.append(v)
                 total += torch.outer(u, v)
@@ -98,14 +99,16 @@ class Rome:
 
 
 def rank_one(key: torch.Tensor, residual: torch.Tensor, weighted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the factors u [d], v [m] of delta = u v^T with delta k* = residual, `weighted` being C^-1 k* [m]."""
+    """Return the factors u [d], v [m] of delta = u v^T with delta k = residual, `weighted` being C^-1 k* [m]."""
     return residual / (key @ weighted), weighted
 
 
-def key_and_residual(task: Task, group: RequestGroup, settings: MemitSettings) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return k* [m] and v* - W k* [d] of one request in the model as it stands, in float64 on the CPU.
+def keys_and_residual(
+    task: Task, group: RequestGroup, settings: MemitSettings
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return k [m], k* [m] and v* - W k [d] of one request in the model as it stands, in float64 on the CPU.
 
-    The search moves the block's output from h to z, and the down projection is to bring that about: v* - W k* = z - h.
+    The search moves the block's output from h to z, and the down projection is to bring that about: v* - W k = z - h.
     Where a norm follows the down projection, that is taken back through the norm.
     """
     loaded, (layer,) = task.loaded, settings.layers
@@ -114,12 +117,14 @@ def key_and_residual(task: Task, group: RequestGroup, settings: MemitSettings) -
         states = SubjectStates(loaded, [group], task.contexts)
         if layer:
             states.advance(0, layer - 1)
-        keys, hidden = states.keys_and_hidden(layer, layer)
-        residual = target.z.to(hidden.device).double()[:, None] - hidden
+        bare, hidden = states.bare_keys_and_hidden(layer, layer)
+        prefixed = states.prefixed_keys(layer)
+        keys = bare if prefixed is None else torch.cat([bare, prefixed[:, 0]])
+        residual = target.z.to(hidden.device).double()[:, None] - hidden.T
         norm = loaded.family.norm_behind(loaded.model, layer)
         if norm is not None:
             residual = before_norm(norm, states.given_to(norm, layer), residual)
-    return keys[:, 0].cpu(), residual[:, 0].cpu()
+    return bare[0].cpu(), keys.mean(0).cpu(), residual[:, 0].cpu()
 
 
 def inverse_times(covariance: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -7,7 +7,7 @@ little between them. So the search for their targets holds their deltas together
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kbsync.facts import EditRequest, content_id
 from kbsync.models import LoadedModel, locate
@@ -22,6 +22,10 @@ class RequestGroup:
     requests: tuple[EditRequest, ...]
     others: tuple[EditRequest, ...] = ()
     """the subject's requests in its other groups, whose texts have other words before the subject"""
+
+    def as_searched(self, coupling: float) -> "RequestGroup":
+        """Return the group as the search for its target sees it: uncoupled, the subject's others are none of its."""
+        return self if coupling else replace(self, others=())
 
     @property
     def id(self) -> str:

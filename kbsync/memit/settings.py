@@ -31,7 +31,10 @@ S = TypeVar("S", bound="DataclassInstance")
 
 @dataclass(frozen=True, slots=True)
 class MemitSettings:
-    """Everything that an edit's result depends on beside model, facts and templates. The defaults are GPT-J's."""
+    """Everything that an edit's result depends on beside model, facts and templates.
+
+    The defaults are those published for GPT-J, but for `coupling` and `group_weight`, which are kbsync's own.
+    """
 
     layers: tuple[int, ...] = (3, 4, 5, 6, 7, 8)
     """R: edited layers, ascending"""

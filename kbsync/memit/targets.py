@@ -7,7 +7,8 @@ rows of alike lengths together (`kbsync.memit.target_rows`).
 
 Groups of one subject are searched together: to each one's loss comes `coupling` x |delta - their mean|^2 / |h|^2, since
 keys that are much alike cannot hold values that differ much. Alone, each would find a delta of its own, far from the
-others', and the solve would spoil them all.
+others', and the solve would spoil them all. With a coupling of 0, as published, each group is searched by itself, and
+its target does not depend on what else there is of the subject.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,7 +62,7 @@ def optimise_targets(
     need not begin anew. A `team` takes batches in turn, and the leader gets all. Raises EditError where a loss is not
     finite.
     """
-    rows = [group_rows(loaded, group, contexts) for group in groups]
+    rows = [group_rows(loaded, group.as_searched(settings.coupling), contexts) for group in groups]
     found: dict[int, Target] = {}
     waiting = searched_together(rows)
     budget = TOKEN_BUDGET.get(loaded.device.type, 8192)

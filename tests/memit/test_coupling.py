@@ -80,11 +80,21 @@ def test_a_stronger_coupling_brings_the_deltas_together_and_none_searches_each_a
 
     assert distance(100.0) < 0.5 * distance(1.0) < 0.5 * distance(0.0)
     none = replace(settings, coupling=0.0, steps=5)
-    coupled = optimise_targets(known, groups, CONTEXTS, none)
-    for group, target in zip(groups, coupled, strict=True):
+    together = optimise_targets(known, groups, CONTEXTS, none)
+    for group, target in zip(groups, together, strict=True):
         (alone,) = optimise_targets(known, [RequestGroup(group.requests)], CONTEXTS, none)
-        shared = min(len(target.losses), len(alone.losses))  # a subject of more requests has more steps
-        assert target.losses[:shared] == pytest.approx(alone.losses[:shared], abs=1e-4)
+        assert len(target.losses) == len(alone.losses) == none.group_steps(len(group.requests))
+        assert target.losses == pytest.approx(alone.losses, abs=1e-4)
+
+
+def test_uncoupled_a_group_that_is_done_does_not_wait_for_its_subjects_others(known: LoadedModel) -> None:
+    groups = group_requests(known, REQUESTS[:3])
+    free = replace(SETTINGS, steps=20, lr=0.05, coupling=0.0)
+    first = [target.losses[1] for target in optimise_targets(known, groups, CONTEXTS, replace(free, steps=2))]
+    assert min(first) < max(first)
+    found = optimise_targets(known, groups, CONTEXTS, free, stop_loss=sum(first) / 2)  # one is under it at once
+    assert sorted(len(target.losses) for target in found)[0] < free.steps
+    assert len({len(target.losses) for target in found}) == 2
 
 
 @pytest.mark.parametrize("sweeps", [1, 3])

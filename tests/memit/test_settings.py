@@ -11,6 +11,7 @@ import yaml
 import kbsync
 from kbsync.errors import SettingsError
 from kbsync.memit import MemitSettings, Preset, default_settings, load_preset, preset_names, write_preset
+from kbsync.resources import preset_file
 
 PACKAGE = Path(kbsync.__file__).parent
 NAMES = sorted(field.name.rstrip("_") for field in fields(MemitSettings))
@@ -212,6 +213,8 @@ def test_the_published_settings() -> None:
         kl_factor=0.0625,
         sweeps=1,
         emphasis=1.0,
+        coupling=0.0,
+        group_weight=1.0,
     )
     assert (neox.settings.layers, neox.settings.lambda_) == ((6, 7, 8, 9, 10), 20000.0)
     assert (neox.settings.steps, neox.settings.clamp_norm_factor) == (20, 0.3)
@@ -239,3 +242,18 @@ def name_of(node: ast.expr) -> str | None:
 
 def test_there_is_no_field_that_nobody_reads() -> None:
     assert {field.name for field in fields(MemitSettings)} - read_fields() == set()
+
+
+def test_presets_that_are_called_published_are_the_published_method() -> None:
+    published = {
+        name: load_preset(name)
+        for name in preset_names()
+        if "published" in preset_file(name).read_text().splitlines()[0]  # type: ignore[union-attr]
+    }
+    assert published.keys() == {"gpt-j", "gpt-neox-20b", "gpt2-xl"}
+    for preset in published.values():
+        assert preset is not None
+        settings = preset.settings
+        assert (settings.sweeps, settings.emphasis, settings.coupling) == (1, 1, 0)
+        assert (settings.group_weight, settings.rest_weight) == (1, 0)
+        assert (settings.lr, settings.weight_decay, settings.kl_factor) == (0.5, 0.5, 0.0625)
