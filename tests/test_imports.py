@@ -121,6 +121,16 @@ def test_parts_import_only_what_lies_below_them() -> None:
     assert wrong == []
 
 
+def test_no_file_of_the_models_imports_one_that_imports_it() -> None:
+    """Not for its types either: a circle is two files that are one idea, or one that holds two."""
+    paths = [f"models/{path.name}" for path in (PACKAGE / "models").glob("*.py")]
+    needed = {path: {found.module for found in ALL if found.path == path} for path in paths}
+    left = {f"kbsync.{path.removesuffix('.py').replace('/', '.')}": needs for path, needs in needed.items()}
+    while free := {name for name, needs in left.items() if not needs & left.keys()}:
+        left = {name: needs for name, needs in left.items() if name not in free}
+    assert left == {}
+
+
 @pytest.mark.parametrize("library", ONLY_IN)
 def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
     users = [found for found in ALL if found.module.split(".")[0] == library]

@@ -32,8 +32,7 @@ def covariance_text(loaded: LoadedModel, documents: Iterable[str], settings: Mem
     Raises EditError where there are fewer tokens than C has dimensions, since C would be singular.
     """
     m = max(key_widths(loaded, settings.layers).values())
-    longest = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
-    length = min(settings.sequence_length, longest or settings.sequence_length)
+    length = min(settings.sequence_length, loaded.positions or settings.sequence_length)
     text = pack_text(loaded, documents, length, settings.covariance_tokens or TOKENS_PER_DIMENSION * m)
     if text.tokens < m:
         raise EditError(

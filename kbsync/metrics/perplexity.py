@@ -18,8 +18,9 @@ TOKEN_BUDGET = 4096
 def line_losses(loaded: LoadedModel, lines: Sequence[str], length: int = 512) -> torch.Tensor:
     """Return, for each line of two tokens or more, [-log P of its tokens after the first, their number], in float64.
 
-    Longer lines are cut at `length` tokens.
+    Longer lines are cut at `length` tokens, or at the model's positions where it has fewer.
     """
+    length = min(length, loaded.positions or length)
     tokenized: list[list[int]] = loaded.tokenizer(list(lines))["input_ids"] if lines else []
     rows = [ids[:length] for ids in tokenized if len(ids) > 1]
     found = torch.zeros(len(rows), 2, dtype=torch.float64)

@@ -9,7 +9,8 @@ from kbsync.models.forward import Rows, head_log_probs, last_hidden, make_rows
 from kbsync.models.generate import generate_texts
 from kbsync.models.hooks import capture, replace, resume, stop_after, stop_before, watch
 from kbsync.models.hub import in_hub_cache
-from kbsync.models.load import LoadedModel, choose_device, load_model
+from kbsync.models.load import choose_device, load_model
+from kbsync.models.loaded import LoadedModel
 from kbsync.models.scoring import TargetScore, score_targets
 from kbsync.models.sizes import ModelSizes, checkpoint_bytes, sizes_of
 from kbsync.models.subject import TokenizedPrompt, locate

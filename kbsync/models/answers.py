@@ -1,17 +1,23 @@
 """What a model itself would say after a prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
 
 import torch
-from transformers import GenerationMixin
 
-from kbsync.models.forward import PAD, batches_by_length, head_log_probs, last_hidden, make_rows
-from kbsync.models.load import LoadedModel
+from kbsync.models.forward import (
+    Rows,
+    batches_by_length,
+    continue_hidden,
+    fill_cache,
+    head_log_probs,
+    last_hidden,
+    make_rows,
+)
+from kbsync.models.loaded import LoadedModel
 
-__all__ = ["Answer", "greedy_answers", "sentence_end", "top_answers"]
+__all__ = ["Answer", "end_tokens", "greedy_answers", "sentence_end", "speak", "top_answers"]
 
 TOKEN_BUDGET = 8192
 ANSWER_TOKENS = 12
@@ -53,29 +59,47 @@ def greedy_answers(loaded: LoadedModel, prompts: Sequence[str], tokens: int = AN
     ids: list[list[int]] = loaded.tokenizer(list(prompts))["input_ids"] if prompts else []
     answers = [""] * len(ids)
     for batch in batches_by_length([len(row) + tokens for row in ids], TOKEN_BUDGET):
-        said = continue_greedily(loaded, [ids[place] for place in batch], tokens)
+        said = speak(loaded, [ids[place] for place in batch], tokens, likeliest)
         for place, row in zip(batch, said, strict=True):
             answers[place] = sentence_end(decode(loaded, row))
     return answers
 
 
-def continue_greedily(loaded: LoadedModel, rows: Sequence[Sequence[int]], tokens: int) -> torch.Tensor:
-    """Return the greedy next tokens of each row, [B, tokens]; fewer where all rows have ended their text.
+def speak(
+    loaded: LoadedModel,
+    rows: Sequence[Sequence[int]],
+    tokens: int,
+    choose: Callable[[torch.Tensor, int], torch.Tensor],
+) -> torch.Tensor:
+    """Return the next tokens of each row, [B, tokens] on the CPU; fewer where all rows have ended their text.
 
-    What follows the token that ends a row's text means nothing.
+    `choose` picks them [B] from log-probabilities [B, V] at each step, and nothing else does: a checkpoint's settings
+    for generation (penalties, minimal lengths) are for chats. What follows the token that ends a row's text means
+    nothing. Raises ModelError where a row has no room for them.
     """
-    padded = make_rows(rows, loaded.device, left=True)
-    model: Any = loaded.model
-    generated = GenerationMixin.generate(
-        model,
-        input_ids=padded.ids,
-        attention_mask=padded.mask,
-        max_new_tokens=tokens,
-        do_sample=False,
-        pad_token_id=PAD,
-    )
-    new: torch.Tensor = generated[:, padded.ids.shape[1] :]
-    return new
+    loaded.check_room(max(map(len, rows)) + tokens, f"a text with {tokens} tokens of an answer")
+    # The last token of each row opens its suffix, so that one function makes every step.
+    context = make_rows([row[:-1] for row in rows], loaded.device, left=True)
+    cache = fill_cache(loaded, context)
+    token = torch.tensor([[row[-1]] for row in rows], device=loaded.device)
+    ends = torch.tensor(end_tokens(loaded), dtype=torch.long)
+    ended = torch.zeros(len(rows), dtype=torch.bool)
+    said: list[torch.Tensor] = []
+    for step in range(tokens):
+        one = Rows(token, torch.ones_like(token))
+        hidden = continue_hidden(loaded, context, one, cache)[:, -1]
+        said.append(choose(head_log_probs(loaded, hidden), step).cpu())
+        ended |= torch.isin(said[-1], ends)
+        if ended.all():
+            break
+        context = Rows(torch.cat([context.ids, token], 1), torch.cat([context.mask, one.mask], 1))
+        token = said[-1][:, None].to(loaded.device)
+    return torch.stack(said, 1)
+
+
+def likeliest(log_probs: torch.Tensor, step: int) -> torch.Tensor:
+    """Choose the likeliest token of each row, as `speak` asks."""
+    return log_probs.argmax(-1)
 
 
 @torch.no_grad()
@@ -84,8 +108,8 @@ def top_answers(loaded: LoadedModel, prompt: str, count: int) -> list[Answer]:
     ids: list[int] = loaded.tokenizer(prompt)["input_ids"]
     first = head_log_probs(loaded, last_hidden(loaded, make_rows([ids], loaded.device))[:, -1])[0].topk(count)
     rows = [[*ids, token] for token in first.indices.tolist()]
-    begun = first.indices[:, None].to(loaded.device)
-    said = torch.cat([begun, continue_greedily(loaded, rows, ANSWER_TOKENS - 1)], dim=1)
+    begun = first.indices[:, None].cpu()
+    said = torch.cat([begun, speak(loaded, rows, ANSWER_TOKENS - 1, likeliest)], dim=1)
     hidden = last_hidden(loaded, make_rows([[*ids, *row] for row in said.tolist()], loaded.device))
     log_probs = head_log_probs(loaded, hidden[:, len(ids) - 1 : -1].reshape(-1, hidden.shape[-1]))
     chosen = log_probs.gather(1, said.reshape(-1, 1).to(log_probs.device)).view(said.shape)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from kbsync.errors import ModelError
-from kbsync.models.load import LoadedModel
+from kbsync.models.loaded import LoadedModel
 from kbsync.models.scoring import TargetScore, score_rows
 
 __all__ = ["ChatRow", "chat_rows", "require_chat_template", "score_chat"]

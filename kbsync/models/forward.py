@@ -1,16 +1,25 @@
 """Forward passes over batches of token rows: padding, hidden states, log-probabilities where they are read."""
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 from transformers import Cache, DynamicCache
 
-if TYPE_CHECKING:  # a model that is read by its structure is tried with these functions while it is loaded
-    from kbsync.models.load import LoadedModel
+from kbsync.models.loaded import LoadedModel
 
-__all__ = ["Rows", "batches_by_length", "continue_hidden", "fill_cache", "head_log_probs", "last_hidden", "make_rows"]
+__all__ = [
+    "Rows",
+    "batches_by_length",
+    "continue_hidden",
+    "fill_cache",
+    "head_log_probs",
+    "kept_in",
+    "last_hidden",
+    "make_rows",
+]
 
 PAD = 0  # any token will do: no position attends to it, and its own output is never read
 
@@ -42,50 +51,61 @@ def make_rows(rows: Sequence[Sequence[int]], device: torch.device, *, left: bool
     return Rows(ids.to(device), mask.to(device))
 
 
-def last_hidden(loaded: "LoadedModel", rows: Rows) -> torch.Tensor:
-    """Return the final hidden states [B, T, d] (after the last norm) of right-padded rows, on their device."""
+def last_hidden(loaded: LoadedModel, rows: Rows) -> torch.Tensor:
+    """Return the final hidden states [B, T, d] (after the last norm) of right-padded rows, on their device.
+
+    Raises ModelError where a row is longer than the model's positions.
+    """
+    loaded.check_room(rows.ids.shape[1])
     hidden: torch.Tensor = loaded.model.base_model(
         input_ids=rows.ids, attention_mask=rows.mask, use_cache=False
     ).last_hidden_state
     return hidden.to(rows.ids.device)
 
 
-def prefill(loaded: "LoadedModel", prefix: Rows, cache: Cache) -> None:
+def kept_in(model: nn.Module, cache: Cache) -> dict[str, Cache]:
+    """Return the argument that hands `cache` to a model's forward; transformers 5.24 has renamed it."""
+    return {"cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values": cache}
+
+
+def prefill(loaded: LoadedModel, prefix: Rows, cache: Cache) -> None:
     """Let `cache` take the keys and values of left-padded rows, in all blocks that run."""
-    loaded.model.base_model(
+    model = loaded.model.base_model
+    model(
         input_ids=prefix.ids,
         attention_mask=prefix.mask,
         position_ids=(prefix.mask.cumsum(1) - 1).clamp(min=0),
-        past_key_values=cache,
         use_cache=True,
+        **kept_in(model, cache),
     )
 
 
-def fill_cache(loaded: "LoadedModel", prefix: Rows) -> DynamicCache:
+def fill_cache(loaded: LoadedModel, prefix: Rows) -> DynamicCache:
     """Return the keys and values of all blocks for a left-padded `prefix`."""
     cache = DynamicCache(config=loaded.model.config)
     prefill(loaded, prefix, cache)
     return cache
 
 
-def continue_hidden(loaded: "LoadedModel", prefix: Rows, suffix: Rows, cache: Cache) -> torch.Tensor:
+def continue_hidden(loaded: LoadedModel, prefix: Rows, suffix: Rows, cache: Cache) -> torch.Tensor:
     """Return the final hidden states [B, T, d] of `suffix` after a left-padded `prefix` that `cache` holds.
 
     They are on the suffix's device. `cache` grows by the suffix; hand in a fresh one over the same tensors for each
     call.
     """
     steps = torch.arange(suffix.ids.shape[1], device=suffix.ids.device)
-    hidden: torch.Tensor = loaded.model.base_model(
+    model = loaded.model.base_model
+    hidden: torch.Tensor = model(
         input_ids=suffix.ids,
         attention_mask=torch.cat([prefix.mask, suffix.mask], dim=1),
         position_ids=prefix.lengths[:, None] + steps,
-        past_key_values=cache,
         use_cache=True,
+        **kept_in(model, cache),
     ).last_hidden_state
     return hidden.to(suffix.ids.device)
 
 
-def head_log_probs(loaded: "LoadedModel", hidden: torch.Tensor) -> torch.Tensor:
+def head_log_probs(loaded: LoadedModel, hidden: torch.Tensor) -> torch.Tensor:
     """Return next-token log-probabilities [n, V] in float32 of final hidden states [n, d], on the head's device."""
     logits = loaded.model.get_output_embeddings()(hidden).float()
     # Gemma 2 and 3 bound their logits behind the head.

@@ -1,4 +1,4 @@
-"""Free text from a model: top-k sampling in batches, with a key-value cache."""
+"""Free text from a model: top-k sampling in batches."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -6,9 +6,9 @@ from itertools import takewhile
 
 import torch
 
-from kbsync.models.answers import end_tokens
-from kbsync.models.forward import Rows, batches_by_length, continue_hidden, fill_cache, head_log_probs, make_rows
-from kbsync.models.load import LoadedModel
+from kbsync.models.answers import end_tokens, speak
+from kbsync.models.forward import batches_by_length
+from kbsync.models.loaded import LoadedModel
 
 __all__ = ["generate_texts"]
 
@@ -56,28 +56,11 @@ def continue_rows(
     steps = length - min(map(len, rows))
     if steps < 1:
         return [[] for _ in rows]
-    # The last token of each row opens its suffix, so that one function makes every step.
-    context = make_rows([row[:-1] for row in rows], loaded.device, left=True)
-    cache = fill_cache(loaded, context)
-    token = torch.tensor([[row[-1]] for row in rows], device=loaded.device)
     chance = torch.tensor(draws)
-    ends = torch.tensor(end_tokens(loaded), dtype=torch.long)
-    ended = torch.zeros(len(rows), dtype=torch.bool)
-    said: list[torch.Tensor] = []
-    for step in range(steps):
-        one = Rows(token, torch.ones_like(token))
-        hidden = continue_hidden(loaded, context, one, cache)[:, -1]
-        chosen = draw(head_log_probs(loaded, hidden), top_k, chance[:, step])
-        said.append(chosen)
-        ended |= torch.isin(chosen, ends)
-        if ended.all():
-            break
-        context = Rows(torch.cat([context.ids, token], 1), torch.cat([context.mask, one.mask], 1))
-        token = chosen[:, None].to(loaded.device)
-    columns = torch.stack(said, 1).tolist()
-    stop = set(ends.tolist())
+    columns = speak(loaded, rows, steps, lambda log_probs, step: draw(log_probs, top_k, chance[:, step])).tolist()
+    ends = end_tokens(loaded)
     return [
-        list(takewhile(lambda one: one not in stop, tokens[: max(0, length - len(row))]))
+        list(takewhile(lambda one: one not in ends, tokens[: max(0, length - len(row))]))
         for row, tokens in zip(rows, columns, strict=True)
     ]
 

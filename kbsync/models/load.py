@@ -1,80 +1,29 @@
 """Load a causal language model with its tokenizer."""
 
 import atexit
-import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext, redirect_stderr
-from dataclasses import dataclass, replace
 from io import StringIO
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from kbsync.errors import KbsyncError, ModelError
 from kbsync.models.checkpoint import find_checkpoint
-from kbsync.models.family import FAMILIES, Family, check_kind, family_of
+from kbsync.models.family import FAMILIES, check_kind, family_of
+from kbsync.models.loaded import LoadedModel
 from kbsync.models.structure import family_by_structure, settle
 from kbsync.models.team import local_device
-from kbsync.models.weights import execution_device, read_weight
 
-__all__ = ["LoadedModel", "choose_device", "load_model"]
+__all__ = ["choose_device", "load_model"]
 
 AUTO = "auto"
 """the device that stands for all there are, and the CPU and the disk beside them"""
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model in eval mode whose weights take no gradient, its tokenizer, and its family."""
-
-    source: str
-    """directory, hub id or GGUF file that it was loaded from"""
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    family: Family
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model takes its tokens."""
-        return execution_device(self.model.get_input_embeddings())
-
-    @property
-    def devices(self) -> tuple[torch.device, ...]:
-        """Where the model's blocks compute, each device once."""
-        layers = range(len(self.family.block_list(self.model)))
-        return tuple(
-            dict.fromkeys(execution_device(self.family.down_projection(self.model, layer)) for layer in layers)
-        )
-
-    def weight(self, layer: int) -> torch.Tensor:
-        """Return W_out [d, m] of block `layer` wherever it lies; not to be written to."""
-        return read_weight(self.family, self.model, layer)
-
-    def at_attention(self) -> "LoadedModel":
-        """Return the same model, edited at its attentions' output projections in place of the down projections.
-
-        Keys, covariances, deltas, and the weights of all who are handed it are those of that projection; targets are
-        as before. Raises ModelError for a family that was read by its structure.
-        """
-        return replace(self, family=self.family.at_attention())
-
-    @property
-    def architecture(self) -> str:
-        """The model's class, such as ``GPTJForCausalLM``."""
-        return type(self.model).__name__
-
-    def weights_sha256(self, layers: Iterable[int]) -> str:
-        """Return the SHA-256 of the down projections of `layers`, as float32."""
-        digest = hashlib.sha256()
-        for layer in layers:
-            weight = self.weight(layer).float().cpu().contiguous()
-            digest.update(weight.numpy().tobytes())
-        return digest.hexdigest()
 
 
 def choose_device(name: str | None) -> torch.device:

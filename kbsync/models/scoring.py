@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from kbsync.models.forward import batches_by_length, head_log_probs, last_hidden, make_rows
-from kbsync.models.load import LoadedModel
+from kbsync.models.loaded import LoadedModel
 from kbsync.models.subject import locate
 
 __all__ = ["TargetScore", "score_rows", "score_targets"]

@@ -7,7 +7,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from kbsync.models.checkpoint import find_checkpoint
-from kbsync.models.load import LoadedModel, choose_dtype
+from kbsync.models.forward import kept_in
+from kbsync.models.load import choose_dtype
+from kbsync.models.loaded import LoadedModel
 
 __all__ = ["ModelSizes", "checkpoint_bytes", "sizes_of"]
 
@@ -39,14 +41,14 @@ def sizes_of(loaded: LoadedModel) -> ModelSizes:
     head, embedding = model.get_output_embeddings().weight, model.get_input_embeddings().weight
     cache: Any = DynamicCache(config=model.config)
     token = torch.zeros(1, 1, dtype=torch.long, device=loaded.device)
-    model.base_model(input_ids=token, past_key_values=cache, use_cache=True)
+    model.base_model(input_ids=token, use_cache=True, **kept_in(model.base_model, cache))
     kept = [part for layer in cache.layers for part in (layer.keys, layer.values) if part is not None]
     return ModelSizes(
         blocks=len(loaded.family.block_list(model)),
         d=d,
         m=m,
         vocabulary=head.shape[0],
-        positions=getattr(model.config.get_text_config(), "max_position_embeddings", None),
+        positions=loaded.positions,
         tied_head=head.data_ptr() == embedding.data_ptr(),
         weights_bytes=sum(weight.numel() * weight.element_size() for weight in model.parameters()),
         item_bytes=model.dtype.itemsize,

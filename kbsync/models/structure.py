@@ -7,7 +7,7 @@ prefixes kept in a cache, and that the down projection's output is what the bloc
 import dataclasses
 import inspect
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -17,9 +17,7 @@ from kbsync.errors import ModelError
 from kbsync.models.family import Family
 from kbsync.models.forward import continue_hidden, fill_cache, head_log_probs, last_hidden, make_rows
 from kbsync.models.hooks import capture, replace, resume
-
-if TYPE_CHECKING:
-    from kbsync.models.load import LoadedModel
+from kbsync.models.loaded import LoadedModel
 
 __all__ = ["family_by_structure", "settle"]
 
@@ -79,7 +77,7 @@ def misfit(model: nn.Module, reason: str) -> ModelError:
 
 
 @torch.no_grad()
-def settle(loaded: "LoadedModel") -> "LoadedModel":
+def settle(loaded: LoadedModel) -> LoadedModel:
     """Try a model whose family was read by its structure; return it with the norm behind its down projection, if any.
 
     A short row goes through the model in each way that MEMIT needs. Raises ModelError where one does not fit.
@@ -98,7 +96,7 @@ def settle(loaded: "LoadedModel") -> "LoadedModel":
     return settled
 
 
-def sample(loaded: "LoadedModel") -> list[int]:
+def sample(loaded: LoadedModel) -> list[int]:
     """Return a row of different tokens."""
     return [(place + 1) % loaded.model.config.get_text_config().vocab_size for place in range(TOKENS)]
 
@@ -108,7 +106,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found.float() - expected.float()).norm() / expected.float().norm())
 
 
-def try_passes(loaded: "LoadedModel") -> dict[str, float]:
+def try_passes(loaded: LoadedModel) -> dict[str, float]:
     """Return how far the head's logits, the blocks above the first, and a suffix are from the whole forward."""
     ids = sample(loaded)
     rows = make_rows([ids], loaded.device)
@@ -129,7 +127,7 @@ def try_passes(loaded: "LoadedModel") -> dict[str, float]:
     }
 
 
-def with_norm(loaded: "LoadedModel") -> "LoadedModel":
+def with_norm(loaded: LoadedModel) -> LoadedModel:
     """Return the model with its norm, if any: the child of a block that is given the down projection's output."""
     rows = make_rows([sample(loaded)], loaded.device)
     block, down = loaded.family.block_list(loaded.model)[0], loaded.family.down_projection(loaded.model, 0)
@@ -144,7 +142,7 @@ def with_norm(loaded: "LoadedModel") -> "LoadedModel":
     return loaded
 
 
-def adds_what_it_gives(loaded: "LoadedModel") -> float:
+def adds_what_it_gives(loaded: LoadedModel) -> float:
     """Return how far a block's output is from moving with its down projection's output (through the norm, if any)."""
     rows = make_rows([sample(loaded)], loaded.device)
     block, down = loaded.family.block_list(loaded.model)[0], loaded.family.down_projection(loaded.model, 0)

@@ -19,10 +19,9 @@ def check_lengths(loaded: LoadedModel, requests: Iterable[EditRequest], contexts
     What is counted is the longest of `contexts` with the longest of a request's texts and its object. A model whose
     positions have no end takes anything.
     """
-    positions = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
-    if positions is None:
+    if loaded.positions is None:
         return
-    room = positions - ROOM - max((_tokens(loaded, text) for text in contexts), default=0)
+    room = loaded.positions - ROOM - max((_tokens(loaded, text) for text in contexts), default=0)
     long = [(request, count) for request in requests if (count := _longest(loaded, request, room)) > room]
     if long:
         told = ", ".join(f"{one.relation} of {_short(one.subject)!r} ({count} tokens)" for one, count in long[:SHOWN])

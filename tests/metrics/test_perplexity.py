@@ -86,3 +86,10 @@ def test_the_interval_is_by_lines(known: LoadedModel) -> None:
     assert (alike.low, alike.high) == pytest.approx((alike.mean, alike.mean))
     broken = text_figure(PERPLEXITY, torch.tensor([[math.inf, 3.0], [1.0, 3.0]]).double())
     assert (broken.mean, broken.low, broken.high) == (math.inf, math.inf, math.inf)
+
+
+def test_a_line_longer_than_the_models_positions_is_cut_there(known: LoadedModel) -> None:
+    room = known.positions
+    assert room is not None
+    long = " ".join(LINES) + " x" * room
+    assert perplexity(known, [long], 8 * room) == perplexity(known, [long], room)

@@ -1,12 +1,13 @@
 """Answers against plain loops: one prompt at a time, the whole forward, no cache and no padding."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 import torch
 
+from kbsync.errors import ModelError
 from kbsync.models import LoadedModel, greedy_answers, last_hidden, make_rows, top_answers
 from kbsync.models.answers import sentence_end
 from tests.models.plain import next_log_probs
@@ -33,6 +34,27 @@ def test_greedy_answers_equal_a_plain_loop(tiny: LoadedModel) -> None:
     assert greedy_answers(tiny, PROMPTS, 6) == expected
     assert len(set(expected)) == len(expected)
     assert greedy_answers(tiny, []) == []
+
+
+def test_a_checkpoints_settings_for_generation_change_no_answer(
+    known: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [f"The capital of {country} is" for country in ("Peru", "Nepal")]
+    expected = greedy_answers(known, asked), top_answers(known, asked[0], 3)
+    for name, value in {"repetition_penalty": 9.0, "no_repeat_ngram_size": 1, "min_new_tokens": 12}.items():
+        monkeypatch.setattr(known.model.generation_config, name, value)
+    monkeypatch.setattr(known.model.generation_config, "suppress_tokens", known.tokenizer(" Lima")["input_ids"])
+    assert (greedy_answers(known, asked), top_answers(known, asked[0], 3)) == expected
+
+
+@pytest.mark.parametrize("say", [greedy_answers, lambda loaded, prompts: top_answers(loaded, prompts[0], 2)])
+def test_a_prompt_longer_than_the_models_positions_is_told(
+    known: LoadedModel, say: Callable[[LoadedModel, list[str]], object]
+) -> None:
+    room = known.positions
+    assert room is not None
+    with pytest.raises(ModelError, match=f"has room for {room:,}: shorten it"):
+        say(known, ["x " * (room + 9)])
 
 
 def test_greedy_answers_end_with_their_sentence(known: LoadedModel) -> None:

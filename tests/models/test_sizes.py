@@ -9,6 +9,7 @@ from transformers import DynamicCache
 
 from kbsync.models import LoadedModel, checkpoint_bytes, choose_device, list_devices, sizes_of
 from kbsync.models.devices import processor
+from kbsync.models.forward import kept_in
 
 
 def test_sizes_are_the_models_own(tiny: LoadedModel) -> None:
@@ -23,7 +24,9 @@ def test_sizes_are_the_models_own(tiny: LoadedModel) -> None:
 def test_the_cache_of_more_tokens_is_as_many_times_as_large(tiny: LoadedModel) -> None:
     cache: Any = DynamicCache(config=tiny.model.config)
     with torch.no_grad():
-        tiny.model.base_model(input_ids=torch.zeros(3, 7, dtype=torch.long), past_key_values=cache, use_cache=True)
+        tiny.model.base_model(
+            input_ids=torch.zeros(3, 7, dtype=torch.long), use_cache=True, **kept_in(tiny.model.base_model, cache)
+        )
     held = sum(part.numel() * 4 for layer in cache.layers for part in (layer.keys, layer.values) if part is not None)
     most = 21 * sizes_of(tiny).cache_bytes
     windows = getattr(tiny.model.config, "sliding_window", None) is not None
