@@ -149,7 +149,7 @@ class ConflictRow:
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """A base model. `key` is its content id; `layers` and `weights_sha256` are of the edited layers."""
+    """A base model. `key` is its content id; `weights_sha256` is that of all weights and the tokenizer."""
 
     key: str
     name: str

@@ -173,14 +173,14 @@ class Ledger:
         contexts: Sequence[str],
         layers: Sequence[int],
     ) -> ModelRow:
-        """Record a base model, or that the one of this key is in use again (what is on record of it then stays)."""
+        """Record a base model, or that the one of this key is in use again; all but its hash then stays."""
         time = now()
         about = (key, name, revision, architecture, weights_sha256)
         made = (compact(settings), compact(list(contexts)), compact(list(layers)))
         with self.writing() as db:
             db.execute(
                 f"""INSERT INTO models ({columns(ModelRow)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-                ON CONFLICT (key) DO UPDATE SET used = excluded.used""",
+                ON CONFLICT (key) DO UPDATE SET used = excluded.used, weights_sha256 = excluded.weights_sha256""",
                 (*about, *made, time, time),
             )
             (row,) = self.select(ModelRow, "models", "WHERE key = ?", key)

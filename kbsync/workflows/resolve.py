@@ -1,4 +1,4 @@
-"""The checks of `verify` that need the model: its base weights, and its current deltas solved again."""
+"""The checks of `verify` that need the model: it is the one that was edited, and its deltas are solved again."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch
 from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, Ledger, ModelRow
 from kbsync.memit import WeightDelta, group_requests, spread
+from kbsync.memit.identity import model_hash
 from kbsync.memit.settings import settings_on_record
 from kbsync.workflows.algorithms import deltas_of, recorded_editor
 from kbsync.workflows.choice import ModelChoice, choose_model
@@ -15,7 +16,7 @@ from kbsync.workflows.covariances import covariances_for
 from kbsync.workflows.loading import Loading
 from kbsync.workflows.named import model_meant
 from kbsync.workflows.progress import Progress
-from kbsync.workflows.state import current_deltas, model_contexts, weights_hash
+from kbsync.workflows.state import current_deltas, is_model_of, model_contexts
 from kbsync.workflows.target_cache import read_rows, target_keys
 
 __all__ = ["model_checks"]
@@ -30,22 +31,22 @@ Found = tuple[str, int, list[str]]
 def model_checks(
     ledger: Ledger, model: str, corpus: Path | None, loading: Loading, progress: Progress
 ) -> Iterator[Found]:
-    """Yield the check of the base weights, and that of the deltas where the weights are right and there are edits.
+    """Yield the check of the base model, and that of the deltas where the model is right and there are edits.
 
     Writes nothing but, where it is not in the cache, the covariance. Raises as `apply` does.
     """
     known = model_meant(ledger, model)
     current = ledger.current_batch(known.key)
     values = settings_on_record(current.settings) if current else {}
-    choice = choose_model(known.name, values, loading=loading, corpus=corpus)
-    sha256 = weights_hash(choice)
-    changed = sha256 != known.weights_sha256
+    choice = choose_model(known.name, values, home=ledger.home, loading=loading, corpus=corpus)
+    sha256 = model_hash(choice.loaded)
+    changed = not is_model_of(known, choice, sha256)
     yield (
-        "base weights",
+        "base model",
         1,
         [
-            f"the weights of {known.name} have changed: their sha256 is {sha256[:12]}, the ledger has"
-            f" {known.weights_sha256[:12]}; put back the weights (or the --dtype) that were edited"
+            f"{known.name} has changed: its sha256 is {sha256[:12]}, the ledger has {known.weights_sha256[:12]}; put"
+            " back the weights and tokenizer (or the --dtype) that were edited"
         ]
         if changed
         else [],

@@ -8,46 +8,56 @@ from kbsync.errors import ModelError
 from kbsync.facts import content_id
 from kbsync.ledger import BatchRow, Ledger, ModelRow, read_tensors
 from kbsync.memit import WeightDelta, sample_contexts
+from kbsync.memit.identity import model_hash
 from kbsync.workflows.choice import ModelChoice
 
-__all__ = ["current_deltas", "delta_tensors", "identify", "known_model", "model_contexts", "weights_hash"]
+__all__ = ["current_deltas", "delta_tensors", "identify", "is_model_of", "known_model", "model_contexts"]
 
+OLDER = "model1"
+"""what the keys of records begin with that were made when the down projections alone were hashed"""
 CONTEXT_SETTINGS = ("contexts", "context_tokens", "context_starts")
-
-
-def weights_hash(choice: ModelChoice) -> str:
-    """Return the SHA-256 of the down projections of all blocks, whichever of them are edited."""
-    return choice.loaded.weights_sha256(range(len(choice.loaded.family.block_list(choice.loaded.model))))
 
 
 def known_model(ledger: Ledger, choice: ModelChoice) -> ModelRow | None:
     """Return the record of a loaded base model, None where it is new. Writes nothing.
 
-    Raises ModelError where edits are on record for this name and the weights are not those that were edited.
+    Raises ModelError where edits are on record for this name and the model is not the one that was edited.
     """
-    return ledger.find_model(checked_key(ledger, choice, weights_hash(choice)))
+    return recorded(ledger, choice, model_hash(choice.loaded))
 
 
-def checked_key(ledger: Ledger, choice: ModelChoice, sha256: str) -> str:
-    """Return the ledger's key of a base model of these weights; raises as `known_model` does."""
-    known = ledger.latest_model(choice.name)
-    if known is not None and known.weights_sha256 != sha256 and ledger.active_edits(known.key):
+def recorded(ledger: Ledger, choice: ModelChoice, sha256: str) -> ModelRow | None:
+    """Return the record of a base model whose `model_hash` this is; raises as `known_model` does."""
+    latest = ledger.latest_model(choice.name)
+    if latest is None or is_model_of(latest, choice, sha256):
+        return latest
+    if ledger.active_edits(latest.key):
         raise ModelError(
-            f"model {choice.name} has changed since its edits were made: its weights' sha256 is {sha256[:12]}, the"
-            f" ledger has {known.weights_sha256[:12]}. Put back the weights (or the --dtype) that were edited, or begin"
-            " anew for this model with another --home"
+            f"model {choice.name} has changed since its edits were made: its sha256 is {sha256[:12]}, the ledger has"
+            f" {latest.weights_sha256[:12]}. Put back the weights and tokenizer (or the --dtype) that were edited, or"
+            " begin anew for this model with another --home"
         )
-    return content_id("model1", [choice.name, sha256])
+    return next((row for row in ledger.models() if (row.name, row.weights_sha256) == (choice.name, sha256)), None)
+
+
+def is_model_of(row: ModelRow, choice: ModelChoice, sha256: str) -> bool:
+    """Tell whether a record is of the loaded model, whose `model_hash` is given.
+
+    Earlier versions recorded the hash of the down projections alone: where that is right, the record is taken over.
+    """
+    if row.weights_sha256 == sha256 or not row.key.startswith(f"{OLDER}:"):
+        return row.weights_sha256 == sha256
+    blocks = choice.loaded.family.block_list(choice.loaded.model)
+    return row.weights_sha256 == choice.loaded.weights_sha256(range(len(blocks)))
 
 
 def identify(ledger: Ledger, choice: ModelChoice) -> ModelRow:
     """Record that a loaded base model is in use, and return its record; raises as `known_model` does."""
-    sha256 = weights_hash(choice)
-    key = checked_key(ledger, choice, sha256)
-    found = ledger.find_model(key)
+    sha256 = model_hash(choice.loaded)
+    found = recorded(ledger, choice, sha256)
     contexts = found.contexts if found else sample_contexts(choice.loaded, choice.settings)
     return ledger.record_model(
-        key=key,
+        key=found.key if found else content_id("model2", [choice.name, sha256]),
         name=choice.name,
         revision=None,
         architecture=choice.loaded.architecture,

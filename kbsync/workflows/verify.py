@@ -1,7 +1,7 @@
 """Verify: what the ledger says is checked against what can be worked out again. Mends nothing.
 
 Without a model: the database itself, the states of batches and edits, the ids of requests, the tensor files. With one:
-the base weights too, and the current deltas, solved again from the cached target vectors.
+that it is the base model that was edited, and the current deltas, solved again from the cached target vectors.
 """
 
 import re

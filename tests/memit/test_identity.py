@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate import cpu_offload
 
-from kbsync.memit.identity import tokenizer_hash, weights_hashes
+from kbsync.memit.identity import model_hash, tokenizer_hash, weights_hashes
 from kbsync.models import LoadedModel, load_model
 from tests.tiny_models import random_folder, set_to
 
@@ -23,6 +23,26 @@ def test_a_hash_covers_the_weights_up_to_its_layer(tiny: LoadedModel) -> None:
     with set_to(embedding, embedding + 1):
         changed = weights_hashes(tiny, (0, 1, 2))
     assert not set(changed.values()) & set(hashes.values())
+
+
+def test_a_models_hash_covers_every_weight_the_dtype_and_the_tokenizer(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = str(random_folder(tmp_path_factory.getbasetemp(), "gptj"))
+    loaded = load_model(folder, device="cpu")
+    before = model_hash(loaded)
+    seen = {before}
+    for parameter in loaded.model.parameters():
+        changed = parameter.clone()
+        changed.reshape(-1)[0] += 1
+        with set_to(parameter, changed):
+            seen.add(model_hash(loaded))
+    assert len(seen) == 1 + len(list(loaded.model.parameters()))
+    assert model_hash(load_model(folder, device="cpu")) == before
+    seen.add(model_hash(load_model(folder, device="cpu", dtype="bfloat16")))
+    loaded.tokenizer.add_tokens(["<new>"])
+    seen.add(model_hash(loaded))
+    assert len(seen) == 3 + len(list(loaded.model.parameters()))
 
 
 def test_the_attention_has_hashes_of_its_own(tiny: LoadedModel) -> None:
@@ -46,10 +66,11 @@ def test_the_same_weights_under_another_name_have_the_same_hashes(tmp_path_facto
 def test_offloaded_weights_are_read(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = random_folder(tmp_path_factory.getbasetemp(), "gptj")
     loaded = load_model(str(folder), device="cpu")
-    expected = weights_hashes(loaded, (0, 2))
+    expected, whole = weights_hashes(loaded, (0, 2)), model_hash(loaded)
     cpu_offload(loaded.model, torch.device("cpu"))
     assert all(parameter.is_meta for parameter in loaded.family.block_list(loaded.model)[0].parameters())
     assert weights_hashes(loaded, (0, 2)) == expected
+    assert model_hash(loaded) == whole
 
 
 def test_padding_that_a_caller_asked_for_is_no_part_of_the_tokenizer(

@@ -178,7 +178,7 @@ def test_a_whole_home_is_found_whole(small: Editable, home: Path) -> None:
     assert faults(found) == {}
     assert {check.name: check.checked for check in found.checks} == {
         **{"database": 1, "batches": 1, "edits": 3, "requests": 3, "files of batches": 1, "files of target vectors": 1},
-        **{"base weights": 1, "deltas solved again": 2},
+        **{"base model": 1, "deltas solved again": 2},
     }
     assert snapshot(home) == before
 
@@ -240,8 +240,8 @@ def test_weights_that_have_changed(small: Editable, home: Path) -> None:
         ledger.db.conn.executescript("UPDATE models SET weights_sha256 = 'abc'")
     assert verify(home).whole
     found = faults(verify(home, small.name))
-    assert found.keys() == {"base weights"}
-    assert "the ledger has abc; put back the weights" in found["base weights"][0]
+    assert found.keys() == {"base model"}
+    assert "the ledger has abc; put back the weights" in found["base model"][0]
 
 
 def test_asking_and_exporting_need_no_lock_and_leave_no_trace(small: Editable, home: Path, tmp_path: Path) -> None:
