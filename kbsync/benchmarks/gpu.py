@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
+from rich.console import Group, RenderableType
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -41,9 +42,10 @@ from kbsync.memit import (
 from kbsync.memit.target_rows import group_rows
 from kbsync.models import LoadedModel, choose_device, family_of
 from kbsync.models.load import choose_dtype
+from kbsync.report.tables import plain, table
 from kbsync.workflows.progress import Progress, silent
 
-__all__ = ["CONFIGS", "GpuBench", "bench_gpu"]
+__all__ = ["CONFIGS", "GpuBench", "bench_gpu", "gpu_view"]
 
 CONFIGS: dict[str, PreTrainedConfig] = {
     "gpt-j": GPTJConfig(),
@@ -282,3 +284,23 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, bool]:
         synchronise(device)
         seconds = min(seconds, time.perf_counter() - began)
     return 2 * size**3 / seconds, False
+
+
+def gpu_view(bench: GpuBench) -> RenderableType:
+    """Return seconds, memory and share of the peak by phase, the rates, and the projection."""
+    rows = [
+        (phase, seconds, bench.peak_memory_mb[phase], bench.share.get(phase))
+        for phase, seconds in bench.seconds.items()
+    ]
+    title = f"{bench.edits} edits, {bench.config} ({bench.parameters:.3g} random parameters)"
+    peak = f"{bench.peak_tflops:g} TFLOP/s, {'as stated' if bench.peak_stated else 'measured'}"
+    lines = [
+        f"{bench.requests_per_second:g} requests a second with {bench.steps} steps each",
+        f"covariance: {bench.covariance_tokens} tokens, {bench.tokens_per_second:g} a second",
+        f"{bench.device}, {bench.dtype}, peak {peak}",
+    ]
+    if bench.memory_cap_gb is not None:
+        lines.append(f"memory capped at {bench.memory_cap_gb:g} GB")
+    if bench.projected_seconds is not None:
+        lines.append(f"projected for 10,000 edits: {bench.projected_seconds / 60:.1f} minutes")
+    return Group(table(("phase", "seconds", "peak memory, MB", "% of peak"), rows, title=title), *map(plain, lines))

@@ -1,39 +1,34 @@
 """``kbsync bench groups``: several objects to edit for one subject, solved apart and as groups."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
+from rich.console import Group, RenderableType
 
-from kbsync.benchmarks.group_edits import group_edits, new_relations, single_edits
-from kbsync.benchmarks.known import known_facts
-from kbsync.errors import SettingsError
+from kbsync.benchmarks.edits import Pool, Workbench, edit_pool
 from kbsync.facts import EditRequest
-from kbsync.memit import (
-    RequestGroup,
-    collect_covariances,
-    edited,
-    group_requests,
-    optimise_targets,
-    sample_contexts,
-    spread,
-)
-from kbsync.metrics import measure, perplexity, summary
-from kbsync.metrics.counterfacts import Counterfact, cases
+from kbsync.memit import RequestGroup, optimise_targets, spread
+from kbsync.metrics import Counterfact
 from kbsync.models import greedy_answers
-from kbsync.workflows.choice import ModelChoice, choose_model
-from kbsync.workflows.corpus import documents
+from kbsync.report.tables import plain, table
+from kbsync.workflows.choice import choose_model
 from kbsync.workflows.progress import Progress, silent
 
-__all__ = ["OBJECTS", "GroupsBench", "SizeFigures", "bench_groups"]
+__all__ = ["OBJECTS", "GroupsBench", "SizeFigures", "bench_groups", "groups_view"]
 
 OBJECTS = (1, 2, 4, 8)
 """objects to edit for each subject"""
-PERPLEXITY_LINES = 200
+FIGURES = ("ES", "PS", "NS", "S", "recall", "paraphrase_recall", "perplexity", "loss")
+
+Answers = Callable[[Sequence[str]], Sequence[str]]
+"""prompts -> what the base model says"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +39,7 @@ class SizeFigures:
     subjects: int
     edits: int
     new_relations: int
-    """edits of a relation that the subject has no known fact of: no subject has enough others"""
+    """edits of a relation that there is no fact of for their subject: no subject has enough others"""
     ways: dict[str, dict[str, float]]
     """``apart``, ``groups``, and ``single``, as many edits of a subject each; percentages, but for perplexity and loss,
     the mean of the whole loss that the search for the targets ends with"""
@@ -52,9 +47,10 @@ class SizeFigures:
 
 @dataclass(frozen=True, slots=True)
 class GroupsBench:
-    """What `bench_groups` measured; `known` facts of the fixtures are what the base model recalls."""
+    """What `bench_groups` measured; `known` facts of the source are what edits are drawn from."""
 
     model: str
+    source: str
     seed: int
     known: int
     settings: dict[str, Any]
@@ -63,79 +59,148 @@ class GroupsBench:
 
 
 def bench_groups(
+    home: Path,
     model: str,
     subjects: int,
+    *,
+    dataset: Path | None = None,
     seed: int = 0,
     values: Mapping[str, Any] | None = None,
     corpus: Path | None = None,
     progress: Progress = silent,
 ) -> GroupsBench:
-    """Measure 1, 2, 4 and 8 objects to edit for each of `subjects` subjects, drawn from the fixture facts it knows.
+    """Measure 1, 2, 4 and 8 objects to edit for each of `subjects` subjects of a data set, or of the fixtures.
 
     Each number is solved three times from the base: each request for itself, as groups, and as many single edits of
-    the same relations; a number beyond the relations that the model knows facts of is left out. Raises SettingsError
-    where there is no corpus for the covariance, or the model knows no fact of the fixtures.
+    the same relations; a number beyond the relations that there are facts of is left out. Covariances are kept in the
+    home. Raises SettingsError where there is no text for them, or no fact to edit.
     """
-    choice = choose_model(model, values, corpus=corpus)
-    if choice.corpus is None:
-        raise SettingsError(f"{choice.name} has no corpus: name a text for its covariance, such as --corpus text.txt")
-    known = known_facts(choice.loaded, progress)
-    if not known:
-        raise SettingsError(f"{choice.name} recalls none of the fixtures' facts, so none can be edited: try practice")
-    relations = len({fact.relation for fact in known})
-    bench = Bench(choice, known, list(documents(choice.corpus)), progress)
-    base = {"perplexity": bench.perplexity()}
-    sizes = [bench.size(objects, subjects, seed) for objects in OBJECTS if objects <= relations]
-    return GroupsBench(choice.name, seed, len(known), choice.settings.as_dict(), base, sizes)
+    choice = choose_model(model, values, home=home, corpus=corpus)
+    pool = edit_pool(choice.loaded, dataset, progress)
+    bench = Workbench(home, choice, pool, progress)
+    relations = len({fact.relation for fact in pool.facts})
+    sizes = [measure_size(bench, objects, subjects, seed) for objects in OBJECTS if objects <= relations]
+    base, settings = bench.figures([], bench.text([])), choice.settings.as_dict()
+    return GroupsBench(choice.name, pool.source, seed, len(pool.facts), settings, base, sizes)
 
 
-class Bench:
-    """A model with its contexts and covariances, taken once."""
+def measure_size(bench: Workbench, objects: int, subjects: int, seed: int) -> SizeFigures:
+    """Draw and measure one number of objects; with one object, the three ways are the same."""
+    edits = group_edits(bench.pool, objects, subjects, partial(greedy_answers, bench.loaded), seed)
+    requests = [edit.request for edit in edits]
+    apart = solve(bench, edits, one_each(requests), f"{objects} objects apart")
+    ways = dict.fromkeys(("apart", "groups", "single"), apart)
+    if objects > 1:
+        ways["groups"] = solve(bench, edits, bench.groups(requests), f"{objects} objects as groups")
+        single = single_edits(bench.pool, edits, seed)
+        ways["single"] = solve(bench, single, one_each([one.request for one in single]), f"{len(single)} single edits")
+    taken = len({request.subject for request in requests})
+    return SizeFigures(objects, taken, len(edits), new_relations(bench.pool, edits), ways)
 
-    def __init__(
-        self, choice: ModelChoice, known: Sequence[EditRequest], lines: Sequence[str], progress: Progress
-    ) -> None:
-        self.loaded, self.settings, self.known, self.lines = choice.loaded, choice.settings, known, lines
-        self.progress = progress
-        self.contexts = sample_contexts(self.loaded, self.settings)
-        self.covariances, _ = collect_covariances(self.loaded, lines, self.settings, progress)
 
-    def size(self, objects: int, subjects: int, seed: int) -> SizeFigures:
-        """Draw and measure one number of objects; with one object, the three ways are the same."""
-        edits = group_edits(self.known, objects, subjects, partial(greedy_answers, self.loaded), seed)
-        requests = [edit.request for edit in edits]
-        taken = len({request.subject for request in requests})
-        new = new_relations(self.known, edits)
-        apart = self.solve(edits, one_each(requests), f"{objects} objects apart")
-        ways = dict.fromkeys(("apart", "groups", "single"), apart)
-        if objects > 1:
-            ways["groups"] = self.solve(edits, group_requests(self.loaded, requests), f"{objects} objects as groups")
-            single = single_edits(self.known, edits, seed)
-            ways["single"] = self.solve(
-                single, one_each([edit.request for edit in single]), f"{len(single)} single edits"
-            )
-        return SizeFigures(objects, taken, len(edits), new, ways)
+def solve(
+    bench: Workbench, edits: Sequence[Counterfact], groups: Sequence[RequestGroup], name: str
+) -> dict[str, float]:
+    """Write the edits from the base, in these groups, and return the figures."""
 
-    def solve(self, edits: Sequence[Counterfact], groups: Sequence[RequestGroup], name: str) -> dict[str, float]:
-        """Write the edits from the base, in these groups, and return the figures."""
+    def report(phase: str, done: int, total: int) -> None:
+        bench.progress(f"{name}: {phase}", done, total)
 
-        def report(phase: str, done: int, total: int) -> None:
-            self.progress(f"{name}: {phase}", done, total)
-
-        targets = optimise_targets(self.loaded, groups, self.contexts, self.settings, progress=report)
-        z = torch.stack([target.z for target in targets])
-        deltas = spread(self.loaded, groups, self.contexts, z, self.covariances, self.settings, report)
-        with edited(self.loaded, deltas):
-            figures = summary(measure(self.loaded, cases(edits, self.known), report))
-            figures["perplexity"] = self.perplexity()
-        figures["loss"] = fmean(target.losses[-1] for target in targets)
-        return figures
-
-    def perplexity(self) -> float:
-        """Return the perplexity of the model as it is, on the beginning of the corpus."""
-        return perplexity(self.loaded, self.lines[:PERPLEXITY_LINES], self.settings.sequence_length)
+    targets = optimise_targets(bench.loaded, groups, bench.contexts, bench.settings, progress=report)
+    z = torch.stack([target.z for target in targets])
+    found = spread(bench.loaded, groups, bench.contexts, z, bench.covariances, bench.settings, report)
+    deltas = {layer: delta.matrix() for layer, delta in found.items()}
+    figures = bench.figures(edits, bench.text([]), deltas)
+    return {**figures, "loss": fmean(target.losses[-1] for target in targets)}
 
 
 def one_each(requests: Sequence[EditRequest]) -> list[RequestGroup]:
     """Return a group for each request, as if no other had its subject."""
     return [RequestGroup((request,)) for request in requests]
+
+
+def group_edits(pool: Pool, objects: int, subjects: int, answers: Answers, seed: int = 0) -> list[Counterfact]:
+    """Return `objects` edits for each of `subjects` subjects at most, in a seeded order.
+
+    They are new objects for relations that the pool has of the subject, as far as there are so many. Where no subject
+    has enough, those with the most are taken, and their other edits are of relations new to them.
+    """
+    of_subject: dict[str, dict[str, Counterfact]] = defaultdict(dict)
+    for edit in pool.edits(len(pool.facts), seed):
+        of_subject[edit.request.subject][edit.request.relation] = edit
+    rng = random.Random(f"{seed} {objects}")
+    names = rng.sample(sorted(of_subject), len(of_subject))
+    names.sort(key=lambda name: -min(objects, len(of_subject[name])))
+    edits: list[Counterfact] = []
+    for name in names[:subjects]:
+        own = of_subject[name]
+        edits += [own[relation] for relation in rng.sample(sorted(own), min(objects, len(own)))]
+        if len(own) < objects:
+            edits += additions(pool.facts, name, objects - len(own), answers, rng)
+    return edits
+
+
+def additions(
+    known: Sequence[EditRequest], subject: str, count: int, answers: Answers, rng: random.Random
+) -> list[Counterfact]:
+    """Return edits of `count` relations that `subject` has no known fact of; o^c is the base model's answer."""
+    by_relation: Mapping[str, list[EditRequest]] = defaultdict(list)
+    for fact in known:
+        by_relation[fact.relation].append(fact)
+    absent = [relation for relation, facts in sorted(by_relation.items()) if subject not in {f.subject for f in facts}]
+    chosen = [by_relation[relation] for relation in rng.sample(absent, min(count, len(absent)))]
+    asked = [facts[0].prompt.format(subject) for facts in chosen]
+    edits = []
+    for facts, answer in zip(chosen, answers(asked), strict=True):
+        objects = sorted({fact.target for fact in facts} - {answer})
+        edits.append(Counterfact(replace(facts[0], subject=subject, target=rng.choice(objects)), answer))
+    return edits
+
+
+def new_relations(pool: Pool, edits: Sequence[Counterfact]) -> int:
+    """Return how many edits are of a relation that the pool has no fact of for their subject."""
+    facts = {(fact.relation, fact.subject) for fact in pool.facts}
+    return sum((edit.request.relation, edit.request.subject) not in facts for edit in edits)
+
+
+def single_edits(pool: Pool, like: Sequence[Counterfact], seed: int = 0) -> list[Counterfact]:
+    """Return as many edits as `like` has, no subject twice, of the same relations as far as there are subjects.
+
+    Fewer where the pool has fewer subjects.
+    """
+    wanted = Counter(edit.request.relation for edit in like)
+    every = pool.edits(len(pool.facts), seed)
+    of_relation: dict[str, list[Counterfact]] = defaultdict(list)
+    for edit in every:
+        of_relation[edit.request.relation].append(edit)
+    taken: dict[str, Counterfact] = {}
+    # Relations with the least to spare choose first.
+    for relation in sorted(wanted, key=lambda relation: (len(of_relation[relation]) - wanted[relation], relation)):
+        free = [edit for edit in of_relation[relation] if edit.request.subject not in taken]
+        taken |= {edit.request.subject: edit for edit in free[: wanted[relation]]}
+    for edit in every:
+        if len(taken) == len(like):
+            break
+        taken.setdefault(edit.request.subject, edit)
+    return list(taken.values())
+
+
+def groups_view(bench: GroupsBench) -> RenderableType:
+    """Return a row for each number of objects and way, and what the subjects were."""
+    rows = []
+    for size in bench.sizes:
+        for way, figures in size.ways.items():
+            if size.objects > 1 or way == "single":  # with one object all ways are the same
+                cells = [f"{figures[name]:.2f}" if name in figures else None for name in FIGURES]
+                rows.append((size.objects, way, size.edits, *cells))
+    columns = ("objects", "way", "edits", *(name.replace("_", " ") for name in FIGURES))
+    title = f"several objects for one subject: {bench.model}"
+    if "perplexity" in bench.base:
+        title += f", perplexity before {bench.base['perplexity']:.2f}"
+    remarks = [f"facts from {bench.source}: {bench.known}"]
+    for size in bench.sizes:
+        line = f"{size.objects} {'object' if size.objects == 1 else 'objects'} each: {size.subjects} subjects"
+        if size.new_relations:
+            line += f", {size.new_relations} of the edits for relations that their subject had no fact of"
+        remarks.append(line)
+    return Group(table(columns, rows, title=title), *map(plain, remarks))

@@ -15,16 +15,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kbsync.benchmarks.generated import write_facts
+from rich.console import Group, RenderableType
+
+from kbsync.benchmarks.made_up import write_facts
 from kbsync.errors import LedgerError, SettingsError
 from kbsync.facts import EditRequest
 from kbsync.ledger import FactRow, Ledger, Metric, NewEdit
 from kbsync.ledger.edits import finish_batch, start_batch
+from kbsync.report.tables import plain, table
 from kbsync.resources import templates_folder
 from kbsync.templates import Template, Templates, load_templates
 from kbsync.workflows.progress import Progress, silent
 
-__all__ = ["LedgerBench", "Step", "bench_ledger"]
+__all__ = ["LedgerBench", "Step", "bench_ledger", "ledger_view"]
 
 MODEL = "made-up"
 CHANGED = 0.01
@@ -167,3 +170,17 @@ def _edit(row: FactRow, template: Template) -> NewEdit:
     request = EditRequest(row.relation, row.subject_label, template.prompt, row.object_label)
     named = (row.relation, row.subject_key, row.subject_label, row.object_key, row.object_label)
     return NewEdit(row.id, *named, template.prompt, request.id, f"made-up:{row.id}")
+
+
+def ledger_view(bench: LedgerBench) -> RenderableType:
+    """Return each step's seconds and memory, and what the steps worked on."""
+    rows = [
+        (step.name, round(step.seconds, 2), round(step.cpu_seconds, 2), round(step.peak_mb)) for step in bench.steps
+    ]
+    return Group(
+        table(
+            ("step", "seconds", "CPU seconds", "peak MB"), rows, title=f"{bench.facts:,} facts, {bench.edits:,} edits"
+        ),
+        plain(f"{bench.relations} relations, a file of {bench.file_mb:.0f} MB, a ledger of {bench.ledger_mb:.0f} MB"),
+        plain(f"the second pull took {bench.second_pull:.2f} of the first one's time; {bench.cores} cores"),
+    )

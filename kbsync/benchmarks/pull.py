@@ -12,16 +12,18 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.console import Group, RenderableType
 from SPARQLWrapper import JSON, POST, SPARQLWrapper
 
-from kbsync.benchmarks.generated import FACTS_PER_SUBJECT, write_facts
+from kbsync.benchmarks.made_up import FACTS_PER_SUBJECT, write_facts
+from kbsync.report.tables import plain, table
 from kbsync.sources import Ask, open_endpoint
 from kbsync.sources.access import Access
 from kbsync.sources.loopback import serve
 from kbsync.workflows.progress import Progress, silent
 from kbsync.workflows.pull import make_asks, pull
 
-__all__ = ["PullBench", "bench_pull"]
+__all__ = ["PullBench", "bench_pull", "pull_view"]
 
 RELATIONS = ("P36", "P37", "P38", "P30", "P6")
 assert len(RELATIONS) == FACTS_PER_SUBJECT
@@ -96,3 +98,10 @@ def _bare(url: str, queries: list[str], progress: Progress) -> float:
         wrapper.setQuery(query)
         wrapper.queryAndConvert()
     return time.perf_counter() - started
+
+
+def pull_view(bench: PullBench) -> RenderableType:
+    """Return the seconds of both ways and their ratio."""
+    rows = [("kbsync pull", f"{bench.kbsync:.1f}"), ("bare SPARQLWrapper loop", f"{bench.bare:.1f}")]
+    title = f"{bench.facts:,} facts in {bench.pages:,} pages, {bench.megabytes:.0f} MB"
+    return Group(table(("", "seconds"), rows, title=title), plain(f"ratio {bench.ratio:.2f}"))

@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from statistics import linear_regression
 from typing import Any
 
 import torch
+from rich.console import Group, RenderableType
 
-from kbsync.benchmarks.known import known_facts
+from kbsync.benchmarks.edits import Pool, edit_pool
 from kbsync.benchmarks.memory import PeakMemory
 from kbsync.benchmarks.plain import plain_covariances, plain_spread, plain_targets
 from kbsync.errors import SettingsError
-from kbsync.facts import EditRequest
 from kbsync.memit import (
     MemitSettings,
     RequestGroup,
@@ -33,15 +34,25 @@ from kbsync.memit import (
     spread,
 )
 from kbsync.memit.covariance import covariance_text
-from kbsync.metrics import measure, summary
-from kbsync.metrics.counterfacts import Counterfact, cases, counterfacts
+from kbsync.metrics import Counterfact, measure, summary
 from kbsync.models import LoadedModel
+from kbsync.report.tables import plain, table
 from kbsync.resources import fixtures_folder
 from kbsync.workflows.choice import choose_model
 from kbsync.workflows.corpus import documents
 from kbsync.workflows.progress import Progress, silent
 
-__all__ = ["PHASES", "SCALE", "SpeedBench", "SpeedScale", "bench_scale", "bench_speed"]
+__all__ = [
+    "PHASES",
+    "SCALE",
+    "Drawn",
+    "SpeedBench",
+    "SpeedScale",
+    "bench_scale",
+    "bench_speed",
+    "scale_view",
+    "speed_view",
+]
 
 PHASES = ("targets", "covariance", "insertion")
 SCALE = (10, 30, 100, 300, 1000)
@@ -96,6 +107,17 @@ class SpeedScale:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """What the edits are drawn from, and the text of the covariance."""
+
+    dataset: Path | None = None
+    """None: the fixtures' facts that the model knows"""
+    corpus: Path | None = None
+    """None: the model's own, or the practice model's"""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """What both sides are given."""
 
@@ -104,7 +126,7 @@ class Work:
     settings: MemitSettings
     lines: Sequence[str]
     contexts: Sequence[str]
-    known: Sequence[EditRequest]
+    pool: Pool
     edits: Sequence[Counterfact]
     groups: Sequence[RequestGroup]
 
@@ -181,21 +203,31 @@ def kbsync_phases(work: Work, side: Side, progress: Progress) -> Phases:
 
 
 def bench_speed(
-    model: str, edits: int = 300, *, threads: int | None = None, seed: int = 0, progress: Progress = silent
+    model: str,
+    edits: int = 300,
+    drawn: Drawn = Drawn(),
+    *,
+    threads: int | None = None,
+    progress: Progress = silent,
 ) -> SpeedBench:
     """Time the plain way and kbsync on `edits` counterfactual requests, and compare what they found.
 
-    Raises SettingsError where the model knows too few facts for that, ModelError and EditError as `apply` does.
+    Raises SettingsError where there are too few facts for that, ModelError and EditError as `apply` does.
     """
     with using_threads(threads):
-        work = prepare(model, edits, seed, progress)
+        work = prepare(model, edits, drawn, progress)
         warm_up(work)
         plain, kbsync = run_both(work, progress)
         return compare(work, plain, kbsync, progress)
 
 
 def bench_scale(
-    model: str, edits: int = SCALE[-1], *, threads: int | None = None, seed: int = 0, progress: Progress = silent
+    model: str,
+    edits: int = SCALE[-1],
+    drawn: Drawn = Drawn(),
+    *,
+    threads: int | None = None,
+    progress: Progress = silent,
 ) -> SpeedScale:
     """Time kbsync's targets and insertion for each number of SCALE up to `edits`.
 
@@ -205,7 +237,7 @@ def bench_scale(
     if len(sizes) < 2:
         raise SettingsError(f"--scale with --edits {edits}: ask for {SCALE[1]} at least, or there is no growth to see")
     with using_threads(threads):
-        work = prepare(model, edits, seed, progress)
+        work = prepare(model, edits, drawn, progress)
         warm_up(work)
         side = Side(PeakMemory(work.loaded.device))
         kbsync_phases(work, side, progress)["covariance"]()
@@ -223,19 +255,16 @@ def bench_scale(
         return SpeedScale(**about(work), scale=scale, exponent=exponent)
 
 
-def prepare(model: str, edits: int, seed: int, progress: Progress) -> Work:
-    """Load the model, ask which of the fixtures' facts it knows, and draw the edits from those."""
+def prepare(model: str, edits: int, drawn: Drawn, progress: Progress) -> Work:
+    """Load the model, and draw the edits from the data set, or from the fixtures' facts that it knows."""
     progress("loading the model", 0, 1)
-    choice = choose_model(model)
+    choice = choose_model(model, corpus=drawn.corpus)
     progress("loading the model", 1, 1)
-    known = known_facts(choice.loaded, progress)
-    drawn = counterfacts(known, edits, seed)
-    if len(drawn) < edits:
-        raise SettingsError(f"{model} knows facts of the fixtures for {len(drawn)} edits: ask for no more (--edits)")
-    corpus = choice.corpus or fixtures_folder() / "practice-model" / "corpus.txt"
+    pool = edit_pool(choice.loaded, drawn.dataset, progress)
+    chosen = pool.require(edits, drawn.seed, f"--edits {edits}")
+    text = list(documents(choice.corpus or fixtures_folder() / "practice-model" / "corpus.txt"))
     contexts = sample_contexts(choice.loaded, choice.settings)
-    work = Work(choice.name, choice.loaded, choice.settings, list(documents(corpus)), contexts, known, drawn, [])
-    return work.first(edits)
+    return Work(choice.name, choice.loaded, choice.settings, text, contexts, pool, chosen, []).first(edits)
 
 
 def warm_up(work: Work) -> None:
@@ -290,7 +319,7 @@ def compare(work: Work, plain: Side, kbsync: Side, progress: Progress) -> SpeedB
 def score(work: Work, side: Side, progress: Progress) -> float | None:
     """Return S of the model with a side's deltas, in percent; None where no fact is left as a neighbour."""
     with edited(work.loaded, side.deltas):
-        found = summary(measure(work.loaded, cases(work.edits, work.known), progress)).get("S")
+        found = summary(measure(work.loaded, work.pool.cases(work.edits), progress)).get("S")
     return None if found is None else round(found, 2)
 
 
@@ -340,3 +369,37 @@ def using_threads(threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def speed_view(bench: SpeedBench) -> RenderableType:
+    """Return seconds by phase of both sides with their ratio, and how far what they found agrees."""
+    rows: list[tuple[object, ...]] = [
+        (f"{phase}, seconds", bench.plain[phase], bench.kbsync[phase], ratio) for phase, ratio in bench.ratio.items()
+    ]
+    for name, figure in (
+        ("requests a second", bench.requests_per_second),
+        ("peak memory, MB", bench.peak_memory_mb),
+        ("S", bench.S),
+    ):
+        rows.append((name, figure["plain"], figure["kbsync"], None))
+    far = ", ".join(f"{name} {value:.1e}" for name, value in bench.agreement.items())
+    return Group(
+        table(("", "plain", "kbsync", "ratio"), rows, title=f"{bench.edits} edits of {bench.model}"),
+        plain(f"relative difference: {far}"),
+        plain(f"covariance over {bench.covariance_tokens} tokens; {_machine(bench)}"),
+    )
+
+
+def scale_view(bench: SpeedScale) -> RenderableType:
+    """Return seconds by number of edits, and the exponent of their growth."""
+    rows = [(int(row["edits"]), row["targets"], row["insertion"], row["total"]) for row in bench.scale]
+    grown = ", ".join(f"{phase} edits^{value:.2f}" for phase, value in bench.exponent.items())
+    return Group(
+        table(("edits", "targets", "insertion", "total"), rows, title=f"seconds, {bench.model}"),
+        plain(f"growth: {grown}"),
+        plain(_machine(bench)),
+    )
+
+
+def _machine(bench: SpeedBench | SpeedScale) -> str:
+    return f"{bench.device}, {bench.dtype}, {bench.threads} threads of {bench.processors} processors"

@@ -1,4 +1,6 @@
-"""A month of syncs, four ways on the same days: kbsync's rebase, edits upon edits, the incremental way, and nothing.
+"""``kbsync bench sync``: days of a knowledge base, synced four ways on the same days.
+
+Each day adds facts, changes some that were added before, and withdraws some.
 
 - rebase: each day solves for all active facts anew, from the base weights; targets are found on the base model once.
 - stacked: MEMIT on the weights that the day before left, for the day's requests, as other tools do. Such a tool takes
@@ -8,80 +10,85 @@
 - none: the base model.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import random
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from rich.console import Group, RenderableType
 
-from kbsync.benchmarks.known import known_facts
-from kbsync.benchmarks.month import Day, month
+from kbsync.benchmarks.edits import Deltas, Pool, Workbench, edit_pool, published
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
-from kbsync.memit import (
-    MemitSettings,
-    RequestGroup,
-    collect_covariances,
-    edited,
-    group_requests,
-    optimise_targets,
-    sample_contexts,
-    spread,
-)
+from kbsync.memit import RequestGroup, edited, optimise_targets, spread
 from kbsync.memit.subject_states import SubjectStates
-from kbsync.metrics import measure, perplexity, summary
-from kbsync.metrics.counterfacts import Counterfact, cases
-from kbsync.models import LoadedModel, greedy_answers
-from kbsync.practice import corpus_text
-from kbsync.workflows.choice import ModelChoice, choose_model
-from kbsync.workflows.corpus import documents
+from kbsync.metrics import Counterfact
+from kbsync.models import greedy_answers
+from kbsync.report.plots import lines_figure
+from kbsync.report.tables import plain, table
+from kbsync.workflows.choice import choose_model
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.progress import Progress, silent
 
-__all__ = ["WAYS", "Figures", "SyncBench", "SyncDay", "bench_sync", "run_month"]
+__all__ = ["WAYS", "Day", "SyncBench", "SyncDay", "bench_sync", "draw_days", "plot_sync", "run_days", "sync_view"]
 
-WAYS = ("rebase", "stacked", "incremental", "none")
-PERPLEXITY_LINES = 200
-
-Deltas = dict[int, torch.Tensor]
-"""layer -> change of W_out from the base, [d, m]"""
+DAILY = 22
+SHARES = {"added": 400, "changed": 200, "withdrawn": 60}
+"""what the facts of a day are, out of 660"""
+COLUMNS = ("S", "ES", "PS", "NS", "recall", "paraphrase_recall", "withdrawn_restored", "perplexity", "delta_norm")
+PLOTTED = {
+    "S": "S of all active facts",
+    "recall": "recall of all active facts, %",
+    "NS": "NS, %",
+    "withdrawn_restored": "withdrawn facts answered as the base does, %",
+    "perplexity": "perplexity on other sentences",
+    "delta_norm": "norm of the change of weights",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """One way's state at the end of a day, over ALL active facts; percentages but for perplexity."""
+class Day:
+    """One day: what it brings, and what holds at its end."""
 
-    S: float
-    ES: float
-    PS: float
-    NS: float
-    recall: float
-    paraphrase_recall: float
-    withdrawn_restored: float | None
-    """facts withdrawn so far to which the model gives the base model's answer again; None while there are none"""
-    perplexity: float
-    """on sentences about subjects that no day edits"""
-    delta_norm: float
-    """Frobenius norm of the whole change of weights"""
+    number: int
+    added: tuple[Counterfact, ...]
+    changed: tuple[Counterfact, ...]
+    """new objects of facts that earlier days added"""
+    withdrawn: tuple[Counterfact, ...]
+    active: tuple[Counterfact, ...]
+
+    @property
+    def requests(self) -> list[EditRequest]:
+        """What an editor is asked to write on this day."""
+        return [edit.request for edit in (*self.added, *self.changed)]
 
 
 @dataclass(frozen=True, slots=True)
 class SyncDay:
-    """One day, all ways; `one_batch` is how far rebase is from one batch of the day's facts, relative to its delta."""
+    """One day, all ways."""
 
     day: int
     active: int
     requests: int
     withdrawn: int
     one_batch: float
-    ways: dict[str, Figures]
+    """how far rebase is from one batch of the day's facts, relative to that batch's delta"""
+    ways: dict[str, dict[str, float | None]]
+    """ES, PS, NS, S and recall over ALL active facts in percent; ``withdrawn_restored``, the percentage of facts
+    withdrawn so far that get the base model's answer again, None while there are none; ``perplexity`` on sentences that
+    name nothing that is edited; ``delta_norm``, the Frobenius norm of the whole change of weights"""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncBench:
-    """The month."""
+    """All days."""
 
     model: str
+    source: str
+    """of the facts"""
     requests: int
     changes: int
     withdrawals: int
@@ -89,10 +96,47 @@ class SyncBench:
     days: list[SyncDay] = field(default_factory=list)
 
 
+def draw_days(pool: Pool, days: int, daily: int = DAILY, seed: int = 0) -> list[Day]:
+    """Draw `days` days of about `daily` facts each; raise SettingsError where the pool has too few facts."""
+    if days < 2:
+        raise SettingsError(f"--syncs {days}: ask for 2 days at least, as the first has nothing to change")
+    additions, changes, ends = (round(days * daily * share / sum(SHARES.values())) for share in SHARES.values())
+    edits = pool.require(additions, seed, f"--syncs {days} with --daily {daily}")
+    objects: dict[str, set[str]] = defaultdict(set)
+    for fact in (*pool.facts, *(edit.request for edit in edits)):
+        objects[fact.relation].add(fact.target)
+    draw = random.Random(seed)
+    active: dict[tuple[str, str], Counterfact] = {}
+    made = []
+    for number in range(1, days + 1):
+        added = edits[part(additions, number - 1, days) : part(additions, number, days)]
+        # The first day has nothing to change or withdraw, so the others share it out.
+        changing, ending = (
+            part(total, number - 1, days - 1) - part(total, max(0, number - 2), days - 1) for total in (changes, ends)
+        )
+        chosen = draw.sample(sorted(active), min(len(active), changing + ending))
+        changed = [other_object(active[key], objects, draw) for key in chosen[:changing]]
+        withdrawn = [active.pop(key) for key in chosen[changing:]]
+        active |= {(edit.request.relation, edit.request.subject): edit for edit in (*changed, *added)}
+        made.append(Day(number, tuple(added), tuple(changed), tuple(withdrawn), tuple(active.values())))
+    return made
+
+
+def part(total: int, number: int, days: int) -> int:
+    """Return how many of `total` have come by the end of day `number` of `days`."""
+    return total * number // days
+
+
+def other_object(edit: Counterfact, objects: dict[str, set[str]], draw: random.Random) -> Counterfact:
+    """Return the edit with an object that is neither its own nor the base model's; as it is where there is none."""
+    others = sorted(objects[edit.request.relation] - {edit.request.target, edit.old})
+    return replace(edit, request=replace(edit.request, target=draw.choice(others))) if others else edit
+
+
 class Way(Protocol):
     """A way to keep a model in step."""
 
-    deltas: Deltas
+    deltas: dict[int, torch.Tensor]
 
     def sync(self, day: Day) -> None:
         """Bring `deltas` from the day before to this day."""
@@ -101,26 +145,26 @@ class Way(Protocol):
 class Rebase:
     """All active facts from the base weights, with targets kept by group."""
 
-    def __init__(self, bench: "Bench") -> None:
+    def __init__(self, bench: Workbench) -> None:
         self.bench = bench
         self.targets: dict[str, torch.Tensor] = {}
-        self.deltas: Deltas = {}
+        self.deltas: dict[int, torch.Tensor] = {}
 
     def sync(self, day: Day) -> None:
         """Find the targets that are new, and solve for all."""
         groups = self.bench.groups([edit.request for edit in day.active])
         self.bench.find(groups, self.targets)
-        self.deltas = self.bench.rebased(groups, self.targets)
+        self.deltas = dict(self.bench.solve(groups, self.targets))
 
 
 class Stacked:
     """Each day's requests upon the weights of the day before; `incremental` adds the keys of earlier edits."""
 
-    def __init__(self, bench: "Bench", *, incremental: bool) -> None:
+    def __init__(self, bench: Workbench, *, incremental: bool) -> None:
         self.bench, self.incremental = bench, incremental
-        self.settings = replace(bench.settings, sweeps=1, emphasis=1.0, rest_weight=0.0)
-        self.deltas: Deltas = {}
-        self.moments: Deltas = {}
+        self.settings = published(bench.settings)
+        self.deltas: dict[int, torch.Tensor] = {}
+        self.moments: dict[int, torch.Tensor] = {}
         """sum of k k^T over earlier edits, by layer, [m, m]"""
 
     def sync(self, day: Day) -> None:
@@ -158,60 +202,39 @@ class Nothing:
     """The base model."""
 
     def __init__(self) -> None:
-        self.deltas: Deltas = {}
+        self.deltas: dict[int, torch.Tensor] = {}
 
     def sync(self, day: Day) -> None:
         """Do nothing."""
 
 
-class Bench:
-    """What all ways share: the model, its covariances and contexts, and how a state is measured."""
+WAYS: dict[str, Callable[[Workbench], Way]] = {
+    "rebase": Rebase,
+    "stacked": lambda bench: Stacked(bench, incremental=False),
+    "incremental": lambda bench: Stacked(bench, incremental=True),
+    "none": lambda bench: Nothing(),
+}
 
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        settings: MemitSettings,
-        lines: Iterable[str],
-        days: Sequence[Day],
-        quiet: list[str],
-        untouched: Sequence[EditRequest],
-        progress: Progress,
-    ) -> None:
-        self.loaded, self.settings, self.progress = loaded, settings, progress
-        self.contexts = sample_contexts(loaded, settings)
-        self.covariances, _ = collect_covariances(loaded, lines, settings, progress)
-        self.quiet, self.untouched = quiet, untouched
-        asked = {prompt(edit): None for day in days for edit in day.withdrawn}
-        self.base_says = dict(zip(asked, greedy_answers(loaded, list(asked)), strict=True))
 
-    def groups(self, requests: Sequence[EditRequest]) -> list[RequestGroup]:
-        """Return the requests as groups."""
-        return group_requests(self.loaded, requests)
+class Measure:
+    """How a day's state is measured: the same text and the same base answers on every day."""
 
-    def find(self, groups: Sequence[RequestGroup], targets: dict[str, torch.Tensor]) -> None:
-        """Search the targets that `targets` lacks, on the base model, and put them in."""
-        missing = [group for group in groups if group.id not in targets]
-        found = optimise_targets(self.loaded, missing, self.contexts, self.settings)
-        targets |= {group.id: target.z for group, target in zip(missing, found, strict=True)}
+    def __init__(self, bench: Workbench, days: Sequence[Day]) -> None:
+        self.bench = bench
+        self.text = bench.text([edit for day in days for edit in (*day.added, *day.changed)])
+        prompts = list({prompt(edit): None for day in days for edit in day.withdrawn})
+        self.base_answers = dict(zip(prompts, greedy_answers(bench.loaded, prompts), strict=True))
 
-    def rebased(self, groups: Sequence[RequestGroup], targets: Mapping[str, torch.Tensor]) -> Deltas:
-        """Return the deltas that hold all groups of a day, from the base."""
-        z = torch.stack([targets[group.id] for group in groups])
-        found = spread(self.loaded, groups, self.contexts, z, self.covariances, self.settings)
-        return {layer: delta.matrix() for layer, delta in found.items()}
-
-    def figures(self, day: Day, deltas: Deltas, withdrawn: Sequence[Counterfact]) -> Figures:
-        """Measure one way's state."""
-        with edited(self.loaded, deltas):
-            found = summary(measure(self.loaded, cases(day.active, self.untouched)))
-            prompts = [prompt(edit) for edit in withdrawn]
-            said = greedy_answers(self.loaded, prompts)
-            back = sum(answer == self.base_says[asked] for asked, answer in zip(prompts, said, strict=True))
-            ordinary = perplexity(self.loaded, self.quiet, self.settings.sequence_length)
-        norm = sum(float(delta.double().norm()) ** 2 for delta in deltas.values()) ** 0.5
-        return Figures(
-            **found, withdrawn_restored=100 * back / len(said) if said else None, perplexity=ordinary, delta_norm=norm
-        )
+    def figures(self, day: Day, deltas: Deltas, withdrawn: Sequence[Counterfact]) -> dict[str, float | None]:
+        """Measure one way's state; `withdrawn` are the facts of all days so far."""
+        bench, prompts = self.bench, [prompt(edit) for edit in withdrawn]
+        found: dict[str, float | None] = {**bench.figures(day.active, self.text, deltas)}
+        with edited(bench.loaded, deltas):
+            answers = greedy_answers(bench.loaded, prompts)
+        back = sum(answer == self.base_answers[asked] for asked, answer in zip(prompts, answers, strict=True))
+        found["withdrawn_restored"] = 100 * back / len(prompts) if prompts else None
+        found["delta_norm"] = sum(float(delta.double().norm()) ** 2 for delta in deltas.values()) ** 0.5
+        return found
 
 
 def prompt(edit: Counterfact) -> str:
@@ -220,76 +243,82 @@ def prompt(edit: Counterfact) -> str:
 
 
 def bench_sync(
+    home: Path,
     model: str,
     syncs: int,
     *,
+    daily: int = DAILY,
+    dataset: Path | None = None,
     seed: int = 0,
     values: Mapping[str, Any] | None = None,
+    corpus: Path | None = None,
     loading: Loading = AS_STORED,
     progress: Progress = silent,
-    on_day: Callable[[SyncDay], None] = lambda day: None,
 ) -> SyncBench:
-    """Run a month of `syncs` days on the fixtures' facts; `on_day` gets each day as it ends.
+    """Sync `syncs` days on a data set's records, or the fixtures' facts; covariances are kept in the home.
 
-    Raises SettingsError where the model knows too few of the fixtures' facts, or has no corpus.
+    Raises SettingsError where there are too few facts, or no text for the covariance.
     """
-    choice = choose_model(model, values, loading=loading)
-    known = known_facts(choice.loaded, progress)
-    return run_month(choice, known, month(known, syncs, seed), progress, on_day)
+    choice = choose_model(model, values, home=home, loading=loading, corpus=corpus)
+    pool = edit_pool(choice.loaded, dataset, progress)
+    days = draw_days(pool, syncs, daily, seed)
+    return run_days(Workbench(home, choice, pool), days, progress)
 
 
-def run_month(
-    choice: ModelChoice,
-    known: Sequence[EditRequest],
-    days: Sequence[Day],
-    progress: Progress = silent,
-    on_day: Callable[[SyncDay], None] = lambda day: None,
-) -> SyncBench:
-    """Run given days; `known` are the facts that neighbours and ordinary sentences are drawn from."""
-    loaded, settings = choice.loaded, choice.settings
-    touched = {edit.request.subject for day in days for edit in day.added}
-    untouched = [fact for fact in known if fact.subject not in touched and fact.target not in touched]
-    quiet = corpus_text(untouched).splitlines()[:PERPLEXITY_LINES]
-    if choice.corpus is None:
-        raise SettingsError(f"{choice.name} has no corpus: name a text for its covariance, such as --corpus text.txt")
-    bench = Bench(loaded, settings, documents(choice.corpus), days, quiet, untouched, progress)
+def run_days(bench: Workbench, days: Sequence[Day], progress: Progress = silent) -> SyncBench:
+    """Sync the days each way, and compare rebase with one batch of each day's facts."""
     one_batch: dict[str, torch.Tensor] = {}
-    bench.find(unique(bench, days), one_batch)
-    ways: dict[str, Way] = {
-        "rebase": Rebase(bench),
-        "stacked": Stacked(bench, incremental=False),
-        "incremental": Stacked(bench, incremental=True),
-        "none": Nothing(),
-    }
+    every = [group for day in days for group in bench.groups([edit.request for edit in day.active])]
+    bench.find(list({group.id: group for group in every}.values()), one_batch)
+    measure, withdrawn = Measure(bench, days), list[Counterfact]()
+    ways = {name: make(bench) for name, make in WAYS.items()}
     done = SyncBench(
-        choice.name,
+        bench.choice.name,
+        bench.pool.source,
         sum(len(day.requests) for day in days),
         sum(len(day.changed) for day in days),
         sum(len(day.withdrawn) for day in days),
-        settings.as_dict(),
+        bench.settings.as_dict(),
     )
-    withdrawn: list[Counterfact] = []
     for day in days:
         withdrawn += day.withdrawn
         figures = {}
         for number, (name, way) in enumerate(ways.items()):
             progress("days and ways", (day.number - 1) * len(ways) + number, len(days) * len(ways))
             way.sync(day)
-            figures[name] = bench.figures(day, way.deltas, withdrawn)
-        groups = bench.groups([edit.request for edit in day.active])
-        apart = difference(ways["rebase"].deltas, bench.rebased(groups, one_batch))
+            figures[name] = measure.figures(day, way.deltas, withdrawn)
+        whole = bench.solve(bench.groups([edit.request for edit in day.active]), one_batch)
+        apart = difference(ways["rebase"].deltas, whole)
         done.days.append(SyncDay(day.number, len(day.active), len(day.requests), len(day.withdrawn), apart, figures))
-        on_day(done.days[-1])
     progress("days and ways", len(days) * len(ways), len(days) * len(ways))
     return done
-
-
-def unique(bench: Bench, days: Sequence[Day]) -> list[RequestGroup]:
-    """Return every group that some day has, once."""
-    groups = [group for day in days for group in bench.groups([edit.request for edit in day.active])]
-    return list({group.id: group for group in groups}.values())
 
 
 def difference(left: Deltas, right: Deltas) -> float:
     """Return the largest relative difference of a layer's deltas."""
     return max(float((left[layer] - right[layer]).norm() / right[layer].norm()) for layer in right)
+
+
+def sync_view(bench: SyncBench) -> RenderableType:
+    """Return the last day's figures for each way, and what the days held."""
+    last = bench.days[-1]
+    rows = []
+    for way, one in last.ways.items():
+        values = [one.get(name) for name in COLUMNS]
+        rows.append((way, *(None if value is None else round(value, 2) for value in values)))
+    held = f"{bench.requests} requests, {bench.changes} of them changes; {bench.withdrawals} withdrawals"
+    apart = max(day.one_batch for day in bench.days)
+    return Group(
+        table(("way", *COLUMNS), rows, title=f"{bench.model}, day {last.day}: {last.active} facts active"),
+        plain(f"facts from {bench.source}: {held}"),
+        plain(f"rebase and one batch of the day's facts differ by {apart:.1e} of the delta at most"),
+    )
+
+
+def plot_sync(bench: SyncBench, path: Path) -> list[Path]:
+    """Write the plot of all days as `path` with .png and .svg in place of its suffix; return both paths."""
+    series = {
+        title: {way: [day.ways[way].get(name) for day in bench.days] for way in WAYS} for name, title in PLOTTED.items()
+    }
+    days = [day.day for day in bench.days]
+    return lines_figure(path, "day", days, series, logarithmic={PLOTTED["perplexity"]})

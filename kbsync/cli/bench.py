@@ -9,9 +9,6 @@ import typer
 
 from kbsync.cli.choices import CorpusOption, ModelOption, SetOption, parse_values
 from kbsync.cli.options import DEFAULT_HOME, Options, command, family
-from kbsync.report.bench_gpu import gpu_view
-from kbsync.report.bench_groups import groups_view
-from kbsync.report.bench_speed import scale_view, speed_view
 from kbsync.report.console import emit, log_console
 from kbsync.report.progress import progress
 from kbsync.report.tables import plain
@@ -22,32 +19,58 @@ group = family("Benchmarks: each runs both sides in one go and prints what it me
 app.add_typer(group, name="bench")
 
 SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Draw other facts.")]
+DatasetOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--dataset", metavar="FILE", help="Edits in CounterFact's form.  [the fixtures' facts that the model knows]"
+    ),
+]
 
 
-@command(group, "sync", examples=("kbsync bench sync --model practice --syncs 30 --plot month.png",))
+@command(
+    group,
+    "sync",
+    examples=(
+        "kbsync bench sync --model practice --syncs 30 --plot month.png",
+        "kbsync bench sync --model smollm2-135m --dataset counterfact.json --syncs 10 --daily 20",
+    ),
+)
 def sync(
     options: Options,
     model: ModelOption = "practice",
+    dataset: DatasetOption = None,
     syncs: Annotated[int, typer.Option("--syncs", metavar="N", min=2, help="Days, a sync each.")] = 30,
+    daily: Annotated[int, typer.Option("--daily", metavar="N", min=1, help="Facts of a day.")] = 22,
     seed: SeedOption = 0,
     setting: SetOption = None,
+    corpus: CorpusOption = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the month: FILE with .png and with .svg.")
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw all days: FILE with .png and with .svg.")
     ] = None,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Simulate a month of syncs, four ways: rebase, edits upon edits, incremental, and nothing.
+    """Sync many days, four ways: rebase, edits upon edits, incremental, and nothing.
 
-    Each day adds facts, changes some and withdraws some; figures are over all active facts. Takes about an hour on 2
-    cores.
+    Of a day's facts about 60% are new, 30% are changes and 10% are withdrawals; figures are over all active facts.
+    Thirty days of the practice model take about an hour on 2 cores.
     """
-    from kbsync.benchmarks.sync import bench_sync
-    from kbsync.report.bench_sync import plot_month, sync_view
+    from kbsync.benchmarks.sync import bench_sync, plot_sync, sync_view
 
     with progress(quiet=options.json) as report:
-        done = bench_sync(model, syncs, seed=seed, values=parse_values(setting), loading=loading, progress=report)
+        done = bench_sync(
+            options.home,
+            model,
+            syncs,
+            daily=daily,
+            dataset=dataset,
+            seed=seed,
+            values=parse_values(setting),
+            corpus=corpus,
+            loading=loading,
+            progress=report,
+        )
     if plot is not None:
-        for path in plot_month(done, plot):
+        for path in plot_sync(done, plot):
             log_console().print(plain(f"wrote {path}"))
     emit(done, sync_view, as_json=options.json)
 
@@ -60,6 +83,7 @@ def sync(
 def speed(
     options: Options,
     model: ModelOption = "practice",
+    dataset: DatasetOption = None,
     edits: Annotated[
         int | None, typer.Option("--edits", metavar="N", min=2, help="Edits.  [300; with --scale at most 1000]")
     ] = None,
@@ -70,19 +94,21 @@ def speed(
         int | None, typer.Option("--threads", metavar="N", min=1, help="Threads of torch.  [as torch chooses]")
     ] = None,
     seed: SeedOption = 0,
+    corpus: CorpusOption = None,
 ) -> None:
-    """Time kbsync against MEMIT written plainly: same requests, in one process.
+    """Time kbsync against MEMIT written plainly, with the same requests in one process, and print the ratios.
 
     The plain way takes requests one by one, through all blocks and tokens, with a pass over the text for each
-    layer's covariance. The edits are facts that the model knows, each with another object.
+    layer's covariance. Without --corpus, a model that has none takes the practice model's text.
     """
-    from kbsync.benchmarks.speed import SCALE, bench_scale, bench_speed
+    from kbsync.benchmarks.speed import SCALE, Drawn, bench_scale, bench_speed, scale_view, speed_view
 
     with progress(quiet=options.json) as report:
+        drawn = Drawn(dataset, corpus, seed)
         if scale:
-            grown = bench_scale(model, edits or SCALE[-1], threads=threads, seed=seed, progress=report)
+            grown = bench_scale(model, edits or SCALE[-1], drawn, threads=threads, progress=report)
         else:
-            measured = bench_speed(model, edits or 300, threads=threads, seed=seed, progress=report)
+            measured = bench_speed(model, edits or 300, drawn, threads=threads, progress=report)
     if scale:
         emit(grown, scale_view, as_json=options.json)
     else:
@@ -115,7 +141,7 @@ def gpu(
 
     Requests have CounterFact's lengths and take all steps. With fewer than 10000 edits the time of 10000 is projected.
     """
-    from kbsync.benchmarks.gpu import bench_gpu
+    from kbsync.benchmarks.gpu import bench_gpu, gpu_view
 
     with progress(quiet=options.json) as report:
         measured = bench_gpu(
@@ -124,10 +150,11 @@ def gpu(
     emit(measured, gpu_view, as_json=options.json)
 
 
-@command(group, "groups", examples=("kbsync bench groups --model practice",))
+@command(group, "groups", examples=("kbsync bench groups --model practice --subjects 40",))
 def groups(
     options: Options,
     model: ModelOption,
+    dataset: DatasetOption = None,
     subjects: Annotated[int, typer.Option("--subjects", metavar="N", min=1, help="Subjects of each size.")] = 40,
     seed: SeedOption = 0,
     setting: SetOption = None,
@@ -135,12 +162,21 @@ def groups(
 ) -> None:
     """Edit 1, 2, 4 and 8 objects of each subject, apart and as groups, with as many single edits beside them.
 
-    The edits are new objects for facts of the fixtures that the model knows. 40 subjects take about ten minutes.
+    On the practice model, 40 subjects take about ten minutes.
     """
-    from kbsync.benchmarks.groups import bench_groups
+    from kbsync.benchmarks.groups import bench_groups, groups_view
 
     with progress(quiet=options.json) as report:
-        measured = bench_groups(model, subjects, seed, parse_values(setting), corpus, report)
+        measured = bench_groups(
+            options.home,
+            model,
+            subjects,
+            dataset=dataset,
+            seed=seed,
+            values=parse_values(setting),
+            corpus=corpus,
+            progress=report,
+        )
     emit(measured, groups_view, as_json=options.json)
 
 
@@ -156,8 +192,7 @@ def ledger(
     An RDF file is made and pulled, edits are recorded (no model is edited), 1% of the file changes and it is pulled
     again. Each command is a process of its own. Without --home all of it is removed afterwards.
     """
-    from kbsync.benchmarks.ledger import bench_ledger
-    from kbsync.report.bench_ledger import ledger_view
+    from kbsync.benchmarks.ledger import bench_ledger, ledger_view
 
     with ExitStack() as after, progress(quiet=options.json) as report:
         home = options.home
@@ -177,8 +212,7 @@ def pull(
 
     Made-up facts are served on this machine; the pull records them, the loop only parses the answers.
     """
-    from kbsync.benchmarks.pull import bench_pull
-    from kbsync.report.bench_pull import pull_view
+    from kbsync.benchmarks.pull import bench_pull, pull_view
 
     with progress(quiet=options.json) as report:
         done = bench_pull(facts, seed=seed, progress=report)
@@ -197,8 +231,7 @@ def dump(
     The dump is made up: N-Triples, about 100 MB a million. kbsync reads two relations from it; Oxigraph loads all of
     it, into memory and onto disk. Each is a process of its own, so memory is shown too.
     """
-    from kbsync.benchmarks.dump import bench_dump
-    from kbsync.report.bench_dump import dump_view
+    from kbsync.benchmarks.dump import bench_dump, dump_view
 
     with progress(quiet=options.json) as report:
         done = bench_dump(triples, progress=report)
@@ -209,8 +242,9 @@ def dump(
     group,
     "paper",
     examples=(
-        "kbsync bench paper --model practice --quick",
-        "kbsync bench paper scaling counterfact --model gpt-j --data counterfact.json --zsre zsre.json --edits 10000",
+        "kbsync bench paper --model practice --size quick",
+        "kbsync bench paper counterfact --model smollm2-135m --dataset counterfact.json --edits 300",
+        "kbsync bench paper --model gpt-j --dataset counterfact.json --zsre zsre.json --size paper",
     ),
 )
 def paper(
@@ -219,44 +253,57 @@ def paper(
         list[str] | None, typer.Argument(metavar="[EXPERIMENT]...", help="zsre, counterfact, scaling, ...  [all]")
     ] = None,
     model: ModelOption = "practice",
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="FILE", help="In CounterFact's form.  [the practice data set]")
+    dataset: Annotated[
+        Path | None, typer.Option("--dataset", metavar="FILE", help="In CounterFact's form.  [the practice data set]")
     ] = None,
     zsre: Annotated[
-        Path | None, typer.Option("--zsre", metavar="FILE", help="In zsRE's form.  [the practice data set]")
+        Path | None,
+        typer.Option("--zsre", metavar="FILE", help="In zsRE's form.  [the practice data set; none beside --dataset]"),
     ] = None,
+    size: Annotated[str, typer.Option("--size", metavar="S", help="quick, standard or paper.")] = "standard",
     edits: Annotated[
-        int | None, typer.Option("--edits", metavar="N", min=2, help="Most edits.  [1000, and 200 of zsRE]")
+        int | None, typer.Option("--edits", metavar="N", min=2, help="Most edits of any experiment.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Small numbers everywhere: minutes.")] = False,
+    cases: Annotated[
+        int | None, typer.Option("--cases", metavar="N", min=1, help="Most cases that are measured of the edits.")
+    ] = None,
+    categories: Annotated[
+        int | None, typer.Option("--categories", metavar="N", min=1, help="Relations that are edited alone.")
+    ] = None,
+    noises: Annotated[
+        int | None, typer.Option("--noises", metavar="N", min=1, help="Draws of noise for each traced fact.")
+    ] = None,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the results go.")] = Path("paper"),
     editors: Annotated[
-        str | None, typer.Option("--editors", metavar="LIST", help="Such as memit,rome,none.  [all]")
+        str | None, typer.Option("--editors", metavar="LIST", help="Such as memit,published,none.  [all]")
     ] = None,
     seed: SeedOption = 0,
     setting: SetOption = None,
     corpus: CorpusOption = None,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Make the MEMIT paper's tables and figures on a model, with the rivals beside it.
+    """Make the MEMIT paper's tables and figures on a model, with its baselines beside it.
 
-    Writes results.json, a CSV file and figures for each experiment, and index.html with all of it. A run that was
-    broken off goes on with what is missing. MEND's network is trained, once for model and data, on known facts about
-    subjects that the data does not edit; a quick run without such a network leaves MEND out, unless --editors names it.
+    The row `published` is MEMIT as the paper has it: one sweep, and nothing that kbsync adds. Writes results.json, a
+    CSV file and figures for each experiment, and index.html with all of it. A run that was interrupted goes on with
+    what is missing. MEND's network is trained, once for model and data, on known facts about subjects that the data
+    does not edit; --size quick leaves MEND out where there is no such network, unless --editors names it.
     """
-    from kbsync.benchmarks.paper.bench import PaperData
-    from kbsync.benchmarks.paper.data import default_data, default_zsre
-    from kbsync.benchmarks.paper.options import PaperOptions
-    from kbsync.benchmarks.paper.run import bench_paper
-    from kbsync.report.bench_paper import paper_view, write_page
+    from kbsync.benchmarks.paper.page import paper_view, write_page
+    from kbsync.benchmarks.paper.run import PaperOptions, bench_paper
 
     asked = PaperOptions(
+        folder=to,
         experiments=tuple(experiments or ()),
         editors=tuple(name.strip() for name in editors.split(",")) if editors else (),
-        data=PaperData(data or default_data(), zsre or default_zsre(), seed),
-        folder=to,
+        dataset=dataset,
+        zsre=zsre,
+        size=size,
         edits=edits,
-        quick=quick,
+        cases=cases,
+        categories=categories,
+        noises=noises,
+        seed=seed,
         values=parse_values(setting),
         corpus=corpus,
     )

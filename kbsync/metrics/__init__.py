@@ -6,6 +6,7 @@ any choice of the registry's metrics over cases, `figures` their means with inte
 """
 
 from kbsync.metrics.cases import Case, CaseFigures, measure, measure_chat, summary
+from kbsync.metrics.counterfacts import Counterfact, cases, counterfacts
 from kbsync.metrics.evaluation import evaluate
 from kbsync.metrics.intervals import Figure, figures, text_figure
 from kbsync.metrics.perplexity import perplexity
@@ -17,7 +18,10 @@ __all__ = [
     "TEXT_METRICS",
     "Case",
     "CaseFigures",
+    "Counterfact",
     "Figure",
+    "cases",
+    "counterfacts",
     "evaluate",
     "figures",
     "measure",

@@ -6,11 +6,9 @@ import pytest
 from pyoxigraph import RdfFormat, parse
 
 from kbsync.benchmarks import dump
-from kbsync.benchmarks.dump import bench_dump
-from kbsync.benchmarks.dump_way import WAYS
-from kbsync.benchmarks.generated_dump import EVERY, LINES, dump_lines
+from kbsync.benchmarks.dump import WAYS, bench_dump, dump_view
+from kbsync.benchmarks.made_up import EVERY, LINES, dump_lines
 from kbsync.errors import SourceError
-from kbsync.report.bench_dump import dump_view
 from kbsync.report.json_text import to_plain
 from tests.conftest import Run
 from tests.report.test_report import drawn

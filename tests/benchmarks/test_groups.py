@@ -1,15 +1,16 @@
 """Several objects for a subject, measured on a small model: each way writes all edits from the same base."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from kbsync.benchmarks.groups import Bench
+from kbsync.benchmarks.edits import Pool, Workbench
+from kbsync.benchmarks.groups import measure_size
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings
 from kbsync.models import LoadedModel
 from kbsync.workflows.choice import ModelChoice
-from kbsync.workflows.progress import silent
 from tests.homes import Editable, small
 from tests.tiny_models import FACTS
 
@@ -30,26 +31,25 @@ KNOWN = [*FACTS, *other_wordings("P1", "The government of {} sits in"), *other_w
 
 
 @pytest.fixture
-def bench(known: LoadedModel, small: Editable) -> Bench:
-    choice = ModelChoice("known", known, SETTINGS, None, None)
-    return Bench(choice, KNOWN, small.corpus.read_text(encoding="utf-8").splitlines(), silent)
+def bench(known: LoadedModel, small: Editable, tmp_path: Path) -> Workbench:
+    return Workbench(tmp_path, ModelChoice("known", known, SETTINGS, small.corpus, None), Pool("tests", KNOWN))
 
 
-def test_each_way_is_measured(bench: Bench) -> None:
-    figures = bench.size(2, 3, seed=0)
+def test_each_way_is_measured(bench: Workbench) -> None:
+    figures = measure_size(bench, 2, 3, seed=0)
     assert (figures.objects, figures.subjects, figures.edits, figures.new_relations) == (2, 3, 6, 0)
     assert list(figures.ways) == ["apart", "groups", "single"]
     assert all(way.keys() == FIGURES for way in figures.ways.values())
     assert figures.ways["groups"] != figures.ways["apart"] != figures.ways["single"]
 
 
-def test_with_one_object_all_ways_are_one(bench: Bench) -> None:
-    figures = bench.size(1, 3, seed=0)
+def test_with_one_object_all_ways_are_one(bench: Workbench) -> None:
+    figures = measure_size(bench, 1, 3, seed=0)
     assert figures.ways["apart"] == figures.ways["groups"] == figures.ways["single"]
     assert figures.edits == 3
 
 
-def test_the_figures_are_the_same_again_and_the_model_is_left_as_found(bench: Bench) -> None:
-    before = bench.perplexity()
-    assert bench.size(1, 2, seed=1) == bench.size(1, 2, seed=1)
-    assert bench.perplexity() == before
+def test_the_figures_are_the_same_again_and_the_model_is_left_as_found(bench: Workbench) -> None:
+    before = bench.figures([], bench.text([]))
+    assert measure_size(bench, 1, 2, seed=1) == measure_size(bench, 1, 2, seed=1)
+    assert bench.figures([], bench.text([])) == before

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.benchmarks.generated import write_facts
-from kbsync.benchmarks.ledger import bench_ledger
+from kbsync.benchmarks.ledger import bench_ledger, ledger_view
+from kbsync.benchmarks.made_up import write_facts
 from kbsync.errors import KbsyncError
 from kbsync.ledger import Ledger
-from kbsync.report.bench_ledger import ledger_view
 from kbsync.report.json_text import to_plain
 from kbsync.sources import Ask, open_source
 from tests.report.test_plan import drawn

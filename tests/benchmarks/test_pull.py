@@ -3,8 +3,7 @@
 import pytest
 
 from kbsync.benchmarks import pull
-from kbsync.benchmarks.pull import bench_pull
-from kbsync.report.bench_pull import pull_view
+from kbsync.benchmarks.pull import bench_pull, pull_view
 from kbsync.sources import paging
 from kbsync.workflows.progress import Progress
 

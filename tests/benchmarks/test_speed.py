@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from kbsync.benchmarks import known as known_module
+from kbsync.benchmarks import edits as edits_module
 from kbsync.benchmarks import speed
+from kbsync.benchmarks.edits import Pool
 from kbsync.benchmarks.speed import PHASES, Work, bench_scale, bench_speed, slope
 from kbsync.cli.main import main
 from kbsync.errors import SettingsError
 from kbsync.memit import MemitSettings
-from kbsync.metrics.counterfacts import counterfacts
+from kbsync.metrics import counterfacts
 from kbsync.models import LoadedModel
 from tests.tiny_models import FACTS, TEXTS, left_as_found, random_model
 
@@ -27,8 +28,8 @@ def work(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     """Six edits of a random model, which `prepare` gives whatever it is asked for."""
     with left_as_found(random_model(tmp_path_factory.getbasetemp(), "gptj")) as loaded:
         edits = counterfacts(FACTS, 6)
-        made = Work("tiny", loaded, SETTINGS, TEXTS, ("{}", "In 1987. {}"), FACTS, edits, []).first(6)
-        monkeypatch.setattr(speed, "prepare", lambda model, edits, seed, progress: made.first(edits))
+        made = Work("tiny", loaded, SETTINGS, TEXTS, ("{}", "In 1987. {}"), Pool("tests", FACTS), edits, []).first(6)
+        monkeypatch.setattr(speed, "prepare", lambda model, edits, drawn, progress: made.first(edits))
         yield made
 
 
@@ -104,6 +105,8 @@ def test_the_scale_is_shown(work: Work, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def test_more_edits_than_the_model_knows_facts_is_told(known: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known_module, "practice_requests", lambda edition: list(FACTS))
-    with pytest.raises(SettingsError, match=r"knows facts of the fixtures for \d+ edits: ask for no more"):
+    monkeypatch.setattr(edits_module, "practice_requests", lambda edition: list(FACTS))
+    with pytest.raises(
+        SettingsError, match=r"--edits 21 needs 21 edits, and the model knows enough facts of the fixtures for \d+: ask"
+    ):
         bench_speed(known.source, 21)

@@ -1,20 +1,22 @@
 """What the experiments share: a model with its covariances and target vectors, the data, and how edits are measured.
 
-Target vectors, covariances and MEND's network lie in the home, finished measurements in the folder of the results.
+Beside the editors there is `published`: MEMIT as the paper has it, without what kbsync adds. Target vectors,
+covariances and MEND's network lie in the home, finished measurements in the folder of the results.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from kbsync.benchmarks.paper.data import evenly, ordered_cases
+from kbsync.benchmarks.edits import published
+from kbsync.benchmarks.paper.data import PaperData, evenly
+from kbsync.benchmarks.paper.drawings import Drawing, Row
+from kbsync.benchmarks.paper.measurements import Measurements
 from kbsync.benchmarks.paper.sizes import Sizes
-from kbsync.benchmarks.paper.units import Units
 from kbsync.editors import Deltas, Editor, Task, editor
 from kbsync.editors.mend_network import MendNetwork
 from kbsync.facts import EditRequest, content_id
@@ -29,23 +31,37 @@ from kbsync.workflows.progress import Progress
 from kbsync.workflows.state import identify, model_contexts
 from kbsync.workflows.target_cache import cached_targets
 
-__all__ = ["PaperBench", "PaperData"]
+__all__ = ["PUBLISHED", "Experiment", "PaperBench", "Result"]
+
+PUBLISHED = "published"
 
 OF_TEXT = ("GE", "RS")
 """metrics that read generated text"""
-REUSES_TARGETS = ("memit", "alphaedit")
+REUSES_TARGETS = ("memit", PUBLISHED, "alphaedit")
 """editors whose search for target vectors is MEMIT's on the base model"""
 MEND_FACTS = 1000
 """known facts that MEND's network is trained on, at most or a few more"""
 
 
 @dataclass(frozen=True, slots=True)
-class PaperData:
-    """Files of the two data sets, and the seed of their order."""
+class Result:
+    """What an experiment gave."""
 
-    counterfact: Path
-    zsre: Path
-    seed: int = 0
+    rows: tuple[Row, ...]
+    drawings: tuple[Drawing, ...] = ()
+    note: str = ""
+    """what was measured on what, for the reader of the page"""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """An experiment of the paper."""
+
+    name: str
+    title: str
+    paper: str
+    """the table or figure that it is made after"""
+    run: Callable[["PaperBench"], Result]
 
 
 class PaperBench:
@@ -58,25 +74,30 @@ class PaperBench:
         data: PaperData,
         sizes: Sizes,
         editors: Sequence[str],
-        units: Units,
+        measurements: Measurements,
         progress: Progress,
     ) -> None:
         self.ledger, self.choice, self.data, self.sizes = ledger, choice, data, sizes
-        self.editors, self.units, self.progress = list(editors), units, progress
+        self.editors, self.measurements, self.progress = list(editors), measurements, progress
         self.loaded, self.settings = choice.loaded, choice.settings
         self.model = identify(ledger, choice)
         self.contexts = model_contexts(self.model, choice)
         self.records: dict[int, Covariances] = {}
 
-    @cached_property
+    @property
     def counterfact(self) -> list[Case]:
         """The cases of CounterFact's form, in their order."""
-        return ordered_cases(self.data.counterfact, "counterfact", self.data.seed)
+        return self.data.counterfact
 
-    @cached_property
+    @property
     def zsre(self) -> list[Case]:
         """The cases of zsRE's form, in their order."""
-        return ordered_cases(self.data.zsre, "zsre", self.data.seed)
+        return self.data.zsre
+
+    def facts(self) -> list[EditRequest]:
+        """Return the facts to trace, if the model knows them: the home's or the fixtures', and the data's old ones."""
+        own = [replace(case.request, target=case.old) for case in self.counterfact if case.old]
+        return [*facts_to_ask(self.ledger.home, self.ledger, None)[0], *own]
 
     @cached_property
     def evaluated(self) -> frozenset[str]:
@@ -92,14 +113,13 @@ class PaperBench:
         """N: the largest number of edits that is asked for and that the data has."""
         return min(self.sizes.edits, len(self.counterfact))
 
-    @property
-    def own_layers(self) -> list[int]:
-        """R of the model's settings."""
-        return list(self.settings.layers)
-
     def editor(self, name: str) -> Editor:
         """Return an editor with what is known to suit the model."""
-        return editor(name, model=self.choice.name)
+        return editor("memit" if name == PUBLISHED else name, model=self.choice.name)
+
+    def settings_for(self, name: str) -> MemitSettings:
+        """Return the model's settings as an editor gets them."""
+        return published(self.settings) if name == PUBLISHED else self.settings
 
     def covariances(self, layers: Sequence[int]) -> Mapping[int, torch.Tensor]:
         """Return C of these layers; those not yet in the home are collected in one pass, and kept there."""
@@ -117,8 +137,8 @@ class PaperBench:
         if not self.has_network():
             asked = facts_to_ask(self.ledger.home, self.ledger, None)
             done = train_for(self.ledger, self.choice, asked, MEND_FACTS, None, self.progress, without=self.evaluated)
-            self.units.add(about, {"steps": done.steps, "facts": done.facts, "seconds": done.seconds})
-        return self.units.find(about)
+            self.measurements.add(about, {"steps": done.steps, "facts": done.facts, "seconds": done.seconds})
+        return self.measurements.find(about)
 
     def has_network(self) -> bool:
         """Return whether the home has MEND's network for this model, trained without the evaluated subjects."""
@@ -167,7 +187,7 @@ class PaperBench:
         """Return an editor's deltas for the requests."""
         if name == "rome":
             return self.rome(requests)
-        task = self.task(self.groups(name, requests), settings)
+        task = self.task(self.groups(name, requests), settings or self.settings_for(name))
         if name in REUSES_TARGETS:
             task = replace(task, z=self.z(task.groups, task.settings))
         return self.editor(name).edit(task)
@@ -201,14 +221,14 @@ class PaperBench:
         over their order, with 95% intervals over them. What was measured before is not measured again.
         """
         seen, heard = evenly(cases, self.sizes.measured), evenly(cases, self.sizes.generated)
-        own = self.editor(name)
+        own, settings = self.editor(name), settings or self.settings_for(name)
         requests = [case.request for case in cases]
         about = {
             **self.about,
             "what": "edits",
             "editor": name,
             "editor_settings": asdict(own.settings),
-            "settings": (settings or self.settings).as_dict(),
+            "settings": settings.as_dict(),
             "requests": len(requests),
             "ids": content_id("requests1", [request.id for request in requests]),
             "seen": content_id("cases1", [asdict(case) for case in seen]),
@@ -227,7 +247,7 @@ class PaperBench:
             seconds = {"seconds": round(time.monotonic() - began, 3), "cpu": round(time.process_time() - cpu, 3)}
             return {"figures": found, **seconds}
 
-        figures_found: dict[str, Any] = self.units.get(about, make)["figures"]
+        figures_found: dict[str, Any] = self.measurements.get(about, make)["figures"]
         return figures_found
 
     def figures(self, cases: Sequence[Case], metrics: Sequence[str]) -> dict[str, float]:

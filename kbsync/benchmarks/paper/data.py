@@ -1,10 +1,15 @@
-"""The data sets of the experiments: records without conflicts in one seeded order, as cases."""
+"""The data sets of the experiments: records without conflicts in one seeded order, as cases; the paper's own tables."""
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import yaml
+
+from kbsync.benchmarks.paper.drawings import Row
 from kbsync.datasets import DataSet, Record, open_dataset
 from kbsync.errors import SettingsError
 from kbsync.metrics import Case
@@ -13,37 +18,67 @@ from kbsync.workflows.eval_cases import case_of, with_references
 from kbsync.workflows.practice_datasets import COUNTERFACT, ZSRE
 from kbsync.workflows.references import record_references
 
-__all__ = ["checked_dataset", "default_data", "default_zsre", "evenly", "ordered_cases"]
+__all__ = ["PaperData", "Published", "evenly", "open_data", "published_tables"]
 
 Item = TypeVar("Item")
 
 
-def default_data() -> Path:
-    """Return the practice data set in CounterFact's form."""
-    return fixtures_folder() / COUNTERFACT
+@dataclass(frozen=True, slots=True)
+class PaperData:
+    """The cases of the two data sets in one seeded order."""
+
+    files: tuple[Path, ...]
+    counterfact: list[Case]
+    zsre: list[Case]
+    """none where there is no such data set"""
+    seed: int
 
 
-def default_zsre() -> Path:
-    """Return the practice data set in zsRE's form."""
-    return fixtures_folder() / ZSRE
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One table of the paper."""
+
+    table: str
+    source: str
+    rows: tuple[Row, ...]
 
 
-def ordered_cases(path: Path, wanted: str, seed: int) -> list[Case]:
+@cache
+def published_tables() -> dict[str, Published]:
+    """Return the paper's tables, where they are known, by the experiment that they belong to."""
+    content: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
+    source = content.pop("source")
+    return {name: Published(part["table"], source, tuple(part["rows"])) for name, part in content.items()}
+
+
+def open_data(dataset: Path | None, zsre: Path | None, seed: int) -> PaperData:
+    """Read the data sets; where none is named, those of the practice model, and no zsRE beside another data set.
+
+    Raises SettingsError for one of another form, DataSetError for a bad one.
+    """
+    if dataset is None:
+        dataset, zsre = fixtures_folder() / COUNTERFACT, zsre or fixtures_folder() / ZSRE
+    opened = [checked_dataset(dataset, "counterfact"), *([checked_dataset(zsre, "zsre")] if zsre else [])]
+    found = [ordered_cases(one, seed) for one in opened]
+    return PaperData((dataset, *([zsre] if zsre else [])), found[0], found[1] if zsre else [], seed)
+
+
+def ordered_cases(dataset: DataSet, seed: int) -> list[Case]:
     """Return a data set's cases in a seeded order, of those in conflict (Eqn. 5) the first alone.
 
-    References are the sentences of the data set's own prompts. Raises as `checked_dataset` does.
+    References are the sentences of the data set's own prompts.
     """
-    records = list(checked_dataset(path, wanted))
+    records = list(dataset)
     texts = record_references(records)
     drawn = random.Random(seed).sample(records, len(records))
-    return [with_references(case_of(record), texts) for record in without_conflicts(drawn, wanted)]
+    return [with_references(case_of(record), texts) for record in without_conflicts(drawn, dataset.format)]
 
 
 def checked_dataset(path: Path, wanted: str) -> DataSet:
     """Open a data set; SettingsError where it is not of the `wanted` form, DataSetError where it is bad."""
     dataset = open_dataset(path)
     if dataset.format != wanted:
-        raise SettingsError(f"{path} is in {dataset.format}'s form; what is asked for is a data set in {wanted}'s")
+        raise SettingsError(f"{path} is in {dataset.format}'s form; a data set in {wanted}'s form is needed here")
     return dataset
 
 

@@ -5,8 +5,8 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,63 @@ from typing import Any
 import torch
 
 from kbsync import __version__
-from kbsync.benchmarks.paper.bench import PaperBench
-from kbsync.benchmarks.paper.data import checked_dataset
-from kbsync.benchmarks.paper.experiment import Experiment, Result, Row
-from kbsync.benchmarks.paper.options import PaperOptions, check_editors, chosen_experiments, make_bench
-from kbsync.benchmarks.paper.published import Published, published
-from kbsync.benchmarks.paper.units import Units
+from kbsync.benchmarks.paper.bench import PUBLISHED, Experiment, PaperBench, Result
+from kbsync.benchmarks.paper.data import PaperData, Published, open_data, published_tables
+from kbsync.benchmarks.paper.drawings import Row
+from kbsync.benchmarks.paper.measurements import Measurements
+from kbsync.benchmarks.paper.relations import CATEGORIES, MIXTURE
+from kbsync.benchmarks.paper.settings import ATTENTION, LAMBDA, LAYERS
+from kbsync.benchmarks.paper.sizes import SIZES, Sizes
+from kbsync.benchmarks.paper.stars import STARS
+from kbsync.benchmarks.paper.tables import COUNTERFACT, SCALING, ZSRE
+from kbsync.benchmarks.paper.timing import TIME
+from kbsync.benchmarks.paper.tracing import TRACE
+from kbsync.editors import EDITORS
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
 from kbsync.workflows.choice import choose_model
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.progress import Progress, silent
 
-__all__ = ["Done", "PaperRun", "bench_paper", "run_paper"]
+__all__ = ["EXPERIMENTS", "ROWS", "Done", "PaperOptions", "PaperRun", "bench_paper", "chosen_experiments", "run_paper"]
 
-UNITS = "units.jsonl"
+EXPERIMENTS: dict[str, Experiment] = {
+    one.name: one
+    for one in (ZSRE, COUNTERFACT, SCALING, CATEGORIES, MIXTURE, TRACE, LAYERS, ATTENTION, LAMBDA, TIME, STARS)
+}
+"""in the order of tables; a new one is a function in a file of its own, a line here, and its test"""
+ROWS = ("memit", PUBLISHED, *(name for name in EDITORS if name != "memit"))
+"""what the tables compare"""
+MEASUREMENTS = "units.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class PaperOptions:
+    """What the user asks for."""
+
+    folder: Path
+    """of the results"""
+    experiments: tuple[str, ...] = ()
+    """names; none means all"""
+    editors: tuple[str, ...] = ()
+    """names of `ROWS`; none means all (of size quick, MEND only where its network is there already)"""
+    dataset: Path | None = None
+    """in CounterFact's form; None is the practice model's, and so is `zsre` then"""
+    zsre: Path | None = None
+    size: str = "standard"
+    edits: int | None = None
+    cases: int | None = None
+    categories: int | None = None
+    noises: int | None = None
+    seed: int = 0
+    values: Mapping[str, Any] = field(default_factory=dict)
+    corpus: Path | None = None
+
+    def sizes(self) -> Sizes:
+        """Return the sizes; SettingsError for a name that there is not, or too few edits."""
+        if self.size not in SIZES:
+            raise SettingsError(f"--size {self.size}: choose one of {', '.join(SIZES)}")
+        return SIZES[self.size].changed(self.edits, self.cases, self.categories, self.noises)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,39 +106,50 @@ def bench_paper(
     Raises SettingsError for an experiment or editor that does not exist, a data set of another form, or a model without
     a corpus, and what loading a model raises.
     """
-    experiments = chosen_experiments(options.experiments)
-    check_editors(options.editors)
-    checked_dataset(options.data.counterfact, "counterfact")  # before a model is loaded, so that it shows at once
-    checked_dataset(options.data.zsre, "zsre")
+    sizes = options.sizes()
+    check_names("editor", options.editors, ROWS)
+    check_names("experiment", options.experiments, EXPERIMENTS)
+    data = open_data(options.dataset, options.zsre, options.seed)  # before a model is loaded: its faults show at once
+    experiments = chosen_experiments(options.experiments, data)
     with Ledger.open(home) as ledger, ledger.writer(f"bench paper {model}"):
         progress("loading the model", 0, 1)
         choice = choose_model(model, options.values, home=home, loading=loading, corpus=options.corpus)
         progress("loading the model", 1, 1)
-        bench = make_bench(ledger, choice, options, Units(options.folder / UNITS), progress)
+        kept = Measurements(options.folder / MEASUREMENTS)
+        bench = PaperBench(ledger, choice, data, sizes, options.editors or ROWS, kept, progress)
+        if options.size == "quick" and not options.editors and not bench.has_network():
+            bench.editors.remove("mend")  # its training takes longer than all else of a quick run
         return run_paper(bench, experiments, options.folder)
+
+
+def chosen_experiments(names: Sequence[str], data: PaperData) -> list[Experiment]:
+    """Return the named experiments, all where none is named, in the order of tables.
+
+    Without zsRE's data its experiment is left out; SettingsError where it was named.
+    """
+    if not data.zsre and "zsre" in names:
+        raise SettingsError("the experiment zsre needs a data set in zsRE's form: --zsre FILE")
+    return [one for one in EXPERIMENTS.values() if (not names or one.name in names) and (data.zsre or one is not ZSRE)]
+
+
+def check_names(what: str, names: Sequence[str], known: Sequence[str] | Mapping[str, Any]) -> None:
+    """Raise SettingsError for a name that is not known."""
+    if unknown := [name for name in names if name not in known]:
+        raise SettingsError(f"there is no {what} {', '.join(unknown)}; there are {', '.join(known)}")
 
 
 def run_paper(bench: PaperBench, experiments: Sequence[Experiment], folder: Path) -> PaperRun:
     """Run experiments, one after another; the files are written anew after each."""
     run = PaperRun(bench.choice.name, folder, about(bench), 0, {})
     for experiment in experiments:
-        finish(run, bench, experiment)
-    return replace(run, units_made=bench.units.made)
-
-
-def finish(run: PaperRun, bench: PaperBench, experiment: Experiment) -> None:
-    """Run an experiment and write its files."""
-    bench.progress(f"experiment: {experiment.name}", len(run.experiments), 0)
-    began = time.monotonic()
-    result = experiment.run(bench)
-    run.experiments[experiment.name] = Done(
-        experiment.title,
-        experiment.paper,
-        round(time.monotonic() - began, 2),
-        result,
-        published().get(experiment.name),
-    )
-    write_files(run, experiment.name)
+        bench.progress(f"experiment: {experiment.name}", len(run.experiments), 0)
+        began = time.monotonic()
+        result = experiment.run(bench)
+        seconds = round(time.monotonic() - began, 2)
+        table = published_tables().get(experiment.name)
+        run.experiments[experiment.name] = Done(experiment.title, experiment.paper, seconds, result, table)
+        write_files(run, experiment.name)
+    return replace(run, units_made=bench.measurements.made)
 
 
 def about(bench: PaperBench) -> dict[str, Any]:
@@ -105,8 +158,7 @@ def about(bench: PaperBench) -> dict[str, Any]:
         "model": bench.choice.name,
         "device": str(bench.loaded.device),
         "dtype": str(bench.loaded.model.dtype).removeprefix("torch."),
-        "data": str(bench.data.counterfact),
-        "zsre": str(bench.data.zsre),
+        "data": [str(file) for file in bench.data.files],
         "seed": bench.data.seed,
         "sizes": asdict(bench.sizes),
         "settings": bench.settings.as_dict(),

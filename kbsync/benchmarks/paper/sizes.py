@@ -1,10 +1,10 @@
-"""How large the experiments are: whole, or quick."""
+"""How large the experiments are: quick, standard, or the paper's own."""
 
 from dataclasses import dataclass, replace
 
 from kbsync.errors import SettingsError
 
-__all__ = ["FULL", "QUICK", "Sizes"]
+__all__ = ["SIZES", "Sizes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ class Sizes:
     mixture_steps: int = 3
     traced: int = 100
     """facts that are traced"""
+    noises: int = 3
+    """draws of noise for each traced fact"""
     layers: int = 200
     lambdas: int = 9
     """values over four decades"""
@@ -38,32 +40,63 @@ class Sizes:
     timed: int = 50
     stars: int = 127
 
-    def with_edits(self, edits: int | None) -> "Sizes":
-        """Return these sizes with N edits of both data sets, as the user asks; SettingsError for fewer than 2."""
-        if edits is None:
-            return self
-        if edits < 2:
-            raise SettingsError(f"--edits {edits}: two edits are the least that there is a curve of")
-        return replace(self, edits=edits, zsre=edits)
+    def changed(
+        self,
+        edits: int | None = None,
+        cases: int | None = None,
+        categories: int | None = None,
+        noises: int | None = None,
+    ) -> "Sizes":
+        """Return these sizes with what the user asks for: `edits` bounds every experiment's, `cases` all measuring.
+
+        SettingsError for fewer than 2 edits.
+        """
+        found = self
+        if edits is not None:
+            if edits < 2:
+                raise SettingsError(f"--edits {edits}: ask for 2 at least")
+            bounded = ("category_edits", "mixture", "layers", "lambda_edits", "timed", "stars")
+            found = replace(found, edits=edits, zsre=edits, **{n: min(edits, getattr(self, n)) for n in bounded})
+        if cases is not None:
+            found = replace(found, measured=cases, generated=min(cases, self.generated), traced=min(cases, self.traced))
+        return replace(found, categories=categories or found.categories, noises=noises or found.noises)
 
 
-FULL = Sizes()
-QUICK = Sizes(
-    edits=40,
-    also=(),
-    points=3,
-    measured=30,
-    generated=6,
-    zsre=16,
-    categories=2,
-    category_edits=10,
-    mixture=12,
-    mixture_pairs=2,
-    mixture_steps=2,
-    traced=10,
-    layers=16,
-    lambdas=5,
-    lambda_edits=16,
-    timed=8,
-    stars=40,
-)
+SIZES = {
+    "quick": Sizes(
+        edits=40,
+        also=(),
+        points=3,
+        measured=30,
+        generated=6,
+        zsre=16,
+        categories=2,
+        category_edits=10,
+        mixture=12,
+        mixture_pairs=2,
+        mixture_steps=2,
+        traced=10,
+        layers=16,
+        lambdas=5,
+        lambda_edits=16,
+        timed=8,
+        stars=40,
+    ),
+    "standard": Sizes(),
+    "paper": Sizes(
+        edits=10_000,
+        also=(1000,),
+        measured=10_000,
+        generated=10_000,
+        zsre=10_000,
+        categories=34,
+        category_edits=1000,
+        mixture_steps=7,
+        traced=1000,
+        noises=10,
+        layers=10_000,
+        lambda_edits=10_000,
+        timed=10_000,
+    ),
+}
+"""by the name that ``--size`` takes; `paper` has the numbers of the paper's own runs on GPT-J"""

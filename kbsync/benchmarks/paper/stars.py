@@ -1,7 +1,6 @@
-"""Appendix E: the constellation task. Stars that the model does not place are written, and asked again.
+"""Appendix E, the constellation task: stars that the model does not place are written, and asked again.
 
-The stars are real ones with proper names, some well known and most not among the facts of the practice model. Only
-those that the model at hand does not place right are edited.
+The stars are real ones with proper names, some well known and most not.
 """
 
 from functools import cache
@@ -10,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from kbsync.benchmarks.paper.bench import PaperBench
+from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
 from kbsync.benchmarks.paper.data import evenly
-from kbsync.benchmarks.paper.experiment import Bars, Experiment, Result, Row
+from kbsync.benchmarks.paper.drawings import Bars, Row
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, content_id
 from kbsync.memit import edited
@@ -21,10 +20,9 @@ from kbsync.models import score_targets
 from kbsync.templates import Templates
 from kbsync.workflows.templates import templates_for
 
-__all__ = ["RELATION", "STARS", "star_requests"]
+__all__ = ["STARS", "star_requests", "stars"]
 
 RELATION = "P59"
-EDITOR = "memit"
 
 
 @cache
@@ -42,13 +40,9 @@ def star_requests(templates: Templates) -> list[EditRequest]:
 def run(bench: PaperBench) -> Result:
     """Write the stars that the model does not place, and measure recall before and after."""
     asked = evenly(star_requests(templates_for(bench.ledger.home)), bench.sizes.stars)
-    about = {
-        **bench.about,
-        "what": "stars",
-        "settings": bench.settings.as_dict(),
-        "ids": content_id("requests1", [one.id for one in asked]),
-    }
-    found = bench.units.get(about, lambda: write_stars(bench, asked))
+    ids = content_id("requests1", [one.id for one in asked])
+    about = {**bench.about, "what": "stars", "settings": bench.settings.as_dict(), "ids": ids}
+    found = bench.measurements.get(about, lambda: write_stars(bench, asked))
     rows: list[Row] = [{"asked": when, **found[when]} for when in ("before", "after")]
     bars = Bars(
         "stars",
@@ -71,25 +65,23 @@ def write_stars(bench: PaperBench, asked: list[EditRequest]) -> dict[str, Any]:
     others = [one for one, right in zip(asked, known, strict=True) if right]
     if not edits:
         raise SettingsError(f"{bench.choice.name} places all {len(asked)} stars right: there is none to edit")
-    before = figures(bench, edits, others)
-    with edited(bench.loaded, bench.deltas(EDITOR, edits)):
-        after = figures(bench, edits, others)
+
+    def figures() -> dict[str, float | None]:
+        wordings = [(text, one.subject, one.target) for one in edits for text in one.paraphrases]
+        return {
+            "recall": share(recalled(bench.loaded, edits)),
+            "paraphrase_recall": share([score.exact for score in score_targets(bench.loaded, wordings)]),
+            "others_recall": share(recalled(bench.loaded, others)),
+        }
+
+    before = figures()
+    with edited(bench.loaded, bench.deltas("memit", edits)):
+        after = figures()
     return {"edits": len(edits), "known": len(others), "before": before, "after": after}
 
 
-def figures(bench: PaperBench, edits: list[EditRequest], others: list[EditRequest]) -> dict[str, float | None]:
-    """Return recall of the edits, of their paraphrases, and of the others, in percent; None of nothing."""
-    wordings = [(text, one.subject, one.target) for one in edits for text in one.paraphrases]
-    reworded = [score.exact for score in score_targets(bench.loaded, wordings)]
-    return {
-        "recall": share(recalled(bench.loaded, edits)),
-        "paraphrase_recall": share(reworded),
-        "others_recall": share(recalled(bench.loaded, others)) if others else None,
-    }
-
-
 def share(right: list[bool]) -> float | None:
-    """Return the percentage that is true."""
+    """Return the percentage that is true; None of nothing."""
     return round(100 * sum(right) / len(right), 2) if right else None
 
 

@@ -4,8 +4,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from kbsync.benchmarks.paper.bench import PaperBench
-from kbsync.benchmarks.paper.experiment import Bars, Experiment, Result, Row
+from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
+from kbsync.benchmarks.paper.drawings import Bars, Row
 from kbsync.facts import content_id
 from kbsync.memit import collect_covariances
 from kbsync.workflows.corpus import documents
@@ -32,15 +32,14 @@ def run(bench: PaperBench) -> Result:
     rows: list[Row] = [covariance_row(bench)] if bench.choice.corpus is not None else []
     if "mend" in bench.editors and (trained := bench.training()):
         rows.append({"editor": "mend", "phase": "training (once)", "edits": 0, "seconds": trained["seconds"]})
-    names = [name for name in bench.editors if name != "none"]
-    rows += [row for name in names for row in editor_rows(bench, name)]
-    whole = {row["editor"]: row for row in rows if row["phase"] == "whole"}
+    rows += [row for name in bench.editors if name != "none" for row in editor_rows(bench, name)]
+    whole = {row["editor"]: row["edits_per_second"] for row in rows if row["phase"] == "whole"}
     rates = Bars(
         "time",
         f"Edits per second, {bench.sizes.timed} edits at once",
         "edits per second",
         tuple(whole),
-        {"edits per second": tuple(row["edits_per_second"] for row in whole.values())},
+        {"edits per second": tuple(whole.values())},
         logarithmic=True,
     )
     note = (
@@ -55,33 +54,34 @@ def covariance_row(bench: PaperBench) -> Row:
 
     def make() -> dict[str, Any]:
         began = time.monotonic()
-        corpus = bench.choice.corpus
-        assert corpus is not None
-        _, tokens = collect_covariances(bench.loaded, documents(corpus), bench.settings, bench.progress)
+        assert bench.choice.corpus is not None
+        _, tokens = collect_covariances(bench.loaded, documents(bench.choice.corpus), bench.settings, bench.progress)
         return {"tokens": tokens, "seconds": round(time.monotonic() - began, 3)}
 
-    found = bench.units.get({**bench.about, "what": "time of C", "settings": bench.settings.as_dict()}, make)
+    about = {**bench.about, "what": "time of C", "settings": bench.settings.as_dict()}
+    found = bench.measurements.get(about, make)
     return {"editor": "memit", "phase": "covariance (once)", "edits": 0, "seconds": found["seconds"]}
 
 
 def editor_rows(bench: PaperBench, name: str) -> list[Row]:
     """Return an editor's seconds by phase and as a whole."""
     requests = [case.request for case in bench.counterfact[: bench.sizes.timed]]
-    own = bench.editor(name)
+    own, settings = bench.editor(name), bench.settings_for(name)
 
     def make() -> dict[str, Any]:
-        task = bench.task(bench.groups(name, requests))
+        task = bench.task(bench.groups(name, requests), settings)
         own.edit(replace(task, groups=task.groups[:1]))  # so that what is made once is there
         clock = PhaseClock()
         began = time.monotonic()
         own.edit(replace(task, progress=clock))
         total = time.monotonic() - began
-        phases = {phase: round(seconds, 3) for phase, seconds in clock.seconds.items()}
-        return {"phases": phases, "seconds": round(total, 3)}
+        return {
+            "phases": {phase: round(seconds, 3) for phase, seconds in clock.seconds.items()},
+            "seconds": round(total, 3),
+        }
 
-    about = {**bench.about, "what": "time", "editor": name, "settings": bench.settings.as_dict()}
-    found = bench.units.get({**about, "ids": content_id("requests1", [one.id for one in requests])}, make)
-    parts = {**found["phases"], "whole": found["seconds"]}
+    about = {**bench.about, "what": "time", "editor": name, "settings": settings.as_dict()}
+    found = bench.measurements.get({**about, "ids": content_id("requests1", [one.id for one in requests])}, make)
     return [
         {
             "editor": name,
@@ -91,7 +91,7 @@ def editor_rows(bench: PaperBench, name: str) -> list[Row]:
             "seconds_per_edit": round(seconds / len(requests), 4),
             "edits_per_second": round(len(requests) / seconds, 3) if seconds else None,
         }
-        for phase, seconds in parts.items()
+        for phase, seconds in {**found["phases"], "whole": found["seconds"]}.items()
     ]
 
 

@@ -1,15 +1,17 @@
 """A bench on a small model that knows twenty capitals, with small data sets made of them."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kbsync.benchmarks.paper.bench import PaperBench, PaperData
+from kbsync.benchmarks.paper.bench import PaperBench
+from kbsync.benchmarks.paper.data import open_data
+from kbsync.benchmarks.paper.measurements import Measurements
+from kbsync.benchmarks.paper.run import ROWS
 from kbsync.benchmarks.paper.sizes import Sizes
-from kbsync.benchmarks.paper.units import Units
-from kbsync.editors import EDITORS
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings
 from kbsync.models import LoadedModel
@@ -17,7 +19,7 @@ from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.mend import train_for
 from kbsync.workflows.progress import silent
 from tests.homes import small_model
-from tests.tiny_models import FACTS, known
+from tests.tiny_models import FACTS, known, known_model, left_as_found
 
 __all__ = ["known"]
 
@@ -45,7 +47,7 @@ SIZES = Sizes(
 RECORDS = 11
 
 
-def write_data(folder: Path) -> PaperData:
+def write_data(folder: Path) -> tuple[Path, Path]:
     """Write the two data sets: each capital's country gets the next one's; half are called another relation.
 
     Of the last facts there are no records: they are left for MEND's training.
@@ -82,15 +84,31 @@ def write_data(folder: Path) -> PaperData:
     files = folder / "counterfact.json", folder / "zsre.json"
     for file, records in zip(files, (counterfact, zsre), strict=True):
         file.write_text(json.dumps(records), encoding="utf-8")
-    return PaperData(*files)
+    return files
+
+
+def make_bench(ledger: Ledger, loaded: LoadedModel, folder: Path) -> PaperBench:
+    """All editors, on data sets that are written into the folder."""
+    choice = ModelChoice("known", loaded, SETTINGS, small_model(Path(loaded.source).parent).corpus, None)
+    data, kept = open_data(*write_data(folder), 0), Measurements(folder / "out" / "units.jsonl")
+    return PaperBench(ledger, choice, data, SIZES, ROWS, kept, silent)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the covariance and with MEND's network, which is trained for four steps."""
+    folder = tmp_path_factory.mktemp("trained")
+    model = left_as_found(known_model(Path(tmp_path_factory.getbasetemp())))
+    with model as loaded, Ledger.open(folder / "home") as ledger, ledger.writer("tests"):
+        made = make_bench(ledger, loaded, folder)
+        made.covariances(SETTINGS.layers)
+        train_for(ledger, made.choice, (FACTS, "tests"), len(FACTS), 4, without=made.evaluated)
+    return folder / "home"
 
 
 @pytest.fixture
-def bench(known: LoadedModel, tmp_path: Path) -> Iterator[PaperBench]:
-    """All editors; MEND's network is trained for four steps."""
-    choice = ModelChoice("known", known, SETTINGS, small_model(Path(known.source).parent).corpus, None)
+def bench(known: LoadedModel, trained: Path, tmp_path: Path) -> Iterator[PaperBench]:
+    """A bench in a home of its own."""
+    shutil.copytree(trained, tmp_path / "home")
     with Ledger.open(tmp_path / "home") as ledger, ledger.writer("tests"):
-        units = Units(tmp_path / "out" / "units.jsonl")
-        made = PaperBench(ledger, choice, write_data(tmp_path), SIZES, list(EDITORS), units, silent)
-        train_for(ledger, choice, (FACTS, "tests"), len(FACTS), 4, without=made.evaluated)
-        yield made
+        yield make_bench(ledger, known, tmp_path)

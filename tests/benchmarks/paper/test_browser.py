@@ -10,9 +10,8 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 
 from kbsync.benchmarks.paper.bench import PaperBench
-from kbsync.benchmarks.paper.options import chosen_experiments
-from kbsync.benchmarks.paper.run import run_paper
-from kbsync.report.bench_paper import write_page
+from kbsync.benchmarks.paper.page import write_page
+from kbsync.benchmarks.paper.run import chosen_experiments, run_paper
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 WANTED = ("zsre", "counterfact", "scaling", "categories", "mixture", "trace", "time", "stars")
@@ -47,7 +46,7 @@ def asked_for(browser: Chrome, page: str) -> list[str]:
 
 
 def test_every_figure_shows_and_nothing_is_wrong(bench: PaperBench, browser: Chrome, tmp_path: Path) -> None:
-    run = run_paper(bench, chosen_experiments(WANTED), tmp_path / "out")
+    run = run_paper(bench, chosen_experiments(WANTED, bench.data), tmp_path / "out")
     page = write_page(run).as_uri()
     browser.set_window_size(WIDTHS[0], 900)
     browser.get(page)

@@ -2,25 +2,24 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from kbsync.benchmarks.paper.bench import PaperBench
 from kbsync.benchmarks.paper.data import evenly
-from kbsync.benchmarks.paper.experiment import Bars, Lines, Points
-from kbsync.benchmarks.paper.lambdas import values
-from kbsync.benchmarks.paper.layers import choices
-from kbsync.benchmarks.paper.registry import EXPERIMENTS
-from kbsync.benchmarks.paper.scaling import numbers_of_edits
+from kbsync.benchmarks.paper.drawings import Bars, Lines, Points
+from kbsync.benchmarks.paper.run import EXPERIMENTS, ROWS
+from kbsync.benchmarks.paper.settings import lambdas, layer_choices
 from kbsync.benchmarks.paper.stars import stars
+from kbsync.benchmarks.paper.tables import numbers_of_edits
 from kbsync.benchmarks.paper.timing import PhaseClock
-from kbsync.editors import EDITORS
-from kbsync.memit import edited
+from kbsync.memit import RequestGroup, edited
 
 
 def test_zsre_has_a_row_for_each_editor(bench: PaperBench) -> None:
     result = EXPERIMENTS["zsre"].run(bench)
-    assert [row["editor"] for row in result.rows] == list(EDITORS)
+    assert [row["editor"] for row in result.rows] == list(ROWS)
     assert all(0 <= row[f"{name}_low"] <= row[name] <= row[f"{name}_high"] <= 100 for row in result.rows
                for name in ("efficacy", "paraphrase", "specificity"))  # fmt: skip
     (bars,) = result.drawings
@@ -29,8 +28,10 @@ def test_zsre_has_a_row_for_each_editor(bench: PaperBench) -> None:
 
 
 def test_counterfact_has_the_largest_number_and_the_further_ones(bench: PaperBench) -> None:
+    bench.editors = ["memit", "published", "none"]
     rows = EXPERIMENTS["counterfact"].run(bench).rows
-    assert [(row["editor"], row["edits"]) for row in rows] == [(name, count) for count in (3, 6) for name in EDITORS]
+    names = [(name, count) for count in (3, 6) for name in bench.editors]
+    assert [(row["editor"], row["edits"]) for row in rows] == names
     assert all({"S", "ES", "PS", "NS", "recall", "GE", "RS"} <= row.keys() for row in rows)
 
 
@@ -43,13 +44,25 @@ def test_what_is_measured_is_the_edited_model(bench: PaperBench) -> None:
     assert plain["EM"] > bench.measured("none", cases, ("EM", "PM"))["EM"]
 
 
+def test_the_published_method_is_one_sweep_of_single_requests_with_nothing_added(bench: PaperBench) -> None:
+    bench.settings = replace(bench.settings, sweeps=3, emphasis=3.0, rest_weight=0.3)
+    requests = [case.request for case in bench.counterfact[:3]]
+    plain = replace(bench.settings, sweeps=1, emphasis=1.0, coupling=0.0, group_weight=1.0, rest_weight=0.0)
+    groups = [RequestGroup((request,)) for request in requests]
+    expected = bench.editor("memit").edit(replace(bench.task(groups, plain), z=bench.z(groups, plain)))
+    found, own = bench.deltas("published", requests), bench.deltas("memit", requests)
+    for layer, delta in expected.items():
+        assert (found[layer].matrix() - delta.matrix()).norm() < 1e-5 * delta.matrix().norm()  # type: ignore[union-attr]
+        assert (own[layer].matrix() - delta.matrix()).norm() > 1e-3 * delta.matrix().norm()  # type: ignore[union-attr]
+
+
 def test_scaling_shares_its_measurements_with_counterfact(bench: PaperBench) -> None:
     bench.editors = ["memit", "ft", "none"]
     EXPERIMENTS["counterfact"].run(bench)
-    before = bench.units.made
+    before = bench.measurements.made
     result = EXPERIMENTS["scaling"].run(bench)
     # n = 1, 2, 3, 6, of which counterfact has measured 3 and 6
-    assert bench.units.made - before == 2 * 2
+    assert bench.measurements.made - before == 2 * 2
     assert Counter(row["editor"] for row in result.rows) == {"memit": 4, "ft": 4, "none": 1}
     drawing = result.drawings[0]
     assert isinstance(drawing, Lines)
@@ -80,6 +93,7 @@ def test_alphaedit_with_kept_targets_is_alphaedit(bench: PaperBench) -> None:
 
 
 def test_categories(bench: PaperBench) -> None:
+    bench.editors = ["memit", "ft"]
     result = EXPERIMENTS["categories"].run(bench)
     assert {(row["relation"], row["edits"]) for row in result.rows} == {("P30", 3), ("P37", 3)}
     scores, trade = result.drawings
@@ -109,21 +123,21 @@ def test_layers(bench: PaperBench) -> None:
 
 
 def test_five_choices_of_layers() -> None:
-    assert choices([0, 1, 2], 8) == [(0, 1, 2), (2,), (4, 5, 6), (0, 1, 2, 3, 4, 5), (1, 2, 3)]
-    assert len(choices(range(3, 9), 28)) == 5
+    assert layer_choices([0, 1, 2], 8) == [(0, 1, 2), (2,), (4, 5, 6), (0, 1, 2, 3, 4, 5), (1, 2, 3)]
+    assert len(layer_choices(range(3, 9), 28)) == 5
 
 
 def test_lambda(bench: PaperBench) -> None:
     rows = EXPERIMENTS["lambda"].run(bench).rows
     assert [row["lambda"] for row in rows] == [0.0001, 0.01, 1.0]
-    assert values(15000, 5) == [150, 1500, 15000, 150000, 1500000]
+    assert lambdas(15000, 5) == [150, 1500, 15000, 150000, 1500000]
 
 
 def test_time_has_the_phases_of_each_editor(bench: PaperBench) -> None:
     rows = EXPERIMENTS["time"].run(bench).rows
     assert rows[0]["phase"] == "covariance (once)"
     whole = {row["editor"]: row["seconds"] for row in rows if row["phase"] == "whole"}
-    assert list(whole) == [name for name in EDITORS if name != "none"]
+    assert list(whole) == [name for name in ROWS if name != "none"]
     memit = {row["phase"]: row["seconds"] for row in rows if row["editor"] == "memit"}
     assert {"targets", "solve", "whole"} <= memit.keys()
     assert memit["targets"] + memit["solve"] <= memit["whole"] + 0.01

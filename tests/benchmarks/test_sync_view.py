@@ -1,39 +1,37 @@
 """The month's table and plot."""
 
 import io
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from kbsync.benchmarks.sync import WAYS, Figures, SyncBench, SyncDay
+from kbsync.benchmarks.sync import WAYS, SyncBench, SyncDay, plot_sync, sync_view
 from kbsync.errors import KbsyncError
-from kbsync.report.bench_sync import plot_month, sync_view
 
-FIGURES = Figures(88.5, 99.0, 90.25, 80.0, 83.2, 70.0, None, 3.44, 12.5)
+FIGURES = {"ES": 99.0, "NS": 80.0, "recall": 83.2, "withdrawn_restored": None, "perplexity": 3.44, "delta_norm": 12.5}
 DAYS = [
-    SyncDay(day, 10 * day, 12, day - 1, 2e-5 * day, {way: replace(FIGURES, S=60.0 + day) for way in WAYS})
+    SyncDay(day, 10 * day, 12, day - 1, 2e-5 * day, {way: {**FIGURES, "S": 60.0 + day} for way in WAYS})
     for day in (1, 2)
 ]
-BENCH = SyncBench("practice", 24, 4, 1, {}, DAYS)
+BENCH = SyncBench("practice", "fixtures", 24, 4, 1, {}, DAYS)
 
 
 def test_the_table_has_every_way_and_the_last_day() -> None:
     console = Console(width=200, file=io.StringIO(), record=True)
     console.print(sync_view(BENCH))
     text = console.export_text()
-    assert "day 2: 20 facts active" in text
+    assert "practice, day 2: 20 facts active" in text
     assert all(way in text for way in WAYS)
     assert "24 requests, 4 of them changes; 1 withdrawals" in text
     assert "4.0e-05" in text
 
 
 def test_the_plot_is_two_files_and_the_same_each_time(tmp_path: Path) -> None:
-    first = plot_month(BENCH, tmp_path / "made" / "month.png")
+    first = plot_sync(BENCH, tmp_path / "made" / "month.png")
     assert [path.name for path in first] == ["month.png", "month.svg"]
     assert first[0].read_bytes().startswith(b"\x89PNG")
-    again = plot_month(BENCH, tmp_path / "again" / "month.png")
+    again = plot_sync(BENCH, tmp_path / "again" / "month.png")
     assert again[1].read_bytes() == first[1].read_bytes()
     assert b"<svg" in first[1].read_bytes()
 
@@ -41,4 +39,4 @@ def test_the_plot_is_two_files_and_the_same_each_time(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(KbsyncError, match="cannot be written"):
-        plot_month(BENCH, tmp_path / "file" / "month.png")
+        plot_sync(BENCH, tmp_path / "file" / "month.png")

@@ -1,16 +1,25 @@
-"""One page with every table and figure of the paper's experiments: no script, and nothing from elsewhere."""
+"""What `bench paper` shows: a table for each experiment, and one page with every table and figure.
+
+The page has no script and loads nothing from elsewhere.
+"""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from kbsync.benchmarks.paper.run import Done, PaperRun
+from rich.console import Group, RenderableType
 
-__all__ = ["page", "shown_columns"]
+from kbsync.benchmarks.paper.drawings import Row, write_drawing
+from kbsync.benchmarks.paper.run import Done, PaperRun
+from kbsync.errors import KbsyncError
+from kbsync.report.tables import plain, table
 
+__all__ = ["paper_view", "write_page"]
+
+TABLE_ROWS = 24
+"""rows of a table on the terminal; all are in the CSV file and on the page"""
 BOUNDS = ("_low", "_high")
 LONG = 30
 """letters of a cell that stays on one line"""
@@ -33,7 +42,45 @@ details { margin: 1rem 0; } pre { overflow-x: auto; background: #f6f6f6; padding
 """
 
 
-def page(run: "PaperRun", figures: Mapping[str, str]) -> str:
+def paper_view(run: PaperRun) -> RenderableType:
+    """Return a table for each experiment, and where the rest is."""
+    parts: list[RenderableType] = []
+    for done in run.experiments.values():
+        parts.append(rows_table(f"{done.title} ({done.paper})", done.result.rows))
+        if len(done.result.rows) > TABLE_ROWS:
+            parts.append(plain(f"and {len(done.result.rows) - TABLE_ROWS} further rows"))
+    parts.append(plain(f"{run.units_made} measurements made; all results are in {run.folder}, the page is index.html"))
+    return Group(*parts)
+
+
+def rows_table(title: str, rows: Sequence[Row]) -> RenderableType:
+    """Return the first rows, without the bounds of intervals."""
+    columns = shown_columns(rows)
+    cells = [[rounded(row.get(name)) for name in columns] for row in rows[:TABLE_ROWS]]
+    return table(columns, cells, title=title)
+
+
+def rounded(value: object) -> object:
+    """Return a float with two places, anything else as it is."""
+    return round(value, 2) if isinstance(value, float) else value
+
+
+def write_page(run: PaperRun) -> Path:
+    """Write every figure as SVG and PNG, and ``index.html``; return its path. KbsyncError where that fails."""
+    figures: dict[str, str] = {}
+    for name, done in run.experiments.items():
+        for drawing in done.result.drawings:
+            stem = drawing.name if drawing.name.startswith(name) else f"{name}-{drawing.name}"
+            figures[drawing.name] = write_drawing(run.folder / stem, drawing).read_text(encoding="utf-8")
+    file = run.folder / "index.html"
+    try:
+        file.write_text(page(run, figures), encoding="utf-8")
+    except OSError as error:
+        raise KbsyncError(f"the page {file} cannot be written: {error.strerror or error}") from error
+    return file
+
+
+def page(run: PaperRun, figures: Mapping[str, str]) -> str:
     """Return the page; `figures` maps a drawing's name to its SVG."""
     sections = "\n".join(section(name, done, figures) for name, done in run.experiments.items())
     links = " ".join(f'<a href="#{name}">{escape(name)}</a>' for name in run.experiments)
@@ -50,7 +97,7 @@ def page(run: "PaperRun", figures: Mapping[str, str]) -> str:
     )
 
 
-def section(name: str, done: "Done", figures: Mapping[str, str]) -> str:
+def section(name: str, done: Done, figures: Mapping[str, str]) -> str:
     """Return one experiment's section."""
     drawn = "\n".join(
         f'<figure id="figure-{escape(one.name)}" role="img" aria-label="{escape(one.title)}">'
@@ -75,13 +122,13 @@ def inlined(svg: str, name: str) -> str:
     return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", element)
 
 
-def shown_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def shown_columns(rows: Sequence[Row]) -> list[str]:
     """Return the columns of rows in the order in which they first stand, without the bounds of intervals."""
     columns = dict.fromkeys(name for row in rows for name in row)
     return [name for name in columns if not name.endswith(BOUNDS)]
 
 
-def html_table(rows: Sequence[Mapping[str, Any]], title: str) -> str:
+def html_table(rows: Sequence[Row], title: str) -> str:
     """Return rows as a table below its title, an interval beside its figure."""
     classes = {name: column_class([row.get(name) for row in rows]) for name in shown_columns(rows)}
     head = "".join(f'<th scope="col"{kind}>{escape(name.replace("_", " "))}</th>' for name, kind in classes.items())
@@ -104,7 +151,7 @@ def column_class(values: Sequence[object]) -> str:
     return ' class="long"' if any(len(str(value)) > LONG for value in values) else ""
 
 
-def cell(row: Mapping[str, Any], name: str) -> str:
+def cell(row: Row, name: str) -> str:
     """Return a value, with its interval where it has one."""
     value = row.get(name)
     if value is None:

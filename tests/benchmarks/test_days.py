@@ -1,29 +1,30 @@
-"""The simulated month: what each day brings and what holds at its end."""
+"""Made-up days: what each brings and what holds at its end."""
 
 import pytest
 
-from kbsync.benchmarks.month import Day, month
+from kbsync.benchmarks.edits import Pool
+from kbsync.benchmarks.sync import Day, draw_days
 from kbsync.errors import SettingsError
 from tests.tiny_models import CAPITALS, FACTS
 
-QUARTER = (20 * 5, 12 * 5, 4 * 5)  # so that six days have 20, 12 and 4
+POOL = Pool("tests", FACTS)
 
 
 def days() -> list[Day]:
-    return month(FACTS, 6, seed=3, monthly=QUARTER)
+    return draw_days(POOL, 6, 5, seed=3)
 
 
 def test_a_month_holds_what_it_promises() -> None:
     made = days()
     assert [day.number for day in made] == [1, 2, 3, 4, 5, 6]
-    assert sum(len(day.added) for day in made) == 20
-    assert sum(len(day.changed) for day in made) == 12
-    assert sum(len(day.withdrawn) for day in made) == 4
+    assert sum(len(day.added) for day in made) == 18
+    assert sum(len(day.changed) for day in made) == 9
+    assert sum(len(day.withdrawn) for day in made) == 3
     assert not made[0].changed
     assert not made[0].withdrawn
     assert all(day.added for day in made)
     assert made == days()
-    assert made != month(FACTS, 6, seed=4, monthly=QUARTER)
+    assert made != draw_days(POOL, 6, 5, seed=4)
 
 
 def test_each_day_follows_from_the_one_before() -> None:
@@ -42,7 +43,7 @@ def test_each_day_follows_from_the_one_before() -> None:
 
 
 def test_one_day_or_too_few_facts_are_told() -> None:
-    with pytest.raises(SettingsError, match="--syncs 1: a month needs 2 days"):
-        month(FACTS, 1)
-    with pytest.raises(SettingsError, match="--syncs 30 needs 400 facts that the model knows; there are 20"):
-        month(FACTS, 30)
+    with pytest.raises(SettingsError, match="--syncs 1: ask for 2 days at least"):
+        draw_days(POOL, 1)
+    with pytest.raises(SettingsError, match="--syncs 30 with --daily 22 needs 400 edits, and the model knows enough"):
+        draw_days(POOL, 30)

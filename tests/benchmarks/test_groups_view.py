@@ -4,8 +4,7 @@ import io
 
 from rich.console import Console
 
-from kbsync.benchmarks.groups import GroupsBench, SizeFigures
-from kbsync.report.bench_groups import groups_view
+from kbsync.benchmarks.groups import GroupsBench, SizeFigures, groups_view
 
 FIGURES = {"ES": 97.25, "recall": 50.0, "perplexity": 2.5, "loss": 0.4}
 
@@ -15,7 +14,9 @@ def test_a_row_for_each_way_and_what_the_subjects_were() -> None:
     more = {"apart": FIGURES, "groups": {**FIGURES, "recall": 87.5, "NS": 93.75}, "single": FIGURES}
     sizes = [SizeFigures(1, 3, 3, 0, same), SizeFigures(8, 3, 24, 6, more)]
     out = io.StringIO()
-    Console(file=out, width=160).print(groups_view(GroupsBench("practice", 0, 900, {}, {"perplexity": 2.4}, sizes)))
+    Console(file=out, width=160).print(
+        groups_view(GroupsBench("practice", "fixtures", 0, 900, {}, {"perplexity": 2.4}, sizes))
+    )
     lines = [line.split() for line in out.getvalue().splitlines()]
     assert ["1", "single", "3", "97.25", "50.00", "2.50", "0.40"] in lines
     assert ["8", "groups", "24", "97.25", "93.75", "87.50", "2.50", "0.40"] in lines

@@ -1,14 +1,18 @@
-"""A knowledge base of any size, made up: an RDF file in the shape of Wikidata's truthy dump (labels, ``wdt:`` triples).
+"""Knowledge bases of any size, made up; the same numbers make the same file.
 
-The same numbers make the same file. A later edition differs from the first in a given share of the facts: of those,
-eight in ten have another object, one in ten is gone and one in ten is new.
+`write_facts` gives an RDF file in the shape of Wikidata's truthy dump (labels, ``wdt:`` triples). A later edition
+differs from the first in a given share of the facts: of those, eight in ten have another object, one in ten is gone and
+one in ten is new. `dump_lines` gives N-Triples in the shape of Wikidata's full dump, item after item: an item has
+labels in twelve languages and truthy triples of many relations, of which one item in `EVERY` has P36 (with its
+statement node and rank) and P30: what is asked for is a small part, as it is of a real dump.
 """
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import count, islice
 from pathlib import Path
 
-__all__ = ["write_facts"]
+__all__ = ["ASKED", "EVERY", "FACTS_PER_SUBJECT", "LINES", "dump_lines", "write_facts"]
 
 FACTS_PER_SUBJECT = 5
 OBJECTS = 5_000
@@ -16,11 +20,18 @@ HOMONYMS = 0.002
 """share of subjects that bear the label of the one before"""
 CONTESTED = 0.002
 """share of facts that are a second object for the subject and relation before: conflicts (Eqn. 5)"""
+LINES = 25
+"""statements of an item"""
+EVERY = 40
+"""one item in so many has the relations `ASKED`"""
+ASKED = ("P36", "P30")
 
 _ENTITY = "http://www.wikidata.org/entity/Q"
 _DIRECT = "http://www.wikidata.org/prop/direct/"
 _LABEL = "http://www.w3.org/2000/01/rdf-schema#label"
 _FIRST_SUBJECT = OBJECTS + 1
+_PROP, _ONTOLOGY = "http://www.wikidata.org/prop", "http://wikiba.se/ontology"
+_LANGUAGES = ("en", "de", "fr", "es", "it", "nl", "pt", "sv", "pl", "ru", "ja", "zh")
 
 
 def write_facts(path: Path, facts: int, relations: Sequence[str], *, seed: int = 0, changed: float = 0.0) -> None:
@@ -59,3 +70,25 @@ def _label(number: int, text: str) -> str:
 
 def _fact(subject: int, relation: str, thing: int) -> str:
     return f"<{_ENTITY}{subject}> <{_DIRECT}{relation}> <{_ENTITY}{thing}> .\n"
+
+
+def dump_lines(triples: int) -> Iterator[str]:
+    """Yield `triples` lines, with their ends; the last item may be cut short."""
+    return islice((line for number in count() for line in _item(number)), triples)
+
+
+def _item(number: int) -> list[str]:
+    item = f"<http://www.wikidata.org/entity/Q{number + 1}>"
+    lines = [f'{item} <http://www.w3.org/2000/01/rdf-schema#label> "Item {number} {tag}"@{tag} .' for tag in _LANGUAGES]
+    if number % EVERY == 0:
+        node = f"<http://www.wikidata.org/entity/statement/Q{number + 1}-36>"
+        other = f"<http://www.wikidata.org/entity/Q{number + 2}>"
+        lines += [
+            f"{item} <{_PROP}/P36> {node} .",
+            f"{node} <{_PROP}/statement/P36> {other} .",
+            f"{node} <{_ONTOLOGY}#rank> <{_ONTOLOGY}#NormalRank> .",
+            f"{item} <{_PROP}/direct/P36> {other} .",
+            f"{item} <{_PROP}/direct/P30> {other} .",
+        ]
+    lines += [f"{item} <{_PROP}/direct/P{2000 + more}> <http://a/{more}> ." for more in range(LINES - len(lines))]
+    return [f"{line}\n" for line in lines]

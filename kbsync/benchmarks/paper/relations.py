@@ -1,0 +1,113 @@
+"""Figures 6, 7 and 10: edits of one relation at a time, and of two relations together."""
+
+from collections import Counter
+from itertools import combinations
+from statistics import fmean
+
+from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
+from kbsync.benchmarks.paper.drawings import Bars, Line, Lines, Points, Row
+from kbsync.metrics import Case
+
+__all__ = ["CATEGORIES", "MIXTURE"]
+
+METRICS = ("ES", "PS", "NS", "recall")
+LEAST = 4
+"""edits that a mixture needs of each relation to be measured"""
+KINDS = {
+    ("P17", "P27"): "unlike subjects (places, people), like objects (countries)",
+    ("P37", "P30"): "like subjects (countries), unlike objects (languages, continents)",
+    ("P19", "P20"): "like subjects (people), like objects (cities)",
+    ("P27", "P159"): "unlike subjects (people, companies), unlike objects (countries, cities)",
+}
+"""pairs that are mixed first, with what is alike in them; after them, the relations of the most records"""
+
+
+def categories(bench: PaperBench) -> Result:
+    """Measure each editor on the relations of the most records, each relation written alone."""
+    relations = largest_relations(bench)[: bench.sizes.categories]
+    rows: list[Row] = []
+    for relation in relations:
+        cases = of_relation(bench, relation, bench.sizes.category_edits)
+        rows += [
+            {"relation": relation, "editor": name, "edits": len(cases), **bench.measured(name, cases, METRICS)}
+            for name in bench.editors
+        ]
+    own = {name: [row for row in rows if row["editor"] == name] for name in bench.editors}
+    series = {name: tuple(row.get("S") for row in each) for name, each in own.items()}
+    points = {
+        name: tuple((row["PS"], row["NS"]) for row in each if {"PS", "NS"} <= row.keys()) for name, each in own.items()
+    }
+    axes = ("PS (generalization), %", "NS (specificity), %")
+    drawings = (
+        Bars("categories-S", "S by relation", "S, %", tuple(relations), series),
+        Points("categories-trade", "Specificity against generalization, a point a relation", *axes, points),
+    )
+    return Result(tuple(rows), drawings, "Each relation's edits are written alone, from the base model.")
+
+
+def mixture(bench: PaperBench) -> Result:
+    """Measure MEMIT on pairs of relations, at growing numbers of edits."""
+    found = {pair: pair_rows(bench, *pair) for pair in pairs(bench)}
+    drawings = tuple(pair_lines(*pair, rows) for pair, rows in found.items())
+    note = (
+        "n edits, half of each relation, beside the mean of n edits of either relation alone. n is at most"
+        f" {bench.sizes.mixture}, and what the smaller relation has."
+    )
+    return Result(tuple(row for rows in found.values() for row in rows), drawings, note)
+
+
+def largest_relations(bench: PaperBench) -> list[str]:
+    """Return the data's relations whose cases have neighbours, those of the most records first."""
+    counted = Counter(case.request.relation for case in bench.counterfact if case.neighbours)
+    return [relation for relation, _ in counted.most_common()]
+
+
+def of_relation(bench: PaperBench, relation: str, count: int) -> list[Case]:
+    """Return the first `count` cases of a relation, in the data's order."""
+    return [case for case in bench.counterfact if case.request.relation == relation][:count]
+
+
+def pairs(bench: PaperBench) -> list[tuple[str, str]]:
+    """Return the pairs of relations that are mixed: as many as the sizes say and the data has cases for."""
+    candidates = dict.fromkeys([*KINDS, *combinations(largest_relations(bench), 2)])
+    enough = [pair for pair in candidates if all(len(of_relation(bench, one, LEAST)) == LEAST for one in pair)]
+    return enough[: bench.sizes.mixture_pairs]
+
+
+def pair_rows(bench: PaperBench, one: str, other: str) -> list[Row]:
+    """Return rows for the mixture and for each part, at each number of edits."""
+    first, second = (of_relation(bench, relation, bench.sizes.mixture) for relation in (one, other))
+    most, steps = min(len(first), len(second)) // 2 * 2, bench.sizes.mixture_steps
+    rows: list[Row] = []
+    for count in sorted({max(2, most * step // steps // 2 * 2) for step in range(1, steps + 1)}):
+        half = count // 2
+        sets = {"mixture": [*first[:half], *second[:half]], one: first[:count], other: second[:count]}
+        rows += [
+            {"pair": f"{one}+{other}", "kind": KINDS.get((one, other), ""), "edits": count, "written": name}
+            | bench.measured("memit", cases, METRICS)
+            for name, cases in sets.items()
+        ]
+    return rows
+
+
+def pair_lines(one: str, other: str, rows: list[Row]) -> Lines:
+    """Return S of the mixture, of the parts, and of the parts' mean."""
+    counts = tuple(dict.fromkeys(row["edits"] for row in rows))
+    scores = {(row["written"], row["edits"]): row.get("S") for row in rows}
+    lines = {name: tuple(scores[name, count] for count in counts) for name in ("mixture", one, other)}
+    means = tuple(
+        None if low is None or high is None else fmean((low, high))
+        for low, high in zip(lines[one], lines[other], strict=True)
+    )
+    kind = KINDS.get((one, other))
+    return Lines(
+        f"mixture-{one}-{other}",
+        f"{one} and {other}" + (f": {kind}" if kind else ""),
+        "edits",
+        "S, %",
+        (*(Line(name, counts, y) for name, y in lines.items()), Line("mean of the parts", counts, means, dotted=True)),
+    )
+
+
+CATEGORIES = Experiment("categories", "By relation", "Figure 6", categories)
+MIXTURE = Experiment("mixture", "Two relations together", "Figures 7 and 10", mixture)

@@ -1,0 +1,103 @@
+"""Figures 11 to 13: other edited layers, the attention in place of the MLP, and lambda over four decades."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
+from kbsync.benchmarks.paper.drawings import Lines, Row, bars_by_row, line_with_band
+from kbsync.facts import content_id
+from kbsync.memit import edited, spread
+from kbsync.memit.search import lambda_of
+from kbsync.workflows.covariances import covariances_for
+
+__all__ = ["ATTENTION", "LAMBDA", "LAYERS", "lambdas", "layer_choices"]
+
+METRICS = ("ES", "PS", "NS", "recall")
+SHOWN = ("S", *METRICS)
+CHOICES = 5
+DECADES = 4
+
+
+def layers(bench: PaperBench) -> Result:
+    """Measure MEMIT with each choice of R; target vectors are found anew for each L."""
+    cases = bench.counterfact[: bench.sizes.layers]
+    tried = layer_choices(bench.settings.layers, len(bench.loaded.family.block_list(bench.loaded.model)))
+    bench.covariances(sorted({layer for choice in tried for layer in choice}))  # one pass over the text for all
+    rows: list[Row] = []
+    for choice in tried:
+        figures = bench.measured("memit", cases, METRICS, replace(bench.settings, layers=choice))
+        rows.append({"layers": " ".join(map(str, choice)), "edits": len(cases), **figures})
+    bars = bars_by_row("layers", f"MEMIT, {len(cases)} edits, by edited layers", "layers", rows, SHOWN)
+    return Result(tuple(rows), (bars,), "The first choice is the model's own; the others keep its other settings.")
+
+
+def layer_choices(own: Sequence[int], depth: int) -> list[tuple[int, ...]]:
+    """Return five choices of R, fewer where the model is too small for them; the model's own is first.
+
+    The others are its last layer alone, as many layers in the middle, as many at the top, twice as many, and, where two
+    of these are the same, as many one block up. L is below the last block, as for any edit.
+    """
+    count, top = len(own), depth - 2
+    middle = max(0, min(depth // 2, top - count + 1))
+    found = [
+        tuple(own),
+        (own[-1],),
+        tuple(range(middle, middle + count)),
+        tuple(range(max(0, top - count + 1), top + 1)),
+        tuple(range(own[0], min(top, own[-1] + count) + 1)),
+        tuple(range(own[0] + 1, min(top, own[-1] + 1) + 1)),
+    ]
+    return [choice for choice in dict.fromkeys(found) if choice][:CHOICES]
+
+
+def attention(bench: PaperBench) -> Result:
+    """Measure MEMIT at the MLPs and at the attentions of the same layers, with the same target vectors.
+
+    Lambda is the same share of the width of the keys for both.
+    """
+    cases = bench.counterfact[: bench.sizes.layers]
+    rows: list[Row] = [{"edited": "MLP", "edits": len(cases), **bench.measured("memit", cases, METRICS)}]
+    at, layer = bench.loaded.at_attention(), bench.settings.layers[0]
+    widths = [one.family.weight(one.model, layer).shape[1] for one in (bench.loaded, at)]
+    settings = replace(bench.settings, lambda_=lambda_of(bench.settings.lambda_ / widths[0], widths[1]))
+
+    def make() -> dict[str, Any]:
+        groups = bench.groups("memit", [case.request for case in cases])
+        choice = replace(bench.choice, loaded=at, settings=settings)
+        covariances = covariances_for(bench.ledger.tensors, choice, bench.progress)
+        z = bench.z(groups, bench.settings)
+        deltas = spread(at, groups, bench.contexts, z, covariances, settings, bench.progress)
+        with edited(at, deltas):
+            return {"figures": bench.figures(cases[: bench.sizes.measured], METRICS)}
+
+    ids = content_id("requests1", [case.request.id for case in cases])
+    about = {**bench.about, "what": "attention", "settings": settings.as_dict(), "ids": ids, "metrics": list(METRICS)}
+    about["measured"] = bench.sizes.measured
+    rows.append({"edited": "attention", "edits": len(cases), **bench.measurements.get(about, make)["figures"]})
+    bars = bars_by_row("attention", f"MEMIT, {len(cases)} edits, by what is edited", "edited", rows, SHOWN)
+    note = f"Lambda {bench.settings.lambda_:g} at the MLP, {settings.lambda_:g} at the attention."
+    return Result(tuple(rows), (bars,), note)
+
+
+def lambda_(bench: PaperBench) -> Result:
+    """Measure MEMIT with each value of lambda, on the same target vectors."""
+    cases = bench.counterfact[: bench.sizes.lambda_edits]
+    rows: list[Row] = []
+    for value in lambdas(bench.settings.lambda_, bench.sizes.lambdas):
+        figures = bench.measured("memit", cases, METRICS, replace(bench.settings, lambda_=value))
+        rows.append({"lambda": value, "edits": len(cases), **figures})
+    lines = tuple(line_with_band(metric, rows, "lambda", metric) for metric in SHOWN)
+    title = f"MEMIT, {len(cases)} edits, by lambda"
+    drawing = Lines("lambda", title, "lambda (weight of C)", "%", lines, logarithmic=True)
+    return Result(tuple(rows), (drawing,), f"The model's own lambda is {bench.settings.lambda_:g}.")
+
+
+def lambdas(own: float, count: int) -> list[float]:
+    """Return `count` values from own / 100 to 100 own, evenly on a log axis."""
+    return [float(f"{own * 10 ** (DECADES * (place / (count - 1) - 0.5)):.4g}") for place in range(count)]
+
+
+LAYERS = Experiment("layers", "Edited layers", "Figure 11", layers)
+ATTENTION = Experiment("attention", "Attention edited in place of the MLP", "Figure 12", attention)
+LAMBDA = Experiment("lambda", "Weight of the covariance", "Figure 13", lambda_)
