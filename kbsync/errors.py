@@ -2,6 +2,7 @@
 
     KbsyncError                 exit 1: one message that says where and what to do
     ├── SourceError             a knowledge base could not be read; carries the query where there was one
+    │   └── WithdrawalsError    it suddenly says much less than before; exit 3, as of ``--check``
     ├── DataSetError            a data set of edits cannot be read, or has bad records
     ├── TemplateError           a template file is wrong, or a relation has none
     ├── ConflictError           contradictory requests under ``--on-conflict error`` (Eqn. 5)
@@ -26,6 +27,7 @@ __all__ = [
     "SettingsError",
     "SourceError",
     "TemplateError",
+    "WithdrawalsError",
 ]
 
 
@@ -39,6 +41,10 @@ class SourceError(KbsyncError):
     def __init__(self, message: str, *, query: str | None = None) -> None:
         super().__init__(message)
         self.query = query
+
+
+class WithdrawalsError(SourceError):
+    """A pull would withdraw more than its bound; nothing was recorded."""
 
 
 class DataSetError(KbsyncError):

@@ -14,6 +14,10 @@ A template file is YAML, and strict::
 
 ``{}`` stands for the subject, once in each text. The prompt, which the edit is made with (Eqn. 5), and its at least
 four paraphrases end right before the object. No two relations share a prompt: they would share a key too.
+
+A relation of which Wikidata has more than its service gives at once names the part that a pull reads by default::
+
+      scope: {class: Q515, min_sitelinks: 40}
 """
 
 import re
@@ -27,13 +31,22 @@ import yaml
 from kbsync.errors import SettingsError, TemplateError
 from kbsync.facts import EditRequest, Wording, check_relation, normalise_label
 
-__all__ = ["Template", "Templates", "check_file", "load_templates"]
+__all__ = ["Scope", "Template", "Templates", "check_file", "load_templates"]
 
 _FIELDS = ("label", "prompt", "paraphrases", "question")
+_SCOPE = ("class", "min_sitelinks")
 _MIN_PARAPHRASES = 4
 _YAML = "tag:yaml.org,2002:"
 _PLAIN_TAGS = ("str", "map", "seq", "null", "bool", "int", "float", "timestamp")
 _BLANKS = re.compile(r"[\[\]<>]|__|\.\.\.|…|%s")  # other notations for "the object goes here"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The part of a relation that a pull of Wikidata reads by default: a class's instances with some sitelinks."""
+
+    class_id: str
+    min_sitelinks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +60,7 @@ class Template:
     question: str
     file: Path
     line: int
+    scope: Scope | None = None
 
     @property
     def place(self) -> str:
@@ -225,24 +239,43 @@ class _Reader:
         prompt = self._text(relation, "the prompt", fields.get("prompt"), _prompt_problem)
         question = self._text(relation, "the question", fields.get("question"), _question_problem)
         paraphrases = self._paraphrases(relation, fields.get("paraphrases"), prompt)
+        scope = self._scope(relation, fields.get("scope"))
         if len(self.problems) > before:
             return None
-        return Template(relation, label, prompt, paraphrases, question, self.path, _line(key))
+        return Template(relation, label, prompt, paraphrases, question, self.path, _line(key), scope)
 
     def _fields(self, relation: str, key: yaml.Node, node: yaml.Node) -> dict[str, yaml.Node]:
         if not isinstance(node, yaml.MappingNode):
             self._note(node, f"{relation}: a template has {', '.join(_FIELDS)}")
             return {}
         fields: dict[str, yaml.Node] = {}
+        known = f"{', '.join(_FIELDS)} and, if need be, scope"
         for name, name_node, value in self._items(node):
-            if name in _FIELDS:
+            if name in (*_FIELDS, "scope"):
                 fields[name] = value
             else:
-                self._note(name_node, f"{relation}: there is no field {name!r}; a template has {', '.join(_FIELDS)}")
+                self._note(name_node, f"{relation}: there is no field {name!r}; a template has {known}")
         missing = [name for name in _FIELDS if name not in fields]
         if missing:
             self._note(key, f"{relation}: {' and '.join(missing)} missing")
         return fields
+
+    def _scope(self, relation: str, node: yaml.Node | None) -> Scope | None:
+        if node is None:
+            return None
+        told = {name: value for name, _, value in self._items(node)} if isinstance(node, yaml.MappingNode) else {}
+        texts = {name: str(told[name].value) for name in _SCOPE if isinstance(told.get(name), yaml.ScalarNode)}
+        whole = told.keys() == set(_SCOPE) == texts.keys()
+        if (
+            not whole
+            or not re.fullmatch(r"Q[1-9]\d*", texts["class"])
+            or not re.fullmatch(r"\d{1,6}", texts[_SCOPE[1]])
+        ):
+            self._note(
+                node, f"{relation}: the scope is a class and a number, such as {{class: Q515, min_sitelinks: 40}}"
+            )
+            return None
+        return Scope(texts["class"], int(texts["min_sitelinks"]))
 
     def _paraphrases(self, relation: str, node: yaml.Node | None, prompt: str) -> tuple[str, ...]:
         if node is None:

@@ -86,7 +86,7 @@ def pull(home: Path, **relations: Mapping[str, str]) -> None:
     home.mkdir(parents=True, exist_ok=True)
     source = write_facts(home / "facts.yaml", **relations)
     wanted = [part for relation in relations for part in ("--relation", relation)]
-    done("pull", "--home", home, "--source", source, *wanted)
+    done("pull", "--home", home, "--source", source, *wanted, "--accept-withdrawals")
 
 
 def make_home(home: Path, templates: str = TEMPLATES, **relations: Mapping[str, str]) -> Path:

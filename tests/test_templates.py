@@ -7,7 +7,7 @@ import pytest
 from kbsync.errors import SettingsError, TemplateError
 from kbsync.facts import EditRequest, normalise_label
 from kbsync.resources import templates_folder
-from kbsync.templates import check_file, load_templates
+from kbsync.templates import Scope, check_file, load_templates
 
 GOOD = """\
 P36:
@@ -153,6 +153,20 @@ BAD = {
     "empty file": (GOOD, "# nothing\n", 1, "holds relations"),
     "a list of templates": (GOOD, "- P36\n", 1, "holds relations"),
     "no template": (GOOD, "P36: capital\n", 1, "a template has label, prompt, paraphrases, question"),
+    "scope of a class alone": (
+        "  question:",
+        "  scope: {class: Q515}\n  question:",
+        9,
+        "the scope is a class and a number",
+    ),
+    "scope of no class": (
+        "  question:",
+        "  scope: {class: X, min_sitelinks: 4}\n  question:",
+        9,
+        "the scope is a class",
+    ),
+    "scope of more": ("  question:", "  scope: {class: Q5, min_sitelinks: 4, n: 1}\n  question:", 9, "the scope is a"),
+    "scope as text": ("  question:", "  scope: Q515\n  question:", 9, "the scope is a class and a number"),
     "nested too deep": (GOOD, "[" * 5000, 1, "nested too deep"),
 }
 
@@ -168,6 +182,14 @@ def test_a_bad_template_is_refused_with_its_line(case: str, tmp_path: Path) -> N
     assert any(problem.startswith(f"{path}:{line}: ") and message in problem for problem in problems), problems
     with pytest.raises(TemplateError):
         load_templates(tmp_path)
+
+
+def test_a_template_may_name_the_part_that_a_pull_of_wikidata_reads(tmp_path: Path) -> None:
+    text = GOOD.replace("  question:", "  scope: {class: Q515, min_sitelinks: 40}\n  question:")
+    (with_scope,) = check_file(write(tmp_path / "own.yaml", text))
+    assert with_scope.scope == Scope("Q515", 40)
+    (without,) = check_file(write(tmp_path / "own.yaml", GOOD))
+    assert without.scope is None
 
 
 def test_all_bad_entries_come_in_one_error(tmp_path: Path) -> None:

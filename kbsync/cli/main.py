@@ -1,7 +1,7 @@
 """The ``kbsync`` command, and the one place where an error becomes a message and an exit code.
 
 Exit codes: 0 done, 1 an error in the user's input or environment (or a fault of kbsync's own), 2 wrong usage,
-3 a difference that ``--check`` was asked to find, 130 interrupted.
+3 a difference that ``--check`` was asked to find, or a pull that would withdraw more than its bound, 130 interrupted.
 """
 
 import io
@@ -32,8 +32,9 @@ from kbsync.cli import (
     templates,
     trace,
 )
+from kbsync.cli.choices import DIFFERENCE
 from kbsync.cli.options import HELP_NAMES, HOME_HELP, DebugOption, JsonOption, Options, VerboseOption
-from kbsync.errors import KbsyncError, SourceError
+from kbsync.errors import KbsyncError, SourceError, WithdrawalsError
 
 __all__ = ["app", "main"]
 
@@ -93,7 +94,7 @@ def _fail(message: str, error: Exception, debug: bool) -> int:
         if isinstance(error, SourceError) and error.query:
             print(error.query, file=sys.stderr)
     print(message, file=sys.stderr)
-    return 1
+    return DIFFERENCE if isinstance(error, WithdrawalsError) else 1
 
 
 def _show_version(wanted: bool) -> None:

@@ -15,6 +15,7 @@ from kbsync.report.pull import pulls_view
 app = family()
 
 EXAMPLES = (
+    "kbsync pull --relation P17",
     "kbsync pull --relation P17 --relation P36 --class Q515 --min-sitelinks 50",
     "kbsync pull --relation P35 --source facts.ttl --as-of 2024-07-01",
     "kbsync pull --relation P17 --source latest-truthy.nt.bz2 --lang en,mul",
@@ -52,6 +53,9 @@ def pull(
         int | None,
         typer.Option("--min-sitelinks", metavar="N", min=0, help="Only subjects with N sitelinks (Wikipedia pages)."),
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="The whole relation, also where its template names a part for Wikidata.")
+    ] = False,
     as_of: Annotated[
         datetime.datetime | None,
         typer.Option("--as-of", metavar="DATE", formats=["%Y-%m-%d"], help="What was current on that day.  [today]"),
@@ -60,15 +64,32 @@ def pull(
         bool, typer.Option("--aliases", help="Read other names of subjects and objects, too: such answers count.")
     ] = False,
     contact: ContactOption = None,
+    max_withdrawn: Annotated[
+        float,
+        typer.Option(
+            "--max-withdrawn",
+            metavar="PERCENT",
+            min=0,
+            max=100,
+            envvar="KBSYNC_MAX_WITHDRAWN",
+            show_envvar=False,
+            help="Most of a relation's facts that may be withdrawn at once (else KBSYNC_MAX_WITHDRAWN).",
+        ),
+    ] = 20.0,
+    accept_withdrawals: Annotated[
+        bool, typer.Option("--accept-withdrawals", help="Record it all the same, however much is withdrawn.")
+    ] = False,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Print the SPARQL of the first pages, and ask nothing.")
     ] = False,
 ) -> None:
     """Read facts into the ledger, and show what is new, changed and withdrawn.
 
-    Only current statements are read: of the best rank, and with no end in the past. A pull that asks for a part
-    (--class, --subjects, --limit, --min-sitelinks) withdraws nothing that it did not ask for; Wikidata's largest
-    relations can be had in parts only. An interrupted pull of an endpoint goes on where it was, within a day.
+    Only current statements are read: of the best rank, and with no end in the past. Of Wikidata's largest relations a
+    part is read that the relation's template names; the options change it. A pull that asks for a part withdraws what
+    left that part, and nothing that it did not ask for; with --limit nothing at all. Where more than a fifth would be
+    withdrawn at once (and more than four facts), or all, nothing is recorded unless accepted: exit code 3. An
+    interrupted pull of an endpoint goes on where it was, within a day.
     """
     from kbsync.workflows import pull as workflow
     from kbsync.workflows.dry_run import dry_run
@@ -83,6 +104,8 @@ def pull(
         min_sitelinks=min_sitelinks,
         as_of=as_of.date() if as_of else None,
         aliases=aliases,
+        everything=everything,
+        home=options.home,
     )
     if dry:
         queries = dry_run(asks, source)
@@ -92,5 +115,13 @@ def pull(
             print("\n\n".join(query.text for query in queries))  # as it is: a table's lines would be cut or folded
         return
     with progress(quiet=options.json) as report:
-        results = workflow.pull(options.home, asks, source, report, contact=contact)
+        results = workflow.pull(
+            options.home,
+            asks,
+            source,
+            report,
+            contact=contact,
+            max_withdrawn=max_withdrawn,
+            accept_withdrawals=accept_withdrawals,
+        )
     emit({"pulls": results}, pulls_view, as_json=options.json)

@@ -27,6 +27,8 @@ from kbsync.ledger.rows import (
     PullCounts,
     PullRow,
     RollbackRow,
+    Skipped,
+    SkippedRow,
     TargetRow,
     VetoRow,
 )
@@ -50,6 +52,8 @@ __all__ = [
     "PullCounts",
     "PullRow",
     "RollbackRow",
+    "Skipped",
+    "SkippedRow",
     "TargetRow",
     "VetoRow",
     "check_tensors",

@@ -63,6 +63,15 @@ def m007_wordings(db: Database) -> None:
     db.execute("CREATE INDEX facts_worded ON facts(id) WHERE wording IS NOT NULL")
 
 
+def m008_scopes(db: Database) -> None:
+    """Make room for a pull's scope, for what it left out and why, and for the labels that a fact had earlier."""
+    db.execute("ALTER TABLE pulls ADD COLUMN scope TEXT")  # JSON; null: the whole relation, or not known
+    db.execute("ALTER TABLE pulls ADD COLUMN relabelled INTEGER NOT NULL DEFAULT 0")
+    _rebuild(db, "fact_history", (("'changed', 'withdrawn'", "'changed', 'relabelled', 'withdrawn'"),))
+    db.execute("ALTER TABLE fact_history ADD COLUMN subject_label TEXT")  # null: not on record
+    db.execute(_SKIPPED)
+
+
 STEPS: tuple[Step, ...] = (
     m001_initial,
     m002_going_back,
@@ -71,6 +80,7 @@ STEPS: tuple[Step, ...] = (
     m005_files_read,
     m006_pages,
     m007_wordings,
+    m008_scopes,
 )
 
 
@@ -335,6 +345,18 @@ _FILE_READINGS = """CREATE TABLE file_readings (
     pulls TEXT NOT NULL,
     skipped TEXT NOT NULL
 )"""
+
+_SKIPPED = """CREATE TABLE skipped (
+    source TEXT NOT NULL,
+    relation TEXT NOT NULL,
+    subject_key TEXT NOT NULL,
+    subject_label TEXT NOT NULL,
+    object TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    first_seen INTEGER NOT NULL REFERENCES pulls(id),
+    last_seen INTEGER NOT NULL REFERENCES pulls(id),
+    PRIMARY KEY (source, relation, subject_key, object, reason)
+) WITHOUT ROWID"""
 
 _PAGES = """CREATE TABLE pages (
     key TEXT PRIMARY KEY,

@@ -11,7 +11,18 @@ from typing import Literal
 
 from kbsync.facts import Entity, Fact, content_id, normalise_label
 from kbsync.ledger.db import Database, insert, iso, now, telling
-from kbsync.ledger.rows import Change, FactRow, HistoryRow, PullCounts, columns, compact, select, wording_json
+from kbsync.ledger.rows import (
+    Change,
+    FactRow,
+    HistoryRow,
+    PullCounts,
+    Skipped,
+    SkippedRow,
+    columns,
+    compact,
+    select,
+    wording_json,
+)
 from kbsync.ledger.store import Ledger
 
 __all__ = [
@@ -27,6 +38,7 @@ __all__ = [
     "page_key",
     "record_pull",
     "record_reading",
+    "skipped_rows",
 ]
 
 
@@ -41,6 +53,7 @@ class _Diff:
     new: list[Fact] = field(default_factory=list)
     revived: list[tuple[FactRow, Fact]] = field(default_factory=list)
     changed: list[tuple[FactRow, Fact]] = field(default_factory=list)
+    relabelled: list[tuple[FactRow, Fact]] = field(default_factory=list)
     unchanged: list[tuple[FactRow, Fact]] = field(default_factory=list)
     withdrawn: list[FactRow] = field(default_factory=list)
 
@@ -57,6 +70,9 @@ def record_pull(
     rest_unchanged: bool = False,
     as_of: datetime.date | None = None,
     nameless: Collection[tuple[str, str]] = (),
+    scope: Mapping[str, object] | None = None,
+    outside: Collection[tuple[str, str]] = (),
+    skipped: Sequence[Skipped] = (),
 ) -> PullCounts:
     """Record one reading of `source` for `relation`, all of it or (on an error) none.
 
@@ -64,13 +80,17 @@ def record_pull(
     for, so that facts of theirs that are missing are withdrawn: "all", "none", or a set of keys and normalised
     labels. With `rest_unchanged` the set names all the subjects that were read, as those that changed, and every
     other fact on record was seen as it is. `as_of` is the day that was asked about (None: today). Facts on record
-    whose (subject key, object key) is in `nameless` still stand, under the labels that they have on record. Several
-    pulls inside one `Ledger.writing` block are recorded together or not at all.
+    whose (subject key, object key) is in `nameless` still stand, under the labels that they have on record. `scope` is
+    what narrowed the pull, `outside` are pairs like those of `nameless` that the source states outside of it, and
+    `skipped` is what was left out. Several pulls inside one `Ledger.writing` block are recorded together or not at all.
     """
     read = _by_subject(facts, relation)
     among = sorted({*read, *withdraw}) if rest_unchanged else None
     about = {"source": source, "relation": relation, "query": query, "as_of": as_of and as_of.isoformat()}
+    about["scope"] = compact(scope) if scope else None
     with ledger.writing() as db:
+        stood = "SELECT count(*) FROM facts WHERE source = ? AND relation = ? AND withdrawn IS NULL"
+        standing = int(db.execute(stood, [source, relation]).fetchone()[0])
         rows = _rows(db, source, relation, among)
         for row in itertools.chain.from_iterable(rows.values()):
             if row.withdrawn is None and (row.subject_key, row.object_key) in nameless:
@@ -81,6 +101,7 @@ def record_pull(
             "new": len(diff.new) + len(diff.revived),
             "changed": len(diff.changed),
             "withdrawn": len(diff.withdrawn),
+            "relabelled": len(diff.relabelled),
             "unchanged": len(diff.unchanged),
             "conflicting": len(contested),
         }
@@ -89,7 +110,10 @@ def record_pull(
             counts |= _see_rest(db, pull, source, relation, among, counts)
         _write(db, pull, source, diff)
         _record_conflicts(db, pull, relation, contested)
-    return PullCounts(pull=pull, changes=_changes(diff, relation), **counts)
+        _record_skipped(db, pull, source, relation, among, skipped)
+    return PullCounts(
+        pull=pull, changes=_changes(diff, relation, outside if scope else None), standing=standing, **counts
+    )
 
 
 def objects_json(objects: Sequence[Entity]) -> str:
@@ -161,7 +185,10 @@ def _compare_subject(diff: _Diff, rows: list[FactRow], read: dict[str, Fact]) ->
     """Compare sets of objects. An old object and a new one that are both left over are one change."""
     current = {row.object_key: row for row in rows if row.withdrawn is None}
     ended = {row.object_key: row for row in rows if row.withdrawn is not None}
-    diff.unchanged += [(current[key], fact) for key, fact in read.items() if key in current]
+    for key, fact in read.items():
+        if row := current.get(key):
+            same = (row.subject_label, row.object_label) == (fact.subject.label, fact.object.label)
+            (diff.unchanged if same else diff.relabelled).append((row, fact))
     old = [row for key, row in current.items() if key not in read]
     new = [fact for key, fact in read.items() if key not in current]
     diff.changed += zip(old, new, strict=False)
@@ -183,11 +210,12 @@ def _asked(row: FactRow, withdraw: Withdraw) -> bool:
 
 def _write(db: Database, pull: int, source: str, diff: _Diff) -> None:
     past: list[tuple[FactRow, str, int, int | None]] = [(row, "changed", pull, None) for row, _ in diff.changed]
+    past += [(row, "relabelled", pull, None) for row, _ in diff.relabelled]
     past += [(row, "withdrawn", row.withdrawn, pull) for row, _ in diff.revived if row.withdrawn is not None]
     db.conn.executemany(
-        f"INSERT INTO fact_history ({columns(HistoryRow)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO fact_history ({columns(HistoryRow)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (row.id, row.object_key, row.object_label, row.object_id, row.rank, row.since, *ending)
+            (row.id, row.object_key, row.object_label, row.object_id, row.rank, row.since, *ending, row.subject_label)
             for row, *ending in past
         ],
     )
@@ -196,7 +224,7 @@ def _write(db: Database, pull: int, source: str, diff: _Diff) -> None:
         object_id = ?, rank = ?, since = ?, wording = ?, last_seen = ?, withdrawn = NULL WHERE id = ?""",
         [
             (normalise_label(fact.subject.label), *_values(fact)[1:], pull, row.id)
-            for row, fact in (*diff.changed, *diff.revived, *diff.unchanged)
+            for row, fact in (*diff.changed, *diff.revived, *diff.relabelled, *diff.unchanged)
         ],
     )
     db.conn.executemany("UPDATE facts SET withdrawn = ? WHERE id = ?", [(pull, row.id) for row in diff.withdrawn])
@@ -227,12 +255,52 @@ def _record_conflicts(db: Database, pull: int, relation: str, contested: Sequenc
     )
 
 
-def _changes(diff: _Diff, relation: str) -> tuple[Change, ...]:
+def _record_skipped(
+    db: Database, pull: int, source: str, relation: str, among: Sequence[str] | None, skipped: Sequence[Skipped]
+) -> None:
+    """Record what was left out; what an earlier pull left out of subjects that were not read again still is."""
+    if among is not None:
+        db.execute(
+            """UPDATE skipped SET last_seen = ? WHERE source = ? AND relation = ?
+            AND last_seen = (SELECT max(id) FROM pulls WHERE source = ? AND relation = ? AND id < ?)
+            AND subject_key NOT IN (SELECT value FROM json_each(?))""",
+            [pull, source, relation, source, relation, pull, json.dumps(among)],
+        )
+    db.conn.executemany(
+        """INSERT INTO skipped (source, relation, subject_key, subject_label, object, reason, first_seen, last_seen)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
+        SET last_seen = excluded.last_seen, subject_label = excluded.subject_label""",
+        [(source, relation, one.subject_key, one.subject_label, one.object, one.reason, pull, pull) for one in skipped],
+    )
+
+
+def skipped_rows(ledger: Ledger, *, now: bool = False) -> list[SkippedRow]:
+    """Return what pulls left out; with `now`, what the newest pull of its source and relation did."""
+    newest = """(SELECT max(pulls.id) FROM pulls
+        WHERE pulls.source = skipped.source AND pulls.relation = skipped.relation)"""
+    which = f"WHERE last_seen = {newest}" if now else ""
+    return ledger.select(SkippedRow, "skipped", f"{which} ORDER BY source, relation, subject_key, object, reason")
+
+
+def _changes(diff: _Diff, relation: str, outside: Collection[tuple[str, str]] | None) -> tuple[Change, ...]:
+    def relabelled(row: FactRow, fact: Fact) -> str:
+        same = row.subject_label == fact.subject.label
+        return "relabelled" if same else f"relabelled: the subject was {row.subject_label}"
+
+    def why(row: FactRow) -> str:
+        if outside is None:
+            return ""
+        return "outside the scope now" if (row.subject_key, row.object_key) in outside else "gone from the source"
+
     came = (*diff.new, *(fact for _, fact in diff.revived))
     return (
         *(Change("+", fact.subject.label, relation, None, fact.object.label) for fact in came),
         *(Change("~", fact.subject.label, relation, row.object_label, fact.object.label) for row, fact in diff.changed),
-        *(Change("-", row.subject_label, relation, row.object_label, None) for row in diff.withdrawn),
+        *(Change("-", row.subject_label, relation, row.object_label, None, why(row)) for row in diff.withdrawn),
+        *(
+            Change("=", fact.subject.label, relation, row.object_label, fact.object.label, relabelled(row, fact))
+            for row, fact in diff.relabelled
+        ),
     )
 
 

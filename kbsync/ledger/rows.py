@@ -24,6 +24,8 @@ __all__ = [
     "PullCounts",
     "PullRow",
     "RollbackRow",
+    "Skipped",
+    "SkippedRow",
     "TargetRow",
     "VetoRow",
     "columns",
@@ -36,13 +38,39 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One line of a pull's diff, in labels: ``+`` has no previous object, ``-`` no object, ``~`` both."""
+    """One line of a pull's diff, in labels: ``+`` has no previous object, ``-`` no object, ``~`` both.
 
-    sign: Literal["+", "~", "-"]
+    ``=`` is the same object under another label, of its own or of its subject.
+    """
+
+    sign: Literal["+", "~", "-", "="]
     subject: str
     relation: str
     previous: str | None
     object: str | None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A statement that a source has and a pull left out: what is known of it, and why."""
+
+    subject_key: str
+    subject_label: str
+    """"" where it has none, or was not asked for"""
+    object: str
+    """its id or text; "" where the whole subject was left out"""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRow(Skipped):
+    """The same on record; `first_seen` and `last_seen` are pulls."""
+
+    source: str
+    relation: str
+    first_seen: int
+    last_seen: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +84,10 @@ class PullCounts:
     unchanged: int
     conflicting: int
     changes: tuple[Change, ...] = ()
+    relabelled: int = 0
+    """the same object under another label, of its own or of its subject"""
+    standing: int = 0
+    """facts of this source and relation that stood before"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +107,9 @@ class PullRow:
     conflicting: int
     as_of: str | None
     """the day that was asked about; None: the day of the pull"""
+    scope: Mapping[str, Any] | None = None
+    """what narrowed it: class, min_sitelinks, limit, subjects; None: the whole relation, or an older record"""
+    relabelled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +151,12 @@ class HistoryRow:
     object_id: str | None
     rank: str
     since: str | None
-    ended: Literal["changed", "withdrawn"]
+    ended: Literal["changed", "relabelled", "withdrawn"]
     ended_by: int
     restated_by: int | None
     """the pull that stated a withdrawn fact again, where that is on record"""
+    subject_label: str | None = None
+    """as it was; None in older records"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +393,7 @@ _DECODERS: dict[str, Callable[[str], object]] = {
     "seconds": json.loads,
     "files": json.loads,
     "work": json.loads,
+    "scope": json.loads,
     "contexts": _list,
     "layers": _list,
     "objects": _entities,

@@ -12,15 +12,25 @@ if TYPE_CHECKING:
 
 __all__ = ["pulls_view"]
 
-_COLUMNS = ("relation", "label", "new", "changed", "withdrawn", "unchanged", "conflicting")
+_COLUMNS = ("relation", "label", "new", "changed", "relabelled", "withdrawn", "unchanged", "conflicting")
 _MOST_CHANGES = 20
 
 
 def pulls_view(result: Mapping[str, Sequence["Pulled"]]) -> RenderableType:
     """Return the counts of each pull, the first changed and withdrawn facts, and the notes on what was skipped."""
     pulls = result["pulls"]
-    rows = [(p.relation, p.label, p.new, p.changed, p.withdrawn, p.unchanged, p.conflicting) for p in pulls]
+    rows = [
+        (p.relation, p.label, p.new, p.changed, p.relabelled, p.withdrawn, p.unchanged, p.conflicting) for p in pulls
+    ]
     parts: list[RenderableType] = [table(_COLUMNS, rows), *_changes(pulls)]
+    parts += [
+        plain(
+            f"{p.relation}: only instances of {p.scope['class']} with {p.scope['min_sitelinks']} sitelinks or more, by "
+            "its template (--class, --min-sitelinks, --subjects or --limit for another part, --all for everything)"
+        )
+        for p in pulls
+        if p.scope_by_default and p.scope
+    ]
     parts += [plain(f"{p.relation} as of {p.as_of}") for p in pulls if p.as_of is not None]
     parts += [plain(f"{p.relation} skipped: {note}") for p in pulls for note in p.skipped]
     read = sum(p.aliases for p in pulls)
@@ -37,8 +47,10 @@ def _changes(pulls: Sequence["Pulled"]) -> list[RenderableType]:
     changes = [change for p in pulls for change in p.changes if change.sign != "+"]
     if not changes:
         return []
-    rows = [(c.sign, c.subject, c.relation, c.previous, c.object) for c in changes[:_MOST_CHANGES]]
-    parts: list[RenderableType] = [table(("", "subject", "relation", "previous", "object"), rows)]
+    rows = [(c.sign, c.subject, c.relation, c.previous, c.object, c.why) for c in changes[:_MOST_CHANGES]]
+    parts: list[RenderableType] = [table(("", "subject", "relation", "previous", "object", "why"), rows)]
     if len(changes) > _MOST_CHANGES:
-        parts.append(plain(f"and {len(changes) - _MOST_CHANGES} more changed or withdrawn (--json lists all)"))
+        parts.append(
+            plain(f"and {len(changes) - _MOST_CHANGES} more changed, relabelled or withdrawn (--json lists all)")
+        )
     return parts

@@ -80,6 +80,11 @@ class Ask:
     sitelinks_of_pages: bool = True
     """Take a number of sitelinks that is said of the entity's page, as dumps have it. Wikidata's service has none."""
 
+    everything: bool = False
+    """Ask for the whole relation in pages that a service can answer which cannot sort so many subjects."""
+    by_default: bool = False
+    """Class and sitelinks are not the user's, but the relation's own."""
+
     def __post_init__(self) -> None:
         check_relation(self.relation)
         if not all(map(_LANGUAGE.fullmatch, self.language.split(","))):
@@ -97,6 +102,11 @@ class Ask:
     def partial(self) -> bool:
         """Whether it asks for a part of the relation only, so that what is missing was not withdrawn."""
         return any(part is not None for part in (self.class_id, self.subjects, self.limit, self.min_sitelinks))
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether it asks by what can change of a subject: its classes, its number of sitelinks."""
+        return self.class_id is not None or self.min_sitelinks is not None
 
     @property
     def day(self) -> datetime.date:

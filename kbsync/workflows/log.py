@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kbsync.errors import SettingsError
@@ -78,11 +78,14 @@ def _pulled(ledger: Ledger, facts: Sequence[FactRow]) -> Iterator[Event]:
             return Event(times[pull], name, row.relation, thing, previous, source=row.source, pull=pull)
 
         past = ledger.history(row.id)
+        subjects = [*(entry.subject_label for entry in past), row.subject_label]
         objects = [*(entry.object_label for entry in past), row.object_label]
         yield event("new", row.first_seen, objects[0])
-        for entry, following in zip(past, objects[1:], strict=True):
-            if entry.ended == "changed":
-                yield event("changed", entry.ended_by, following, entry.object_label)
+        for entry, following, subject in zip(past, objects[1:], subjects[1:], strict=True):
+            if entry.ended in ("changed", "relabelled"):
+                told = event(entry.ended, entry.ended_by, following, entry.object_label)
+                moved = None not in (entry.subject_label, subject) and entry.subject_label != subject
+                yield replace(told, detail=f"the subject was {entry.subject_label}") if moved else told
             else:
                 yield event("withdrawn", entry.ended_by, entry.object_label)
                 if entry.restated_by is not None:

@@ -243,7 +243,8 @@ def _against(edit: EditRow | None, fact: FactRow, request: EditRequest) -> tuple
     if edit.object_key != fact.object_key and normalise_label(edit.object) != normalise_label(fact.object_label):
         return "~", "the object has changed"
     if edit.request != request.id:
-        return "~", "its label or template has changed"
+        same = (edit.subject, edit.object) == (fact.subject_label, fact.object_label)
+        return "~", "its template has changed" if same else "relabelled"
     return "=", "applied"
 
 

@@ -1,20 +1,19 @@
 """Pull: read a source for some relations, and record what is new, changed and withdrawn."""
 
 import datetime
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from kbsync.errors import SourceError
+from kbsync.errors import SettingsError, SourceError, WithdrawalsError
 from kbsync.facts import check_relation
-from kbsync.ledger import Change, Ledger
+from kbsync.ledger import Change, FactRow, Ledger, PullCounts, Skipped
 from kbsync.ledger.facts import record_aliases
 from kbsync.ledger.pulls import drop_pages, record_pull
 from kbsync.sources import Ask, Reading, Source, is_wikidata, open_source, read_subjects
 from kbsync.sources.access import Access
 from kbsync.sources.base import iri_of, short_id
-from kbsync.sources.huge import check_narrowed
 from kbsync.workflows.changed_files import FileState, look_at
 from kbsync.workflows.kept_pages import kept_pages
 from kbsync.workflows.templates import templates_for
@@ -22,7 +21,11 @@ from kbsync.workflows.templates import templates_for
 if TYPE_CHECKING:
     from kbsync.sources.rdf_file import ChangedPart
 
-__all__ = ["Pulled", "make_asks", "pull"]
+__all__ = ["MAX_WITHDRAWN", "Pulled", "make_asks", "pull"]
+
+MAX_WITHDRAWN = 20.0
+"""per cent of a relation's facts that a pull may withdraw; up to `FEW` of them are no reason to doubt a source"""
+FEW = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,12 @@ class Pulled:
     changes: tuple[Change, ...]
     as_of: datetime.date | None = None
     """the day that was asked about; None: today"""
+    relabelled: int = 0
+    """the same object under another label, of its own or of its subject"""
+    scope: dict[str, Any] | None = None
+    """what narrowed the pull: class, min_sitelinks, and how many subjects; None: the whole relation"""
+    scope_by_default: bool = False
+    """whether its template narrowed it, and not the user"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,10 @@ class _Read:
     ask: Ask
     reading: Reading
     started: datetime.datetime
+    missing: tuple[FactRow, ...] = ()
+    """facts whose subjects were in the scope when they were last seen, and are not there now"""
+    outside: frozenset[tuple[str, str]] = frozenset()
+    """(subject key, object key) of those that the source states all the same"""
 
 
 def make_asks(
@@ -69,10 +82,14 @@ def make_asks(
     min_sitelinks: int | None = None,
     as_of: datetime.date | None = None,
     aliases: bool = False,
+    everything: bool = False,
+    home: Path | None = None,
 ) -> list[Ask]:
     """Return what a pull asks `source` for, a relation after the other.
 
-    Raises SettingsError, also where the source cannot give a relation whole, and SourceError for the file of subjects.
+    Of a relation that is too large for Wikidata's service it is the part that its template (of `home`, or kbsync's)
+    names, unless the user narrows it or asks for `everything`. Raises SettingsError, and SourceError for the file of
+    subjects.
     """
     subjects = None if subjects_file is None else read_subjects(subjects_file)
     wikidata = is_wikidata(source)
@@ -80,10 +97,23 @@ def make_asks(
         Ask(check_relation(relation), class_id, subjects, language, limit, min_sitelinks, as_of, aliases, not wikidata)
         for relation in dict.fromkeys(relations)
     ]
-    if wikidata:
-        for ask in asks:
-            check_narrowed(ask)
-    return asks
+    if everything:
+        if any(ask.partial for ask in asks):
+            raise SettingsError("--all asks for everything: leave out --class, --subjects, --limit and --min-sitelinks")
+        return [replace(ask, everything=True) for ask in asks]
+    return _with_default_scopes(asks, home) if wikidata else asks
+
+
+def _with_default_scopes(asks: Sequence[Ask], home: Path | None) -> list[Ask]:
+    templates = templates_for(home or Path())
+    narrowed = []
+    for ask in asks:
+        template = templates.get(ask.relation)
+        scope = template.scope if template else None
+        if scope is not None and not ask.partial:
+            ask = replace(ask, class_id=scope.class_id, min_sitelinks=scope.min_sitelinks, by_default=True)
+        narrowed.append(ask)
+    return narrowed
 
 
 def pull(
@@ -93,6 +123,8 @@ def pull(
     progress: Callable[[str, int, int], None],
     *,
     contact: str | None = None,
+    max_withdrawn: float = MAX_WITHDRAWN,
+    accept_withdrawals: bool = False,
 ) -> list[Pulled]:
     """Read `source` for all `asks`, then record them together: an error leaves the facts on record as they were.
 
@@ -100,7 +132,8 @@ def pull(
     most), so that one that was interrupted goes on.
 
     Raises SettingsError, SourceError (also for a relation of which nothing is found and nothing is on record),
-    TemplateError and LedgerError.
+    WithdrawalsError where more than `max_withdrawn` per cent of a relation's facts (and more than a few), or all of
+    them, would be withdrawn and that is not accepted, TemplateError and LedgerError.
     """
     templates = templates_for(home)
     known = _pulled_before(home)  # opens the ledger: one that cannot be used shows before a long reading
@@ -108,21 +141,40 @@ def pull(
         opened = open_source(source, Access(contact, pages, progress), asks=asks)
         state = look_at(home, opened, asks)
         try:
-            reads = _read_all(state.part or opened, asks, known, progress)
-        except _NothingFoundError:
-            pages.drop()
+            reads = _read_all(home, state.part or opened, asks, known, progress)
+            with Ledger.open(home) as ledger, ledger.writing():
+                results, doubts = [], []
+                for done in range(1, len(asks) + 1):
+                    read = reads.pop(0)  # let go of what is recorded
+                    template = templates.get(read.ask.relation)
+                    counts = _record(ledger, read, state)
+                    results.append(_pulled(read, counts, state, template.label if template else None))
+                    doubts += [] if accept_withdrawals else _doubts(results[-1], counts, max_withdrawn)
+                    progress("recording", done, len(asks))
+                if doubts:
+                    raise WithdrawalsError(_too_many(opened.name, doubts))
+                made = {result.relation: result.pull for result in results}
+                state.remember(ledger, opened.name, asks, made, {result.relation: result.skipped for result in results})
+                drop_pages(ledger, pages.used)
+        except (_NothingFoundError, WithdrawalsError):
+            pages.drop()  # kept, they would hide what the source has when it is asked again
             raise
-    results = []
-    with Ledger.open(home) as ledger, ledger.writing():
-        for done in range(1, len(asks) + 1):
-            read = reads.pop(0)  # let go of what is recorded
-            template = templates.get(read.ask.relation)
-            results.append(_record(ledger, read, state, template.label if template else None))
-            progress("recording", done, len(asks))
-        made = {result.relation: result.pull for result in results}
-        state.remember(ledger, opened.name, asks, made, {result.relation: result.skipped for result in results})
-        drop_pages(ledger, pages.used)
     return results
+
+
+def _doubts(pulled: Pulled, counts: PullCounts, most: float) -> list[str]:
+    """Return, in a list, how many facts a pull would withdraw where that is more than a source is believed."""
+    gone, stood = counts.withdrawn, counts.standing
+    if gone and (gone == stood or (gone > FEW and 100 * gone > most * stood)):
+        return [f"{pulled.relation} {gone:,} of {stood:,}"]
+    return []
+
+
+def _too_many(source: str, doubts: Sequence[str]) -> str:
+    return (
+        f"{source} says much less than before; of its facts would be withdrawn: {', '.join(doubts)}. Nothing was "
+        "recorded. If that is right, pull again with --accept-withdrawals (--max-withdrawn sets the bound)"
+    )
 
 
 class _NothingFoundError(SourceError):
@@ -138,6 +190,7 @@ def _pulled_before(home: Path) -> frozenset[tuple[str, str]]:
 
 
 def _read_all(
+    home: Path,
     source: "Source | ChangedPart",
     asks: Sequence[Ask],
     known: frozenset[tuple[str, str]],
@@ -150,7 +203,7 @@ def _read_all(
         reading = source.read(ask)
         if not reading.facts and (reading.source, ask.relation) not in known:
             raise _NothingFoundError(_nothing_found(reading, ask), query=reading.query)
-        reads.append(_Read(ask, reading, started))
+        reads.append(_Read(ask, reading, started, *_missing(home, source, ask, reading)))
     progress("reading", len(asks), len(asks))
     return reads
 
@@ -164,7 +217,7 @@ def _nothing_found(reading: Reading, ask: Ask) -> str:
     return f"{what}: check the relation's id and the options; nothing was recorded"
 
 
-def _record(ledger: Ledger, read: _Read, state: FileState, label: str | None) -> Pulled:
+def _record(ledger: Ledger, read: _Read, state: FileState) -> PullCounts:
     ask, reading = read.ask, read.reading
     counts = record_pull(
         ledger,
@@ -172,15 +225,26 @@ def _record(ledger: Ledger, read: _Read, state: FileState, label: str | None) ->
         relation=ask.relation,
         query=reading.query,
         facts=reading.facts,
-        withdraw=state.part.keys if state.part else _withdraw(ledger, ask, reading.source),
+        withdraw=state.part.keys if state.part else _withdraw(ledger, read),
         started=read.started,
         rest_unchanged=state.part is not None,
         as_of=ask.as_of,
         nameless=reading.nameless,
+        scope=_scope(ask),
+        outside=read.outside,
+        skipped=[
+            Skipped(row.subject_key, row.subject_label, row.object_label, f"outside the scope ({scope_text(ask)})")
+            for row in read.missing
+            if (row.subject_key, row.object_key) in read.outside
+        ],
     )
-    named = reading.aliases or {}
-    if named:
-        record_aliases(ledger, reading.source, named)
+    if reading.aliases:
+        record_aliases(ledger, reading.source, reading.aliases)
+    return counts
+
+
+def _pulled(read: _Read, counts: PullCounts, state: FileState, label: str | None) -> Pulled:
+    ask, reading = read.ask, read.reading
     return Pulled(
         counts.pull,
         reading.source,
@@ -191,26 +255,87 @@ def _record(ledger: Ledger, read: _Read, state: FileState, label: str | None) ->
         counts.withdrawn,
         counts.unchanged,
         counts.conflicting,
-        sum(map(len, named.values())),
+        sum(map(len, (reading.aliases or {}).values())),
         sum(fact.wording is not None for fact in reading.facts),
         (*reading.skipped, *state.notes(ask.relation)),
         counts.changes,
         ask.as_of,
+        counts.relabelled,
+        _scope(ask),
+        ask.by_default,
     )
 
 
-def _withdraw(ledger: Ledger, ask: Ask, source: str) -> Literal["all", "none"] | frozenset[str]:
+def _scope(ask: Ask) -> dict[str, Any] | None:
+    """Return what narrows `ask`, as the ledger keeps it."""
+    subjects = None if ask.subjects is None else len(ask.subjects)
+    parts = {"class": ask.class_id, "min_sitelinks": ask.min_sitelinks, "limit": ask.limit, "subjects": subjects}
+    return {name: value for name, value in parts.items() if value is not None} or None
+
+
+def scope_text(ask: Ask) -> str:
+    """Return the class and sitelinks of `ask` in words."""
+    classes = [] if ask.class_id is None else [f"instances of {ask.class_id}"]
+    return ", ".join(classes + ([] if ask.min_sitelinks is None else [f"{ask.min_sitelinks} sitelinks or more"]))
+
+
+def _withdraw(ledger: Ledger, read: _Read) -> Literal["all", "none"] | frozenset[str]:
     """Say of which subjects a missing fact is withdrawn: of those, and only those, that the pull asked for.
 
-    A limit, class or sitelinks leave open whether a subject was asked for. A label asks for the subject that bears
-    it letter by letter, as a source looks it up so.
+    A limit leaves open whether a subject was asked for.
     """
-    if ask.class_id is not None or ask.limit is not None or ask.min_sitelinks is not None:
+    ask = read.ask
+    if ask.limit is not None:
         return "none"
+    if ask.narrowed:
+        return frozenset(row.subject_key for row in read.missing)
     if ask.subjects is None:
         return "all"
+    return frozenset(row.subject_key for row in _standing(ledger, ask, read.reading.source))
+
+
+def _standing(ledger: Ledger, ask: Ask, source: str) -> list[FactRow]:
+    """Return the facts that stand of a source, of the subjects that `ask` names (of all where it names none).
+
+    A label names the subject that bears it letter by letter, as a source looks it up so.
+    """
+    rows = [row for row in ledger.facts([ask.relation], withdrawn=False) if row.source == source]
+    if ask.subjects is None:
+        return rows
     ids = {short_id(iri_of(subject) or subject) for subject in ask.subjects}
     labels = set(ask.subjects)
-    rows = ledger.facts([ask.relation], withdrawn=False)
-    asked = (row for row in rows if row.source == source and (row.subject_id in ids or row.subject_label in labels))
-    return frozenset(row.subject_key for row in asked)
+    return [row for row in rows if row.subject_id in ids or row.subject_label in labels]
+
+
+def _missing(
+    home: Path, source: "Source | ChangedPart", ask: Ask, reading: Reading
+) -> tuple[tuple[FactRow, ...], frozenset[tuple[str, str]]]:
+    """Return the facts whose subjects left the class or sitelinks of `ask`, and which of them the source still states.
+
+    A subject was in there if the pull that saw it last asked for no wider part. The source is asked for them by name.
+    """
+    if not ask.narrowed or ask.limit is not None or not (home / "ledger.db").exists():
+        return (), frozenset()
+    with Ledger.open(home) as ledger:
+        scopes = {pull.id: pull.scope or {} for pull in ledger.pulls() if pull.relation == ask.relation}
+        rows = _standing(ledger, ask, reading.source)
+    read = {fact.subject.key for fact in reading.facts}
+    gone = tuple(
+        row
+        for row in rows
+        if row.subject_key not in read
+        and (row.subject_key, row.object_key) not in reading.nameless
+        and _within(scopes[row.last_seen], ask)
+    )
+    if not gone:
+        return (), frozenset()
+    names = tuple(dict.fromkeys(row.subject_id or row.subject_label for row in gone))
+    again = source.read(replace(ask, class_id=None, min_sitelinks=None, subjects=names, aliases=False))
+    stated = {(fact.subject.key, fact.object.key) for fact in again.facts} | again.nameless
+    return gone, frozenset(stated & {(row.subject_key, row.object_key) for row in gone})
+
+
+def _within(scope: Mapping[str, Any], ask: Ask) -> bool:
+    """Tell whether an earlier scope lies within the class and sitelinks of `ask`."""
+    enough = ask.min_sitelinks is None or ask.min_sitelinks <= scope.get("min_sitelinks", -1)
+    return enough and ask.class_id in (None, scope.get("class"))

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from kbsync.ledger import Ledger
 from tests.conftest import Run
 from tests.oxigraph_server import serve, world
-from tests.sources.fault_proxy import between, status
+from tests.sources.fault_proxy import between, change_rows, status
 
 FIRST = """\
 P36: {France: Paris, Kazakhstan: Astana, Burundi: Bujumbura}
@@ -41,14 +42,14 @@ def test_counts_and_changes_are_shown(run: Run, tmp_path: Path) -> None:
     first = run("pull", "--relation", "P36", "--relation", "born_in", "--relation", "P36", "--source", source)
     assert first.code == 0, first.err
     rows = [line.split() for line in first.out.splitlines()]
-    assert ["P36", "capital", "3", "0", "0", "0", "0"] in rows
-    assert ["born_in", "1", "0", "0", "0", "0"] in rows
+    assert ["P36", "capital", "3", "0", "0", "0", "0", "0"] in rows
+    assert ["born_in", "1", "0", "0", "0", "0", "0"] in rows
     assert "No template yet for born_in" in first.out
 
     source.write_text(SECOND)
     second = run("pull", "--relation", "P36", "--source", source)
     rows = [line.split() for line in second.out.splitlines()]
-    assert ["P36", "capital", "1", "1", "1", "1", "0"] in rows
+    assert ["P36", "capital", "1", "1", "0", "1", "1", "0"] in rows
     assert ["~", "Burundi", "P36", "Bujumbura", "Gitega"] in rows
     assert ["-", "Kazakhstan", "P36", "Astana"] in rows
     assert "No template" not in second.out
@@ -138,12 +139,113 @@ def test_a_file_without_the_relation_is_told_with_those_it_has(run: Run, tmp_pat
     assert run("pull", "--relation", "zsRE", "--source", "zsre.json").code == 0
 
 
-@pytest.mark.parametrize("source", ["wikidata", "https://query.wikidata.org/sparql"])
-def test_a_relation_that_is_too_large_is_refused_with_a_proposal(run: Run, source: str) -> None:
-    ran = run("pull", "--relation", "P27", "--source", source)
-    assert (ran.code, ran.out) == (1, "")
-    assert "kbsync pull --relation P27 --class Q5 --min-sitelinks 80" in ran.err
-    assert ran.err.count("\n") == 1
+def cities(path: Path, *, class_of_kiel: str = "Q515", oslo: str = "Q20", lyon: bool = True) -> Path:
+    """Write a world of four cities, and a bridge in France, with numbers of sitelinks."""
+    where = {"Q1": "Q142", "Q2": oslo, "Q3": "Q183", "Q4": "Q142", "Q5": "Q142"}
+    names = {"Q1": "Paris", "Q2": "Oslo", "Q3": "Kiel", "Q4": "Lyon", "Q5": "A bridge"}
+    names |= {"Q142": "France", "Q20": "Norway", "Q183": "Germany", "Q34": "Sweden"}
+    kinds = {"Q1": "Q515", "Q2": "Q515", "Q3": class_of_kiel, "Q4": "Q515", "Q5": "Q12280"}
+    lines = [f'wd:{key} rdfs:label "{name}"@en .' for key, name in names.items()]
+    for key, country in where.items():
+        if lyon or key != "Q4":
+            lines.append(f"wd:{key} wdt:P31 wd:{kinds[key]} ; wikibase:sitelinks 40 ; p:P17 [ ps:P17 wd:{country} ] .")
+    return world(path, "\n".join(lines))
+
+
+def test_a_relation_that_is_too_large_is_pulled_in_the_part_that_its_template_names(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(cities(tmp_path / "cities.ttl")) as url:
+        monkeypatch.setattr("kbsync.sources.WIKIDATA", url)
+        ran = run("pull", "--relation", "P17")
+        assert ran.code == 0, ran.err
+        assert ["P17", "country", "4", "0", "0", "0", "0", "0"] in [line.split() for line in ran.out.splitlines()]
+        said = "P17: only instances of Q515 with 40 sitelinks or more, by its template (--class, --min-sitelinks, "
+        assert said + "--subjects or --limit for another part, --all for everything)" in ran.out
+        (everything,) = run("pull", "--relation", "P17", "--all", "--json").json["pulls"]
+        assert ([change["subject"] for change in everything["changes"]], everything["scope"]) == (["A bridge"], None)
+        refused = run("pull", "--relation", "P17", "--all", "--class", "Q515")
+        assert (refused.code, "--all asks for everything: leave out --class" in refused.err) == (1, True)
+
+
+def test_what_left_the_scope_is_withdrawn_and_told_from_what_is_gone(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(cities(tmp_path / "before.ttl")) as url:
+        monkeypatch.setattr("kbsync.sources.WIKIDATA", url)
+        assert run("pull", "--relation", "P17", "--class", "Q12280").code == 0  # the bridge, of another scope
+        assert run("pull", "--relation", "P17").code == 0
+    with serve(cities(tmp_path / "after.ttl", class_of_kiel="Q1549591", oslo="Q34", lyon=False)) as url:
+        monkeypatch.setattr("kbsync.sources.WIKIDATA", url)
+        (pulled,) = run("pull", "--relation", "P17", "--json").json["pulls"]
+    assert (pulled["unchanged"], pulled["changed"], pulled["withdrawn"]) == (1, 1, 2)
+    why = {change["subject"]: change["why"] for change in pulled["changes"] if change["sign"] == "-"}
+    assert why == {"Kiel": "outside the scope now", "Lyon": "gone from the source"}
+    with Ledger.open(tmp_path / ".kbsync") as ledger:
+        assert {row.subject_label for row in ledger.facts(withdrawn=False)} == {"Paris", "Oslo", "A bridge"}
+
+
+def test_a_source_that_suddenly_says_less_is_kept_apart(run: Run, tmp_path: Path) -> None:
+    with serve(cities(tmp_path / "cities.ttl")) as endpoint, between(endpoint) as server:
+        pull = ("pull", "--relation", "P17", "--source", server.url)
+        empty = change_rows(lambda rows: [])
+        assert run(*pull).code == 0
+        server.faults.append(empty)
+        ran = run(*pull)
+        assert (ran.code, ran.out) == (3, "")
+        assert f"{server.url} says much less than before; of its facts would be withdrawn: P17 5 of 5." in ran.err
+        assert "--accept-withdrawals" in ran.err
+        with Ledger.open(tmp_path / ".kbsync") as ledger:
+            assert (len(ledger.facts(withdrawn=False)), len(ledger.pulls())) == (5, 1)
+        assert run(*pull, "--json").json["pulls"][0]["unchanged"] == 5  # nothing of the empty answer was kept
+        server.faults.append(empty)
+        assert run(*pull, "--accept-withdrawals", "--json").json["pulls"][0]["withdrawn"] == 5
+
+
+@pytest.mark.parametrize(
+    ("facts", "kept", "options", "code"),
+    [
+        (5, 1, (), 0),  # four are few
+        (25, 20, (), 0),  # a fifth
+        (24, 19, (), 3),
+        (24, 19, ("--max-withdrawn", 21), 0),
+        (24, 14, ("--max-withdrawn", 21), 3),
+        (2, 0, ("--max-withdrawn", 100), 3),  # all of them
+        (2, 0, ("--accept-withdrawals",), 0),
+    ],
+)
+def test_the_bound_of_what_a_pull_may_withdraw(
+    facts: int, kept: int, options: tuple[object, ...], code: int, run: Run, tmp_path: Path
+) -> None:
+    def pull(count: int, *more: object) -> int:
+        rows = [f"Land {number},P36,Town {number}" for number in range(count)]
+        (tmp_path / "facts.csv").write_text("\n".join(["subject,relation,object", *rows, "Ada,born_in,London"]))
+        return run("pull", "--relation", "P36", "--source", "facts.csv", *more).code
+
+    assert pull(facts) == 0
+    assert pull(kept, *options) == code
+    with Ledger.open(tmp_path / ".kbsync") as ledger:
+        assert len(ledger.facts(["P36"], withdrawn=False)) == (facts if code else kept)
+
+
+def test_a_new_label_of_the_same_object_is_told_and_the_old_one_kept(run: Run, tmp_path: Path) -> None:
+    triples = 'wd:Q212 rdfs:label "Ukraine"@en ; wdt:P36 wd:Q1899 . wd:Q1899 rdfs:label "{}"@en .'
+    source = world(tmp_path / "world.ttl", triples.format("Kiev"))
+    pull = ("pull", "--relation", "P36", "--source", source)
+    assert run(*pull).code == 0
+    world(source, triples.format("Kyiv"))
+    shown = [line.split() for line in run(*pull).out.splitlines()]
+    assert ["P36", "capital", "0", "0", "1", "0", "0", "0"] in shown
+    assert ["=", "Ukraine", "P36", "Kiev", "Kyiv", "relabelled"] in shown
+    world(source, triples.format("Kyiv").replace('"Ukraine"', '"The Ukraine"'))
+    (pulled,) = run(*pull, "--json").json["pulls"]
+    assert (pulled["relabelled"], pulled["changes"][0]["why"]) == (1, "relabelled: the subject was Ukraine")
+    events = run("log", "--subject", "Q212", "--json").json["events"]
+    assert [(event["event"], event["previous"], event["object"], event["detail"]) for event in events] == [
+        ("new", None, "Kiev", ""),
+        ("relabelled", "Kiev", "Kyiv", ""),
+        ("relabelled", "Kyiv", "Kyiv", "the subject was Ukraine"),
+    ]
 
 
 def test_sitelinks_are_taken_of_the_page_or_told_to_be_missing(run: Run, endpoint: str) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from kbsync.facts import Entity, Fact
-from kbsync.ledger import Change, Ledger
-from tests.ledger.helpers import counts, dump, fact, pull
+from kbsync.ledger import Change, Ledger, Skipped
+from kbsync.ledger.pulls import record_pull, skipped_rows
+from tests.ledger.helpers import STARTED, counts, dump, fact, pull
 
 # name: (first pull, second pull, new changed withdrawn unchanged conflicting, what is current after it)
 CASES: dict[str, tuple[list[str], list[str], tuple[int, int, int, int, int], list[str]]] = {
@@ -26,8 +27,8 @@ CASES: dict[str, tuple[list[str], list[str], tuple[int, int, int, int, int], lis
     "one changed, one more": (["A x"], ["A y", "A z"], (1, 1, 0, 0, 1), ["A y", "A z"]),
     "one changed, one less": (["A x", "A y"], ["A z"], (0, 1, 1, 0, 0), ["A z"]),
     "order of reading": (["A x", "A y"], ["A y", "A x"], (0, 0, 0, 2, 1), ["A x", "A y"]),
-    "case of a bare label": (["A x"], ["a X"], (0, 0, 0, 1, 0), ["a X"]),
-    "label of an id": (["Q1/A Q2/x"], ["Q1/AA Q2/xx"], (0, 0, 0, 1, 0), ["AA xx"]),
+    "case of a bare label": (["A x"], ["a X"], (0, 0, 0, 0, 0), ["a X"]),
+    "label of an id": (["Q1/A Q2/x"], ["Q1/AA Q2/xx"], (0, 0, 0, 0, 0), ["AA xx"]),
     "same labels, another id": (["Q1/A Q2/x"], ["Q1/A Q3/x"], (0, 1, 0, 0, 0), ["A x"]),
 }
 
@@ -50,7 +51,8 @@ def test_second_pull(
     assert sorted(current(ledger)) == sorted(after)
     row = ledger.pulls()[-1]
     assert (row.new, row.changed, row.withdrawn, row.unchanged, row.conflicting) == expected
-    assert [change.sign for change in result.changes] == ["+"] * expected[0] + ["~"] * expected[1] + ["-"] * expected[2]
+    signs = {"+": expected[0], "~": expected[1], "-": expected[2], "=": result.relabelled}
+    assert [change.sign for change in result.changes] == [sign for sign, count in signs.items() for _ in range(count)]
     again = pull(ledger, *facts_of(second))
     assert counts(again) == (0, 0, 0, len(after), expected[4])
 
@@ -76,6 +78,38 @@ def test_the_pull_is_recorded_with_its_query_and_times(ledger: Ledger) -> None:
     assert (row.source, row.relation, row.query) == ("wikidata", "P36", "SELECT")
     assert row.started == "2025-06-01T12:00:00.000+00:00"
     assert row.finished > row.started
+
+
+def test_another_label_of_the_same_object_is_no_change_and_the_old_one_is_kept(ledger: Ledger) -> None:
+    pull(ledger, fact("Q1/A", "Q2/x"), fact("Q3/B", "Q2/x"))
+    result = pull(ledger, fact("Q1/A", "Q2/xx"), fact("Q3/BB", "Q2/x"))
+    assert (*counts(result), result.relabelled, ledger.pulls()[-1].relabelled) == (0, 0, 0, 0, 0, 2, 2)
+    past = [entry for row in ledger.facts() for entry in ledger.history(row.id)]
+    assert [(entry.ended, entry.subject_label, entry.object_label) for entry in past] == [
+        ("relabelled", "A", "x"),
+        ("relabelled", "B", "x"),
+    ]
+
+
+def test_what_was_left_out_is_kept_as_long_as_it_is_left_out(ledger: Ledger) -> None:
+    def read(*skipped: Skipped) -> int:
+        return record_pull(
+            ledger,
+            source="s",
+            relation="P36",
+            query=None,
+            facts=[],
+            withdraw="all",
+            started=STARTED,
+            skipped=skipped,
+        ).pull
+
+    nameless = Skipped("Q1", "A", "Q9", "object without a label (en)")
+    first = read(nameless, Skipped("Q2", "", "1889", "date in place of an entity"))
+    second = read(nameless)
+    rows = {row.subject_key: (row.first_seen, row.last_seen) for row in skipped_rows(ledger)}
+    assert rows == {"Q1": (first, second), "Q2": (first, first)}
+    assert [row.subject_key for row in skipped_rows(ledger, now=True)] == ["Q1"]
 
 
 def test_history_keeps_every_earlier_object(ledger: Ledger) -> None:

@@ -208,7 +208,7 @@ def test_a_changed_template_is_a_change(home: Path) -> None:
         "  question: Where is {}'s seat?\n"
     )
     (row,) = plan_for(home, "practice").rows
-    assert (row.sign, row.reason) == ("~", "its label or template has changed")
+    assert (row.sign, row.reason) == ("~", "its template has changed")
     assert row.request is not None
     assert row.request.prompt == "The seat of {} is"
 

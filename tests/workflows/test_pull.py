@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.errors import KbsyncError, LedgerError, SourceError
+from kbsync.errors import KbsyncError, LedgerError, SourceError, WithdrawalsError
 from kbsync.ledger import Ledger
 from kbsync.workflows.pull import Pulled, make_asks, pull
 from tests.oxigraph_server import world
@@ -47,7 +47,11 @@ def test_a_whole_pull_withdraws_what_is_gone(home: Path, tmp_path: Path) -> None
 
 
 def test_nothing_left_of_a_known_relation_is_withdrawn_too(home: Path, tmp_path: Path) -> None:
-    (pulled,) = run(home, write(tmp_path, P17={"Paris": "France"}))
+    source = write(tmp_path, P17={"Paris": "France"})
+    asks = make_asks(["P36"], source)
+    with pytest.raises(WithdrawalsError, match=r"P36 3 of 3\. Nothing was recorded"):
+        pull(home, asks, source, lambda *_: None)
+    (pulled,) = pull(home, asks, source, lambda *_: None, accept_withdrawals=True)
     assert pulled.withdrawn == 3
     assert current(home) == {}
 

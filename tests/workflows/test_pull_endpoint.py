@@ -10,7 +10,6 @@ from kbsync.errors import LedgerError, SettingsError, SourceError
 from kbsync.ledger import Ledger
 from kbsync.sources import Ask, open_source, queries
 from kbsync.sources.access import Access
-from kbsync.sources.huge import HUGE
 from kbsync.sources.sparql import SparqlSource
 from kbsync.workflows.dry_run import dry_run
 from kbsync.workflows.pull import Pulled, make_asks, pull
@@ -87,13 +86,16 @@ def test_a_day_in_the_past_is_recorded_with_the_pull(capitals: str, tmp_path: Pa
         assert [row.object_label for row in ledger.history(kazakhstan.id)] == ["Almaty"]
 
 
-def test_wikidatas_largest_relations_need_a_narrowing() -> None:
-    for relation in HUGE:
-        with pytest.raises(SettingsError, match=rf"kbsync pull --relation {relation} --class Q\d+ --"):
-            make_asks(["P36", relation], "wikidata")
-    for part in ({"class_id": "Q515"}, {"limit": 10}, {"min_sitelinks": 50}):
-        assert make_asks(["P17"], "wikidata", **part)
-    assert make_asks(["P17"], "https://example.org/sparql")
+def test_wikidatas_largest_relations_are_asked_for_in_part_unless_the_user_says_otherwise() -> None:
+    for source in ("wikidata", "https://query.wikidata.org/sparql"):
+        whole, part = make_asks(["P36", "P17"], source)
+        assert (whole.partial, part.class_id, part.min_sitelinks, part.by_default) == (False, "Q515", 40, True)
+    for own in ({"class_id": "Q6256"}, {"limit": 10}, {"min_sitelinks": 50}):
+        (ask,) = make_asks(["P17"], "wikidata", **own)  # type: ignore[arg-type]
+        assert (ask.class_id, ask.min_sitelinks) == (own.get("class_id"), own.get("min_sitelinks"))
+        assert not ask.by_default
+    (ask,) = make_asks(["P17"], "https://example.org/sparql")
+    assert not ask.partial
 
 
 @pytest.mark.parametrize(
