@@ -166,7 +166,7 @@ BAD = {
         "the scope is a class",
     ),
     "scope of more": ("  question:", "  scope: {class: Q5, min_sitelinks: 4, n: 1}\n  question:", 9, "the scope is a"),
-    "scope as text": ("  question:", "  scope: Q515\n  question:", 9, "the scope is a class and a number"),
+    "scope as text": ("  question:", "  scope: Q515\n  question:", 9, "scope is a class and a number"),
     "nested too deep": (GOOD, "[" * 5000, 1, "nested too deep"),
 }
 
