@@ -91,7 +91,7 @@ def test_wikidatas_largest_relations_are_asked_for_in_part_unless_the_user_says_
         whole, part = make_asks(["P36", "P17"], source)
         assert (whole.partial, part.class_id, part.min_sitelinks, part.by_default) == (False, "Q515", 40, True)
     for own in ({"class_id": "Q6256"}, {"limit": 10}, {"min_sitelinks": 50}):
-        (ask,) = make_asks(["P17"], "wikidata", **own)  # type: ignore[arg-type]
+        (ask,) = make_asks(["P17"], "wikidata", **own)
         assert (ask.class_id, ask.min_sitelinks) == (own.get("class_id"), own.get("min_sitelinks"))
         assert not ask.by_default
     (ask,) = make_asks(["P17"], "https://example.org/sparql")
