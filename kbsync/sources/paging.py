@@ -8,16 +8,21 @@ No page is counted from the first row (OFFSET), which would move when the store 
 - **What is said of them** is asked by name, some hundred subjects at a time (VALUES), so that all statements of a
   subject stand in one answer; the same answer counts its rows, so one that was cut or capped shows.
 
+- **A whole relation of Wikidata** (`Ask.everything`) has more subjects than its service can sort: its statements come
+  in the order that the store has them. Each page begins with the last row of the page before, so a store that moved in
+  between shows, and in the end they are counted.
+
 A page that took too long or was cut is asked for again in halves, five times at most.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 from kbsync.errors import SourceError
 from kbsync.sources import queries
 from kbsync.sources.base import Ask
-from kbsync.sources.results import Row
+from kbsync.sources.results import Row, Term
 
 __all__ = ["BATCH", "PAGE", "TRIES", "Gather", "Paged", "Rows", "Select", "TooLongError", "take_all"]
 
@@ -25,6 +30,8 @@ PAGE = 50_000
 """Subjects asked for at once."""
 BATCH = 500
 """Subjects, names or entities put into one query."""
+MOVED = 0.001
+"""share of a relation's statements that may come or go while they are read"""
 TRIES = 5
 """How often in a row a request may fail."""
 
@@ -76,25 +83,53 @@ class Paged:
 
     def subjects(self, ask: Ask) -> Iterator[Row]:
         """Give the subjects in the order of their IRIs, page by page; blank nodes, if any, first."""
+        if ask.everything:
+            yield from self._subjects_unsorted(ask.relation)
+            return
         after: str | None = None
         while page := self._page_of_subjects(ask, after):
             yield from page
             # Blank nodes have no place in the order: a page of them alone leads to the first IRI.
             after = max((row["subject"].value for row in page if row["subject"].kind == "iri"), default="")
 
-    def _page_of_subjects(self, ask: Ask, after: str | None) -> list[Row]:
+    def _subjects_unsorted(self, relation: str) -> Iterator[Row]:
+        seen: set[Term] = set()
+        last: Row | None = None
+        start = 0
+        while True:
+            page = self._page_of(partial(queries.nodes_page, relation, start))
+            if last is not None and page[:1] != [last]:
+                raise SourceError("changed while it was read; run the pull again")
+            found = page if last is None else page[1:]
+            if not found:
+                break
+            for row in found:
+                if row["subject"] not in seen:
+                    seen.add(row["subject"])
+                    yield {"subject": row["subject"]}
+            start, last = start + len(page) - 1, page[-1]
+        self._check_count(relation, start + 1 if last else 0)
+
+    def _check_count(self, relation: str, read: int) -> None:
+        text = queries.nodes_counted(relation)
+        (row,) = self._select(text)
+        if read < int(row["total"].value) * (1 - MOVED):
+            raise SourceError(f"gave {read} statements where it counts {row['total'].value}; pull again", query=text)
+
+    def _page_of(self, text_of: Callable[[int], str]) -> list[Row]:
         for attempt in range(1, TRIES + 1):
-            text = queries.subjects_page(ask, self._page, after)
             try:
-                page = self._select(text)
+                return self._select(text_of(self._page))
             except TooLongError as fault:
                 if self._page == 1 or attempt == TRIES:
                     raise SourceError(_tried(fault, attempt), query=fault.query) from fault
                 self._page //= 2
-            else:
-                _check_order(page, after, text)
-                return page
         raise AssertionError("the last try returns or raises")
+
+    def _page_of_subjects(self, ask: Ask, after: str | None) -> list[Row]:
+        page = self._page_of(lambda size: queries.subjects_page(ask, size, after))
+        _check_order(page, after, queries.subjects_page(ask, self._page, after))
+        return page
 
     def about(self, names: Sequence[str], query: Callable[[Sequence[str]], queries.Query]) -> list[Row]:
         """Return all rows, in the order of `names` as far as the batches go."""

@@ -18,6 +18,8 @@ __all__ = [
     "aliases",
     "label_languages",
     "labels",
+    "nodes_counted",
+    "nodes_page",
     "properties_named",
     "property_id",
     "sample",
@@ -101,6 +103,21 @@ def subjects_page(ask: Ask, size: int, after: str | None) -> str:
     if after is not None:
         query = Query(query.columns, f'{query.body}\n  FILTER(STR(?subject) > "{after.translate(_ESCAPES)}")')
     return query.text(size, ordered=True)
+
+
+def nodes_page(relation: str, start: int, size: int) -> str:
+    """The text for `size` (2 at least) statements of the relation from number `start`, in the store's own order."""
+    select = f"SELECT ?subject ?statement WHERE {{\n{_nodes(relation)}\n}}"
+    return f"{_PREFIXES}{select}\nLIMIT {max(size, 2)}\nOFFSET {start}"
+
+
+def nodes_counted(relation: str) -> str:
+    """The text for the number of the relation's statements, as ``?total``."""
+    return f"{_PREFIXES}SELECT (COUNT(*) AS ?total) WHERE {{\n{_nodes(relation)}\n}}"
+
+
+def _nodes(relation: str) -> str:
+    return f"  ?subject p:{relation} ?statement ."
 
 
 def sample(ask: Ask, *, ordered: bool) -> str:

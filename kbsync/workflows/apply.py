@@ -24,6 +24,7 @@ from kbsync.workflows.lengths import check_lengths
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.names import model_name
 from kbsync.workflows.plan import Plan, known_facts, make_plan
+from kbsync.workflows.preflight import check_before_load, check_before_work
 from kbsync.workflows.progress import Progress, silent
 from kbsync.workflows.state import identify
 from kbsync.workflows.templates import templates_for
@@ -94,10 +95,12 @@ def apply(
         editor, values = chosen_editor(options.algorithm, options.values, named, retry=options.retry)
         # Before a long load: conflicts under `error`, relation ids, and an empty ledger show at once.
         known = ledger.latest_model(named)
-        if not make_plan(ledger, templates, named, known, options.relations, options.on_conflict).rows:
+        glance = make_plan(ledger, templates, named, known, options.relations, options.on_conflict)
+        if not glance.rows:
             raise LedgerError(f"no facts to apply in {home}: run `kbsync pull` first")
         with clock.phase("load"):
             progress("loading the model", 0, 1)
+            check_before_load(home, options.model, options.loading)
             corpus = settle_stdin(options.corpus, home)
             choice = choose_model(
                 options.model,
@@ -110,6 +113,8 @@ def apply(
             if options.chat:
                 require_chat_template(choice.loaded)
             model = identify(ledger, choice)
+            if not glance.in_sync:
+                check_before_work(ledger, choice, editor, len(glance.having("+", "~", "=", "x")))
             progress("loading the model", 1, 1)
         with clock.phase("plan"):
             plan = planned(ledger, templates, choice, model, options, progress)

@@ -25,7 +25,7 @@ from kbsync.workflows.corpus import corpus_name, documents
 from kbsync.workflows.crew import share_covariance
 from kbsync.workflows.progress import Progress
 
-__all__ = ["CovarianceRecord", "Covariances", "covariances_for", "read_records"]
+__all__ = ["CovarianceRecord", "Covariances", "covariances_for", "no_corpus", "read_records"]
 
 CHECKPOINT_SECONDS = 60.0
 WRITING_SHARE = 0.1
@@ -116,10 +116,7 @@ def covariances_for(folder: Path, choice: ModelChoice, progress: Progress) -> Co
     if choice.corpus is None:
         found = on_record(folder, weights, tokenizer)
         if found is None:
-            raise SettingsError(
-                f"{choice.name} has no corpus: name a text for its covariance, such as --corpus text.txt, or get one"
-                " that is collected already (kbsync stats import)"
-            )
+            raise no_corpus(choice.name)
         first = found[layers[0]]
         progress(f"covariance: on record, {first.tokens} tokens of {first.corpus}", 1, 1)
         return Covariances(folder, found, frozenset(layers))
@@ -147,6 +144,14 @@ def covariances_for(folder: Path, choice: ModelChoice, progress: Progress) -> Co
         collect(folder, choice, text, [named[layer] for layer in missing], progress)
     records = {layer: read_record(record.path(folder)) for layer, record in named.items()}
     return Covariances(folder, records, frozenset(layers) - frozenset(missing))
+
+
+def no_corpus(model: str) -> SettingsError:
+    """Return the error that says what a model's covariance can be had from."""
+    return SettingsError(
+        f"{model} has no corpus: name a text for its covariance, such as --corpus text.txt, or get one that is"
+        " collected already (kbsync stats import)"
+    )
 
 
 def collect(

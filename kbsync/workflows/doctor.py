@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from kbsync.errors import EditError, KbsyncError
 from kbsync.memit import MemitSettings
 from kbsync.memit.budget import Need, RequestRows, memory_needs, solve_operations, target_batch
@@ -17,8 +15,6 @@ from kbsync.models import (
     LoadedModel,
     Misplaced,
     ModelSizes,
-    checkpoint_bytes,
-    choose_device,
     list_devices,
     misplaced_subjects,
     sizes_of,
@@ -26,6 +22,7 @@ from kbsync.models import (
 from kbsync.workflows.choice import ModelChoice, choose_model, source_of
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.names import model_name
+from kbsync.workflows.preflight import memory_of, too_large
 from kbsync.workflows.progress import Progress, silent
 
 __all__ = ["Diagnosis", "Loads", "Memory", "doctor"]
@@ -119,24 +116,6 @@ def doctor(
         return told
     progress("loading the model", 1, 1)
     return examined(choice, told, progress)
-
-
-def too_large(source: str, loading: Loading, there: Sequence[DeviceMemory]) -> str | None:
-    """Return why the weights will not fit on the device, or None."""
-    where = choose_device(loading.device)
-    needed = checkpoint_bytes(source, where, loading.dtype)
-    room = memory_of(where, there)
-    if needed is None or needed <= room.free:
-        return None
-    return (
-        f"{source} has {needed / 2**30:.1f} GB of weights and {room.name} has {room.free / 2**30:.1f} GB free: use a"
-        " smaller --dtype or another --device"
-    )
-
-
-def memory_of(device: torch.device, there: Sequence[DeviceMemory]) -> DeviceMemory:
-    """Return the entry of `device`; without a number it is the first of its kind."""
-    return next(one for one in there if one.name == str(device) or one.name.partition(":")[0] == str(device))
 
 
 def examined(choice: ModelChoice, told: Diagnosis, progress: Progress) -> Diagnosis:

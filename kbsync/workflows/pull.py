@@ -100,7 +100,7 @@ def make_asks(
     if everything:
         if any(ask.partial for ask in asks):
             raise SettingsError("--all asks for everything: leave out --class, --subjects, --limit and --min-sitelinks")
-        return [replace(ask, everything=True) for ask in asks]
+        return [replace(ask, everything=wikidata) for ask in asks]
     return _with_default_scopes(asks, home) if wikidata else asks
 
 

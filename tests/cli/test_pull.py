@@ -162,7 +162,9 @@ def test_a_relation_that_is_too_large_is_pulled_in_the_part_that_its_template_na
         assert ["P17", "country", "4", "0", "0", "0", "0", "0"] in [line.split() for line in ran.out.splitlines()]
         said = "P17: only instances of Q515 with 40 sitelinks or more, by its template (--class, --min-sitelinks, "
         assert said + "--subjects or --limit for another part, --all for everything)" in ran.out
+        monkeypatch.setattr("kbsync.sources.paging.PAGE", 3)
         (everything,) = run("pull", "--relation", "P17", "--all", "--json").json["pulls"]
+        assert (everything["unchanged"], everything["withdrawn"]) == (4, 0)
         assert ([change["subject"] for change in everything["changes"]], everything["scope"]) == (["A bridge"], None)
         refused = run("pull", "--relation", "P17", "--all", "--class", "Q515")
         assert (refused.code, "--all asks for everything: leave out --class" in refused.err) == (1, True)
