@@ -16,7 +16,11 @@ from tests.oxigraph_server import serve, world
 
 __all__ = ["small"]
 
-TEMPLATE = TEMPLATES.replace("P36:", "P17:") + "  scope: {class: Q6256, min_sitelinks: 40}\n"
+TEMPLATE = (
+    TEMPLATES.replace("P36:", "P17:")
+    + "  scope: {class: Q6256, min_sitelinks: 40}\n"
+    + TEMPLATES.replace("The capital of {} is", "The seat of {} is")
+)
 
 
 def write_preset(home: Path, model: Editable, *, corpus: bool) -> None:
