@@ -4,6 +4,7 @@ Each is built from a config, saved, and loaded by `load_model`, once for all tes
 test is over that it left the model as it found it. A part's conftest imports the fixtures that its tests use.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,11 +16,14 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, GPTJForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from kbsync.facts import EditRequest
+from kbsync.memit import MemitSettings, collect_covariances
 from kbsync.models import LoadedModel, load_model
 from kbsync.practice import Phase, Sentence, TrainSettings, sentences, train
 from kbsync.practice.train import END, train_tokenizer
 from tests.tiny_configs import BEGIN_WITH_BOS, CONFIGS, VARIANTS
 
+SEED = int(os.environ.get("KBSYNC_TEST_SEED", "0"))
+"""what all random weights and all training begin from: no test's outcome may hang on it"""
 CAPITALS = {
     "France": "Paris",
     "Norway": "Oslo",
@@ -59,7 +63,7 @@ TEXTS = (*map(str, sentences(FACTS)), *OTHER_TEXT)
 """what the tokenizers are trained on, and a corpus of ordinary text"""
 
 QUICK = Phase(epochs=45, lr=4e-3, weight_decay=0.02, dropout=0.0)
-SMALL = TrainSettings(layers=4, width=64, heads=4, vocabulary=400, length=48, batch=4, phases=(QUICK,))
+SMALL = TrainSettings(layers=4, width=64, heads=4, vocabulary=400, length=48, batch=4, phases=(QUICK,), seed=SEED)
 
 
 def byte_level_tokenizer(vocabulary: int = 340) -> PreTrainedTokenizerFast:
@@ -76,7 +80,7 @@ def bos_tokenizer(vocabulary: int = 340) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def randomise(model: torch.nn.Module, seed: int = 0) -> None:
+def randomise(model: torch.nn.Module, seed: int = SEED) -> None:
     """Draw all weights so large that an error anywhere shows in the logits; biases and norms are moved too."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
@@ -134,6 +138,12 @@ def known_model(base: Path) -> LoadedModel:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return load_model(str(folder), device="cpu")
+
+
+def ridged(loaded: LoadedModel, settings: MemitSettings) -> dict[int, torch.Tensor]:
+    """Covariances over `TEXTS` with a ridge: so few sentences leave directions of the key (almost) without a moment."""
+    covariances, _ = collect_covariances(loaded, TEXTS, settings)
+    return {layer: value + 0.01 * value.diag().mean() * torch.eye(len(value)) for layer, value in covariances.items()}
 
 
 @contextmanager

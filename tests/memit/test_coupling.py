@@ -12,14 +12,13 @@ from kbsync.memit import (
     MemitSettings,
     RequestGroup,
     Target,
-    collect_covariances,
     group_requests,
     optimise_targets,
     spread,
 )
 from kbsync.memit import targets as targets_module
 from kbsync.models import LoadedModel
-from tests.tiny_models import TEXTS
+from tests.tiny_models import ridged
 
 CONTEXTS = ("{}", "The river runs on. {}")
 REQUESTS = [
@@ -103,10 +102,10 @@ def test_groups_whose_subject_has_others_weigh_more_in_the_solve(tiny: LoadedMod
     groups = group_requests(tiny, REQUESTS)
     h = torch.stack([read_at_subject(tiny, "{}", one.requests[0], 1)[1] for one in groups])
     z = h + 0.3 * torch.randn(h.shape, generator=torch.Generator().manual_seed(2))
-    covariances, _ = collect_covariances(tiny, TEXTS, settings)
+    covariances = ridged(tiny, settings)
     found = spread(tiny, groups, CONTEXTS, z, covariances, settings)
     expected, _ = plain_spread(tiny, groups, CONTEXTS, z, covariances, settings)
     light = spread(tiny, groups, CONTEXTS, z, covariances, replace(settings, group_weight=1.0))
     for layer, delta in found.items():
-        assert float((delta.matrix() - expected[layer]).norm() / expected[layer].norm()) < 1e-5
+        assert float((delta.matrix() - expected[layer]).norm() / expected[layer].norm()) < 1e-4
         assert float((delta.matrix() - light[layer].matrix()).norm() / expected[layer].norm()) > 1e-2

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from statistics import fmean
 
 import pytest
 import torch
@@ -13,8 +14,8 @@ from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, edited, optim
 from kbsync.memit.delta import with_delta
 from kbsync.memit.subject_states import SubjectStates
 from kbsync.models import LoadedModel, load_model, score_targets
-from tests.memit.test_spread import CONTEXTS, ridged
-from tests.tiny_models import FACTS, left_as_found
+from tests.memit.test_spread import CONTEXTS
+from tests.tiny_models import FACTS, left_as_found, ridged
 
 GROUPS = [RequestGroup((replace(fact, target=other.target),)) for fact, other in pairwise(FACTS[:7])]
 TRIPLES = [(group.requests[0].prompt, group.requests[0].subject, group.requests[0].target) for group in GROUPS]
@@ -30,6 +31,11 @@ def half(request: pytest.FixtureRequest, known: LoadedModel) -> Iterator[LoadedM
         yield loaded
 
 
+def mean_log_prob(loaded: LoadedModel) -> float:
+    """Of the objects that the edits ask for."""
+    return fmean(score.log_prob for score in score_targets(loaded, TRIPLES))
+
+
 def test_an_edit_in_16_bits_is_that_of_float32(known: LoadedModel, half: LoadedModel) -> None:
     z = torch.stack([target.z for target in optimise_targets(known, GROUPS, CONTEXTS[:1], SETTINGS)])
     covariances = ridged(known, SETTINGS)
@@ -39,13 +45,13 @@ def test_an_edit_in_16_bits_is_that_of_float32(known: LoadedModel, half: LoadedM
         assert found[layer].left.dtype == torch.float32
         difference = (found[layer].matrix() - delta.matrix()).norm() / delta.matrix().norm()
         assert float(difference) < (0.05 if half.model.dtype == torch.float16 else 0.15)
+    base, half_base = mean_log_prob(known), mean_log_prob(half)
     with edited(known, exact):
-        wanted = [score.exact for score in score_targets(known, TRIPLES)]
-    assert sum(wanted) >= 3, "nothing to be kept"
-    assert not any(score.exact for score in score_targets(half, TRIPLES))
+        wanted = mean_log_prob(known) - base
+    assert wanted > 0.5, "nothing to be kept"
     for masters in (True, False):
         with edited(half, found, masters=masters):
-            assert sum(score.exact for score in score_targets(half, TRIPLES)) >= sum(wanted) - 1
+            assert mean_log_prob(half) - half_base == pytest.approx(wanted, rel=0.1)
 
 
 def test_small_deltas_count_between_sweeps(half: LoadedModel) -> None:

@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from statistics import fmean
 
 import pytest
 import torch
@@ -14,14 +15,13 @@ from kbsync.facts import EditRequest
 from kbsync.memit import (
     MemitSettings,
     RequestGroup,
-    collect_covariances,
     edited,
     optimise_targets,
     spread,
 )
 from kbsync.memit.subject_states import SubjectStates
 from kbsync.models import LoadedModel, score_targets
-from tests.tiny_models import FACTS, TEXTS
+from tests.tiny_models import FACTS, ridged
 
 CONTEXTS = ("{}", "The river runs on. {}", "In 1987. {}", "x. {}")
 GROUPS = [
@@ -62,8 +62,7 @@ def work(loaded: LoadedModel, settings: MemitSettings, contexts: Sequence[str] =
     h = torch.stack([read_at_subject(loaded, "{}", one.requests[0], settings.layers[-1])[1] for one in GROUPS])
     noise = torch.randn(h.shape, generator=torch.Generator().manual_seed(5))
     z = h + 0.5 * h.norm(dim=1, keepdim=True) * noise / noise.norm(dim=1, keepdim=True)
-    covariances, _ = collect_covariances(loaded, TEXTS, settings)
-    return Work(loaded, GROUPS, contexts, z, covariances, settings)
+    return Work(loaded, GROUPS, contexts, z, ridged(loaded, settings), settings)
 
 
 def assert_plain(given: Work) -> list[list[bool]]:
@@ -94,12 +93,6 @@ def test_with_one_or_two_contexts(tiny: LoadedModel, contexts: Sequence[str]) ->
     assert_plain(work(tiny, MemitSettings(layers=(0, 1), lambda_=2.0, sweeps=2), contexts))
 
 
-def ridged(loaded: LoadedModel, settings: MemitSettings) -> dict[int, torch.Tensor]:
-    """The few sentences that `known` was made from leave some directions of the key almost without a moment."""
-    covariances, _ = collect_covariances(loaded, TEXTS, settings)
-    return {layer: value + 0.01 * value.diag().mean() * torch.eye(len(value)) for layer, value in covariances.items()}
-
-
 def test_what_the_model_is_not_sure_of_weighs_more_from_the_second_sweep_on(known: LoadedModel) -> None:
     hopeless = [replace(fact, target="zzz xyz qqq") for fact in FACTS[4:8]]
     groups = [RequestGroup((fact,)) for fact in FACTS[:4]]
@@ -118,7 +111,7 @@ def test_what_the_model_is_not_sure_of_weighs_more_from_the_second_sweep_on(know
     assert float(difference.norm() / plain[0].matrix().norm()) > 1e-3
 
 
-def test_edits_are_recalled(known: LoadedModel) -> None:
+def test_edits_become_likely(known: LoadedModel) -> None:
     groups = [RequestGroup((replace(fact, target=other.target),)) for fact, other in pairwise(FACTS[:9])]
     settings = MemitSettings(layers=(0,), lambda_=0.1, steps=25, clamp_norm_factor=3.0)
     z = torch.stack([target.z for target in optimise_targets(known, groups, CONTEXTS[:1], settings)])
@@ -127,8 +120,7 @@ def test_edits_are_recalled(known: LoadedModel) -> None:
     with edited(known, spread(known, groups, CONTEXTS[:1], z, ridged(known, settings), settings)):
         after = score_targets(known, triples)
     assert all(new.log_prob > old.log_prob for old, new in zip(base, after, strict=True))
-    assert not any(score.exact for score in base)
-    assert any(score.exact for score in after)
+    assert fmean(new.log_prob - old.log_prob for old, new in zip(base, after, strict=True)) > 1
 
 
 @pytest.mark.parametrize("sweeps", [1, 3])

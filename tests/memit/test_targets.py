@@ -1,6 +1,7 @@
 """Target vectors: found together and on the suffix alone, they are those of a plain search."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 import torch
@@ -11,7 +12,6 @@ from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup, Target, optimise_targets
 from kbsync.memit import targets as targets_module
 from kbsync.memit.target_rows import GroupRows, RowPack, pack_rows
-from kbsync.memit.targets import EARLY_STOP_LOSS
 from kbsync.models import LoadedModel
 from tests.tiny_models import set_to
 
@@ -104,30 +104,31 @@ def test_one_step_moves_nothing(tiny: LoadedModel) -> None:
     assert len(target.losses) == 1
 
 
-def test_a_settled_group_leaves_and_the_others_go_on(tiny: LoadedModel) -> None:
-    groups = [
-        group(("{} is", "Cuba", "zzz xyz qqq")),
-        # One token, right after the subject, is soon found. These have the longest rows, so they are not the last.
-        group(("In the far, far land that they say is called {}", "France", "is")),
-        group(("In the far, far land that some say is called {}", "Nepal", "of")),
-        group(("It is said of {}", "Peru", "capital"), ("It is said of {}", "Peru", "is")),
-    ]
-    settings = MemitSettings(layers=(1,), steps=15, lr=2.0, clamp_norm_factor=5.0, weight_decay=0.1, kl_factor=0.001)
-    head = tiny.model.lm_head.weight
-    with set_to(head, 4 * head):  # sharp enough for a loss near 0
-        found = find(tiny, groups, settings)
-        plain = [plain_target(tiny, one, CONTEXTS, settings) for one in groups]
-        h = [read_at_subject(tiny, "{}", one.requests[0], 1)[1] for one in groups]
-    evaluated = [len(target.losses) for target in found]
-    assert evaluated == [len(losses) for _, losses in plain]
-    assert (evaluated[0], evaluated[3]) == (15, 18)
-    assert 1 < evaluated[1] < 15
-    assert 1 < evaluated[2] < 15
-    assert evaluated[1] != evaluated[2]
-    for target, (z, losses), start in zip(found, plain, h, strict=True):
+def stop_for_some(searches: Sequence[Sequence[float]]) -> float:
+    """Return a loss that a search first comes under between its ends, and another never; as far as can be from any."""
+    every = sorted(loss for losses in searches for loss in losses)
+    for below, above in sorted(pairwise(every), key=lambda pair: pair[0] - pair[1]):
+        stop = (below + above) / 2
+        under = [[loss < stop for loss in losses] for losses in searches]
+        if not all(map(any, under)) and any(any(one[1:-1]) and not one[0] for one in under):
+            return stop
+    raise AssertionError("all searches are alike")
+
+
+def test_a_settled_group_leaves_and_the_others_go_on(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = MemitSettings(layers=(1,), steps=8, lr=1.0, clamp_norm_factor=5.0)
+    whole = optimise_targets(tiny, GROUPS, CONTEXTS, settings, stop_loss=0.0)
+    stop = stop_for_some([target.losses for target in whole])
+    found = optimise_targets(tiny, GROUPS, CONTEXTS, settings, stop_loss=stop)
+    assert any(1 < len(target.losses) < len(other.losses) for target, other in zip(found, whole, strict=True))
+    assert any(len(target.losses) == len(other.losses) for target, other in zip(found, whole, strict=True))
+    monkeypatch.setattr("kbsync.benchmarks.plain.EARLY_STOP_LOSS", stop)
+    for one, target in zip(GROUPS, found, strict=True):
+        z, losses = plain_target(tiny, one, CONTEXTS, settings)
+        start = read_at_subject(tiny, "{}", one.requests[0], 1)[1]
         assert target.losses == pytest.approx(losses, rel=1e-3, abs=1e-4)
-        assert all(loss >= EARLY_STOP_LOSS for loss in target.losses[:-1])
-        assert float((target.z - z).norm() / (z - start).norm()) < 1e-3
+        assert all(loss >= stop for loss in target.losses[:-1])
+        assert float((target.z - z).norm() / start.norm()) < 1e-3
 
 
 def test_what_the_model_knows_already_is_not_moved(known: LoadedModel) -> None:
