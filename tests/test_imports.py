@@ -55,6 +55,8 @@ ONLY_IN = {
     "torch": USES_TORCH,
     "transformers": USES_TORCH,
 }
+STILL_CIRCLES = {"kbsync.sources.kgtk_file", "kbsync.sources.table_file"}
+"""modules that import each other until they are parted; nothing is added here"""
 STANDARD_ONLY = ("errors.py", "facts.py", "resources.py")
 
 
@@ -104,9 +106,18 @@ def _modules(node: ast.AST) -> list[str]:
     assert node.level == 0, "imports inside kbsync are absolute"
     if node.module == "kbsync":
         return ["kbsync" if alias.name.startswith("__") else f"kbsync.{alias.name}" for alias in node.names]
-    return [node.module or ""]
+    module = node.module or ""
+    names = [f"{module}.{alias.name}" for alias in node.names]
+    others = [module] if any(name not in MODULES for name in names) else []
+    return [*others, *(name for name in names if name in MODULES)]
 
 
+def _module(path: str) -> str:
+    """The name of a file, which lies below the package, as others import it."""
+    return f"kbsync.{path.removesuffix('.py').replace('/', '.')}".removesuffix(".__init__")
+
+
+MODULES = {_module(path.relative_to(PACKAGE).as_posix()) for path in PACKAGE.rglob("*.py")}
 ALL = [found for path in sorted(PACKAGE.rglob("*.py")) for found in _imports(path)]
 
 
@@ -121,14 +132,24 @@ def test_parts_import_only_what_lies_below_them() -> None:
     assert wrong == []
 
 
-def test_no_file_of_the_models_imports_one_that_imports_it() -> None:
+def _reached(name: str, needs: dict[str, set[str]]) -> set[str]:
+    """All modules that a module imports, and those that these import."""
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        new = needs[waiting.pop()] - seen
+        seen |= new
+        waiting += new
+    return seen
+
+
+def test_no_module_imports_one_that_imports_it() -> None:
     """Not for its types either: a circle is two files that are one idea, or one that holds two."""
-    paths = [f"models/{path.name}" for path in (PACKAGE / "models").glob("*.py")]
-    needed = {path: {found.module for found in ALL if found.path == path} for path in paths}
-    left = {f"kbsync.{path.removesuffix('.py').replace('/', '.')}": needs for path, needs in needed.items()}
-    while free := {name for name, needs in left.items() if not needs & left.keys()}:
-        left = {name: needs for name, needs in left.items() if name not in free}
-    assert left == {}
+    needs: dict[str, set[str]] = {name: set() for name in MODULES}
+    for found in ALL:
+        if found.module in MODULES:
+            needs[_module(found.path)].add(found.module)
+    assert {name for name in MODULES if name in _reached(name, needs)} <= STILL_CIRCLES
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
@@ -146,4 +167,4 @@ def test_values_and_errors_use_the_standard_library_alone() -> None:
 
 def test_the_parser_sees_imports_inside_functions() -> None:
     found = {(imported.path, imported.module) for imported in ALL}
-    assert ("cli/pull.py", "kbsync.workflows") in found
+    assert ("cli/pull.py", "kbsync.workflows.pull") in found

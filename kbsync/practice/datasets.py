@@ -23,12 +23,11 @@ def counterfact_records(known: Sequence[EditRequest], count: int, seed: int = 0)
     """Return `count` records (fewer where there are fewer facts) in CounterFact's form, in a seeded order.
 
     Each asks for another object that the relation has. Its neighbourhood are facts with the same object before the
-    edit that no record edits: where an object has several facts, half of them are kept for it; objects of one fact come
-    in last and have none. Two of the paraphrases stand behind a sentence about something else, the others begin free
-    text.
+    edit that no record edits: half of an object's facts are kept for it, and the only fact of an object is not edited.
+    Two of the paraphrases stand behind a sentence about something else, the others begin free text.
     """
     known = sorted(known, key=lambda fact: fact.id)
-    edited, kept = split(known, count, seed)
+    edited, kept = split(known, count, seed, alone=False)
     by_object, kept_by_object = group(known), group(kept)
     new_objects = other_objects(known, edited, seed)
     records: list[dict[str, Any]] = []
@@ -96,14 +95,19 @@ def json_text(records: Sequence[Mapping[str, Any]]) -> str:
     return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
-def split(known: Sequence[EditRequest], count: int, seed: int) -> tuple[list[EditRequest], list[EditRequest]]:
-    """Part facts into `count` to edit, in a seeded order, and the rest; of each object's facts half stay unedited."""
+def split(
+    known: Sequence[EditRequest], count: int, seed: int, *, alone: bool = True
+) -> tuple[list[EditRequest], list[EditRequest]]:
+    """Part facts into `count` to edit, in a seeded order, and the rest; of each object's facts half stay unedited.
+
+    Those that are the only one of their object come in last, and without `alone` they are not edited.
+    """
     rng = random.Random(seed)
-    near, alone = [], []
+    near, single = [], []
     for facts in group(rng.sample(known, len(known))).values():
         near += facts[: len(facts) // 2]
-        alone += facts if len(facts) == 1 else []
-    edited = [*near, *alone][:count]
+        single += facts if alone and len(facts) == 1 else []
+    edited = [*near, *single][:count]
     taken = {fact.id for fact in edited}
     return rng.sample(edited, len(edited)), [fact for fact in known if fact.id not in taken]
 
