@@ -72,4 +72,4 @@ def teach(loaded: LoadedModel) -> None:
         schedule.step()
         if loss.item() < LEARNED:
             return
-    raise AssertionError(f"{loaded.name} has not learned its facts: loss {loss.item():.3f}")
+    raise AssertionError(f"{loaded.source} has not learned its facts: loss {loss.item():.3f}")
