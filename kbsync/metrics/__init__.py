@@ -5,13 +5,13 @@ any choice of the registry's metrics over cases, `figures` their means with inte
 `text_figure` one of the registry's metrics over text with its interval.
 """
 
-from kbsync.metrics.cases import Case, CaseFigures, measure, measure_chat, summary
+from kbsync.metrics.cases import CaseFigures, measure, measure_chat, summary
 from kbsync.metrics.counterfacts import Counterfact, cases, counterfacts
-from kbsync.metrics.evaluation import evaluate
 from kbsync.metrics.intervals import Figure, figures, text_figure
+from kbsync.metrics.metric import Case, Neighbour, Values
 from kbsync.metrics.perplexity import perplexity
 from kbsync.metrics.recall import recalled
-from kbsync.metrics.registry import METRICS, TEXT_METRICS
+from kbsync.metrics.registry import METRICS, TEXT_METRICS, evaluate
 
 __all__ = [
     "METRICS",
@@ -20,6 +20,8 @@ __all__ = [
     "CaseFigures",
     "Counterfact",
     "Figure",
+    "Neighbour",
+    "Values",
     "cases",
     "counterfacts",
     "evaluate",

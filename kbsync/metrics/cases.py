@@ -4,42 +4,19 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, harmonic_mean
 
-from kbsync.facts import EditRequest
+from kbsync.metrics.metric import Case, Readings
 from kbsync.metrics.recall import Triple, recalled_by_alias
+from kbsync.metrics.success import ES, NS, PS
 from kbsync.models import LoadedModel, TargetScore, score_chat, score_targets
 
-__all__ = ["Case", "CaseFigures", "Neighbour", "measure", "measure_chat", "summary"]
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """A prompt that an edit is not about, mostly on an unedited subject of its relation, and its own object."""
-
-    prompt: str
-    subject: str
-    object: str
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """An edit to measure: the request, the object before it (o^c; "" where none is named), and its neighbourhood."""
-
-    request: EditRequest
-    old: str
-    neighbours: tuple[Neighbour, ...] = ()
-    portability: tuple[Neighbour, ...] = ()
-    """prompts whose object follows from the edit"""
-    generation: tuple[str, ...] = ()
-    """beginnings of free text about the subject"""
-    references: tuple[str, ...] = ()
-    """texts about the target, for that free text to be like"""
+__all__ = ["CaseFigures", "measure", "measure_chat", "summary"]
 
 
 @dataclass(frozen=True, slots=True)
 class CaseFigures:
     """One case's figures, each a share from 0 to 1 (higher is better); None where there is no prompt for it."""
 
-    ES: float
+    ES: float | None
     """the new object is likelier than the old one on the edit prompt"""
     PS: float | None
     """share of paraphrases on which it is"""
@@ -95,34 +72,22 @@ def measure_chat(
 def triples(case: Case) -> list[Triple]:
     """List every (template, subject, object) that a case's figures need."""
     request = case.request
-    texts = [(wording, request.subject) for wording in (request.prompt, *request.paraphrases)]
-    asked = [(text, subject, target) for text, subject in texts for target in (request.target, case.old)]
-    for near in case.neighbours:
-        asked += [(near.prompt, near.subject, near.object), (near.prompt, near.subject, request.target)]
-    return asked
+    own = [(text, request.subject, request.target) for text in (request.prompt, *request.paraphrases)]
+    return [*own, *(triple for metric in (ES, PS, NS) for triple in metric.triples(case))]
 
 
 def figures(case: Case, scores: dict[Triple, TargetScore], by_alias: Collection[Triple] = ()) -> CaseFigures:
     """Return one case's figures from the scores of its triples; `by_alias` are those recalled by an alias."""
     request = case.request
 
-    def wins(text: str) -> bool:
-        new, old = ((text, request.subject, target) for target in (request.target, case.old))
-        return scores[new].log_prob > scores[old].log_prob
-
     def exact(text: str) -> bool:
         triple = (text, request.subject, request.target)
         return scores[triple].exact or triple in by_alias
 
-    kept = [
-        scores[near.prompt, near.subject, near.object].log_prob
-        > scores[near.prompt, near.subject, request.target].log_prob
-        for near in case.neighbours
-    ]
+    read = Readings(scores, {})
+    percents = {metric.name: metric.values([case], read)[0] for metric in (ES, PS, NS)}
     return CaseFigures(
-        ES=float(wins(request.prompt)),
-        PS=fmean(map(wins, request.paraphrases)) if request.paraphrases else None,
-        NS=fmean(kept) if kept else None,
+        **{name: None if percent is None else percent / 100 for name, percent in percents.items()},
         recall=float(exact(request.prompt)),
         paraphrase_recall=fmean(map(exact, request.paraphrases)) if request.paraphrases else None,
         log_prob=scores[request.prompt, request.subject, request.target].log_prob,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kbsync.facts import EditRequest
-from kbsync.metrics.cases import Case, Neighbour
+from kbsync.metrics.metric import Case, Neighbour
 
 __all__ = ["NEIGHBOURS", "Counterfact", "cases", "counterfacts"]
 

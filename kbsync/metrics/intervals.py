@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from kbsync.metrics.metric import TextMetric
 from kbsync.metrics.registry import MEANS
-from kbsync.metrics.text_metric import TextMetric
 
 __all__ = ["DRAWS", "Figure", "figures", "text_figure"]
 

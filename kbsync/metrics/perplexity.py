@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from kbsync.metrics.text_metric import TextMetric
+from kbsync.metrics.metric import TextMetric
 from kbsync.models import LoadedModel, head_log_probs, last_hidden, make_rows
 from kbsync.models.forward import batches_by_length
 

@@ -1,31 +1,33 @@
-"""ES, PS, NS (MEMIT paper, appendix C.2), in percent: which of two objects is likelier, by mean log-prob a token."""
+"""The metrics that read how a model takes to objects: which of two is likelier, by how much, and which it answers.
 
-from collections.abc import Iterable, Sequence
+- ES, PS, NS (MEMIT paper, appendix C.2), in percent: the new object is likelier than the old one on the edit prompt and
+  on paraphrases; the neighbours' own object is likelier than the new one. By mean log-probability a token.
+- EM, PM, NM (ROME paper, section 3.3), -100 to 100: the same as differences of probabilities. The probability of an
+  object of several tokens is the geometric mean of theirs, as in the published evaluation.
+- efficacy, paraphrase, specificity (MEMIT paper, appendix C.1, for zsRE) and KnowEdit's portability, in percent: the
+  share of an object's tokens that are the argmax at their places, given the true tokens before them.
+- recall, in percent: the target, or an alias of it, is the top answer on the edit prompt, all tokens.
+"""
 
-from kbsync.metrics.case_metric import CaseMetric, Readings, Values, mean
-from kbsync.metrics.cases import Case
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from kbsync.metrics.metric import Case, CaseMetric, Neighbour, Readings, mean
 from kbsync.metrics.recall import Triple
 
-__all__ = ["ES", "NS", "PS", "contest", "edit_triples", "neighbour_triples", "paraphrase_triples"]
+__all__ = ["ES", "NS", "PS", "SUCCESS"]
 
-
-def edit_triples(case: Case) -> list[Triple]:
-    """Return (new, old) on the edit prompt; none where no old object is named."""
-    return contest(case, (case.request.prompt,))
-
-
-def paraphrase_triples(case: Case) -> list[Triple]:
-    """Return (new, old) on each paraphrase in turn."""
-    return contest(case, case.request.paraphrases)
+Triples = Callable[[Case], list[Triple]]
+Judge = Callable[[Sequence[Triple], Readings], float | None]
 
 
 def contest(case: Case, texts: Iterable[str]) -> list[Triple]:
-    """Return (new, old) on each of the texts in turn."""
+    """Return (new, old) on each of the texts in turn; none where no old object is named."""
     objects = (case.request.target, case.old) if case.old else ()
     return [(text, case.request.subject, target) for text in texts for target in objects]
 
 
-def neighbour_triples(case: Case) -> list[Triple]:
+def neighbour_contest(case: Case) -> list[Triple]:
     """Return (own, new) on each neighbour in turn; those alone whose own object is not the new one."""
     return [
         (near.prompt, near.subject, target)
@@ -35,27 +37,70 @@ def neighbour_triples(case: Case) -> list[Triple]:
     ]
 
 
+def new_object(case: Case, texts: Iterable[str]) -> list[Triple]:
+    """Return the new object on each of the texts."""
+    return [(text, case.request.subject, case.request.target) for text in texts]
+
+
+def own_object(near: Sequence[Neighbour]) -> list[Triple]:
+    """Return the own object on each prompt."""
+    return [(one.prompt, one.subject, one.object) for one in near]
+
+
 def won(triples: Sequence[Triple], read: Readings) -> float | None:
     """Return the percentage of pairs whose first is likelier than the second."""
     scores = [read.scores[triple].log_prob for triple in triples]
     return mean([float(first > second) for first, second in zip(scores[::2], scores[1::2], strict=True)])
 
 
-def efficacy(cases: Sequence[Case], read: Readings) -> Values:
-    """Return 100 where the new object is likelier than the old one on the edit prompt, else 0."""
-    return [won(edit_triples(case), read) for case in cases]
+def lead(triples: Sequence[Triple], read: Readings) -> float | None:
+    """Return 100 times the mean of P[first] - P[second] over pairs."""
+    likely = [math.exp(read.scores[triple].log_prob) for triple in triples]
+    return mean([first - second for first, second in zip(likely[::2], likely[1::2], strict=True)])
 
 
-def paraphrase(cases: Sequence[Case], read: Readings) -> Values:
-    """Return the percentage of paraphrases on which the new object is likelier than the old one."""
-    return [won(paraphrase_triples(case), read) for case in cases]
+def accuracy(triples: Sequence[Triple], read: Readings) -> float | None:
+    """Return the mean percentage of right tokens."""
+    return mean([read.scores[triple].accuracy for triple in triples])
 
 
-def neighbourhood(cases: Sequence[Case], read: Readings) -> Values:
-    """Return the percentage of neighbours whose own object is likelier than the new one."""
-    return [won(neighbour_triples(case), read) for case in cases]
+def recalled_by_any(triples: Sequence[Triple], read: Readings) -> float | None:
+    """Return 100 where one of the names is the top answer, else 0."""
+    return 100.0 * any(read.scores[triple].exact for triple in triples)
 
 
-ES = CaseMetric("ES", efficacy, edit_triples)
-PS = CaseMetric("PS", paraphrase, paraphrase_triples)
-NS = CaseMetric("NS", neighbourhood, neighbour_triples)
+def metric(name: str, judge: Judge, triples: Triples) -> CaseMetric:
+    """Return the metric that judges each case's triples."""
+    return CaseMetric(name, lambda cases, read: [judge(triples(case), read) for case in cases], triples)
+
+
+def edit_contest(case: Case) -> list[Triple]:
+    """Return (new, old) on the edit prompt."""
+    return contest(case, (case.request.prompt,))
+
+
+def paraphrase_contest(case: Case) -> list[Triple]:
+    """Return (new, old) on each paraphrase in turn."""
+    return contest(case, case.request.paraphrases)
+
+
+ES = metric("ES", won, edit_contest)
+PS = metric("PS", won, paraphrase_contest)
+NS = metric("NS", won, neighbour_contest)
+SUCCESS = (
+    ES,
+    PS,
+    NS,
+    metric("EM", lead, edit_contest),
+    metric("PM", lead, paraphrase_contest),
+    metric("NM", lead, neighbour_contest),
+    metric("efficacy", accuracy, lambda case: new_object(case, (case.request.prompt,))),
+    metric("paraphrase", accuracy, lambda case: new_object(case, case.request.paraphrases)),
+    metric("specificity", accuracy, lambda case: own_object(case.neighbours)),
+    metric("portability", accuracy, lambda case: own_object(case.portability)),
+    metric(
+        "recall",
+        recalled_by_any,
+        lambda case: [(case.request.prompt, case.request.subject, name) for name in case.request.names],
+    ),
+)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-    from kbsync.metrics.trace_figures import TraceFigures
+    from kbsync.metrics.trace import TraceFigures
     from kbsync.workflows.trace import Trace
 
 __all__ = ["plot_trace"]

@@ -11,8 +11,7 @@ from typing import TypeVar
 from kbsync.datasets import DataSet, Expected, Record
 from kbsync.facts import EditRequest, normalise_label
 from kbsync.ledger import Ledger, ModelRow
-from kbsync.metrics import Case
-from kbsync.metrics.cases import Neighbour
+from kbsync.metrics import Case, Neighbour
 from kbsync.workflows.base_answers import other_answers
 from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.edit_requests import requests_of

@@ -13,8 +13,7 @@ from kbsync.errors import SettingsError
 from kbsync.ledger import BatchRow, Ledger, Metric
 from kbsync.ledger.edits import record_figures
 from kbsync.memit import edited
-from kbsync.metrics import METRICS, TEXT_METRICS, Case, Figure, evaluate, figures
-from kbsync.metrics.case_metric import Values
+from kbsync.metrics import METRICS, TEXT_METRICS, Case, Figure, Values, evaluate, figures
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.eval_cases import dataset_cases, ledger_cases
 from kbsync.workflows.eval_text import HeldOut, held_out, text_figures

@@ -9,8 +9,7 @@ from itertools import islice
 
 from kbsync.facts import EditRequest, Wording
 from kbsync.ledger import FactRow, Metric
-from kbsync.metrics import Case, CaseFigures, measure, measure_chat, perplexity, recalled, summary
-from kbsync.metrics.cases import Neighbour
+from kbsync.metrics import Case, CaseFigures, Neighbour, measure, measure_chat, perplexity, recalled, summary
 from kbsync.models import LoadedModel
 from kbsync.templates import Templates
 from kbsync.workflows.choice import ModelChoice

@@ -8,8 +8,7 @@ from kbsync.errors import EditError, SettingsError
 from kbsync.ledger import Ledger
 from kbsync.memit import write_preset
 from kbsync.memit.search import critical_layers
-from kbsync.metrics.trace import SAMPLES, causal_trace
-from kbsync.metrics.trace_figures import TraceFigures, trace_figures
+from kbsync.metrics.trace import SAMPLES, TraceFigures, causal_trace, trace_figures
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.known_facts import facts_to_ask, known_requests
 from kbsync.workflows.loading import AS_STORED, Loading

@@ -3,8 +3,7 @@
 import math
 
 from kbsync.facts import EditRequest
-from kbsync.metrics.case_metric import Readings
-from kbsync.metrics.cases import Case, Neighbour
+from kbsync.metrics.metric import Case, Neighbour, Readings
 from kbsync.models import TargetScore
 
 REQUEST = EditRequest("P36", "France", "The capital of {} is", "Lyon", ("{} sits in", "Of {}, the capital is"))

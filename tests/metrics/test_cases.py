@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from kbsync.facts import EditRequest
-from kbsync.metrics import Case, CaseFigures, measure, summary
-from kbsync.metrics.cases import Neighbour, figures
+from kbsync.metrics import Case, CaseFigures, Neighbour, measure, summary
+from kbsync.metrics.cases import figures
 from kbsync.models import LoadedModel, TargetScore
 from tests.models.plain import plain_score
 from tests.tiny_models import CAPITALS, FACTS

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from kbsync.metrics.case_metric import Readings
-from kbsync.metrics.consistency import RS, Weights, cosine
+from kbsync.metrics.generation import RS, Weights, cosine
+from kbsync.metrics.metric import Readings
 from tests.metrics.readings import CASE
 
 

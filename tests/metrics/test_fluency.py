@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from kbsync.metrics.fluency import GE, ngram_entropy
+from kbsync.metrics.generation import GE, ngram_entropy
 from tests.metrics.readings import CASE, readings
 
 

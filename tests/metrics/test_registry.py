@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from kbsync.metrics.cases import Case, Neighbour
-from kbsync.metrics.evaluation import evaluate
-from kbsync.metrics.registry import MEANS, METRICS, TEXT_METRICS
+from kbsync.metrics import Case, Neighbour
+from kbsync.metrics.registry import MEANS, METRICS, TEXT_METRICS, evaluate
 from kbsync.models import LoadedModel
 from tests.metrics.readings import BARE, CASE, readings
 from tests.models.plain import plain_accuracy, plain_score

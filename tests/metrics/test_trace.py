@@ -19,8 +19,16 @@ from kbsync.metrics.trace import (
     mlp_effects,
     window_about,
 )
-from kbsync.metrics.trace_batch import MLP, STATE, traced_modules
-from kbsync.metrics.traced_facts import GROUPS, LAST_SUBJECT, TracedFact, embedding_noise, place_facts
+from kbsync.metrics.trace_batch import (
+    GROUPS,
+    LAST_SUBJECT,
+    MLP,
+    STATE,
+    TracedFact,
+    embedding_noise,
+    place_facts,
+    traced_modules,
+)
 from kbsync.models import LoadedModel, capture, replace
 from tests.tiny_models import FACTS
 

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from kbsync.metrics import Figure
-from kbsync.metrics.trace_figures import TraceFigures
-from kbsync.metrics.traced_facts import GROUPS
+from kbsync.metrics.trace import TraceFigures
+from kbsync.metrics.trace_batch import GROUPS
 from kbsync.report.trace import trace_json, trace_view
 from kbsync.report.trace_plot import plot_trace
 from kbsync.workflows.trace import Trace

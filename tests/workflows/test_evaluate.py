@@ -10,8 +10,7 @@ from kbsync.datasets import open_dataset
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
 from kbsync.memit import edited
-from kbsync.metrics import Case, evaluate, measure, perplexity
-from kbsync.metrics.cases import Neighbour
+from kbsync.metrics import Case, Neighbour, evaluate, measure, perplexity
 from kbsync.models import load_model
 from kbsync.practice.datasets import counterfact_records, json_text
 from kbsync.workflows.eval_cases import dataset_cases, drawn

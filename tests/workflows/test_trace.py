@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from kbsync.errors import SettingsError
-from kbsync.metrics.traced_facts import GROUPS
+from kbsync.metrics.trace_batch import GROUPS
 from kbsync.workflows.choice import choose_model
 from kbsync.workflows.trace import TraceOptions, write_suggested
 from tests.homes import SWAPPED, Editable, done, kbsync, make_home, snapshot

@@ -7,9 +7,8 @@ from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
 from kbsync.benchmarks.paper.drawings import Bars, Drawing, Heat, Row
 from kbsync.facts import EditRequest
 from kbsync.memit.search import critical_layers
-from kbsync.metrics.trace import causal_trace
-from kbsync.metrics.trace_figures import TraceFigures, trace_figures
-from kbsync.metrics.traced_facts import LAST_SUBJECT
+from kbsync.metrics.trace import TraceFigures, causal_trace, trace_figures
+from kbsync.metrics.trace_batch import LAST_SUBJECT
 from kbsync.workflows.known_facts import known_requests
 
 __all__ = ["TRACE"]

@@ -1,0 +1,88 @@
+"""GE and RS (MEMIT paper, appendix C.2): what the generated text is like.
+
+GE, generation entropy, is low where text repeats itself. For each text, (2/3 H_2 + 4/3 H_3) / 2, where H_n =
+- sum f log2 f over the frequencies f of its n-grams of words, times 100 as the paper prints it; the mean over a case's
+texts. From 0 (one word again and again) to 100 log2 of the number of words.
+
+RS, reference score, says how like texts about the new object the generated text is, 0 to 100. The cosine of the TF-IDF
+vectors of a case's generated texts and of its reference texts, each joined to one. Weights are
+count x (ln((1 + n) / (1 + n_w)) + 1), with n_w of the n distinct reference texts of all cases holding the word w; words
+are of two letters or more, without case (all as scikit-learn's TfidfVectorizer has it, but that words which no
+reference holds count too).
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+
+from kbsync.metrics.metric import Case, CaseMetric, Readings, Values, mean
+
+__all__ = ["GE", "RS", "Weights", "cosine", "ngram_entropy"]
+
+NGRAMS = {2: 2 / 3, 3: 4 / 3}
+"""n -> weight of the entropy of n-grams"""
+WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
+WORD = re.compile(r"\w\w+")
+
+
+def entropy(words: Sequence[str], n: int) -> float:
+    """Return the entropy in bits of the n-grams of `words`; 0 where there is none."""
+    counts = Counter(tuple(words[start : start + n]) for start in range(len(words) - n + 1))
+    total = counts.total()
+    return -sum(count / total * math.log2(count / total) for count in counts.values())
+
+
+def ngram_entropy(text: str) -> float:
+    """Return the weighted mean in bits of the entropies of a text's bi- and trigrams; marks count as words."""
+    words = WORD_OR_MARK.findall(text)
+    return sum(weight * entropy(words, n) for n, weight in NGRAMS.items()) / len(NGRAMS)
+
+
+def entropies(cases: Sequence[Case], read: Readings) -> Values:
+    """Return 100 times the mean entropy of each case's generated texts."""
+    return [mean([ngram_entropy(read.texts[prompt]) for prompt in case.generation]) for case in cases]
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text."""
+    return WORD.findall(text.lower())
+
+
+class Weights:
+    """How much a word tells, from the texts that hold it."""
+
+    def __init__(self, texts: Collection[str]) -> None:
+        self.size = len(texts)
+        self.holding = Counter(word for text in texts for word in set(words(text)))
+
+    def vector(self, text: str) -> dict[str, float]:
+        """Return the TF-IDF vector of a text, of length 1; empty where it has no word."""
+        raw = {
+            word: count * (math.log((1 + self.size) / (1 + self.holding[word])) + 1)
+            for word, count in Counter(words(text)).items()
+        }
+        norm = math.hypot(*raw.values())
+        return {word: value / norm for word, value in raw.items()}
+
+
+def cosine(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+    """Return the dot product of two vectors."""
+    return sum(value * other.get(word, 0.0) for word, value in one.items())
+
+
+def likenesses(cases: Sequence[Case], read: Readings) -> Values:
+    """Return 100 times the cosine of each case that has generated and reference texts."""
+    weights = Weights({text for case in cases for text in case.references})
+    found: Values = []
+    for case in cases:
+        if not case.references or not case.generation:
+            found.append(None)
+            continue
+        said = " ".join(read.texts[prompt] for prompt in case.generation)
+        found.append(100 * cosine(weights.vector(said), weights.vector(" ".join(case.references))))
+    return found
+
+
+GE = CaseMetric("GE", entropies, prompts=lambda case: case.generation)
+RS = CaseMetric("RS", likenesses, prompts=lambda case: case.generation if case.references else ())
