@@ -7,8 +7,8 @@ import typer
 
 from kbsync.cli.choices import ModelOption
 from kbsync.cli.options import Options, command, family
-from kbsync.report.ask import asked_view
 from kbsync.report.console import emit
+from kbsync.report.evaluate import asked_view
 from kbsync.report.tables import plain
 from kbsync.workflows.loading import AS_STORED, Loading
 

@@ -7,7 +7,7 @@ import typer
 from kbsync.cli.choices import ModelOption
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import show
-from kbsync.report.doctor import diagnosis_json, diagnosis_view
+from kbsync.report.models import diagnosis_json, diagnosis_view
 from kbsync.report.progress import progress
 from kbsync.workflows.loading import AS_STORED, Loading
 

@@ -7,7 +7,7 @@ import typer
 from kbsync.cli.choices import ModelOption
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
-from kbsync.report.mend import mend_view
+from kbsync.report.models import mend_view
 from kbsync.report.progress import progress
 from kbsync.workflows.loading import AS_STORED, Loading
 

@@ -9,7 +9,7 @@ from kbsync.cli.choices import ContactOption, ModelOption
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
 from kbsync.report.progress import progress
-from kbsync.report.templates import checked_view, drafted_view, template_view, templates_view, tested_view
+from kbsync.report.relations import checked_view, drafted_view, template_view, templates_view, tested_view
 from kbsync.workflows.loading import AS_STORED, Loading
 
 app = family("The wordings of each relation; your own, in the home's templates/, come first.")

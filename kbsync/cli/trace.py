@@ -51,7 +51,7 @@ def trace(
     with progress(quiet=options.json) as report:
         found = workflow(options.home, wanted, report)
     if plot is not None:
-        from kbsync.report.trace_plot import plot_trace
+        from kbsync.report.trace import plot_trace
 
         for path in plot_trace(found, plot):
             log_console().print(plain(f"wrote {path}"))

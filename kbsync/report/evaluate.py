@@ -1,6 +1,7 @@
-"""How `eval` is shown."""
+"""How what a model says is shown: an evaluation, and its answers to prompts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -8,10 +9,12 @@ from rich.console import Group, RenderableType
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
-    from kbsync.metrics.intervals import Figure
+    from kbsync.metrics import Figure
+    from kbsync.models import Answer
+    from kbsync.workflows.ask import Asked
     from kbsync.workflows.evaluate import Evaluation
 
-__all__ = ["eval_json", "eval_view"]
+__all__ = ["asked_view", "eval_json", "eval_view"]
 
 
 def eval_view(found: "Evaluation") -> RenderableType:
@@ -90,3 +93,19 @@ def _relation_rows(found: "Evaluation") -> list[tuple[object, ...]]:
             cells.append(" → ".join(f"{mean:.1f}" for mean in seen) or None)
         rows.append((relation, one.cases, *cells))
     return rows
+
+
+def asked_view(result: Mapping[str, Sequence["Asked"]]) -> RenderableType:
+    """Return a table for each prompt: the base's answers, and beside them the edited model's."""
+    return Group(*(_asked(asked) for asked in result["answers"]))
+
+
+def _asked(asked: "Asked") -> RenderableType:
+    if asked.edited is None:
+        return table(("base", "%"), [_answer(answer) for answer in asked.base], title=asked.prompt)
+    rows = [(*_answer(before), *_answer(after)) for before, after in zip_longest(asked.base, asked.edited)]
+    return table(("base", "%", "edited", "%"), rows, title=asked.prompt)
+
+
+def _answer(answer: "Answer | None") -> tuple[str, str]:
+    return ("", "") if answer is None else (answer.text, f"{100 * answer.probability:.1f}")

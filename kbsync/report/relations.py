@@ -1,16 +1,28 @@
-"""How relations are shown."""
+"""How relations and templates are shown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
+from rich.table import Table
 
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
+    from kbsync.templates import Template
+    from kbsync.workflows.new_template import NewTemplate
     from kbsync.workflows.relations import Relations
+    from kbsync.workflows.wordings import MeasuredWordings
 
-__all__ = ["found_view", "relations_view"]
+__all__ = [
+    "checked_view",
+    "drafted_view",
+    "found_view",
+    "relations_view",
+    "template_view",
+    "templates_view",
+    "tested_view",
+]
 
 
 def relations_view(result: "Relations") -> RenderableType:
@@ -37,3 +49,40 @@ def found_view(result: Mapping[str, Any]) -> RenderableType:
         return plain(f"no relation with {result['search']!r}: try another word (--online asks an endpoint)")
     rows = [(one.relation, one.label, one.text, "yes" if one.template else "no") for one in found]
     return table(("relation", "label", "found in", "template"), rows)
+
+
+def templates_view(result: Mapping[str, Sequence["Template"]]) -> RenderableType:
+    """Return a table with a row for each template."""
+    rows = [(t.relation, t.label, t.prompt, len(t.paraphrases), t.file.name) for t in result["templates"]]
+    return table(("relation", "label", "prompt", "paraphrases", "file"), rows)
+
+
+def template_view(template: "Template") -> RenderableType:
+    """Return all of one template, a line for each text."""
+    grid = Table.grid(padding=(0, 2))
+    lines = [("relation", template.relation), ("label", template.label), ("prompt", template.prompt)]
+    lines += [("paraphrase", text) for text in template.paraphrases]
+    for name, text in [*lines, ("question", template.question), ("file", template.place)]:
+        grid.add_row(plain(name), plain(text))
+    return grid
+
+
+def checked_view(result: Mapping[str, Any]) -> RenderableType:
+    """Return one line that says how many templates a file holds."""
+    count = len(result["templates"])
+    return plain(f"{result['file']}: {count} template{'' if count == 1 else 's'}, all good")
+
+
+def drafted_view(result: "NewTemplate") -> RenderableType:
+    """Return where the draft is, and what is left to do."""
+    told = [f"{result.file}: a draft for {result.relation} ({result.label}); read its wordings and mend them"]
+    if result.remark:
+        told.append(result.remark)
+    return plain("\n".join(told))
+
+
+def tested_view(result: "MeasuredWordings") -> RenderableType:
+    """Return a row for each wording, the best first, and how many facts it was measured on."""
+    rows = [(f"{one.share:.1f}", one.right, one.kind, one.text) for one in result.wordings]
+    told = f"{result.relation}, {result.model}: {result.known} of {result.asked} facts known in one wording or another"
+    return Group(table(("%", "right", "", "wording"), rows), plain(told))

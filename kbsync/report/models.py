@@ -1,4 +1,4 @@
-"""How a diagnosis is shown."""
+"""How what kbsync finds out about a model is shown: a diagnosis, covariances, MEND's training."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +8,11 @@ from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
     from kbsync.workflows.doctor import Diagnosis, Loads
+    from kbsync.workflows.mend import TrainedMend
+    from kbsync.workflows.shared_covariances import SharedCovariances
+    from kbsync.workflows.stats import Stats
 
-__all__ = ["diagnosis_json", "diagnosis_view"]
+__all__ = ["diagnosis_json", "diagnosis_view", "exported_view", "imported_view", "mend_view", "stats_view"]
 
 _MB = 2**20
 _MOST_MISPLACED = 20
@@ -87,3 +90,54 @@ def _time(found: "Diagnosis") -> RenderableType:
     }
     rows = [(phase, f"{seconds:,.1f}", rates[phase]) for phase, seconds in found.seconds.items()]
     return table(("phase", "seconds", "measured here"), rows, title=f"time for {found.edits:,} edits, by a short trial")
+
+
+_COLUMNS = ("layer", "m", "tokens", "change since half", "condition", "seconds", "on record", "file")
+
+
+def stats_view(stats: "Stats") -> RenderableType:
+    """Return a table with a row for each layer."""
+    rows = [
+        (
+            layer.layer,
+            layer.m,
+            layer.tokens,
+            None if layer.change is None else f"{layer.change:.2%}",
+            None if layer.condition is None else f"{layer.condition:.2g}",
+            layer.seconds,
+            "before" if layer.cached else "now",
+            layer.file,
+        )
+        for layer in stats.layers
+    ]
+    title = f"{stats.model}: covariance over {stats.corpus}, in rows of {stats.length} tokens"
+    parts: list[RenderableType] = [table(_COLUMNS, rows, title=title)]
+    if stats.remark is not None:
+        parts.append(plain(stats.remark))
+    return Group(*parts)
+
+
+def exported_view(shared: "SharedCovariances") -> RenderableType:
+    """Return one line that says what was written where."""
+    return plain(f"{shared.file}: {_about(shared)}")
+
+
+def imported_view(shared: "SharedCovariances") -> RenderableType:
+    """Return one line that says what was taken in."""
+    new = f"{len(shared.new)} new" if shared.new else "all on record already"
+    return plain(f"{shared.file}: {_about(shared)}; {new}")
+
+
+def _about(shared: "SharedCovariances") -> str:
+    layers = ", ".join(map(str, shared.layers))
+    return f"covariances of {shared.model}, layers {layers}, over {shared.tokens} tokens of {shared.corpus}"
+
+
+def mend_view(trained: "TrainedMend") -> RenderableType:
+    """Return a table of both losses, at the beginning of the training and at its end."""
+    title = (
+        f"{trained.model}: MEND on layers {', '.join(map(str, trained.layers))}, {trained.parameters:,} parameters,"
+        f" {trained.facts} facts of the {trained.source}, {trained.steps} steps, {trained.seconds} s"
+    )
+    rows = [("edit", *trained.edit_loss), ("locality", *trained.locality_loss)]
+    return table(("loss", "first tenth", "last tenth"), rows, title=title)
