@@ -72,10 +72,10 @@ def test_a_data_set_is_only_measured(small: Editable, home: Path, dataset: Path)
     base = measure(loaded, cases)
     with edited(loaded, deltas_of(home)):
         after = measure(loaded, cases)
-    assert found.base["ES"].mean == pytest.approx(100 * fmean(one.ES for one in base))
+    assert found.base["ES"].mean == pytest.approx(100 * fmean(one.ES or 0.0 for one in base))
     assert found.base["NS"].mean == pytest.approx(100 * fmean(one.NS for one in base if one.NS is not None))
     assert found.edited is not None
-    assert found.edited["ES"].mean == pytest.approx(100 * fmean(one.ES for one in after))
+    assert found.edited["ES"].mean == pytest.approx(100 * fmean(one.ES or 0.0 for one in after))
 
 
 def test_without_edits_there_is_the_base_alone(small: Editable, dataset: Path, tmp_path: Path) -> None:
