@@ -8,9 +8,15 @@ from dataclasses import dataclass
 
 from kbsync.errors import SettingsError
 
-__all__ = ["EditRequest", "Entity", "Fact", "Wording", "check_relation", "content_id", "normalise_label"]
+__all__ = ["EditRequest", "Entity", "Fact", "Wording", "check_relation", "content_id", "normalise_label", "visible"]
 
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+# Marks of direction, soft hyphens, spaces of no width and the like; then the joiners, which some words need.
+_INVISIBLE = re.compile(
+    "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]"
+)
+_JOINER = re.compile("[\u200c\u200d]")
+_VIRAMA = 9  # Unicode's combining class of the signs that a joiner gives another shape
 _RELATION = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 
 
@@ -19,9 +25,31 @@ def content_id(tag: str, value: object) -> str:
     return f"{tag}:{hashlib.sha256(_CANONICAL.encode(value).encode()).hexdigest()[:32]}"
 
 
+def visible(text: str) -> str:
+    """Return `text` without its invisible format characters, but for joiners inside words of scripts that need them."""
+    if text.isascii():
+        return text
+    text = _INVISIBLE.sub("", text)
+    return _JOINER.sub(lambda found: found[0] if _is_needed(found) else "", text)
+
+
+def _is_needed(joiner: re.Match[str]) -> bool:
+    """Whether a joiner stands between two letters (or emoji) that it may give another shape, or behind a virama."""
+    before, after = joiner.string[: joiner.start()][-1:], joiner.string[joiner.end() :][:1]
+    if before and unicodedata.combining(before) == _VIRAMA:
+        return True
+    return bool(before and after) and _takes_joiners(before) and _takes_joiners(after)
+
+
+def _takes_joiners(letter: str) -> bool:
+    """Whether a letter is of a script from Arabic to Myanmar, Khmer, Mongolian, or a part of an emoji."""
+    of_script = "\u0600" <= letter <= "\u109f" or "\u1780" <= letter <= "\u18af" or "\ufb50" <= letter <= "\ufefc"
+    return of_script or letter == "\ufe0f" or unicodedata.category(letter) in ("So", "Sk")
+
+
 def normalise_label(label: str) -> str:
-    """Fold what does not tell two things apart: Unicode form (NFC), letter case, runs of white space."""
-    return " ".join(unicodedata.normalize("NFC", label).casefold().split())
+    """Fold what does not tell two things apart: Unicode form (NFC), letter case, white space, what is invisible."""
+    return " ".join(unicodedata.normalize("NFC", visible(label)).casefold().split())
 
 
 def check_relation(relation: str) -> str:

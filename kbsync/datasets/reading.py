@@ -1,40 +1,24 @@
-"""Read a data set's file record by record: nothing is held but the record at hand.
+"""Read a data set's file record by record: nothing is held but the record at hand."""
 
-A reader of a further format is a file with `KEYS` and `read`, and a line in `FORMATS`.
-"""
-
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import ijson
+from ijson.common import ObjectBuilder
 
-from kbsync.datasets import counterfact, knowedit, zsre
-from kbsync.datasets.fields import BadRecordError, Placer
+from kbsync.datasets.formats import FORMATS, BadRecordError, Placer
 from kbsync.datasets.record import Record
-from kbsync.errors import DataSetError
+from kbsync.errors import DataSetError, SourceError
+from kbsync.files import open_stream
+from kbsync.limits import DEPTH, LINE
 
-__all__ = ["FORMATS", "DataSet", "Format", "open_dataset"]
+__all__ = ["DataSet", "open_dataset"]
 
 TOLD = 20
 """bad records that an error tells of"""
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A form of records: the keys that tell it, and its reader (None where the prompt does not name the subject)."""
-
-    keys: frozenset[str]
-    read: Callable[[Mapping[str, Any], Placer], Record | None]
-
-
-FORMATS = {
-    "counterfact": Format(counterfact.KEYS, counterfact.read),
-    "zsre": Format(zsre.KEYS, zsre.read),
-    "knowedit": Format(knowedit.KEYS, knowedit.read),
-}
-"""format name -> its reader; the first whose keys a record has is its format"""
+MOST_VALUES = 100_000
+"""values and keys in one record"""
 
 
 class DataSet:
@@ -85,17 +69,60 @@ def open_dataset(path: Path) -> DataSet:
 
 
 def json_items(path: Path) -> Iterator[Any]:
-    """Yield the items of the JSON array in a file."""
+    """Yield the items of the JSON array in a file, one at a time."""
     try:
-        with path.open("rb") as file:
-            if file.read(3) != b"\xef\xbb\xbf":
-                file.seek(0)
-            begin = file.tell()
-            if file.read(64).lstrip()[:1] not in (b"[", b""):
+        with open_stream(path) as file:
+            bounded = _Bounded(file, path)
+            events = ijson.basic_parse(bounded, use_float=True)
+            if next(events, ("", None))[0] != "start_array":
                 raise DataSetError(f"{path}: this is not a JSON array of records")
-            file.seek(begin)
-            yield from ijson.items(file, "item", use_float=True)
+            for event, value in events:
+                if event != "end_array":
+                    yield _item(event, value, events, path)
+                    bounded.read_since = 0
+    except SourceError as error:
+        raise DataSetError(str(error)) from error
     except OSError as error:
         raise DataSetError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ijson.JSONError, UnicodeDecodeError) as error:
-        raise DataSetError(f"{path}: this is not JSON, or it was cut short ({error})") from error
+    except (ijson.JSONError, ValueError, OverflowError) as error:
+        raise DataSetError(f"{path}: this is not JSON, or it was cut short ({_reason(error)})") from error
+
+
+def _item(event: str, value: Any, events: Iterator[tuple[str, Any]], path: Path) -> Any:
+    """Return the item of which `event` is the first; its values are bounded in number and in depth."""
+    builder, depth, count, most = ObjectBuilder(), 0, 0, DEPTH.value
+    while True:
+        builder.event(event, value)
+        depth += event.startswith("start_")
+        depth -= event.startswith("end_")
+        count += 1
+        if depth > most:
+            raise DataSetError(f"{path}: nested too deeply ({DEPTH.told})")
+        if count > MOST_VALUES:
+            raise DataSetError(f"{path}: a record of more than {MOST_VALUES:,} values; split it")
+        if depth == 0:
+            return builder.value
+        event, value = next(events)
+
+
+class _Bounded:
+    """A stream that ends with an error where one record takes more bytes than it may."""
+
+    def __init__(self, stream: BinaryIO, path: Path) -> None:
+        self._stream, self._path = stream, path
+        self.read_since = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes."""
+        piece = self._stream.read(size)
+        self.read_since += len(piece)
+        if self.read_since > LINE.bytes:
+            raise DataSetError(f"{self._path}: one record is too long ({LINE.told})")
+        return piece
+
+
+def _reason(error: Exception) -> str:
+    """The parser's reason: the first line, of which it makes the bytes around the place a part."""
+    text = error.args[0] if error.args else ""
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(error)
+    return " ".join(text.split("\n")[0].split())[:200]

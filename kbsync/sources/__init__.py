@@ -1,7 +1,7 @@
 """Where facts come from: one interface, several kinds of source.
 
     wikidata, http(s) URL             a SPARQL endpoint                 kbsync.sources.sparql
-    .ttl .nt .nq .rdf .n3 .trig       an RDF file, read in process      kbsync.sources.rdf_file
+    .ttl .nt .nq .rdf .jsonld ...     an RDF file, read in process      kbsync.sources.rdf_file
     .yaml .yml                        a user's own facts                kbsync.sources.yaml_file
     .csv .tsv                         the same in a table               kbsync.sources.table_file
     .tsv of KGTK                      an edge file                      kbsync.sources.kgtk_file
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kbsync.errors import SettingsError, SourceError
+from kbsync.files import COMPRESSED, check_regular, is_compressed, kind_of, reading
 from kbsync.sources.base import Ask, Reading, Source, read_subjects
-from kbsync.sources.streams import COMPRESSED, is_compressed, kind_of
 
 if TYPE_CHECKING:
     from kbsync.sources.access import Access
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 WIKIDATA = "https://query.wikidata.org/sparql"
-RDF_SUFFIXES = (".ttl", ".nt", ".nq", ".rdf", ".n3", ".trig")
+RDF_SUFFIXES = (".ttl", ".nt", ".nq", ".rdf", ".jsonld", ".n3", ".trig")
 YAML_SUFFIXES = (".yaml", ".yml")
 TABLE_SUFFIXES = (".csv", ".tsv")
 DATA_SET_SUFFIX = ".json"
@@ -105,8 +105,10 @@ def _open_file(path: Path, asks: tuple[Ask, ...]) -> Source:
     known = RDF_SUFFIXES + TABLE_SUFFIXES + (() if is_compressed(path) else (*YAML_SUFFIXES, DATA_SET_SUFFIX))
     if kind not in known:
         raise SettingsError(f"unknown source {str(path)!r}: {_KINDS}")
-    if not path.is_file():
+    if not path.exists():
         raise SourceError(f"{path}: no such file; {_KINDS}")
+    with reading(path):
+        check_regular(path)
     if kind in YAML_SUFFIXES:
         from kbsync.sources.yaml_file import YamlFile
 
@@ -116,9 +118,13 @@ def _open_file(path: Path, asks: tuple[Ask, ...]) -> Source:
 
         return DataSetFile(path)
     if kind in TABLE_SUFFIXES:
-        from kbsync.sources.table_file import open_table
+        from kbsync.sources.table_file import TableFile, is_kgtk
 
-        return open_table(path, asks)
+        if not is_kgtk(path):
+            return TableFile(path)
+        from kbsync.sources.kgtk_file import KgtkFile
+
+        return KgtkFile(path, asks)
     from kbsync.sources.rdf_file import RdfFile
 
     return RdfFile(path, asks)

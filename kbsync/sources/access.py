@@ -3,16 +3,14 @@
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from kbsync import __version__
 from kbsync.errors import SettingsError
+from kbsync.limits import DEADLINE, SILENCE
 
-__all__ = ["ALONE", "NO_PAGES", "TIMEOUT", "Access", "PageStore"]
-
-TIMEOUT = 75
-"""Seconds without a byte; Wikidata itself gives up on a query after 60."""
+__all__ = ["ALONE", "NO_PAGES", "Access", "PageStore"]
 
 
 class PageStore(Protocol):
@@ -49,8 +47,10 @@ class Access:
     pages: PageStore = NO_PAGES
     progress: Callable[[str, int, int], None] = _silent
     """``progress(phase, done, total)``; called once a second during a wait"""
-    timeout: int = TIMEOUT
+    timeout: int = field(default_factory=lambda: SILENCE.value)
     """seconds without a byte"""
+    deadline: int = field(default_factory=lambda: DEADLINE.value)
+    """seconds for a whole request"""
     sleep: Callable[[float], None] = time.sleep
 
     def __post_init__(self) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from kbsync.errors import SettingsError, SourceError
-from kbsync.facts import Fact, check_relation
+from kbsync.facts import Fact, check_relation, visible
+from kbsync.files import read_text
 
 __all__ = [
     "Ask",
@@ -18,22 +19,28 @@ __all__ = [
     "Source",
     "clean",
     "iri_of",
+    "join_pairs",
     "locate",
     "read_subjects",
-    "read_text",
     "short_enough",
     "short_id",
+    "shown",
     "tidy",
 ]
 
 MOST_LETTERS = 250
 """of a label that a fact can have: Wikidata allows no longer ones, and what is longer is no name"""
 
+SHOWN = 500
+"""letters of a text from outside that a message shows"""
+
+_EXAMPLES = 3
 _ENTITY = "http://www.wikidata.org/entity/"
 _SHORT_ID = re.compile(r"Q[1-9][0-9]*")
 _IRI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\x00-\x20<>\"{}|^`\\\x7f]+")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_PAIR = re.compile(r"[\ud800-\udbff][\udc00-\udfff]")
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -52,10 +59,21 @@ def iri_of(text: str) -> str | None:
     return bare if looks_like_one and _IRI.fullmatch(bare) else None
 
 
+def shown(text: str, most: int = SHOWN) -> str:
+    """Return a text from outside fit for a message: on one line, without control characters, of `most` letters."""
+    words = clean(text[: 4 * most])
+    return words if len(words) <= most else f"{words[: most - 3]}..."
+
+
 def clean(text: str) -> str:
-    """Return a label with its white space folded, and without control characters and halves of UTF-16 pairs."""
-    words = " ".join(text.split())
-    return words if words.isprintable() else " ".join(_UNFIT.sub("", words).split())
+    """Return a label with its white space folded, without control and invisible characters and halves of pairs."""
+    words = " ".join(visible(text).split())
+    return words if words.isprintable() else " ".join(_UNFIT.sub("", join_pairs(words)).split())
+
+
+def join_pairs(text: str) -> str:
+    """Return a text with the UTF-16 pairs in it as the characters that they stand for; halves stay."""
+    return _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +164,21 @@ class Notes:
     """Counts what was left out, by kind, and keeps a few examples."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, dict[str, None]] = {}
+        self._kinds: dict[str, tuple[set[int], list[str]]] = {}
 
     def add(self, kind: str, example: str) -> None:
         """Note `example` under `kind`; the same example counts once."""
-        self._seen.setdefault(kind, {})[example] = None
+        seen, examples = self._kinds.setdefault(kind, (set(), []))
+        if (mark := hash(example)) not in seen:
+            seen.add(mark)
+            if len(examples) < _EXAMPLES:
+                examples.append(shown(example, 100))
 
     def lines(self) -> tuple[str, ...]:
         """One line for each kind: what, how many, and the first three."""
         return tuple(
-            f"{kind}: {len(seen)} ({', '.join(list(seen)[:3])}{', ...' if len(seen) > 3 else ''})"
-            for kind, seen in self._seen.items()
+            f"{kind}: {len(seen)} ({', '.join(examples)}{', ...' if len(seen) > len(examples) else ''})"
+            for kind, (seen, examples) in self._kinds.items()
         )
 
 
@@ -188,19 +210,6 @@ def tidy(facts: Iterable[Fact]) -> tuple[Fact, ...]:
 
 def _order(fact: Fact) -> tuple[str, str, str, str]:
     return (fact.subject.label, fact.subject.id or "", fact.object.label, fact.object.id or "")
-
-
-def read_text(path: Path) -> str:
-    """Return a UTF-8 file's text; raises SourceError, with the line where the bytes are no UTF-8."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror}); check the name and its permissions") from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise SourceError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from error
 
 
 def read_subjects(path: Path) -> tuple[str, ...]:

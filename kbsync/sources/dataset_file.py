@@ -10,8 +10,9 @@ from pathlib import Path
 
 from kbsync.datasets import DataSet, open_dataset
 from kbsync.facts import Entity, Fact, Wording
-from kbsync.sources.base import Ask, Reading, clean
-from kbsync.sources.own_facts import check_ask, chosen
+from kbsync.files import Unchanged
+from kbsync.sources.base import Ask, Notes, Reading, clean
+from kbsync.sources.file_facts import check_ask, chosen
 
 __all__ = ["DataSetFile"]
 
@@ -21,13 +22,15 @@ class DataSetFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._state = Unchanged(path)
         self.name = str(path.resolve())
 
     def read(self, ask: Ask) -> Reading:
         """Read `ask`'s facts; raises DataSetError with the bad records, and SettingsError for --class."""
         check_ask(ask, self._path, "a data set")
-        data = open_dataset(self._path)
-        facts, skipped = chosen(_facts(data), ask)
+        with self._state.reading():
+            data = open_dataset(self._path)
+            facts, skipped = chosen(_facts(data), ask, Notes())
         if data.unplaced:
             skipped += (f"prompt that does not name its subject: {data.unplaced}",)
         return Reading(self.name, None, facts, skipped)

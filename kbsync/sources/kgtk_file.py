@@ -15,12 +15,12 @@ from urllib.parse import quote
 
 from pyoxigraph import Literal, NamedNode, RdfFormat
 
+from kbsync.files import Unchanged, text_lines
+from kbsync.limits import ROW
 from kbsync.sources.base import Ask, Reading, locate
-from kbsync.sources.problems import Problems
+from kbsync.sources.dump_lines import NeededLines
+from kbsync.sources.file_facts import Problems
 from kbsync.sources.queries import property_id
-from kbsync.sources.rdf_store import Sifted
-from kbsync.sources.streams import telling
-from kbsync.sources.table_file import text_lines
 
 __all__ = ["KgtkFile"]
 
@@ -33,6 +33,7 @@ _NAMES = {
 _XSD = "http://www.w3.org/2001/XMLSchema#"
 _QUALIFIERS = ("P580", "P582")
 _ITEM = re.compile(r"[QP][1-9][0-9]*")
+_PRECISE = re.compile(r"\^.+/(\d{1,2})", re.ASCII)  # a time, with how precise it is as Wikidata numbers it
 _STRING = re.compile(r"\"(.*)\"|'(.*)'@([A-Za-z]+(?:-[A-Za-z0-9]+)*)", re.DOTALL)
 _BAR = re.compile(r"(?<!\\)\|")  # between the values of a list
 _ESCAPE = re.compile(r"\\(.)")
@@ -44,14 +45,15 @@ class KgtkFile:
 
     def __init__(self, path: Path, asks: tuple[Ask, ...] = ()) -> None:
         self._path = path
-        self._sifted = Sifted(path, lambda: _Edges(path).triples(), RdfFormat.N_TRIPLES, asks)
+        self._needed = NeededLines(path, lambda: _Edges(path).triples(), RdfFormat.N_TRIPLES, asks)
+        self._state = Unchanged(path)
         self.name = str(path.resolve())
 
     def read(self, ask: Ask) -> Reading:
         """Read the current facts of `ask`'s relation; raises SourceError with all bad lines of the file."""
         property_id(ask.relation, f"KGTK file {self._path}")
-        with telling(self._path):
-            store = self._sifted.store_for(ask)
+        with self._state.reading():
+            store = self._needed.store_for(ask)
         with locate(f"{self._path}, relation {ask.relation}"):
             return store.read(self.name, ask)
 
@@ -65,7 +67,7 @@ class _Edges:
 
     def triples(self) -> Iterator[bytes]:
         """Yield the lines; raise SourceError after the last edge if any was bad."""
-        lines = text_lines(self._path)
+        lines = text_lines(self._path, ROW)
         header = next(lines, "").rstrip("\r\n").split("\t")
         for number, line in enumerate(lines, start=2):
             fields = line.rstrip("\r\n").split("\t")
@@ -101,6 +103,11 @@ def _statements(number: int, edge: dict[str, str]) -> Iterator[tuple[str, str, o
             yield statement, f"{_PROP}statement/{label}", _value(node2)
         if stated and label in _QUALIFIERS:
             yield node1, f"{_PROP}qualifier/{label}", _value(node2)
+            if precise := _PRECISE.fullmatch(node2):
+                moment = f"time of {node1}, {node2}"
+                yield node1, f"{_PROP}qualifier/value/{label}", _node(moment)
+                yield moment, f"{_ONTOLOGY}timeValue", _value(node2)
+                yield moment, f"{_ONTOLOGY}timePrecision", Literal(int(precise[1]))
         if stated and label == "P31":
             yield node1, f"{_PROP}direct/{label}", _value(node2)  # what `Ask.class_id` looks at
         if rank := edge.get("rank"):

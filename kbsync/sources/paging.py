@@ -20,6 +20,7 @@ from functools import partial
 from typing import Protocol
 
 from kbsync.errors import SourceError
+from kbsync.limits import SUBJECTS
 from kbsync.sources import queries
 from kbsync.sources.base import Ask
 from kbsync.sources.results import Row, Term
@@ -87,7 +88,12 @@ class Paged:
             yield from self._subjects_unsorted(ask.relation)
             return
         after: str | None = None
+        number = 0
         while page := self._page_of_subjects(ask, after):
+            number += len(page)
+            if number > SUBJECTS.value:
+                text = queries.subjects_page(ask, self._page, after)
+                raise SourceError(f"gives page after page of subjects without an end ({SUBJECTS.told})", query=text)
             yield from page
             # Blank nodes have no place in the order: a page of them alone leads to the first IRI.
             after = max((row["subject"].value for row in page if row["subject"].kind == "iri"), default="")
@@ -169,9 +175,9 @@ def _tried(fault: SourceError, times: int) -> str:
 
 def _check_order(page: list[Row], after: str | None, text: str) -> None:
     last = after
-    if any("subject" not in row for row in page):
-        raise SourceError("gave rows without the subject that was asked for; check the endpoint", query=text)
     for row in page:
+        if row["subject"].kind != "iri" and after is not None:
+            raise SourceError("gives the same page of subjects again; check the endpoint", query=text)
         if row["subject"].kind == "iri":
             if last is not None and row["subject"].value <= last:
                 raise SourceError(

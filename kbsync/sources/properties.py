@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from kbsync.errors import SourceError
 from kbsync.sources import queries
-from kbsync.sources.base import locate
-from kbsync.sources.queries import label_languages, property_id
+from kbsync.sources.base import clean, locate
+from kbsync.sources.queries import label_languages, language_rank, property_id
 from kbsync.sources.results import Row
 from kbsync.sources.sparql import SparqlSource
 
@@ -38,12 +38,13 @@ def read_property(endpoint: SparqlSource, relation: str, language: str = "en") -
         rows = endpoint.select(queries.about_property(relation, language))
     label, description = _best(rows, "label", language), _best(rows, "description", language)
     if label is None:
+        tags = ", ".join(tag for tag in label_languages(language) if tag and "*" not in tag)
         raise SourceError(
-            f"{endpoint.endpoint} has no label of {relation} in {', '.join(filter(None, label_languages(language)))}: "
+            f"{endpoint.endpoint} has no label of {relation} in {tags}: "
             "check the relation's id, or name another endpoint with --source"
         )
     kinds = [row["text"].value.rpartition("#")[2] for row in rows if row["what"].value == "kind"]
-    names = {" ".join(row["text"].value.split()) for row in rows if row["what"].value == "alias"}
+    names = {clean(row["text"].value) for row in rows if row["what"].value == "alias"}
     return Property(relation, label, tuple(sorted(names - {label, ""})), description or "", "".join(kinds[:1]))
 
 
@@ -66,6 +67,10 @@ def find_properties(endpoint: SparqlSource, text: str, language: str = "en") -> 
 
 def _best(rows: list[Row], what: str, language: str) -> str | None:
     order = label_languages(language)
-    texts = [row["text"] for row in rows if row["what"].value == what and row["text"].value.strip()]
-    best = min(texts, key=lambda text: (order.index(text.language), text.value), default=None)
-    return None if best is None else " ".join(best.value.split())
+    ranked = [
+        (rank, text)
+        for row in rows
+        if row["what"].value == what and (text := clean(row["text"].value))
+        if (rank := language_rank(row["text"].language, order)) is not None
+    ]
+    return min(ranked)[1] if ranked else None

@@ -18,6 +18,7 @@ __all__ = [
     "aliases",
     "label_languages",
     "labels",
+    "language_rank",
     "nodes_counted",
     "nodes_page",
     "properties_named",
@@ -36,6 +37,7 @@ PREFIX wdt: <http://www.wikidata.org/prop/direct/>
 PREFIX p: <http://www.wikidata.org/prop/>
 PREFIX ps: <http://www.wikidata.org/prop/statement/>
 PREFIX pq: <http://www.wikidata.org/prop/qualifier/>
+PREFIX pqv: <http://www.wikidata.org/prop/qualifier/value/>
 PREFIX wikibase: <http://wikiba.se/ontology#>
 PREFIX rdfs: <http://www.w3.org/2000/01/rdf-schema#>
 PREFIX schema: <http://schema.org/>
@@ -86,10 +88,20 @@ def property_id(relation: str, source: str) -> str:
 def label_languages(language: str) -> tuple[str, ...]:
     """Languages in which a label is taken, best first; "" is a label without a language, as own RDF files have.
 
-    A list (``de,fr``) is taken as it stands; after a single language come ``mul`` and ``en``.
+    A list (``de,fr``) is taken as it stands. After a single language come ``mul``, other forms of the same language
+    (``en-*`` stands for all: en-gb, en-ca), and ``en``.
     """
     first, *rest = language.lower().split(",")
-    return tuple(dict.fromkeys((first, *(rest or ("mul", "en")), "")))
+    base = first.partition("-")[0]
+    return tuple(dict.fromkeys((first, *(rest or ("mul", base, f"{base}-*", "en")), "")))
+
+
+def language_rank(tag: str, languages: Sequence[str]) -> int | None:
+    """Return the place of a language tag among `label_languages`, 0 for the best; None where it is none of them."""
+    for name in (tag, f"{tag.partition('-')[0]}-*"):
+        if name in languages:
+            return languages.index(name)
+    return None
 
 
 def subjects(ask: Ask) -> Query:
@@ -128,7 +140,7 @@ def sample(ask: Ask, *, ordered: bool) -> str:
 def subjects_named(ask: Ask, names: Sequence[str]) -> Query:
     """Those of `names` (ids or labels) that have the relation: rows of ``?subject ?name``."""
     ids = [iri for iri in map(iri_of, names) if iri]
-    tags = [f"@{tag}" if tag else "" for tag in label_languages(ask.language)]
+    tags = [f"@{tag}" if tag else "" for tag in label_languages(ask.language) if not tag.endswith("*")]
     literals = [f'"{name.translate(_ESCAPES)}"{tag}' for name in names if not iri_of(name) for tag in tags]
     ways = []
     if ids:
@@ -186,12 +198,13 @@ def properties_named(text: str, language: str, limit: int) -> str:
     ).text(limit, ordered=True)
 
 
-def _in_languages(variable: str, languages: Iterable[str]) -> str:
-    tags = ", ".join(f'"{tag}"' for tag in languages)
-    return f"FILTER(LCASE(LANG({variable})) IN ({tags}))"
+def _in_languages(variable: str, languages: Sequence[str]) -> str:
+    tags = ", ".join(f'"{tag}"' for tag in languages if not tag.endswith("-*"))
+    forms = "".join(f' || LANGMATCHES(LANG({variable}), "{tag[:-2]}")' for tag in languages if tag.endswith("-*"))
+    return f"FILTER(LCASE(LANG({variable})) IN ({tags}){forms})"
 
 
-def _names(predicate: str, iris: Iterable[str], languages: Iterable[str]) -> Query:
+def _names(predicate: str, iris: Iterable[str], languages: Sequence[str]) -> Query:
     return Query(
         "?entity ?label",
         f"  VALUES ?entity {{ {_terms(iris)} }}\n  ?entity {predicate} ?label .\n"
@@ -202,14 +215,20 @@ def _names(predicate: str, iris: Iterable[str], languages: Iterable[str]) -> Que
 def _statements(relation: str, chosen: str) -> Query:
     # A statement without ps: says "no value"; own RDF files may have plain wdt: triples and no statement nodes.
     return Query(
-        "?subject ?statement ?object ?rank ?start ?end",
+        "?subject ?statement ?object ?rank ?start ?startPrecision ?end ?endPrecision",
         f"""{chosen}
   {{
     ?subject p:{relation} ?statement .
     OPTIONAL {{ ?statement ps:{relation} ?object }}
     OPTIONAL {{ ?statement wikibase:rank ?rank }}
-    OPTIONAL {{ ?statement pq:P580 ?start }}
-    OPTIONAL {{ ?statement pq:P582 ?end }}
+    OPTIONAL {{
+      ?statement pq:P580 ?start
+      OPTIONAL {{ ?statement pqv:P580 [ wikibase:timeValue ?start ; wikibase:timePrecision ?startPrecision ] }}
+    }}
+    OPTIONAL {{
+      ?statement pq:P582 ?end
+      OPTIONAL {{ ?statement pqv:P582 [ wikibase:timeValue ?end ; wikibase:timePrecision ?endPrecision ] }}
+    }}
   }} UNION {{
     ?subject wdt:{relation} ?object .
     FILTER NOT EXISTS {{ ?subject p:{relation} ?node }}

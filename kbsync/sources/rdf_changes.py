@@ -14,6 +14,7 @@ from hashlib import blake2b
 from itertools import groupby
 from pathlib import Path
 
+from kbsync.files import lines_of
 from kbsync.sources.base import short_id
 
 __all__ = ["Changed", "Digest", "changed_lines", "digest_of"]
@@ -25,7 +26,9 @@ MOST_AGAIN = 0.3
 
 _NODE = b"<http://www.wikidata.org/prop/P"
 _LABEL = b"<http://www.w3.org/2000/01/rdf-schema#label>"
-_TIMES = (b"<http://www.wikidata.org/prop/qualifier/P580>", b"<http://www.wikidata.org/prop/qualifier/P582>")
+_TIMES = tuple(
+    b"<http://www.wikidata.org/prop/qualifier/" + way for way in (b"P580>", b"P582>", b"value/P580>", b"value/P582>")
+)
 # One line as every dump writes it: terms set apart by single spaces, IRIs without escapes.
 _LINE = re.compile(rb'(<[^<>\\\s]+>|_:\S+) (<[^<>\\\s]+>) (<[^<>\\\s]+>|_:\S+|"(?:[^"\\]|\\.)*"\S*) \.\r?\n?')
 _BYTES = 16
@@ -63,18 +66,19 @@ def digest_of(path: Path) -> Digest | None:
     """Return the digest of an N-Triples file; None where it has a line of another form, or too many subjects."""
     subjects: dict[bytes, int] = {}
     timed = False
-    with path.open("rb") as file:
-        for subject, lines in groupby(file, _subject):
-            text = b"".join(lines)
-            if subject is None:
-                if all(not line.strip() or line.lstrip().startswith(b"#") for line in text.splitlines()):
-                    continue
+    for subject, lines in groupby(lines_of(path), _subject):
+        told = blake2b(digest_size=_BYTES)
+        for line in lines:
+            if subject is None and line.strip() and not line.lstrip().startswith(b"#"):
                 return None
-            timed = timed or any(time in text for time in _TIMES)
-            number = int.from_bytes(blake2b(text.rstrip(b"\r\n"), digest_size=_BYTES).digest())
-            subjects[subject] = (subjects.get(subject, 0) + number) % 2 ** (8 * _BYTES)
-            if len(subjects) > MOST_SUBJECTS:
-                return None
+            timed = timed or any(time in line for time in _TIMES)
+            told.update(line.rstrip(b"\r\n") + b"\n")
+        if subject is None:
+            continue
+        number = int.from_bytes(told.digest())
+        subjects[subject] = (subjects.get(subject, 0) + number) % 2 ** (8 * _BYTES)
+        if len(subjects) > MOST_SUBJECTS:
+            return None
     return Digest(subjects, timed)
 
 
@@ -101,7 +105,9 @@ def changed_lines(path: Path, earlier: Digest, now: Digest) -> Changed | None:
 def _lines_about(path: Path, again: set[bytes]) -> bytes:
     """Return the lines of the subjects `again`, of their statement nodes, and the labels of what both name."""
     nodes = {value for subject, p, value, _ in _triples(path) if p.startswith(_NODE) and subject in again}
-    told = again | nodes
+    # How precise a time is, is said of a node of its own.
+    times = {value for subject, p, value, _ in _triples(path) if p in _TIMES and subject in nodes}
+    told = again | nodes | times
     named = {value for subject, _, value, _ in _triples(path) if subject in told}
     return b"\n".join(
         line.strip()
@@ -112,11 +118,10 @@ def _lines_about(path: Path, again: set[bytes]) -> bytes:
 
 def _triples(path: Path) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
     """Yield subject, predicate, object and line; a line that is cut gives what there is."""
-    with path.open("rb") as file:
-        for line in file:
-            if line[:1] in (b"<", b"_"):
-                subject, predicate, rest = (line + b"  ").split(b" ", 2)
-                yield subject, predicate, rest.strip().removesuffix(b".").rstrip(), line
+    for line in lines_of(path):
+        if line[:1] in (b"<", b"_"):
+            subject, predicate, rest = (line + b"  ").split(b" ", 2)
+            yield subject, predicate, rest.strip().removesuffix(b".").rstrip(), line
 
 
 def _subject(line: bytes) -> bytes | None:

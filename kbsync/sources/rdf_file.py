@@ -14,11 +14,13 @@ from xml.parsers import expat
 from pyoxigraph import RdfFormat
 
 from kbsync.errors import SourceError
-from kbsync.sources.base import Ask, Reading, locate
+from kbsync.files import Unchanged, is_compressed, kind_of, lines_of, open_stream
+from kbsync.limits import DEPTH, DOCUMENT
+from kbsync.sources.base import Ask, Reading, locate, shown
+from kbsync.sources.dump_lines import NeededLines
 from kbsync.sources.queries import property_id
 from kbsync.sources.rdf_changes import Digest, changed_lines, digest_of
-from kbsync.sources.rdf_store import LARGE, REMEDY, RdfStore, Sifted, TemporaryFolder
-from kbsync.sources.streams import is_compressed, kind_of, open_stream, telling
+from kbsync.sources.rdf_store import IN_LINES, LARGE, REMEDY, CutError, RdfStore, TemporaryFolder, reason_of
 
 __all__ = ["ChangedPart", "RdfFile"]
 
@@ -27,10 +29,11 @@ _FORMATS = {
     ".nt": RdfFormat.N_TRIPLES,
     ".nq": RdfFormat.N_QUADS,
     ".rdf": RdfFormat.RDF_XML,
+    ".jsonld": RdfFormat.JSON_LD,
     ".n3": RdfFormat.N3,
     ".trig": RdfFormat.TRIG,
 }
-_IN_LINES = (RdfFormat.N_TRIPLES, RdfFormat.N_QUADS)
+_DOCUMENTS = (RdfFormat.RDF_XML, RdfFormat.JSON_LD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +61,15 @@ class RdfFile:
         self._path = path
         self._form = _FORMATS[kind_of(path)]
         self._folder = TemporaryFolder()
-        self._sifted = Sifted(path, lambda: _lines(path), self._form, asks)
+        self._needed = NeededLines(path, lambda: lines_of(path), self._form, asks)
+        self._state = Unchanged(path)
         self.name = str(path.resolve())
 
     def read(self, ask: Ask) -> Reading:
         """Read the current facts of `ask`'s relation; raises SourceError if the file is not whole."""
         property_id(ask.relation, f"RDF file {self._path}")
-        loaded = self._loaded_for(ask)
+        with self._reading():
+            loaded = self._needed.store_for(ask) if self._form in IN_LINES and self._is_large() else self._loaded
         with locate(f"{self._path}, relation {ask.relation}"):
             return loaded.read(self.name, ask)
 
@@ -75,12 +80,12 @@ class RdfFile:
         """
         if self._path.suffix.lower() != ".nt":
             return None
-        with self._telling():
+        with self._reading():
             return digest_of(self._path)
 
     def changed_since(self, earlier: Digest, now: Digest) -> "ChangedPart | None":
         """Return the part of the file to read again; None where it is better read whole."""
-        with self._telling():
+        with self._reading():
             changed = changed_lines(self._path, earlier, now)
             if changed is None:
                 return None
@@ -91,43 +96,74 @@ class RdfFile:
                 return None  # a reading of the whole file tells the line
             return ChangedPart(self.name, loaded, changed.keys)
 
-    def _loaded_for(self, ask: Ask) -> RdfStore:
-        with self._telling():
-            return self._sifted.store_for(ask) if self._form in _IN_LINES and self._is_large() else self._loaded
-
     @cached_property
     def _loaded(self) -> RdfStore:
-        if self._form == RdfFormat.RDF_XML:
-            self._check_xml()
+        if self._form in _DOCUMENTS:
+            _check_document(self._path, self._form)
         loaded = RdfStore(self._folder.path if self._is_large() else None)
-        with open_stream(self._path) as file:
-            loaded.store.bulk_load(file, format=self._form)
+        loaded.load(lambda: open_stream(self._path), self._form)
         if len(loaded.store) == 0:
-            raise SourceError(f"{self._path}: holds no statement; {REMEDY}")
+            raise SourceError(f"{self._path}: holds no statement that can be read; {REMEDY}")
         return loaded
 
     def _is_large(self) -> bool:
         return is_compressed(self._path) or self._path.stat().st_size > LARGE
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _reading(self) -> Iterator[None]:
         """Turn what goes wrong with the file into SourceError."""
-        with telling(self._path):
+        with self._state.reading():
             try:
                 yield
             except expat.ExpatError as error:
                 place = f"{self._path}:{error.lineno}:{error.offset}"
                 raise SourceError(f"{place}: not whole XML ({expat.ErrorString(error.code)}); {REMEDY}") from error
+            except CutError as error:
+                raise SourceError(f"{self._path}:{error.line}: not whole RDF ({error}); {REMEDY}") from error
             except SyntaxError as error:
                 place = f"{self._path}:{error.lineno or '?'}"
-                raise SourceError(f"{place}: not whole RDF ({error.msg}); {REMEDY}") from error
-
-    def _check_xml(self) -> None:
-        # pyoxigraph takes RDF/XML that ends between two elements for a whole document.
-        with open_stream(self._path) as file:
-            expat.ParserCreate().ParseFile(file)
+                raise SourceError(f"{place}: not whole RDF ({reason_of(error)}); {REMEDY}") from error
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    with open_stream(path) as file:
-        yield from file
+def _check_document(path: Path, form: RdfFormat) -> None:
+    """Raise SourceError for a document that is too large or would grow beyond measure, and ExpatError for bad XML.
+
+    pyoxigraph takes RDF/XML that ends between two elements for a whole document, and puts in whatever its entities
+    stand for.
+    """
+    with open_stream(path) as stream:
+        text = stream.read(DOCUMENT.bytes + 1)
+    if len(text) > DOCUMENT.bytes:
+        raise SourceError(f"{path}: too large ({DOCUMENT.told}); save it as N-Triples (.nt), which is read in lines")
+    if form != RdfFormat.RDF_XML:
+        return
+    depth, length = 0, 0
+
+    def bound(count: int) -> None:
+        nonlocal length
+        length += count
+        if length > DOCUMENT.bytes:
+            raise SourceError(f"{path}: its entities (<!ENTITY ...>) stand for too much text ({DOCUMENT.told})")
+
+    def begin(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > DEPTH.value:
+            raise SourceError(f"{path}:{parser.CurrentLineNumber}: nested too deeply ({DEPTH.told})")
+        bound(sum(map(len, attributes.values())))
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    def entity(name: str, parameter: bool, value: str | None, *_: object) -> None:
+        if value is None or "&" in value:
+            raise SourceError(
+                f"{path}:{parser.CurrentLineNumber}: entity {shown(name, 40)!r} stands for a file or for other "
+                "entities; write out what it stands for"
+            )
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler = begin, end
+    parser.CharacterDataHandler, parser.EntityDeclHandler = lambda data: bound(len(data)), entity
+    parser.Parse(text, True)

@@ -1,47 +1,162 @@
-"""An Oxigraph store that is asked as an endpoint is."""
+"""An Oxigraph store that is asked as an endpoint is, and what could not be loaded into it.
+
+A bad IRI or language tag spoils its own statement, no other: it is passed over, and told where it is of a relation that
+is asked for. A file that ends in the middle of a statement was cut off, and nothing is taken from it.
+"""
 
 import shutil
 import tempfile
 import weakref
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
-from pyoxigraph import BlankNode, Literal, NamedNode, QuerySolutions, RdfFormat, Store
+from pyoxigraph import Literal, NamedNode, Quad, QuadParser, QuerySolutions, RdfFormat, Store, parse
 
-from kbsync.errors import SourceError
-from kbsync.sources.base import Ask, Reading
+from kbsync.sources.base import Ask, Notes, Reading, short_id
 from kbsync.sources.queries import whole
-from kbsync.sources.results import TEXT, Row, Term
-from kbsync.sources.sift import LineError, Lines, Need, sift
+from kbsync.sources.results import Row, rows_of
 from kbsync.sources.statements import read_aliases, read_facts, take_all
 
-__all__ = ["LARGE", "REMEDY", "RdfStore", "Sifted", "TemporaryFolder"]
+__all__ = ["IN_LINES", "LARGE", "REMEDY", "CutError", "PassedOver", "RdfStore", "TemporaryFolder", "reason_of"]
 
 LARGE = 32 * 2**20
 """Bytes; what is above this is loaded into a store on disk."""
 REMEDY = "the file may have been cut off: get it again, or mend that line; nothing was taken from it"
+IN_LINES = (RdfFormat.N_TRIPLES, RdfFormat.N_QUADS)
+"""formats with one statement a line"""
+
+_GOES_ON = (*IN_LINES, RdfFormat.TURTLE, RdfFormat.TRIG, RdfFormat.N3)
+_PROP = "http://www.wikidata.org/prop/"
+
+
+class CutError(Exception):
+    """A file that ends in the middle of a statement: its line from 1, and why."""
+
+    def __init__(self, line: int, why: str) -> None:
+        super().__init__(why)
+        self.line = line
+
+
+class PassedOver:
+    """What could not be read of a file: lines of which nothing is known, and statements, by their predicate."""
+
+    def __init__(self) -> None:
+        self._lines = Notes()
+        self._statements: dict[str, Notes] = {}
+
+    def add_line(self, number: int | str, why: str) -> None:
+        """Note a line that is no statement."""
+        self._lines.add("line that cannot be read", f"{number}: {why}")
+
+    def add(self, quad: Quad) -> None:
+        """Note a statement with a bad IRI or language tag."""
+        predicate = quad.predicate.value
+        if predicate.startswith(_PROP):
+            notes = self._statements.setdefault(predicate, Notes())
+            subject, value = (str(getattr(term, "value", term)) for term in (quad.subject, quad.object))
+            notes.add("statement with a bad IRI or language tag", f"{short_id(subject)} -> {value}")
+
+    def lines(self, relation: str) -> tuple[str, ...]:
+        """Return notes on what may have been of `relation`."""
+        ways = (self._statements.get(f"{_PROP}{way}{relation}") for way in ("", "statement/", "direct/"))
+        return (*self._lines.lines(), *(line for notes in ways if notes for line in notes.lines()))
 
 
 class RdfStore:
     """Statements in an Oxigraph store, asked as an endpoint is. `folder` holds them; None: the memory does."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, passed: PassedOver | None = None) -> None:
         self.store = Store() if folder is None else Store(folder)
+        self.passed = passed or PassedOver()
+
+    def load(
+        self, opened: Callable[[], BinaryIO], form: RdfFormat, number_of: Callable[[bytes], int | str] | None = None
+    ) -> None:
+        """Load what `opened` gives, all but what is bad in it; `number_of` tells a line's number, if not its own.
+
+        Raises CutError for a file that ends in the middle, SyntaxError for bad XML or JSON, which nothing can be
+        taken from, and OSError.
+        """
+        try:
+            with opened() as stream:
+                self.store.bulk_load(stream, format=form)
+            return
+        except SyntaxError:
+            if form not in _GOES_ON:
+                raise
+        self.store.clear()
+        with opened() as stream:
+            if form in IN_LINES:
+                quads = self._of_lines(stream, form, number_of)
+            else:
+                quads = self._of_text(parse(stream, format=form, lenient=True), opened)
+            self.store.bulk_extend(quad for quad in quads if self._is_good(quad))
+
+    def _of_lines(
+        self, lines: Iterable[bytes], form: RdfFormat, number_of: Callable[[bytes], int | str] | None
+    ) -> Iterator[Quad]:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield from list(parse(line, format=form, lenient=True))
+            except SyntaxError as error:
+                if not line.endswith(b"\n"):
+                    raise CutError(number, error.msg) from error
+                known = number if number_of is None else number_of(line)
+                self.passed.add_line(known, reason_of(error))
+
+    def _of_text(self, quads: QuadParser, opened: Callable[[], BinaryIO]) -> Iterator[Quad]:
+        """Yield the statements; one that ends where an error begins may have lost its end, and is left out."""
+        held: Quad | None = None
+        with opened() as stream:
+            lines = enumerate(stream, start=1)
+            number, line = 0, b""
+            while True:
+                try:
+                    quad = next(quads)
+                except StopIteration:
+                    break
+                except SyntaxError as error:
+                    if "nexpected end" in error.msg:
+                        raise CutError(error.lineno or 0, error.msg) from error
+                    while number < (error.lineno or 0):
+                        number, line = next(lines, (error.lineno or 0, b""))
+                    before = line.decode("utf-8", "replace")[: (error.offset or 1) - 1]
+                    if before[-1:].strip(" \t.;,[]()>"):
+                        held = None
+                    self.passed.add_line(number, reason_of(error))
+                    continue
+                if held is not None:
+                    yield held
+                held = quad
+        if held is not None:
+            yield held
+
+    def _is_good(self, quad: Quad) -> bool:
+        """Whether the terms, which are not checked in reading, are IRIs and language tags; else it is noted."""
+        try:
+            for term in quad:
+                if isinstance(term, NamedNode):
+                    NamedNode(term.value)
+                elif isinstance(term, Literal) and term.language:
+                    Literal("", language=term.language)
+        except ValueError:
+            self.passed.add(quad)
+            return False
+        return True
 
     def read(self, name: str, ask: Ask) -> Reading:
         """Return `ask`'s facts, with `name` as their source."""
         facts, skipped, nameless = read_facts(self._select, ask, rows_of=take_all)
         aliases = read_aliases(self._select, facts, ask, rows_of=take_all)
+        skipped = (*skipped, *self.passed.lines(ask.relation))
         return Reading(name, whole(ask).text(), facts, skipped, aliases, nameless)
 
     def _select(self, query: str) -> list[Row]:
         solutions = self.store.query(query, use_default_graph_as_union=True)
         assert isinstance(solutions, QuerySolutions)
-        names = [variable.value for variable in solutions.variables]
-        return [
-            {name: _term(value) for name, value in zip(names, solution, strict=True) if value is not None}
-            for solution in solutions
-        ]
+        return list(rows_of(solutions))
 
 
 class TemporaryFolder:
@@ -55,58 +170,6 @@ class TemporaryFolder:
         return Path(folder)
 
 
-class Sifted:
-    """A dump's lines, sifted for what is asked and loaded (`kbsync.sources.sift`); `asks` are sifted for together."""
-
-    def __init__(self, path: Path, lines: Lines, form: RdfFormat, asks: tuple[Ask, ...] = ()) -> None:
-        self._path, self._lines, self._form = path, lines, form
-        self._need = Need.of(asks)
-        self._loaded: tuple[Need, RdfStore] | None = None
-        self._folder = TemporaryFolder()
-
-    def store_for(self, ask: Ask) -> RdfStore:
-        """Return a store with all that `ask` needs; raises SourceError for a bad line, and OSError."""
-        need = Need.of([ask])
-        if self._loaded is None or self._loaded[0] | need != self._loaded[0]:
-            self._need |= need
-            self._loaded = None
-            self._folder = TemporaryFolder()
-            self._loaded = (self._need, self._load())
-        return self._loaded[1]
-
-    def _load(self) -> RdfStore:
-        kept = self._folder.path / "kept.nq"
-        try:
-            with kept.open("wb") as out:
-                count = sift(self._lines, self._form, self._need, out)
-        except LineError as error:
-            raise SourceError(f"{self._path}:{error.line}: not whole RDF ({error}); {REMEDY}") from error
-        if not count:
-            raise SourceError(f"{self._path}: holds no statement; {REMEDY}")
-        loaded = RdfStore(self._folder.path / "store" if kept.stat().st_size > LARGE else None)
-        try:
-            loaded.store.bulk_load(path=kept, format=self._form)
-        except SyntaxError as error:
-            place = f"{self._path}:{self._number_of(_line(kept, error.lineno or 1))}"
-            raise SourceError(f"{place}: not whole RDF ({error.msg}); {REMEDY}") from error
-        kept.unlink()
-        return loaded
-
-    def _number_of(self, bad: bytes) -> int | str:
-        """Return the number that a kept line has in the dump."""
-        return next((number for number, line in enumerate(self._lines(), start=1) if line.strip() == bad.strip()), "?")
-
-
-def _line(path: Path, wanted: int) -> bytes:
-    with path.open("rb") as file:
-        return next((line for number, line in enumerate(file, start=1) if number == wanted), b"")
-
-
-def _term(value: object) -> Term:
-    if isinstance(value, NamedNode):
-        return Term(value.value)
-    if isinstance(value, BlankNode):
-        return Term(value.value, "blank")
-    assert isinstance(value, Literal)
-    datatype = value.datatype.value
-    return Term(value.value, "literal", (value.language or "").lower(), "" if datatype in TEXT else datatype)
+def reason_of(error: SyntaxError) -> str:
+    """The parser's reason, without the place that stands before it."""
+    return error.msg.partition(": ")[2] or error.msg

@@ -1,17 +1,40 @@
-"""SPARQL results in JSON, as endpoints and pyoxigraph both write them, turned into plain rows."""
+"""SPARQL results in JSON, XML or TSV, turned into plain rows, and checked here: what comes out has the shape asked for.
+
+JSON is read here, as Virtuoso and others write names of blank nodes and IRIs that pyoxigraph's parser refuses with the
+whole answer; XML and TSV are read by that parser. CSV tells neither an IRI from a text nor a language, so it is none.
+"""
 
 import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-__all__ = ["TEXT", "Row", "Term", "parse_results"]
+from kbsync.limits import MEGABYTE
 
+if TYPE_CHECKING:
+    from pyoxigraph import QueryResultsFormat
+
+__all__ = ["ACCEPTED", "TEXT", "Row", "Term", "check_rows", "parse_results", "rows_of", "term_of"]
+
+ACCEPTED = (
+    "application/sparql-results+json, application/json;q=0.9, application/sparql-results+xml;q=0.7, "
+    "text/tab-separated-values;q=0.5"
+)
+"""what an endpoint is asked for, best first"""
 TEXT = (
     "http://www.w3.org/2001/XMLSchema#string",
     "http://www.w3.org/1999/02/22-rdf-syntax-ns#langString",
 )
 """types of plain text"""
+IN_ONE = 32 * MEGABYTE
+"""bytes of JSON that are parsed at once; more are read in a stream, as a parsed document takes many times its size"""
+COUNT = 15
+"""digits of a count, at most"""
 
+_JSON = ("application/sparql-results+json", "application/json", "text/json", "text/plain")
+_XML = ("application/sparql-results+xml", "application/xml", "text/xml")
+_TSV = ("text/tab-separated-values",)
 _KINDS: dict[str, Literal["iri", "literal", "blank"]] = {
     "uri": "iri",
     "literal": "literal",
@@ -34,16 +57,146 @@ class Term:
 Row = dict[str, Term]
 
 
-def parse_results(body: bytes) -> list[Row]:
-    """Return the rows of a SELECT's results; raises ValueError if `body` is not one whole result."""
-    answer = json.loads(body)
+def parse_results(body: bytes, kind: str = "") -> list[Row] | None:
+    """Return the rows of a SELECT's results; None where the media type `kind` is none that is read.
+
+    Raises ValueError if `body` is not one whole result.
+    """
+    if not kind:  # an answer that was kept
+        kind = {b"<": _XML[0], b"?": _TSV[0]}.get(body.lstrip()[:1], _JSON[0])
+    if kind in _XML or kind in _TSV:
+        from pyoxigraph import QueryResultsFormat
+
+        return _parsed(body, QueryResultsFormat.XML if kind in _XML else QueryResultsFormat.TSV)
+    if kind not in _JSON:
+        return None
+    bindings = _bindings(body) if len(body) <= IN_ONE else _streamed(body)
     try:
-        return [{name: _term(value) for name, value in row.items()} for row in answer["results"]["bindings"]]
+        return [{name: _term(value) for name, value in row.items() if value is not None} for row in bindings]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not SPARQL results in JSON ({error!r})") from error
 
 
-def _term(value: dict[str, str]) -> Term:
-    datatype = value.get("datatype", "")
+def _bindings(body: bytes) -> Any:
+    try:
+        return json.loads(body)["results"]["bindings"]
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not SPARQL results in JSON ({error!r})") from error
+
+
+def _streamed(body: bytes) -> Iterator[dict[str, dict[str, str]]]:
+    """Yield the bindings of a large answer, of which nothing but the row at hand is held."""
+    import ijson
+
+    path: list[str] = []
+    row: dict[str, dict[str, str]] = {}
+    whole = False
+    try:
+        for event, value in ijson.basic_parse(body):
+            if event == "map_key":
+                path[-1] = value
+            elif event in ("start_map", "start_array"):
+                path.append("")
+                if len(path) > 6:
+                    raise ValueError("nested too deeply")
+                if path[:2] == ["results", "bindings"] and len(path) == 4:
+                    row = {}
+                elif path[:2] == ["results", "bindings"] and len(path) == 5:
+                    row[path[3]] = {}
+            elif event in ("end_map", "end_array"):
+                path.pop()
+                if path[:2] == ["results", "bindings"] and len(path) == 3:
+                    yield row
+                whole = whole or (path == ["results"] and event == "end_array")
+            elif path[:2] == ["results", "bindings"] and len(path) == 5:
+                row[path[3]][path[4]] = value
+    except (ijson.JSONError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from error
+    if not whole:
+        raise ValueError("not SPARQL results in JSON (no results)")
+
+
+def _term(value: Mapping[str, str]) -> Term:
+    datatype, text = value.get("datatype", ""), value["value"]
     language = value.get("xml:lang", "").lower()
-    return Term(str(value["value"]), _KINDS[value["type"]], language, "" if datatype in TEXT else datatype)
+    if not isinstance(text, str) or not isinstance(datatype, str) or (not text.isascii() and _halved(text)):
+        raise TypeError(f"a value that is no text: {str(text)[:80]!r}")
+    return Term(text, _KINDS[value["type"]], language, "" if datatype in TEXT else datatype)
+
+
+def _halved(text: str) -> bool:
+    """Whether a text holds a half of a UTF-16 pair, which is no character."""
+    return re.search("[\ud800-\udfff]", text) is not None
+
+
+def _parsed(body: bytes, form: "QueryResultsFormat") -> list[Row]:
+    from pyoxigraph import QuerySolutions, parse_query_results
+
+    try:
+        solutions = parse_query_results(body, form)
+        if not isinstance(solutions, QuerySolutions):
+            raise ValueError("not the results of a SELECT")
+        return list(rows_of(solutions))
+    except SyntaxError as error:
+        raise ValueError(error.msg) from error
+
+
+def rows_of(solutions: Any) -> Iterator[Row]:
+    """Yield pyoxigraph's solutions as rows."""
+    names = [variable.value for variable in solutions.variables]
+    for solution in solutions:
+        yield {name: term_of(value) for name, value in zip(names, solution, strict=True) if value is not None}
+
+
+def term_of(value: Any) -> Term:
+    """Return a term of pyoxigraph's as one of ours."""
+    from pyoxigraph import BlankNode, NamedNode
+
+    if isinstance(value, NamedNode):
+        return Term(value.value)
+    if isinstance(value, BlankNode):
+        return Term(value.value, "blank")
+    datatype = value.datatype.value
+    return Term(value.value, "literal", (value.language or "").lower(), "" if datatype in TEXT else datatype)
+
+
+# What each variable of our queries may be, and whether a row must have it.
+_ANY = ("iri", "literal", "blank")
+_SHAPES: dict[str, tuple[tuple[str, ...], bool]] = {
+    "subject": (("iri", "blank"), True),
+    "statement": (("iri", "blank"), False),
+    "object": (_ANY, False),
+    "rank": (_ANY, False),
+    **dict.fromkeys(("start", "end", "startPrecision", "endPrecision"), (_ANY, False)),
+    "entity": (("iri",), True),
+    "property": (("iri",), True),
+    **dict.fromkeys(("label", "what"), (("literal",), True)),
+    "name": (("iri", "literal"), True),
+    "text": (("iri", "literal"), True),
+    "total": (("literal",), False),
+}
+_ASKED = re.compile(r"SELECT (?:DISTINCT )?((?:\?\w+ ?)+)")
+
+
+def check_rows(rows: Iterable[Row], query: str) -> None:
+    """Raise ValueError where a row of the answer to `query`, a text of ours, has not the variables that it asks for."""
+    found = _ASKED.search(query)
+    names = [] if found is None else re.findall(r"\w+", found[1])
+    asked = {name: _SHAPES.get(name, (_ANY, False)) for name in names}
+    needed = [name for name, (_, always) in asked.items() if always]
+    for row in rows:
+        if "total" in row and "total" in asked:
+            _check_count(row)
+        elif missing := [name for name in needed if name not in row]:
+            raise ValueError(f"gave a row without ?{missing[0]}, which was asked for")
+        for name, term in row.items():
+            if name in asked and term.kind not in asked[name][0]:
+                raise ValueError(f"gave a {term.kind} as ?{name}: {term.value[:80]!r}")
+
+
+def _check_count(row: Row) -> None:
+    digits = row["total"].value
+    if len(row) > 1 or not (digits.isascii() and digits.isdecimal() and len(digits) <= COUNT):
+        raise ValueError(f"gave a count that is none: {digits[:80]!r}")

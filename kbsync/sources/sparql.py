@@ -11,11 +11,11 @@ import random
 
 from kbsync.errors import SourceError
 from kbsync.sources.access import ALONE, Access
-from kbsync.sources.base import Ask, Reading, locate
+from kbsync.sources.base import Ask, Reading, locate, shown
 from kbsync.sources.endpoint import RequestError, ask_endpoint
 from kbsync.sources.paging import TRIES, TooLongError
 from kbsync.sources.queries import property_id, whole
-from kbsync.sources.results import Row, parse_results
+from kbsync.sources.results import Row, check_rows, parse_results
 from kbsync.sources.statements import read_aliases, read_facts
 
 __all__ = ["SparqlSource"]
@@ -43,10 +43,27 @@ class SparqlSource:
         return Reading(self.name, query, facts, skipped, aliases, nameless)
 
     def select(self, query: str) -> list[Row]:
-        """Return the rows of one query; raises TooLongError where a smaller one may pass, else SourceError."""
+        """Return the rows of one query, each with the variables that it asks for.
+
+        Raises TooLongError where a smaller query may pass, else SourceError.
+        """
+        kept = self._kept(query)
+        rows = self._ask(query) if kept is None else kept
+        try:
+            check_rows(rows, query)
+        except ValueError as error:
+            raise SourceError(f"{shown(str(error))}; check the endpoint", query=query) from error
+        return rows
+
+    def _kept(self, query: str) -> list[Row] | None:
+        """Return the rows of an answer that was kept; None where there is none that is whole."""
         kept = self._access.pages.find(query)
-        if kept is not None:
-            return parse_results(kept)
+        try:
+            return None if kept is None else parse_results(kept)
+        except ValueError:
+            return None
+
+    def _ask(self, query: str) -> list[Row]:
         for attempt in range(1, TRIES + 1):
             try:
                 rows, body = ask_endpoint(self.endpoint, query, self._access)

@@ -2,15 +2,14 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from kbsync.errors import SourceError
 from kbsync.facts import Entity, Fact
 from kbsync.sources import queries
-from kbsync.sources.base import MOST_LETTERS, Ask, Notes, clean, iri_of, short_enough, short_id, tidy
-from kbsync.sources.current import Statement, current
-from kbsync.sources.objects import usable
+from kbsync.sources.base import MOST_LETTERS, Ask, Notes, clean, iri_of, short_enough, short_id, shown, tidy
+from kbsync.sources.current import Statement, current, usable
 from kbsync.sources.paging import BATCH, Gather, Paged, Rows, Select, take_all
 from kbsync.sources.results import Row, Term
 
@@ -34,8 +33,8 @@ def read_facts(
     nameless: set[tuple[str, str]] = set()
     wanted = ask.limit
     for batch in _batches(_choose_subjects(select, rows, ask, notes, ordered)):
-        said = rows.about(batch, lambda iris: queries.statements(ask.relation, iris))
-        pairs = list(usable(current(said, ask.day), queries.label_languages(ask.language), notes))
+        said = _about(rows, batch, lambda iris: queries.statements(ask.relation, iris), "subject")
+        pairs = list(usable(current(said, ask.day, notes), queries.label_languages(ask.language), notes))
         unread = [iri for iri in _mentioned(pairs) if iri not in names]
         names |= _read_labels(rows, unread, ask.language)
         nameless |= _nameless(pairs, names)
@@ -48,6 +47,19 @@ def read_facts(
     if not facts and ask.min_sitelinks is not None:
         _check_sitelinks(select, ask)
     return tidy(facts), notes.lines(), frozenset(nameless)
+
+
+def _about(rows: Rows, iris: Sequence[str], query: Callable[[Sequence[str]], queries.Query], name: str) -> list[Row]:
+    """Return all rows of `query` over `iris`; raises SourceError for a row whose `name` is none of them."""
+    found = rows.about(iris, query)
+    asked = set(iris)
+    for row in found:
+        if row[name].value not in asked:
+            raise SourceError(
+                f"speaks of {shown(row[name].value, 100)!r}, which was not asked for; check the endpoint",
+                query=query(iris[:BATCH]).text(),
+            )
+    return found
 
 
 def _check_sitelinks(select: Select, ask: Ask) -> None:
@@ -93,10 +105,15 @@ def _read_labels(rows: Rows, iris: Sequence[str], language: str) -> dict[str, st
     """Return the best label of each of `iris`, "" where there is none."""
     order = queries.label_languages(language)
     best: dict[str, tuple[int, str]] = {}
-    for row in rows.about(iris, lambda some: queries.labels(some, language)):
-        label = clean(row["label"].value)
+    for row in _about(rows, iris, lambda some: queries.labels(some, language), "entity"):
+        label, rank = clean(row["label"].value), queries.language_rank(row["label"].language, order)
+        if rank is None:
+            raise SourceError(
+                f"gave a label in {shown(row['label'].language, 40)!r}, which was not asked for; check the endpoint",
+                query=queries.labels(iris[:BATCH], language).text(),
+            )
         if label:
-            candidate = (order.index(row["label"].language), label)
+            candidate = (rank, label)
             best[row["entity"].value] = min(candidate, best.get(row["entity"].value, candidate))
     return {iri: best[iri][1] if iri in best else "" for iri in iris}
 
@@ -110,7 +127,7 @@ def read_aliases(
     entities = dict.fromkeys(entity for fact in facts for entity in (fact.subject, fact.object))
     found: dict[str, set[str]] = {entity.key: set() for entity in entities}
     iris = dict.fromkeys(iri for entity in entities if (iri := iri_of(entity.key) or iri_of(f"<{entity.key}>")))
-    for row in rows_of(select).about(list(iris), lambda some: queries.aliases(some, ask.language)):
+    for row in _about(rows_of(select), list(iris), lambda some: queries.aliases(some, ask.language), "entity"):
         alias = clean(row["label"].value)
         if alias and len(alias) <= MOST_LETTERS:
             found[short_id(row["entity"].value)].add(alias)
@@ -135,7 +152,7 @@ def _nameless(pairs: Iterable[tuple[Statement, Term]], names: Mapping[str, str])
 
 
 def _label(pairs: Iterable[tuple[Statement, Term]], ask: Ask, names: dict[str, str], notes: Notes) -> Iterator[Fact]:
-    languages = ", ".join(tag for tag in queries.label_languages(ask.language) if tag)
+    languages = ", ".join(tag for tag in queries.label_languages(ask.language) if tag and "*" not in tag)
     for statement, value in pairs:
         thing = _entity(value, names)
         if not names[statement.subject]:

@@ -1,9 +1,10 @@
 """A user's own facts from a table: CSV, or TSV, with a header.
 
 The columns are ``subject``, ``relation`` and ``object``; ``subject_id``, ``object_id`` and ``since`` (YYYY-MM-DD) may
-be left out, as a column or in a row. Fields are quoted as usual: ``"Paris, Texas"``, ``"the ""big"" one"``. Rows are
-read one by one; all that is wrong with a file comes in one error. A TSV file whose header has ``node1``, ``label`` and
-``node2`` is a KGTK edge file (`kbsync.sources.kgtk_file`).
+be left out, as a column or in a row; other columns are not used. Columns are set apart by commas (by semicolons where
+the header has these and no comma), in TSV by tabs. Fields are quoted as usual: ``"Paris, Texas"``,
+``"the ""big"" one"``. Rows are read one by one; all that is wrong with a file comes in one error. A TSV file whose
+header has ``node1``, ``label`` and ``node2`` is a KGTK edge file (`kbsync.sources.kgtk_file`).
 """
 
 import csv
@@ -12,44 +13,25 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from kbsync.errors import SettingsError, SourceError
+from kbsync.errors import SettingsError
 from kbsync.facts import Fact, check_relation
-from kbsync.sources.base import Ask, Reading, Source, clean
-from kbsync.sources.own_facts import check_ask, chosen, fact_of
-from kbsync.sources.problems import Problems
-from kbsync.sources.streams import kind_of, open_stream, telling
+from kbsync.files import Unchanged, kind_of, reading, text_lines
+from kbsync.limits import ROW
+from kbsync.sources.base import Ask, Notes, Reading, clean
+from kbsync.sources.file_facts import NO_LINE_END, Problems, check_ask, chosen, fact_of
 
-__all__ = ["TableFile", "is_kgtk", "open_table", "text_lines"]
+__all__ = ["TableFile", "is_kgtk"]
 
 _REQUIRED = ("subject", "relation", "object")
 _OPTIONAL = ("subject_id", "object_id", "since")
 _KGTK = frozenset(("node1", "label", "node2"))
 
 
-def open_table(path: Path, asks: tuple[Ask, ...] = ()) -> Source:
-    """Return the source that a table is, by its header; raises SourceError where that cannot be read."""
-    if is_kgtk(path):
-        from kbsync.sources.kgtk_file import KgtkFile
-
-        return KgtkFile(path, asks)
-    return TableFile(path)
-
-
 def is_kgtk(path: Path) -> bool:
     """Whether a file has the header of KGTK edges; raises SourceError where it cannot be read."""
-    with telling(path):
-        header = next(text_lines(path), "")
+    with reading(path):
+        header = next(text_lines(path, ROW), "")
     return kind_of(path) == ".tsv" and set(header.rstrip("\r\n").split("\t")) >= _KGTK
-
-
-def text_lines(path: Path) -> Iterator[str]:
-    """Yield a file's lines as text with their ends; raises SourceError, with the line, where the bytes are no UTF-8."""
-    with open_stream(path) as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise SourceError(f"{path}:{number}: not UTF-8 text; save the file as UTF-8") from error
 
 
 class TableFile:
@@ -57,23 +39,32 @@ class TableFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._state = Unchanged(path)
         self.name = str(path.resolve())
 
     def read(self, ask: Ask) -> Reading:
         """Read `ask`'s facts; raises SourceError with all problems of the file, and SettingsError for --class."""
         check_ask(ask, self._path, "a table")
-        with telling(self._path):
-            facts, skipped = chosen(_Rows(self._path).facts(), ask)
+        notes = Notes()
+        with self._state.reading():
+            facts, skipped = chosen(_Rows(self._path, notes).facts(), ask, notes)
         return Reading(self.name, None, facts, skipped)
 
 
 class _Rows:
     """The rows of a table as facts; problems are gathered with their lines."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, notes: Notes) -> None:
         self._problems = Problems(path)
-        self._delimiter = "\t" if kind_of(path) == ".tsv" else ","
+        self._notes = notes
         self._path = path
+        self._delimiter = "\t" if kind_of(path) == ".tsv" else self._comma()
+
+    def _comma(self) -> str:
+        """What sets the columns of a CSV file apart: a semicolon where the header has these and no comma."""
+        header = next(text_lines(self._path, ROW), "")
+        names = {name.strip().strip('"').lower() for name in header.split(";")}
+        return ";" if "," not in header and names >= set(_REQUIRED) else ","
 
     def facts(self) -> Iterator[Fact]:
         """Yield the facts; raise SourceError after the last row if any row was bad."""
@@ -88,7 +79,7 @@ class _Rows:
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield each row that is not empty with its first line's number, up to the first that is not CSV."""
-        reader = csv.reader(text_lines(self._path), delimiter=self._delimiter, strict=True)
+        reader = csv.reader(self._lines(), delimiter=self._delimiter, strict=True)
         line = 1
         try:
             for row in reader:
@@ -98,15 +89,22 @@ class _Rows:
         except csv.Error as error:
             self._problems.add(line, f"not a table's row ({error}); mend the quotes. What follows was not read")
 
+    def _lines(self) -> Iterator[str]:
+        """Yield the lines; note a last one that has no end."""
+        number, line = 0, "\n"
+        for line in text_lines(self._path, ROW):
+            number += 1
+            yield line
+        if number > 1 and not line.endswith("\n"):
+            self._notes.add(NO_LINE_END, f"line {number}")
+
     def _check_header(self, header: list[str]) -> None:
         """Raise SourceError with all that is wrong with the header."""
         known = (*_REQUIRED, *_OPTIONAL)
-        if len(header) == 1 and ";" in header[0]:
-            self._problems.add(1, "the columns are set apart by semicolons; save the table with commas, or as .tsv")
-            self._problems.raise_any()
         named = f"columns are {', '.join(_REQUIRED)} and, if you like, {', '.join(_OPTIONAL)}"
-        for name in dict.fromkeys(name for name in header if name not in known):
-            self._problems.add(1, f"unknown column {name!r}; {named}")
+        for name in header:
+            if name not in known:
+                self._notes.add("column that is not used", repr(name))
         for name in dict.fromkeys(name for name in header if header.count(name) > 1 and name in known):
             self._problems.add(1, f"column {name!r} stands here twice; keep one")
         for name in (name for name in _REQUIRED if name not in header):

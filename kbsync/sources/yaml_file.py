@@ -25,18 +25,24 @@ import datetime
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from kbsync.errors import SettingsError, SourceError
 from kbsync.facts import Fact, check_relation
-from kbsync.sources.base import Ask, Reading, clean, read_text
-from kbsync.sources.own_facts import check_ask, chosen, fact_of
-from kbsync.sources.problems import Problems
+from kbsync.files import Unchanged, read_text
+from kbsync.limits import DEPTH
+from kbsync.sources.base import Ask, Notes, Reading, clean, join_pairs, shown
+from kbsync.sources.file_facts import NO_LINE_END, Problems, check_ask, chosen, fact_of
 
 __all__ = ["YamlFile"]
+
+MOST_NODES = 100_000
+"""values in one fact, and names of values (``&name``) in one file"""
 
 _FORMS = "write a list of facts, or relation -> {subject: object}"
 _REQUIRED = ("subject", "relation", "object")
@@ -51,12 +57,15 @@ class YamlFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._state = Unchanged(path)
+        self._notes: tuple[str, ...] = ()
         self.name = str(path.resolve())
 
     def read(self, ask: Ask) -> Reading:
         """Read `ask`'s facts; raises SourceError with all problems of the file, and SettingsError for --class."""
         check_ask(ask, self._path, "a YAML file")
-        facts, skipped = chosen(self._content.found, ask)
+        facts, skipped = chosen(self._content.found, ask, Notes())
+        skipped = (*skipped, *self._notes)
         return Reading(self.name, None, facts, skipped, self._aliases(facts) if ask.aliases else None)
 
     def _aliases(self, facts: tuple[Fact, ...]) -> dict[str, tuple[str, ...]]:
@@ -66,38 +75,115 @@ class YamlFile:
 
     @cached_property
     def _content(self) -> "_Reader":
-        reader = _Reader(_compose(self._path), Problems(self._path))
-        reader.problems.raise_any()
+        with self._state.reading():
+            text = read_text(self._path)
+            if "\n" in text and not text.endswith("\n"):
+                self._notes = (f"{NO_LINE_END}: 1 (line {text.count(chr(10)) + 1})",)
+            reader = _Reader(_Composer(self._path, text), Problems(self._path))
+            reader.problems.raise_any()
         return reader
 
 
-def _compose(path: Path) -> yaml.Node:
-    """Return the file's node tree, which keeps places and constructs nothing, whatever the tags say."""
-    text = read_text(path)
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise SourceError(f"{place}: not YAML: {error.problem or error.context}; mend that line") from error
-    except yaml.reader.ReaderError as error:
-        before = text[: error.position]
-        place = f"{path}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
-        raise SourceError(f"{place}: not YAML: {error.reason} (U+{int(error.character):04X}); remove it") from error
-    except RecursionError as error:
-        raise SourceError(f"{path}: nested too deeply; {_FORMS}") from error
-    if root is None:
-        raise SourceError(f"{path}: is empty; {_FORMS}")
-    return root
+class _Composer:
+    """A file's nodes, made as they are asked for: of a large file only the fact at hand is there.
+
+    Nodes keep their places and construct nothing, whatever the tags say. Raises SourceError for what is not YAML or is
+    nested too deeply, and for an alias (``*name``) of a list or mapping, as those may grow beyond measure.
+    """
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        self._text = text
+        self._scalars: dict[str, yaml.Node] = {}
+        self._nodes = 0
+        with self._telling():
+            self._loader = yaml.SafeLoader(text)
+
+    def root(self) -> yaml.Node:
+        """Return the document. The content of its list, or of its mapping and of the mappings in this, is a stream."""
+        self._event()
+        if isinstance(self._event(), yaml.StreamEndEvent):
+            raise SourceError(f"{self._path}: is empty; {_FORMS}")
+        return self._node(self._event(), 0, streams=2)
+
+    def check_end(self) -> None:
+        """Raise SourceError where another document follows."""
+        self._event()
+        if not isinstance(event := self._event(), yaml.StreamEndEvent):
+            raise SourceError(f"{self._place(event.start_mark)}: not YAML: but found another document; remove one")
+
+    def _node(self, event: Any, depth: int, streams: int = 0) -> yaml.Node:
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in self._scalars:
+                return self._scalars[event.anchor]
+            raise SourceError(
+                f"{self._place(event.start_mark)}: not YAML: found undefined alias {shown(str(event.anchor), 40)!r}, or one "
+                "of a list or mapping; write out what it stands for"
+            )
+        kinds = {yaml.ScalarEvent: yaml.ScalarNode, yaml.SequenceStartEvent: yaml.SequenceNode}
+        kind = kinds.get(type(event), yaml.MappingNode)
+        self._nodes += 1
+        if depth > DEPTH.value or self._nodes > MOST_NODES:
+            told = DEPTH.told if depth > DEPTH.value else f"at most {MOST_NODES:,} values in one fact"
+            raise SourceError(f"{self._place(event.start_mark)}: nested too deeply ({told}); {_FORMS}")
+        scalar = isinstance(event, yaml.ScalarEvent)
+        tag = event.tag
+        if tag is None or tag == "!":
+            tag = self._loader.resolve(kind, event.value if scalar else None, event.implicit)  # type: ignore[no-untyped-call]
+        children = () if scalar else self._children(isinstance(event, yaml.MappingStartEvent), depth + 1, streams - 1)
+        value = event.value if scalar else children if streams > 0 else list(children)
+        node: yaml.Node = kind(tag, value, event.start_mark, event.end_mark)
+        if scalar and event.anchor and len(self._scalars) < MOST_NODES:
+            self._scalars[event.anchor] = node
+        return node
+
+    def _children(self, is_mapping: bool, depth: int, streams: int) -> Iterator[Any]:
+        while not isinstance(event := self._event(), yaml.CollectionEndEvent):
+            if streams >= 0:
+                self._nodes = 0
+            child = self._node(event, depth)
+            if not is_mapping:
+                yield child
+                continue
+            value = self._node(self._event(), depth, streams)
+            yield child, value
+            if streams > 0 and not isinstance(value, yaml.ScalarNode):
+                for _ in value.value:  # what was not asked for
+                    pass
+
+    def _event(self) -> Any:
+        with self._telling():
+            return self._loader.get_event()  # type: ignore[no-untyped-call]
+
+    def _place(self, mark: Any) -> str:
+        return f"{self._path}:{mark.line + 1}:{mark.column + 1}" if mark else str(self._path)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Turn what PyYAML raises into SourceError."""
+        try:
+            yield
+        except yaml.MarkedYAMLError as error:
+            place = self._place(error.problem_mark or error.context_mark)
+            reason = shown(f"{error.problem or error.context}")
+            raise SourceError(f"{place}: not YAML: {reason}; mend that line") from error
+        except yaml.reader.ReaderError as error:
+            before = self._text[: error.position]
+            place = f"{self._path}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
+            raise SourceError(f"{place}: not YAML: {error.reason} (U+{int(error.character):04X}); remove it") from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as \U00110000, which is no character
+            mark = self._loader.get_mark()
+            raise SourceError(f"{self._place(mark)}: not YAML: {shown(str(error))}; mend that line") from error
 
 
 class _Reader:
     """Turns a file's nodes into facts and aliases (by `Entity.key`), and gathers every problem with its place."""
 
-    def __init__(self, root: yaml.Node, problems: Problems) -> None:
+    def __init__(self, composer: _Composer, problems: Problems) -> None:
         self.problems = problems
         self.aliases: dict[str, set[str]] = defaultdict(set)
-        self.found = list(self._read(root))
+        self.found = list(self._read(composer.root()))
+        composer.check_end()
 
     def _read(self, root: yaml.Node) -> Iterator[Fact]:
         """Yield the facts of either form."""
@@ -166,12 +252,14 @@ class _Reader:
             self._wrong(node, "a list for an object: one object a subject")
         elif not isinstance(node, yaml.ScalarNode):
             self._wrong(node, f"a list or mapping where the {what} is wanted; write text")
-        elif not clean(node.value):
+        elif re.search("[\\ud800-\\udfff]", join_pairs(node.value)):
+            self._wrong(node, f"the {what} has half of a pair of \\u escapes; write the character itself")
+        elif not clean(join_pairs(node.value)):
             self._wrong(node, f"the {what} is empty; write text")
         elif kind != "str":
             self._wrong(node, f"{what} {node.value} is {_NOT_TEXT.get(kind, 'not text')}: put it in quotes")
         else:
-            return clean(node.value)
+            return clean(join_pairs(node.value))
         return ""
 
     def _texts(self, node: yaml.Node, what: str) -> list[str]:

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 __all__ = ["Answer", "Between", "Fault", "between", "change_rows", "compressed", "reset", "stall", "status", "true"]
@@ -27,6 +27,8 @@ class Answer:
     status: int = 200
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "application/sparql-results+json"})
     declared: int | None = None
+    trickling: bool = False
+    """a byte at a time, with a pause after each"""
     stalled: bool = False
     """say nothing until the client gives up"""
     torn: bool = False
@@ -43,6 +45,7 @@ class Between:
     url: str
     faults: list[Fault]
     requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    ended: Event = field(default_factory=Event)
 
 
 def true(answer: Answer) -> Answer:
@@ -88,11 +91,18 @@ def between(endpoint: str, *faults: Fault) -> Iterator[Between]:
     state = Between("", list(faults))
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(self.path.partition("?")[2].encode(), None)
+
         def do_POST(self) -> None:
             sent = self.rfile.read(int(self.headers["Content-Length"]))
+            self._answer(sent, sent)
+
+        def _answer(self, sent: bytes, data: bytes | None) -> None:
             state.requests.append((self.command, dict(self.headers), sent))
-            passed_on = {name: value for name, value in self.headers.items() if name != "Accept-Encoding"}
-            request = urllib.request.Request(endpoint, data=sent, headers=passed_on)
+            passed_on = {name: value for name, value in self.headers.items() if name not in ("Accept-Encoding", "Host")}
+            query = "" if data is not None else f"?{sent.decode()}"
+            request = urllib.request.Request(endpoint + query, data=data, headers=passed_on)
             with urllib.request.urlopen(request) as response:
                 answer = Answer(response.read(), headers={"Content-Type": response.headers["Content-Type"]})
             if state.faults:
@@ -111,6 +121,11 @@ def between(endpoint: str, *faults: Fault) -> Iterator[Between]:
                 self.send_header("Content-Length", str(declared))
             self.end_headers()
             # Without a Content-Length, the end of the connection is the end of the body (HTTP/1.0).
+            for place in range(len(answer.body) if answer.trickling else 0):
+                if state.ended.wait(0.05):
+                    return
+                with contextlib.suppress(ConnectionError):
+                    self.wfile.write(answer.body[place : place + 1])
             with contextlib.suppress(ConnectionError):
                 self.wfile.write(answer.body[: len(answer.body) // 2] if answer.torn else answer.body)
             if answer.torn:
@@ -128,5 +143,6 @@ def between(endpoint: str, *faults: Fault) -> Iterator[Between]:
         try:
             yield state
         finally:
+            state.ended.set()
             server.shutdown()
             thread.join()

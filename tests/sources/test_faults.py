@@ -111,6 +111,10 @@ def other_json(answer: Answer) -> Answer:
     return replace(answer, body=b'{"boolean": true}')
 
 
+def csv_alone(answer: Answer) -> Answer:
+    return Answer(b"subject\r\nhttp://a/b\r\n", headers={"Content-Type": "text/csv; charset=utf-8"})
+
+
 def wrong_type(answer: Answer) -> Answer:
     return replace(answer, headers={"Content-Type": "application/sparql-results+xml"})
 
@@ -195,7 +199,8 @@ def test_a_fault_that_lasts_spoils_all_of_a_reading(fault: Fault, late: int, end
     ("fault", "message"),
     [
         (html, "answered text/html in place of SPARQL results .*Please log in.*check that the address"),
-        (wrong_type, r"answered application/sparql-results\+xml in place of SPARQL results"),
+        (wrong_type, r"answered [\d,]+ bytes that are cut off|answered results that are cut off or damaged"),
+        (csv_alone, r"answered text/csv in place of SPARQL results in JSON, XML or TSV .*check that the address"),
         (garbage, "answered 9,999,999 bytes that are no JSON .*nothing was taken; check that the address"),
         (reset, r"broke off its answer .*run the pull again.*\(tried 5 times\)"),
         (cut_short_of_its_length, "broke off its answer .*run the pull again"),

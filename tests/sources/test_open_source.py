@@ -1,5 +1,6 @@
 """Opening a source, asking, and the file of subjects."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,8 +36,17 @@ def test_what_is_no_source_is_refused_with_the_kinds(source: str, message: str) 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "x.ttl").mkdir()
-    with pytest.raises(SourceError, match="no such file"):
+    with pytest.raises(SourceError, match=r"x\.ttl: a folder, not a file"):
         open_source(str(tmp_path / "x.ttl"))
+
+
+@pytest.mark.parametrize("name", ["x.ttl", "x.nt.gz", "x.csv", "x.yaml", "x.json"])
+def test_a_pipe_is_refused_and_not_waited_for(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(SourceError, match=rf"{name}: a pipe, not a file"):
+        open_source(str(tmp_path / name))
+    with pytest.raises(SourceError, match=rf"{name}: a pipe, not a file"):
+        read_subjects(tmp_path / name)
 
 
 def test_the_kind_is_told_by_name_and_suffix(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """CSV and TSV files of facts, and KGTK edge files."""
 
+import datetime
 import gzip
 from pathlib import Path
 
@@ -52,9 +53,10 @@ def refuse(path: Path, text: str) -> list[str]:
     return [line.removeprefix(f"{path}:") for line in str(caught.value).splitlines()]
 
 
-def test_columns_set_apart_by_semicolons_are_told_as_that(tmp_path: Path) -> None:
-    told = refuse(tmp_path / "x.csv", "subject;relation;object\nA;P36;B\n")
-    assert told == ["1: the columns are set apart by semicolons; save the table with commas, or as .tsv"]
+def test_columns_set_apart_by_semicolons_are_read_as_such(tmp_path: Path) -> None:
+    text = 'Subject;"relation";object;since\n"A; B";P36;Paris, Texas;\n'
+    (fact,) = open_source(write(tmp_path / "x.csv", text)).read(Ask("P36")).facts
+    assert (fact.subject.label, fact.object.label) == ("A; B", "Paris, Texas")
 
 
 def test_all_that_is_wrong_with_a_header_is_told(tmp_path: Path) -> None:
@@ -63,10 +65,15 @@ def test_all_that_is_wrong_with_a_header_is_told(tmp_path: Path) -> None:
     assert told == [
         "1: column 'relation' stands here twice; keep one",
         f"1: no column 'object'; {named}",
-        f"1: unknown column 'color'; {named}",
-        f"1: unknown column 'objekt'; {named}",
     ]
     assert refuse(tmp_path / "x.csv", "")[0] == f"1: no column 'object'; {named}"
+
+
+def test_other_columns_are_not_used_and_told_in_one_line(tmp_path: Path) -> None:
+    text = "id,subject,relation,object,Population\n1,France,P36,Paris,68\n2,Japan,P36,Tokyo,124\n"
+    reading = open_source(write(tmp_path / "x.csv", text)).read(Ask("P36"))
+    assert [fact.object.label for fact in reading.facts] == ["Paris", "Tokyo"]
+    assert reading.skipped == ("column that is not used: 2 ('id', 'population')",)
 
 
 def test_all_bad_rows_are_told_with_their_lines(tmp_path: Path) -> None:
@@ -150,10 +157,15 @@ def test_kgtk_edges(suffix: str, tmp_path: Path) -> None:
     assert reading.aliases is not None
     assert reading.aliases["Q2907"] == ("Chuquisaca",)
     assert reading.skipped == (
+        "statement of deprecated rank: 1 (Q142 -> Q456)",
+        f"statement that has ended by {datetime.date.today()}: 1 (Q750 -> Q1491)",
         '"no value" stated: 1 (Q1)',
         "unknown value: 1 (Q2)",
         "quantity in place of an entity: 1 (Q3 -> '+12Q11573')",
     )
+    for day, over in ((datetime.date(1899, 12, 30), False), (datetime.date(1900, 1, 1), True)):  # it ends "in 1899"
+        notes = source.read(Ask("P36", as_of=day)).skipped
+        assert any("has ended" in note for note in notes) is over
     (german,) = source.read(Ask("P36", class_id="Q6256", language="de")).facts
     assert (german.subject.label, german.object.label) == ("Frankreich", "Paris")
 

@@ -1,14 +1,46 @@
-"""What is asked for of the facts that a user's own file lists."""
+"""What files that list facts share (YAML, tables, data sets): problems in one error, and the facts asked for."""
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from kbsync.errors import SettingsError
+from kbsync.errors import SettingsError, SourceError
 from kbsync.facts import Entity, Fact, normalise_label
-from kbsync.sources.base import Ask, Notes, iri_of, short_enough, short_id, tidy
+from kbsync.sources.base import Ask, Notes, iri_of, short_enough, short_id, shown, tidy
 
-__all__ = ["check_ask", "chosen", "fact_of"]
+__all__ = ["NO_LINE_END", "SHOWN", "Problems", "check_ask", "chosen", "fact_of"]
+
+SHOWN = 20
+"""problems told in full"""
+NO_LINE_END = "last line without a line end, as in a file that was cut off"
+
+
+@dataclass(slots=True)
+class Problems:
+    """Problems of one file, each with its line and, where known, its column; both count from 1."""
+
+    path: Path
+    count: int = 0
+    found: list[tuple[int, int, str]] = field(default_factory=list)
+
+    def add(self, line: int, message: str, column: int = 0) -> None:
+        """Note a problem; column 0 is none."""
+        self.count += 1
+        if self.count <= 100 * SHOWN:
+            self.found.append((line, column, shown(message)))
+
+    def raise_any(self) -> None:
+        """Raise SourceError with the first `SHOWN` in the order of the file, and the number of others, if any."""
+        if not self.found:
+            return
+        told = [
+            f"{self.path}:{line}:{column}: {message}" if column else f"{self.path}:{line}: {message}"
+            for line, column, message in sorted(self.found)[:SHOWN]
+        ]
+        if self.count > SHOWN:
+            told.append(f"and {self.count - SHOWN} more")
+        raise SourceError("\n".join(told))
 
 
 def check_ask(ask: Ask, path: Path, kind: str) -> None:
@@ -18,12 +50,11 @@ def check_ask(ask: Ask, path: Path, kind: str) -> None:
             raise SettingsError(f"{option} does not go with {path}: {kind} has no classes or sitelinks")
 
 
-def chosen(facts: Iterable[Fact], ask: Ask) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
-    """Return those of a file's facts that `ask` asks for, and notes on what was left out.
+def chosen(facts: Iterable[Fact], ask: Ask, notes: Notes) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
+    """Return those of a file's facts that `ask` asks for, and all notes, with those on what was left out.
 
     Where it has none of the relation, a note tells which relations it has.
     """
-    notes = Notes()
     of_relation, others = [], dict[str, None]()
     for fact in facts:
         if fact.relation == ask.relation:

@@ -1,0 +1,200 @@
+"""The forms of data sets: how a record of each is read, and what is wrong with one that cannot be.
+
+- CounterFact (Meng et al. 2022, arXiv 2202.05262): each record asks for another object of the same relation.
+- zsRE in the form of MEND (Mitchell et al. 2022, arXiv 2110.11309): questions, and a question on something else.
+- KnowEdit (Zhang et al. 2024, arXiv 2401.01286), as its parts wiki_recent and wiki_counterfact are published.
+
+A further form is a function here, and a line in `FORMATS`.
+"""
+
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kbsync.datasets.record import Expected, Record
+from kbsync.errors import SettingsError
+from kbsync.facts import EditRequest, check_relation
+
+__all__ = ["FORMATS", "BadRecordError", "Format", "Placer"]
+
+ZSRE = "zsRE"
+"""stands for the relation, which this data set does not name; so does `KNOWEDIT`"""
+KNOWEDIT = "KnowEdit"
+
+_NO_SPACES = (
+    *("CJK ", "HIRAGANA ", "KATAKANA", "BOPOMOFO ", "HANGUL ", "YI ", "THAI ", "LAO ", "KHMER ", "MYANMAR "),
+    *("TIBETAN ", "JAVANESE ", "BALINESE ", "TAI ", "NEW TAI ", "IDEOGRAPHIC "),
+)
+"""how Unicode's names of letters begin in scripts that set no spaces between words"""
+
+
+class BadRecordError(ValueError):
+    """What is wrong with a record, as the end of a sentence that names it."""
+
+
+class Placer:
+    """Puts ``{}`` in the place of the subject, and counts the prompts in which there is no place for it."""
+
+    def __init__(self) -> None:
+        self.unplaced = 0
+
+    def place(self, prompt: str, subject: str) -> str | None:
+        """Return `prompt` with ``{}`` for the last mention of `subject` that is no part of another word.
+
+        None, counted, where there is none, or where the rest of the prompt has braces.
+        """
+        start = prompt.rfind(subject)
+        while start >= 0 and not _stands_alone(prompt, start, start + len(subject)):
+            start = prompt.rfind(subject, 0, start + len(subject) - 1)
+        before, after = prompt[: max(start, 0)], prompt[start + len(subject) :]
+        if start < 0 or "{" in before + after or "}" in before + after:
+            self.unplaced += 1
+            return None
+        return f"{before}{{}}{after}"
+
+    def place_all(self, prompts: tuple[str, ...], subject: str) -> tuple[str, ...]:
+        """Return those of the prompts that have a place for `subject`, with ``{}`` there."""
+        placed = [self.place(prompt, subject) for prompt in prompts]
+        return tuple(prompt for prompt in placed if prompt is not None)
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    """Whether the words at both ends of this part of `text` end there."""
+    return not (_in_one_word(text[:start][-1:], text[start]) or _in_one_word(text[end - 1], text[end:][:1]))
+
+
+def _in_one_word(before: str, after: str) -> bool:
+    """Whether two letters in a row belong to one word. Scripts that set no spaces between words do not tell."""
+    if not before or not after:
+        return False
+    if unicodedata.category(after).startswith("M"):  # a sign on the letter before
+        return True
+    if _sets_no_spaces(before) or _sets_no_spaces(after):
+        return False
+    return all(
+        letter.isalnum() or letter == "_" or unicodedata.category(letter)[0] == "M" for letter in (before, after)
+    )
+
+
+def _sets_no_spaces(letter: str) -> bool:
+    """Whether a letter is of a script without spaces between words; Korean puts its particles right behind a name."""
+    return unicodedata.name(letter, "").startswith(_NO_SPACES)
+
+
+def text_of(raw: Mapping[str, Any], name: str) -> str:
+    """Return a text that must be there, without white space around it."""
+    value = raw.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise BadRecordError(f"`{name}` is {'missing' if name not in raw else 'not a text with letters in it'}")
+    return value.strip()
+
+
+def optional_text(raw: Mapping[str, Any], name: str) -> str:
+    """Return a text, or the first of a list (of lists) of texts; "" where there is none."""
+    value = raw.get(name)
+    while isinstance(value, list):
+        value = value[0] if value else None
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise BadRecordError(f"`{name}` is neither a text nor a list of texts")
+    return value.strip()
+
+
+def texts_of(raw: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Return a list of texts, none where the field is missing."""
+    value = raw.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
+        raise BadRecordError(f"`{name}` is not a list of texts")
+    return tuple(item.strip() for item in value)
+
+
+def mapping_of(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return an object that must be there."""
+    value = raw.get(name)
+    if not isinstance(value, dict):
+        raise BadRecordError(f"`{name}` is {'missing' if name not in raw else 'not an object'}")
+    return value
+
+
+def read_counterfact(raw: Mapping[str, Any], placer: Placer) -> Record:
+    """Read one record of CounterFact; its neighbourhood prompts all expect the object before the edit."""
+    rewrite = mapping_of(raw, "requested_rewrite")
+    prompt, subject, relation = (text_of(rewrite, name) for name in ("prompt", "subject", "relation_id"))
+    if prompt.count("{}") != 1 or prompt.count("{") != 1 or prompt.count("}") != 1:
+        raise BadRecordError("`prompt` needs one {}, for the subject, and no other braces")
+    try:
+        check_relation(relation)
+    except SettingsError as error:
+        raise BadRecordError(f"`relation_id`: {error}") from error
+    new, old = (text_of(mapping_of(rewrite, name), "str") for name in ("target_new", "target_true"))
+    paraphrases = placer.place_all(texts_of(raw, "paraphrase_prompts"), subject)
+    return Record(
+        EditRequest(relation, subject, prompt, new, paraphrases),
+        old,
+        tuple(Expected(text, old) for text in texts_of(raw, "neighborhood_prompts")),
+        texts_of(raw, "attribute_prompts"),
+        texts_of(raw, "generation_prompts"),
+    )
+
+
+def read_zsre(raw: Mapping[str, Any], placer: Placer) -> Record | None:
+    """Read one record of zsRE; None where its question does not name the subject.
+
+    The new object is the first answer; one before the edit is not named. A question mark is put behind `loc` where it
+    has none, as the published evaluation does.
+    """
+    subject, source, rephrase, loc, loc_answer = (
+        text_of(raw, name) for name in ("subject", "src", "rephrase", "loc", "loc_ans")
+    )
+    answers = texts_of(raw, "answers") or texts_of(raw, "alt")
+    if not answers:
+        raise BadRecordError("`answers` has no answer")
+    prompt = placer.place(source, subject)
+    if prompt is None:
+        return None
+    paraphrases = placer.place_all((rephrase,), subject)
+    loc = loc if "?" in loc else f"{loc}?"
+    return Record(EditRequest(ZSRE, subject, prompt, answers[0], paraphrases), "", (Expected(loc, loc_answer),))
+
+
+def read_knowedit(raw: Mapping[str, Any], placer: Placer) -> Record | None:
+    """Read one record of KnowEdit; None where its prompt does not name the subject."""
+    subject, text, new = (text_of(raw, name) for name in ("subject", "prompt", "target_new"))
+    locality, portability = _expected(raw, "locality"), _expected(raw, "portability")
+    paraphrase = optional_text(raw, "rephrase_prompt") or optional_text(raw, "rephrase")
+    prompt = placer.place(text, subject)
+    if prompt is None:
+        return None
+    paraphrases = placer.place_all((paraphrase,) if paraphrase else (), subject)
+    request = EditRequest(KNOWEDIT, subject, prompt, new, paraphrases)
+    return Record(request, optional_text(raw, "ground_truth"), locality, portability=portability)
+
+
+def _expected(raw: Mapping[str, Any], name: str) -> tuple[Expected, ...]:
+    """Return the prompts of all kinds in ``{kind: [{prompt, ground_truth}, ...]}`` that have an answer."""
+    kinds = raw.get(name) or {}
+    if not isinstance(kinds, dict) or not all(isinstance(prompts, list) for prompts in kinds.values()):
+        raise BadRecordError(f"`{name}` is not an object of lists of prompts")
+    prompts = [one for listed in kinds.values() for one in listed]
+    if not all(isinstance(one, dict) for one in prompts):
+        raise BadRecordError(f"`{name}` is not an object of lists of prompts")
+    found = [Expected(text_of(one, "prompt"), optional_text(one, "ground_truth")) for one in prompts]
+    return tuple(one for one in found if one.object)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A form of records: the keys that tell it, and its reader (None where the prompt does not name the subject)."""
+
+    keys: frozenset[str]
+    read: Callable[[Mapping[str, Any], Placer], Record | None]
+
+
+FORMATS = {
+    "counterfact": Format(frozenset({"requested_rewrite"}), read_counterfact),
+    "zsre": Format(frozenset({"src", "rephrase", "loc", "loc_ans"}), read_zsre),
+    "knowedit": Format(frozenset({"subject", "prompt", "target_new"}), read_knowedit),
+}
+"""format name -> its reader; the first whose keys a record has is its format"""

@@ -1,0 +1,179 @@
+"""Files that users name: opened, unpacked and read within bounds, and what goes wrong with them in one error.
+
+    with reading(path):                  errors of the system and of the packing become SourceError
+        for line in lines_of(path): ...  bytes, line by line, unpacked
+
+A file that changes while it is read gives half of each state: `Unchanged` refuses that. Only regular files are opened,
+as a pipe or a device may never end. Standard library only.
+"""
+
+import bz2
+import gzip
+import io
+import os
+import stat
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import BinaryIO
+
+from kbsync.errors import SourceError
+from kbsync.limits import DOCUMENT, LINE, MEGABYTE, Limit
+
+__all__ = [
+    "COMPRESSED",
+    "Unchanged",
+    "check_regular",
+    "is_compressed",
+    "kind_of",
+    "lines_of",
+    "open_stream",
+    "read_text",
+    "reading",
+    "text_lines",
+]
+
+COMPRESSED = (".gz", ".bz2", ".zst")
+_BLOCK = MEGABYTE
+_MARK = b"\xef\xbb\xbf"
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether the name says that the file is compressed."""
+    return path.suffix.lower() in COMPRESSED
+
+
+def kind_of(path: Path) -> str:
+    """Return the suffix that names the format, in small letters: ``.nt`` for ``dump.NT`` and ``dump.nt.gz``."""
+    return Path(path.stem if is_compressed(path) else path.name).suffix.lower()
+
+
+def check_regular(path: Path) -> None:
+    """Raise SourceError where `path` is no regular file, and OSError where it cannot be looked at."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        what = kinds.get(stat.S_IFMT(mode), "a device")
+        raise SourceError(f"{path}: {what}, not a file; name a file")
+
+
+def open_stream(path: Path) -> BinaryIO:
+    """Open a file for reading, behind its byte order mark; the bytes are those after decompression."""
+    check_regular(path)
+    suffix = path.suffix.lower()
+    opening: dict[str, Callable[[Path], BinaryIO]] = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File}  # type: ignore[dict-item]
+    if suffix == ".zst":
+        opening[suffix] = _zstd().open
+    stream = opening.get(suffix, _open)(path)
+    try:
+        if stream.read(len(_MARK)) != _MARK:
+            stream.seek(0)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def lines_of(path: Path, most: Limit = LINE) -> Iterator[bytes]:
+    """Yield a file's lines with their ends (``\\n``); raises SourceError for a line longer than `most` (in MB)."""
+    longest, number, rest = most.bytes, 1, b""
+    with open_stream(path) as stream:
+        while block := stream.read(_BLOCK):
+            *whole, rest = io.BytesIO(rest + block).readlines()
+            if rest.endswith(b"\n"):
+                whole, rest = [*whole, rest], b""
+            if len(rest) > longest or (len(whole) and len(whole[0]) > longest):
+                raise SourceError(f"{path}:{number + (len(rest) > longest) * len(whole)}: line too long ({most.told})")
+            yield from whole
+            number += len(whole)
+        if rest:
+            yield rest
+
+
+def text_lines(path: Path, most: Limit = LINE) -> Iterator[str]:
+    """Yield a file's lines as text with their ends; raises SourceError, with the line, where the bytes are no UTF-8."""
+    for number, line in enumerate(lines_of(path, most), start=1):
+        try:
+            yield line.decode()
+        except UnicodeDecodeError as error:
+            raise SourceError(f"{path}:{number}: not UTF-8 text; save the file as UTF-8") from error
+
+
+def read_text(path: Path) -> str:
+    """Return a UTF-8 file's text; raises SourceError, with the line where the bytes are no UTF-8."""
+    with reading(path), open_stream(path) as stream:
+        data = stream.read(DOCUMENT.bytes + 1)
+    if len(data) > DOCUMENT.bytes:
+        raise SourceError(f"{path}: too large to be read at once ({DOCUMENT.told}); split it, or use a table")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SourceError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from error
+
+
+class Unchanged:
+    """Sees that a file stays as it was when it was first looked at: its size, time of change and place on the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._first: tuple[int, ...] | None = None
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Tell what goes wrong as `reading` does; at the end raise SourceError where the file has changed."""
+        with reading(self._path):
+            if self._first is None:
+                check_regular(self._path)
+                self._first = self._now()
+            try:
+                yield
+            except Exception:  # what is wrong with a changing file is, first of all, that it changes
+                self._check()
+                raise
+            self._check()
+
+    def _check(self) -> None:
+        if self._now() != self._first:
+            raise SourceError(
+                f"{self._path}: changed while it was read; nothing was taken from it: run the command again when "
+                "nobody writes to it"
+            )
+
+    def _now(self) -> tuple[int, ...]:
+        now = self._path.stat()
+        return (now.st_size, now.st_mtime_ns, now.st_ino, now.st_dev)
+
+
+def _zstd() -> ModuleType:
+    """Return the standard library's module, or the same for an older Python; loaded where a file needs it."""
+    return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with reading the bytes of `path` into SourceError."""
+    wrong: tuple[type[Exception], ...] = (EOFError, zlib.error)
+    if path.suffix.lower() == ".zst":
+        wrong = (*wrong, _zstd().ZstdError)
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # gzip and bz2 say so that the bytes are wrong
+            raise _damaged(path, error) from error
+        reason = os.strerror(error.errno)
+        raise SourceError(f"{path}: cannot be read ({reason}); check the name and its permissions") from error
+    except wrong as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> SourceError:
+    return SourceError(f"{path}: cut off or damaged ({error}); get it again: nothing was taken from it")

@@ -1,0 +1,265 @@
+"""Of a dump in lines, only what the asked relations need, so that a dump larger than memory and disk can be read.
+
+A dump's lines (N-Triples or N-Quads) are gone through twice. The first pass keeps the lines of the relations, and
+notes their subjects, objects and statement nodes; the second keeps the labels of those subjects and objects, their
+aliases, classes and numbers of sitelinks where these are asked for, and the ranks and times of those nodes. Where the
+times are nodes of their own, which say how precise they are, a third pass keeps these. What is kept answers the same
+queries as the whole dump would. Memory grows with the facts of the relations, not with the dump.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pyoxigraph import Quad, RdfFormat, parse, serialize
+
+from kbsync.errors import SourceError
+from kbsync.sources.base import Ask
+from kbsync.sources.queries import label_languages, language_rank
+from kbsync.sources.rdf_store import LARGE, REMEDY, CutError, PassedOver, RdfStore, TemporaryFolder, reason_of
+
+__all__ = ["Lines", "NeededLines"]
+
+Lines = Callable[[], Iterable[bytes]]
+"""Opens a dump's lines anew, for another pass."""
+
+_PROP = "http://www.wikidata.org/prop/"
+_LABEL = b"<http://www.w3.org/2000/01/rdf-schema#label>"
+_ALIAS = b"<http://www.w3.org/2004/02/skos/core#altLabel>"
+_CLASS = f"<{_PROP}direct/P31>".encode()
+_SITELINKS = b"<http://wikiba.se/ontology#sitelinks>"
+_ABOUT = b"<http://schema.org/about>"
+_ENTITY = b"<http://www.wikidata.org/entity/"
+_DATA = (b"<https://www.wikidata.org/wiki/Special:EntityData/", b"<http://www.wikidata.org/wiki/Special:EntityData/")
+"""nodes of the pages of entities, which bear the number of sitelinks in dumps; older ones write http"""
+_VALUES = tuple(f"<{_PROP}qualifier/value/{qualifier}>".encode() for qualifier in ("P580", "P582"))
+_OF_NODES = (
+    b"<http://wikiba.se/ontology#rank>",
+    f"<{_PROP}qualifier/P580>".encode(),
+    f"<{_PROP}qualifier/P582>".encode(),
+    *_VALUES,
+)
+_OF_VALUES = (b"<http://wikiba.se/ontology#timeValue>", b"<http://wikiba.se/ontology#timePrecision>")
+_MOST_PREDICATES = 1_000_000
+"""predicates remembered as well written; a dump has some ten thousand"""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What questions need of a dump."""
+
+    relations: frozenset[str] = frozenset()
+    languages: frozenset[str] = frozenset()
+    """of labels, as `label_languages` writes them"""
+    aliases: bool = False
+    classes: bool = False
+    sitelinks: bool = False
+
+    @classmethod
+    def of(cls, asks: Iterable[Ask]) -> "Need":
+        """Return what all of `asks` need together."""
+        need = cls()
+        for ask in asks:
+            need |= cls(
+                frozenset([ask.relation]),
+                frozenset((*label_languages(ask.language), "mul") if ask.aliases else label_languages(ask.language)),
+                ask.aliases,
+                ask.class_id is not None,
+                ask.min_sitelinks is not None,
+            )
+        return need
+
+    def __or__(self, other: "Need") -> "Need":
+        return Need(
+            self.relations | other.relations,
+            self.languages | other.languages,
+            self.aliases or other.aliases,
+            self.classes or other.classes,
+            self.sitelinks or other.sitelinks,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """The terms that a dump's relations name, as it writes them."""
+
+    entities: set[bytes]
+    nodes: set[bytes]
+
+
+class NeededLines:
+    """The needed lines of a dump, in a store; `asks` are read for together."""
+
+    def __init__(self, path: Path, lines: Lines, form: RdfFormat, asks: tuple[Ask, ...] = ()) -> None:
+        self._path, self._lines, self._form = path, lines, form
+        self._need = Need.of(asks)
+        self._looked_for = 0
+        self._loaded: tuple[Need, RdfStore] | None = None
+        self._folder = TemporaryFolder()
+
+    def store_for(self, ask: Ask) -> RdfStore:
+        """Return a store with all that `ask` needs; raises SourceError where the dump is not whole, and OSError."""
+        need = Need.of([ask])
+        if self._loaded is None or self._loaded[0] | need != self._loaded[0]:
+            self._need |= need
+            self._loaded = None
+            self._folder = TemporaryFolder()
+            self._loaded = (self._need, self._load())
+        return self._loaded[1]
+
+    def _load(self) -> RdfStore:
+        kept, passed = self._folder.path / "kept.nq", PassedOver()
+        try:
+            with kept.open("wb") as out:
+                count = _sift(self._lines, self._form, self._need, out, passed)
+        except CutError as error:
+            raise SourceError(f"{self._path}:{error.line}: not whole RDF ({error}); {REMEDY}") from error
+        if not count:
+            raise SourceError(f"{self._path}: holds no statement; {REMEDY}")
+        loaded = RdfStore(self._folder.path / "store" if kept.stat().st_size > LARGE else None, passed)
+        loaded.load(lambda: kept.open("rb"), self._form, self._number_of)
+        kept.unlink()
+        return loaded
+
+    def _number_of(self, bad: bytes) -> int | str:
+        """Return the number that a kept line has in the dump; looked for few times, as each goes through all of it."""
+        self._looked_for += 1
+        if self._looked_for > 3:
+            return f"one more, {self._looked_for}"
+        return next((number for number, line in enumerate(self._lines(), start=1) if line.strip() == bad.strip()), "?")
+
+
+def _sift(lines: Lines, form: RdfFormat, need: Need, out: BinaryIO, passed: PassedOver) -> int:
+    """Write the lines of `lines` that `need` asks for to `out`; return how many statements there are in all.
+
+    Lines that are no statement are passed over. Raises CutError for a last line that is cut off.
+    """
+    named = _Named(set(), set())
+    scan = _Scan(form, passed)
+    for subject, predicate, rest, line in scan.lines(lines(), _relation_predicates(need)):
+        _note(named, subject, predicate, rest)
+        _write(out, line)
+    about = _second_predicates(need, named)
+    values: set[bytes] = set()
+    for subject, predicate, rest, line in _Scan(form).lines(lines(), about):
+        if subject in about[predicate] and (predicate not in (_LABEL, _ALIAS) or _is_wanted(rest, need)):
+            _write(out, line)
+            if predicate in _VALUES:
+                values.add(_object(rest))
+    for subject, _, _, line in _Scan(form).lines(lines(), dict.fromkeys(_OF_VALUES)) if values else ():
+        if subject in values:
+            _write(out, line)
+    return scan.count
+
+
+def _relation_predicates(need: Need) -> dict[bytes, object]:
+    ways = ("", "statement/", "direct/")
+    return {f"<{_PROP}{way}{relation}>".encode(): way for relation in need.relations for way in ways}
+
+
+def _second_predicates(need: Need, named: _Named) -> dict[bytes, set[bytes]]:
+    """Predicate -> the subjects of which it is kept."""
+    about = dict.fromkeys(_OF_NODES, named.nodes)
+    about[_LABEL] = named.entities
+    wanted = ((_ALIAS, need.aliases), (_CLASS, need.classes and "P31" not in need.relations))
+    about |= {predicate: named.entities for predicate, asked in wanted if asked}
+    if need.sitelinks:
+        data = {one.replace(_ENTITY, page, 1) for one in named.entities if one.startswith(_ENTITY) for page in _DATA}
+        about |= {_SITELINKS: named.entities | data, _ABOUT: data}
+    return about
+
+
+def _note(named: _Named, subject: bytes, predicate: bytes, rest: bytes) -> None:
+    value = _object(rest)
+    if b"/statement/" in predicate:
+        named.entities.add(value)
+        return
+    named.entities.add(subject)
+    (named.entities if b"/direct/" in predicate else named.nodes).add(value)
+
+
+def _object(rest: bytes) -> bytes:
+    """Return the object as written; "" for a literal."""
+    if rest[:1] == b"<":
+        return rest[: rest.find(b">") + 1]
+    return rest.split(None, 1)[0].rstrip(b".") if rest[:2] == b"_:" else b""
+
+
+def _language(rest: bytes) -> str:
+    """Return the language tag of a literal in small letters, "" where it has none."""
+    after = rest[rest.rfind(b'"') + 1 :]
+    return after[1:].split(None, 1)[0].rstrip(b".").decode().lower() if after[:1] == b"@" else ""
+
+
+def _is_wanted(rest: bytes, need: Need) -> bool:
+    return language_rank(_language(rest), tuple(need.languages)) is not None
+
+
+def _write(out: BinaryIO, line: bytes) -> None:
+    out.write(line if line.endswith(b"\n") else line + b"\n")
+
+
+class _Scan:
+    """One pass; `count` is the number of statements seen so far."""
+
+    def __init__(self, form: RdfFormat, passed: PassedOver | None = None) -> None:
+        self._form = form
+        self._passed = passed or PassedOver()
+        self.count = 0
+
+    def lines(
+        self, lines: Iterable[bytes], wanted: Mapping[bytes, object]
+    ) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
+        """Yield subject, predicate, rest and line of the lines with one of the predicates `wanted`."""
+        well_written: set[bytes] = set()
+        number, line, others = 0, b"", 0
+        for number, line in enumerate(lines, start=1):
+            fields = line.split(None, 2)
+            if len(fields) == 3:
+                subject, predicate, rest = fields
+                if predicate in wanted and subject[:1] in (b"<", b"_"):
+                    yield subject, predicate, rest, line
+                    continue
+                if predicate in well_written:
+                    continue
+                if _is_well_written(subject, predicate):
+                    if len(well_written) < _MOST_PREDICATES:
+                        well_written.add(predicate)
+                    continue
+            written = self._rewritten(number, line)
+            others += 1 - len(written)
+            yield from (one for one in written if one[1] in wanted)
+        self._check_end(number, line)
+        self.count = number - others
+
+    def _rewritten(self, number: int, line: bytes) -> list[tuple[bytes, bytes, bytes, bytes]]:
+        """Return what a line says that is written in another way, in the usual one; nothing for no statement."""
+        if not line.strip() or line.lstrip()[:1] == b"#":
+            return []
+        try:
+            quads = list(parse(line, format=self._form, lenient=True))
+        except SyntaxError as error:
+            self._passed.add_line(number, reason_of(error))
+            return []
+        return [
+            (str(quad.subject).encode(), str(quad.predicate).encode(), str(quad.object).encode(), _written(quad))
+            for quad in quads
+        ]
+
+    def _check_end(self, number: int, line: bytes) -> None:
+        try:
+            if not line.endswith(b"\n"):
+                list(parse(line, format=self._form, lenient=True))
+        except SyntaxError as error:
+            raise CutError(number, error.msg) from error
+
+
+def _written(quad: Quad) -> bytes:
+    return serialize([quad], format=RdfFormat.N_QUADS) or b""
+
+
+def _is_well_written(subject: bytes, predicate: bytes) -> bool:
+    """Whether the beginning of a line is that of a statement as dumps write it."""
+    whole = predicate[:1] == b"<" and predicate[-1:] == b">" and b"<" not in predicate[1:]
+    return whole and subject[:1] in (b"<", b"_") and b"><" not in subject
