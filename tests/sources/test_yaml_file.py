@@ -106,7 +106,10 @@ def test_relation_to_subject_to_object(file: Path) -> None:
         ("[" * 600, "1:102: nested too deeply (at most 100 levels; KBSYNC_MOST_DEPTH sets another bound)"),
         ('P36:\n  "\\ud842x": A\n', "2:3: the subject has half of a pair of \\u escapes; write the character itself"),
         ('P36:\n  A: "\\U00110000"\n', "2:"),
-        ("- &all [a]\n- {subject: A, relation: P36, object: *all}\n", "2:39: not YAML: found undefined alias 'all', or"),
+        (
+            "- &all [a]\n- {subject: A, relation: P36, object: *all}\n",
+            "2:39: not YAML: found undefined alias 'all', or",
+        ),
     ],
 )
 def test_each_problem_is_told_with_its_line(text: str, line: str, file: Path) -> None:

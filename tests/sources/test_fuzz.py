@@ -1,0 +1,206 @@
+"""Mutated answers and files: each gives facts or one error of ours, whatever is in it.
+
+`make fuzz` runs more examples (KBSYNC_FUZZ says how many of each).
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyoxigraph import DefaultGraph, RdfFormat, Store
+
+from kbsync.errors import KbsyncError, SourceError
+from kbsync.sources import Ask, open_endpoint, open_source
+from kbsync.sources.access import Access
+from tests.datasets.test_reading import COUNTERFACT, KNOWEDIT, ZSRE
+
+EXAMPLES = int(os.environ.get("KBSYNC_FUZZ", "60"))
+EACH = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from(
+        ["", "uri", "bnode", "literal", "http://a/b", "en", "xx", "9" * 5000, "\ud800", "> } #", "-1", "x" * 300]
+    ),
+)
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner))
+
+
+class Kept:
+    """Answers of a real endpoint, by query; one of them is given in another form."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, bytes] = {}
+        self.number, self.change = -1, lambda body: body
+        self.given = 0
+
+    def find(self, query: str) -> bytes | None:
+        body = self.answers.get(query, b'{"head": {"vars": []}, "results": {"bindings": []}}')
+        self.given += 1
+        return self.change(body) if self.given == self.number + 1 else body
+
+    def keep(self, query: str, body: bytes) -> None:
+        self.answers[query] = body
+
+
+class Noted(Kept):
+    """Keeps the answers, and gives none."""
+
+    def find(self, query: str) -> bytes | None:
+        return None
+
+
+@pytest.fixture(scope="module")
+def answers(endpoint: str) -> dict[str, bytes]:
+    noted = Noted()
+    open_endpoint(endpoint, Access(pages=noted)).read(Ask("P36", aliases=True))
+    return noted.answers
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """All places in a JSON value."""
+    found = [path]
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        found += paths(inner, (*path, key))
+    return found
+
+
+def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """The value with another one in a place; ``KeyError`` is none at all."""
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    if new is KeyError and len(path) == 1:
+        del copy[path[0]]
+    else:
+        copy[path[0]] = changed(value[path[0]], path[1:], None if new is KeyError else new)
+    return copy
+
+
+@EACH
+@given(data=st.data())
+def test_mutated_answers_of_an_endpoint(data: st.DataObject, answers: dict[str, bytes]) -> None:
+    kept = Kept()
+    kept.answers = answers
+    kept.number = data.draw(st.integers(0, len(answers)), label="answer")
+
+    def change(body: bytes) -> bytes:
+        document = json.loads(body)
+        for _ in range(data.draw(st.integers(1, 3), label="changes")):
+            path = data.draw(st.sampled_from(paths(document)), label="path")
+            document = changed(document, path, data.draw(VALUES | st.just(KeyError), label="value"))
+        if data.draw(st.booleans(), label="bytes"):
+            text = json.dumps(document).encode()
+            place = data.draw(st.integers(0, len(text)), label="place")
+            return text[:place] + data.draw(st.binary(max_size=4), label="put in") + text[place:]
+        return json.dumps(document).encode()
+
+    kept.change = change
+    # Nobody listens there: an answer that is not whole is asked for again, and that fails.
+    source = open_endpoint("http://127.0.0.1:1/", Access(pages=kept, sleep=lambda seconds: None))
+    try:
+        reading = source.read(Ask("P36", aliases=True))
+    except SourceError as error:
+        assert error.query or "sitelinks" in str(error)
+        assert str(error).startswith("http://127.0.0.1:1/, relation P36: ")
+        assert len(str(error)) < 1500
+    else:
+        assert all(fact.subject.label and fact.object.label for fact in reading.facts)
+
+
+def dumped(store: Store, form: RdfFormat) -> bytes:
+    return store.dump(format=form, from_graph=None if form.supports_datasets else DefaultGraph()) or b""
+
+
+TABLE = b'subject,relation,object,subject_id,since\nFrance,P36,Paris,Q142,0987-07-03\n"The ""Big""\n One",P36,X,,\n'
+EDGES = b"id\tnode1\tlabel\tnode2\ne1\tQ142\tP36\tQ90\n\tQ90\tlabel\t'Paris'@fr\ne1\tP580\t^1839-07-12T00:00:00Z/11\n"
+YAML = b'- {subject: &a France, relation: P36, object: Paris, subject_aliases: [x]}\n- {subject: *a, relation: P37, object: "\\u91ce"}\n'
+MAPPED = b"P36:\n  France: Paris\n  'Japan': \"Tokyo\"\nP37: {France: French}\n"
+OTHERS = {
+    "x.csv": TABLE,
+    "x.tsv": TABLE.replace(b",", b"\t"),
+    "edges.tsv": EDGES,
+    "x.yaml": YAML,
+    "y.yaml": MAPPED,
+    "counterfact.json": json.dumps([COUNTERFACT] * 2).encode(),
+    "zsre.json": json.dumps([ZSRE] * 2).encode(),
+    "knowedit.json": json.dumps([KNOWEDIT] * 2).encode(),
+}
+RDF = (".ttl", ".nt", ".nq", ".trig", ".rdf", ".jsonld", ".n3")
+
+
+@pytest.fixture(scope="module")
+def files(world_file: Path) -> dict[str, bytes]:
+    store = Store()
+    store.load(path=world_file)
+    forms = {suffix: RdfFormat.from_extension(suffix[1:]) or RdfFormat.TURTLE for suffix in RDF}
+    forms[".n3"] = RdfFormat.TURTLE
+    return OTHERS | {f"x{suffix}": dumped(store, form) for suffix, form in forms.items()}
+
+
+CHANGES: list[Callable[[bytes, int, bytes], bytes]] = [
+    lambda text, place, new: text[:place] + new + text[place:],
+    lambda text, place, new: text[:place] + new + text[place + len(new) :],
+    lambda text, place, new: text[:place] + text[place + 1 + len(new) * 7 :],
+    lambda text, place, new: text[:place] + new * 50 + text[place:],
+    lambda text, place, new: text[:place],
+    lambda text, place, new: text[:place] + text[max(0, place - 40) :],
+]
+PIECES = st.binary(max_size=6) | st.sampled_from(
+    [
+        b"\n",
+        b'"',
+        b"<",
+        b">",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b"&a",
+        b"*a",
+        b"\\ud842",
+        b"\x00",
+        b"\xff",
+        b"@",
+        b"^^",
+        b"<!--",
+        b"\r",
+        b";",
+    ]
+)
+
+
+@pytest.mark.parametrize("name", [*OTHERS, *(f"x{suffix}" for suffix in RDF)])
+@EACH
+@given(data=st.data())
+def test_mutated_files(name: str, data: st.DataObject, files: dict[str, bytes], tmp_path: Path) -> None:
+    text = files[name]
+    for _ in range(data.draw(st.integers(1, 3), label="changes")):
+        place = data.draw(st.integers(0, len(text)), label="place")
+        change = data.draw(st.sampled_from(CHANGES), label="change")
+        text = change(text, place, data.draw(PIECES, label="piece"))
+    file = tmp_path / name
+    file.write_bytes(text)
+    for relation in ("P36", "zsRE") if name.endswith(".json") else ("P36",):
+        try:
+            reading = open_source(str(file)).read(Ask(relation))
+        except KbsyncError as error:
+            assert name in str(error)
+            assert len(str(error)) < 20_000
+        else:
+            assert all(fact.subject.label and fact.object.label for fact in reading.facts)
