@@ -1,5 +1,6 @@
 # make demo    the whole story on the practice model, in a temporary home
 # make test    all tests, a process on each core; more arguments by ARGS, e.g. make test ARGS=tests/test_templates.py
+# make fuzz    mutated answers and files, many more than the tests try; how many of each by EXAMPLES=10000
 # make soak    a hundred kills of pulls and applies at random moments; more or fewer by ARGS="--kills 20"
 # make lint    ruff and mypy
 # make wheel   sdist and wheel into dist/
@@ -12,8 +13,9 @@ CONSTRAINTS := .ci/constraints.txt
 BIN := .venv/bin
 READY := .venv/.ready
 ARGS ?=
+EXAMPLES ?= 2000
 
-.PHONY: demo test soak lint wheel
+.PHONY: demo test fuzz soak lint wheel
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -21,6 +23,9 @@ demo: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --dist loadfile $(ARGS)
+
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 KBSYNC_FUZZ=$(EXAMPLES) $(BIN)/python -m pytest -q -n logical tests/sources/test_fuzz.py $(ARGS)
 
 soak: $(READY)
 	$(BIN)/python -m tests.e2e.soak $(ARGS)

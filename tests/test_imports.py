@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sources": {"datasets"},
     "metrics": {"models"},
     "practice": {"models"},
-    **{part: set() for part in ("conflicts", "ledger", "models", "resources", "templates", "errors", "facts", "files", "limits")},
+    **{part: set() for part in ("conflicts", "ledger", "models", "resources", "templates", *EVERYONES - {""})},
 }
 
 USES_TORCH = (

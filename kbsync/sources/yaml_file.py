@@ -116,9 +116,10 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor in self._scalars:
                 return self._scalars[event.anchor]
+            place, name = self._place(event.start_mark), shown(str(event.anchor), 40)
             raise SourceError(
-                f"{self._place(event.start_mark)}: not YAML: found undefined alias {shown(str(event.anchor), 40)!r}, or one "
-                "of a list or mapping; write out what it stands for"
+                f"{place}: not YAML: found undefined alias {name!r}, or one of a list or mapping; write out what it "
+                "stands for"
             )
         kinds = {yaml.ScalarEvent: yaml.ScalarNode, yaml.SequenceStartEvent: yaml.SequenceNode}
         kind = kinds.get(type(event), yaml.MappingNode)

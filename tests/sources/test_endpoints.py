@@ -218,7 +218,7 @@ def counted(fault: Fault) -> Fault:
     def change(rows: list[Any]) -> list[Any]:
         single = [json.loads(text) for text in dict.fromkeys(json.dumps(row) for row in rows if "total" not in row)]
         total = {"total": {"type": "literal", "value": str(len(single))}}
-        return single + [total] if any("total" in row for row in rows) else rows
+        return [*single, total] if any("total" in row for row in rows) else rows
 
     return lambda answer: change_rows(change)(fault(answer))
 
