@@ -17,6 +17,7 @@ __all__ = [
     "Notes",
     "Reading",
     "Source",
+    "by_label",
     "clean",
     "iri_of",
     "join_pairs",
@@ -205,10 +206,11 @@ def tidy(facts: Iterable[Fact]) -> tuple[Fact, ...]:
         (fact.subject.key, fact.relation, fact.object.key): fact
         for fact in sorted(facts, key=lambda fact: fact.since or "")
     }
-    return tuple(sorted(latest.values(), key=_order))
+    return tuple(sorted(latest.values(), key=by_label))
 
 
-def _order(fact: Fact) -> tuple[str, str, str, str]:
+def by_label(fact: Fact) -> tuple[str, str, str, str]:
+    """Return what facts are sorted by."""
     return (fact.subject.label, fact.subject.id or "", fact.object.label, fact.object.id or "")
 
 

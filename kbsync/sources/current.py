@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from kbsync.sources.base import Notes, clean, short_id
+from kbsync.sources.base import Notes, clean, iri_of, short_id
 from kbsync.sources.queries import language_rank
 from kbsync.sources.results import Row, Term
 
@@ -28,7 +28,7 @@ _RANKS = {
     "http://wikiba.se/ontology#NormalRank": "normal",
     "http://wikiba.se/ontology#DeprecatedRank": "deprecated",
 }
-_DATE = re.compile(r"([+-]?)(\d{4,15})(?:-(\d\d)(?:-(\d\d))?)?(?![\d-])")
+_DATE = re.compile(r"([+-]?)(\d{4,15})(?:-(\d\d)(?:-(\d\d))?)?(?!\d)")
 _DAY, _MONTH, _YEAR, _DECADE, _CENTURY, _MILLENNIUM = 11, 10, 9, 8, 7, 6  # wikibase:timePrecision
 _UNKNOWN = "/.well-known/genid/"  # how Wikidata's query service writes "unknown value"
 _XSD = "http://www.w3.org/2001/XMLSchema#"
@@ -162,6 +162,8 @@ def _named(statement: Statement, notes: Notes) -> Term | None:
         notes.add('"no value" stated', subject)
     elif value.kind == "blank" or _UNKNOWN in value.value:
         notes.add("unknown value", subject)
+    elif value.kind == "iri" and iri_of(f"<{value.value}>") is None:
+        notes.add("object with a bad IRI", f"{subject} -> {value.value}")
     elif value.kind == "literal" and (value.datatype or not clean(value.value)):
         kind = _KINDS.get(value.datatype, "literal of another type") if value.datatype else "empty text"
         notes.add(f"{kind} in place of an entity", f"{subject} -> {value.value[:40]!r}")

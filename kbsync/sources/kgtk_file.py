@@ -140,7 +140,10 @@ def _text(value: str) -> Literal | None:
     if match is None:
         return None
     plain, spoken, language = match.groups()
-    return Literal(_unescape(plain)) if language is None else Literal(_unescape(spoken), language=language)
+    try:
+        return Literal(_unescape(plain)) if language is None else Literal(_unescape(spoken), language=language)
+    except ValueError:  # no language tag
+        return None
 
 
 def _unescape(text: str) -> str:

@@ -59,20 +59,20 @@ Gather = Callable[[Select], Rows]
 
 
 class _Whole:
-    def __init__(self, select: Select) -> None:
-        self._select = select
+    def __init__(self, select: Select, stream: Callable[[str], Iterator[Row]]) -> None:
+        self._select, self._stream = select, stream
 
     def subjects(self, ask: Ask) -> Iterator[Row]:
-        yield from self._select(queries.subjects(ask).text())
+        yield from self._stream(queries.subjects(ask).text())
 
     def about(self, names: Sequence[str], query: Callable[[Sequence[str]], queries.Query]) -> list[Row]:
         batches = (names[start : start + BATCH] for start in range(0, len(names), BATCH))
         return [row for batch in batches for row in self._select(query(batch).text())]
 
 
-def take_all(select: Select) -> Rows:
-    """Give the rows of a source whose answers are whole by nature, as those of a local store are."""
-    return _Whole(select)
+def take_all(stream: Callable[[str], Iterator[Row]]) -> Gather:
+    """Give the rows of a source whose answers are whole by nature, as those of a local store; `stream` holds none."""
+    return lambda select: _Whole(select, stream)
 
 
 class Paged:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kbsync.errors import SettingsError, SourceError
-from kbsync.sources.base import Ask, iri_of, short_id
+from kbsync.sources.base import Ask, iri_of, short_id, shown
 
 __all__ = [
     "Query",
@@ -254,6 +254,6 @@ def _terms(iris: Iterable[str]) -> str:
 
 def _term(iri: str) -> str:
     if iri_of(f"<{iri}>") is None:  # an endpoint can answer with anything
-        raise SourceError(f"names {iri!r} as an IRI, which it is not; mend the source's data")
+        raise SourceError(f"names {shown(iri, 200)!r} as an IRI, which it is not; mend the source's data")
     short = short_id(iri)
     return f"<{iri}>" if short == iri else f"wd:{short}"

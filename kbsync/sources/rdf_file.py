@@ -4,18 +4,20 @@ Of a large or compressed file in lines (N-Triples, N-Quads) only what the asked 
 another format is loaded whole, a large or compressed one into a store on disk.
 """
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from xml.parsers import expat
 
 from pyoxigraph import RdfFormat
 
 from kbsync.errors import SourceError
 from kbsync.files import Unchanged, is_compressed, kind_of, lines_of, open_stream
-from kbsync.limits import DEPTH, DOCUMENT
+from kbsync.limits import DEPTH, DOCUMENT, LINE, MEGABYTE
 from kbsync.sources.base import Ask, Reading, locate, shown
 from kbsync.sources.dump_lines import NeededLines
 from kbsync.sources.queries import property_id
@@ -101,7 +103,7 @@ class RdfFile:
         if self._form in _DOCUMENTS:
             _check_document(self._path, self._form)
         loaded = RdfStore(self._folder.path if self._is_large() else None)
-        loaded.load(lambda: open_stream(self._path), self._form)
+        loaded.load(lambda: io.BufferedReader(_Lines(self._path), MEGABYTE), self._form)
         if len(loaded.store) == 0:
             raise SourceError(f"{self._path}: holds no statement that can be read; {REMEDY}")
         return loaded
@@ -123,6 +125,34 @@ class RdfFile:
             except SyntaxError as error:
                 place = f"{self._path}:{error.lineno or '?'}"
                 raise SourceError(f"{place}: not whole RDF ({reason_of(error)}); {REMEDY}") from error
+
+
+class _Lines(io.RawIOBase):
+    """A file's stream that ends with an error where a line is too long, as the parser would take all of it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._stream = path, open_stream(path)
+        self._number, self._length, self._most = 1, 0, LINE.bytes
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read the next bytes."""
+        piece = self._stream.read(len(buffer))
+        buffer[: len(piece)] = piece
+        ends = piece.count(b"\n")
+        self._length = len(piece) - piece.rfind(b"\n") - 1 if ends else self._length + len(piece)
+        self._number += ends
+        if self._length > self._most:
+            raise SourceError(f"{self._path}:{self._number}: line too long ({LINE.told})")
+        return len(piece)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+        super().close()
 
 
 def _check_document(path: Path, form: RdfFormat) -> None:
@@ -166,4 +196,7 @@ def _check_document(path: Path, form: RdfFormat) -> None:
     parser = expat.ParserCreate()
     parser.StartElementHandler, parser.EndElementHandler = begin, end
     parser.CharacterDataHandler, parser.EntityDeclHandler = lambda data: bound(len(data)), entity
-    parser.Parse(text, True)
+    try:
+        parser.Parse(text, True)
+    except (LookupError, ValueError) as error:  # an encoding that expat does not know
+        raise SourceError(f"{path}: XML that cannot be read ({shown(str(error))}); save it as UTF-8") from error

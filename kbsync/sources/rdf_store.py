@@ -148,15 +148,19 @@ class RdfStore:
 
     def read(self, name: str, ask: Ask) -> Reading:
         """Return `ask`'s facts, with `name` as their source."""
-        facts, skipped, nameless = read_facts(self._select, ask, rows_of=take_all)
-        aliases = read_aliases(self._select, facts, ask, rows_of=take_all)
+        rows = take_all(self._stream)
+        facts, skipped, nameless = read_facts(self._select, ask, rows_of=rows)
+        aliases = read_aliases(self._select, facts, ask, rows_of=rows)
         skipped = (*skipped, *self.passed.lines(ask.relation))
         return Reading(name, whole(ask).text(), facts, skipped, aliases, nameless)
 
-    def _select(self, query: str) -> list[Row]:
+    def _stream(self, query: str) -> Iterator[Row]:
         solutions = self.store.query(query, use_default_graph_as_union=True)
         assert isinstance(solutions, QuerySolutions)
-        return list(rows_of(solutions))
+        return rows_of(solutions)
+
+    def _select(self, query: str) -> list[Row]:
+        return list(self._stream(query))
 
 
 class TemporaryFolder:

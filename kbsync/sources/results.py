@@ -8,7 +8,8 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+from typing import Literal as Choice
 
 from kbsync.limits import MEGABYTE
 
@@ -35,7 +36,7 @@ COUNT = 15
 _JSON = ("application/sparql-results+json", "application/json", "text/json", "text/plain")
 _XML = ("application/sparql-results+xml", "application/xml", "text/xml")
 _TSV = ("text/tab-separated-values",)
-_KINDS: dict[str, Literal["iri", "literal", "blank"]] = {
+_KINDS: dict[str, Choice["iri", "literal", "blank"]] = {
     "uri": "iri",
     "literal": "literal",
     "typed-literal": "literal",
@@ -48,7 +49,7 @@ class Term:
     """An RDF term of a result: IRI, literal (with its language, or the IRI of its type) or blank node."""
 
     value: str
-    kind: Literal["iri", "literal", "blank"] = "iri"
+    kind: Choice["iri", "literal", "blank"] = "iri"
     language: str = ""
     datatype: str = ""
     """"" for plain text"""
@@ -152,12 +153,12 @@ def rows_of(solutions: Any) -> Iterator[Row]:
 
 def term_of(value: Any) -> Term:
     """Return a term of pyoxigraph's as one of ours."""
-    from pyoxigraph import BlankNode, NamedNode
+    from pyoxigraph import BlankNode, Literal, NamedNode
 
     if isinstance(value, NamedNode):
         return Term(value.value)
-    if isinstance(value, BlankNode):
-        return Term(value.value, "blank")
+    if not isinstance(value, Literal):  # a statement on a statement is no object of ours either
+        return Term(value.value if isinstance(value, BlankNode) else str(value), "blank")
     datatype = value.datatype.value
     return Term(value.value, "literal", (value.language or "").lower(), "" if datatype in TEXT else datatype)
 

@@ -8,12 +8,15 @@ from dataclasses import replace
 from kbsync.errors import SourceError
 from kbsync.facts import Entity, Fact
 from kbsync.sources import queries
-from kbsync.sources.base import MOST_LETTERS, Ask, Notes, clean, iri_of, short_enough, short_id, shown, tidy
+from kbsync.sources.base import MOST_LETTERS, Ask, Notes, by_label, clean, iri_of, short_enough, short_id, shown, tidy
 from kbsync.sources.current import Statement, current, usable
 from kbsync.sources.paging import BATCH, Gather, Paged, Rows, Select, take_all
 from kbsync.sources.results import Row, Term
 
 __all__ = ["read_aliases", "read_facts", "take_all"]
+
+MOST_NAMES = 100_000
+"""objects whose names are remembered, as many subjects have the same ones"""
 
 
 def read_facts(
@@ -28,25 +31,30 @@ def read_facts(
     """
     rows = rows_of(select)
     notes = Notes()
-    names: dict[str, str] = {}
+    things: dict[str, Entity | None] = {}
     facts: list[Fact] = []
     nameless: set[tuple[str, str]] = set()
     wanted = ask.limit
     for batch in _batches(_choose_subjects(select, rows, ask, notes, ordered)):
         said = _about(rows, batch, lambda iris: queries.statements(ask.relation, iris), "subject")
         pairs = list(usable(current(said, ask.day, notes), queries.label_languages(ask.language), notes))
-        unread = [iri for iri in _mentioned(pairs) if iri not in names]
-        names |= _read_labels(rows, unread, ask.language)
-        nameless |= _nameless(pairs, names)
-        groups = _by_subject(_label(pairs, ask, names, notes))[:wanted]
-        facts.extend(itertools.chain.from_iterable(groups))
+        names = _read_labels(rows, [iri for iri in _mentioned(pairs) if iri not in things], ask.language)
+        things |= {iri: Entity(label, short_id(iri)) if label else None for iri, label in names.items()}
+        nameless |= _nameless(pairs, things)
+        groups = _by_subject(_label(pairs, ask, things, notes))[:wanted]
+        facts.extend(tidy(itertools.chain.from_iterable(groups)))  # a subject's facts all stand in one batch
+        for subject in batch:  # which comes once
+            things.pop(subject, None)
+        if len(things) > MOST_NAMES:
+            things.clear()
         if wanted is not None:
             wanted -= len(groups)
             if wanted == 0:
                 break
     if not facts and ask.min_sitelinks is not None:
         _check_sitelinks(select, ask)
-    return tidy(facts), notes.lines(), frozenset(nameless)
+    facts.sort(key=by_label)
+    return tuple(facts), notes.lines(), frozenset(nameless)
 
 
 def _about(rows: Rows, iris: Sequence[str], query: Callable[[Sequence[str]], queries.Query], name: str) -> list[Row]:
@@ -73,21 +81,23 @@ def _check_sitelinks(select: Select, ask: Ask) -> None:
 
 
 def _choose_subjects(select: Select, rows: Rows, ask: Ask, notes: Notes, ordered: bool) -> Iterator[str]:
-    found: Iterable[Row]
-    if ask.subjects is not None:
-        found = _find_named(rows, ask, ask.subjects, notes)
-    elif ask.limit is None:
-        found = rows.subjects(ask)
+    found: Iterable[Term]
+    if ask.subjects is None and ask.limit is None:
+        found = (row["subject"] for row in rows.subjects(ask))
     else:
-        found = select(queries.sample(ask, ordered=ordered))
-    for subject in sorted((row["subject"] for row in found), key=lambda term: term.value):
-        if subject.kind == "iri":
+        few = select(queries.sample(ask, ordered=ordered)) if ask.subjects is None else _find_named(rows, ask, notes)
+        found = sorted((row["subject"] for row in few), key=lambda term: term.value)
+    for subject in found:
+        if subject.kind == "iri" and iri_of(f"<{subject.value}>") is None:
+            notes.add("subject with a bad IRI", subject.value)
+        elif subject.kind == "iri":
             yield subject.value
         else:
             notes.add("subject that is a blank node", f"_:{subject.value}")
 
 
-def _find_named(rows: Rows, ask: Ask, names: Sequence[str], notes: Notes) -> list[Row]:
+def _find_named(rows: Rows, ask: Ask, notes: Notes) -> list[Row]:
+    names = ask.subjects or ()
     chosen: dict[str, Row] = {}
     found: set[str] = set()
     for row in rows.about(names, lambda some: queries.subjects_named(ask, some)):
@@ -143,36 +153,27 @@ def _mentioned(pairs: Iterable[tuple[Statement, Term]]) -> Iterable[str]:
     )
 
 
-def _nameless(pairs: Iterable[tuple[Statement, Term]], names: Mapping[str, str]) -> set[tuple[str, str]]:
+def _nameless(pairs: Iterable[tuple[Statement, Term]], things: Mapping[str, Entity | None]) -> set[tuple[str, str]]:
     return {
         (short_id(statement.subject), short_id(value.value))
         for statement, value in pairs
-        if value.kind == "iri" and not (names[statement.subject] and names[value.value])
+        if value.kind == "iri" and not (things[statement.subject] and things[value.value])
     }
 
 
-def _label(pairs: Iterable[tuple[Statement, Term]], ask: Ask, names: dict[str, str], notes: Notes) -> Iterator[Fact]:
+def _label(
+    pairs: Iterable[tuple[Statement, Term]], ask: Ask, things: Mapping[str, Entity | None], notes: Notes
+) -> Iterator[Fact]:
     languages = ", ".join(tag for tag in queries.label_languages(ask.language) if tag and "*" not in tag)
     for statement, value in pairs:
-        thing = _entity(value, names)
-        if not names[statement.subject]:
+        subject = things[statement.subject]
+        thing = Entity(clean(value.value)) if value.kind == "literal" else things[value.value]
+        if subject is None:
             notes.add(f"subject without a label ({languages})", short_id(statement.subject))
         elif thing is None:
             notes.add(f"object without a label ({languages})", short_id(value.value))
-        elif short_enough(names[statement.subject], thing.label, notes):
-            yield Fact(
-                subject=Entity(names[statement.subject], short_id(statement.subject)),
-                relation=ask.relation,
-                object=thing,
-                rank=statement.rank,
-                since=statement.since,
-            )
-
-
-def _entity(value: Term, names: dict[str, str]) -> Entity | None:
-    if value.kind == "literal":
-        return Entity(clean(value.value))
-    return Entity(names[value.value], short_id(value.value)) if names[value.value] else None
+        elif short_enough(subject.label, thing.label, notes):
+            yield Fact(subject, ask.relation, thing, statement.rank, statement.since)
 
 
 def _by_subject(facts: Iterable[Fact]) -> list[list[Fact]]:

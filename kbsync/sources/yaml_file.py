@@ -172,7 +172,7 @@ class _Composer:
             before = self._text[: error.position]
             place = f"{self._path}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
             raise SourceError(f"{place}: not YAML: {error.reason} (U+{int(error.character):04X}); remove it") from error
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as \U00110000, which is no character
+        except (yaml.YAMLError, ValueError, OverflowError) as error:  # such as \U00110000, which is no character
             mark = self._loader.get_mark()
             raise SourceError(f"{self._place(mark)}: not YAML: {shown(str(error))}; mend that line") from error
 

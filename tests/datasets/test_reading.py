@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kbsync.datasets import Expected, Record, open_dataset
+from kbsync.datasets.formats import Placer
 from kbsync.errors import DataSetError
 from kbsync.facts import EditRequest
 
@@ -198,3 +199,27 @@ def test_records_are_read_one_by_one(file: Callable[..., Path]) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataSetError, match=r"nosuch.json: cannot be read \(No such file"):
         open_dataset(tmp_path / "nosuch.json")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subject", "placed"),
+    [
+        ("Eve's sister Evelyn lives in", "Eve", "{}'s sister Evelyn lives in"),
+        ("Eve is Eve, not Evelyn", "Eve", "Eve is {}, not Evelyn"),
+        ("Evelyn lives in", "Eve", None),
+        ("Neve and Eve-Marie", "Eve", "Neve and {}-Marie"),
+        ("The crew of Apollo 11 and of Apollo 1 was", "Apollo 1", "The crew of Apollo 11 and of {} was"),
+        ("Apollo 11 was", "Apollo 1", None),
+        ("C++ was made by", "C++", "{} was made by"),
+        ("Ecole\u0301 is", "Ecole", None),  # the accent belongs to its last letter
+        ("フランスの首都は", "フランス", "{}の首都は"),
+        ("法国的首都是", "法国", "{}的首都是"),
+        ("เมืองหลวงของฝรั่งเศสคือ", "ฝรั่งเศส", "เมืองหลวงของ{}คือ"),
+        ("프랑스의 수도는", "프랑스", "{}의 수도는"),
+        ("aaa aa", "aa", "aaa {}"),
+    ],
+)
+def test_the_place_of_a_subject_is_a_whole_word(prompt: str, subject: str, placed: str | None) -> None:
+    placer = Placer()
+    assert placer.place(prompt, subject) == placed
+    assert placer.unplaced == (placed is None)

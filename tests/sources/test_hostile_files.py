@@ -143,6 +143,7 @@ LARGE: dict[str, tuple[Callable[[], str], str]] = {
     "line.csv": (lambda: "subject,relation,object\nA,P36," + "x" * 2_000_000, r"line\.csv:2: line too long"),
     "line.tsv.gz": (lambda: "subject\trelation\tobject\nA\tP36\t" + "x" * 2_000_000, r"line\.tsv\.gz:2: line too long"),
     "line.nt.gz": (lambda: GOOD + "x" * 2_500_000, r"line\.nt\.gz:4: line too long"),
+    "line.ttl.gz": (lambda: GOOD + "x" * 3_500_000, r"line\.ttl\.gz:4: line too long"),
     "first.nt.gz": (lambda: "x" * 2_500_000 + "\n" + GOOD, r"first\.nt\.gz:1: line too long"),
     "all.yaml": (lambda: "P36:\n" + "  A: B\n" * 400_000, r"all\.yaml: too large to be read at once"),
     "all.rdf": (lambda: "<a>" + "x" * 2_500_000 + "</a>", r"all\.rdf: too large"),

@@ -1,11 +1,12 @@
 """Which statements are current, and what is left out with a note."""
 
 import datetime
+import gzip
 from pathlib import Path
 
 import pytest
+from pyoxigraph import DefaultGraph, RdfFormat, Store
 
-from kbsync.errors import SourceError
 from kbsync.facts import Fact
 from kbsync.sources import Ask, open_source
 from kbsync.sources.results import Row, Term, parse_results
@@ -209,5 +210,120 @@ def test_an_iri_that_is_none_reaches_no_query(world_file: Path) -> None:
     def hostile(query: str) -> list[Row]:
         return [{"subject": Term("http://a> } #")}] if "STR(?subject)" not in query else []
 
-    with pytest.raises(SourceError, match="names 'http://a> } #' as an IRI"):
-        read_facts(hostile, Ask("P6"))
+    assert read_facts(hostile, Ask("P6"))[:2] == ((), ("subject with a bad IRI: 1 (http://a> } #)",))
+
+
+def precise(folder: Path, qualifier: str, time: str, precision: int, day: str) -> tuple[str, str | None, list[str]]:
+    """Read a statement with one time of a precision on `day`: its object, or why there is none, and its start."""
+    triples = f"""kb:x rdfs:label "X"@en ; p:P6 kb:s . kb:a rdfs:label "A"@en .
+        kb:s ps:P6 kb:a ; pq:{qualifier} "{time}"^^xsd:dateTime ;
+            <http://www.wikidata.org/prop/qualifier/value/{qualifier}> kb:time .
+        kb:time wikibase:timeValue "{time}"^^xsd:dateTime ; wikibase:timePrecision {precision} ."""
+    file = world(folder / "x.ttl", triples)
+    ask = Ask("P6", as_of=datetime.date.fromisoformat(day))
+    reading = open_source(str(file)).read(ask)
+    lines = folder / "x.nt.gz"  # the same through the passes of a dump
+    store = Store()
+    store.load(path=file)
+    lines.write_bytes(gzip.compress(store.dump(format=RdfFormat.N_TRIPLES, from_graph=DefaultGraph()) or b""))
+    sifted = open_source(str(lines)).read(ask)
+    assert (sifted.facts, sifted.skipped) == (reading.facts, reading.skipped)
+    facts = reading.facts
+    return "".join(fact.object.label for fact in facts), facts[0].since if facts else None, list(reading.skipped)
+
+
+@pytest.mark.parametrize(
+    ("time", "precision", "before", "begun", "since"),
+    [
+        ("2100-01-01T00:00:00Z", 7, "2000-12-31", "2001-01-01", "2001-01-01"),  # 21st century
+        ("2000-01-01T00:00:00Z", 7, "1900-12-31", "1901-01-01", "1901-01-01"),
+        ("2015-01-01T00:00:00Z", 8, "2009-12-31", "2010-01-01", "2010-01-01"),  # the 2010s
+        ("2019-01-01T00:00:00Z", 9, "2018-12-31", "2019-01-01", "2019-01-01"),
+        ("2019-07-01T00:00:00Z", 10, "2019-06-30", "2019-07-01", "2019-07-01"),
+        ("2019-07-24T00:00:00Z", 11, "2019-07-23", "2019-07-24", "2019-07-24"),
+        ("3000-01-01T00:00:00Z", 6, "2000-12-31", "2001-01-01", "2001-01-01"),  # third millennium
+    ],
+)
+def test_a_start_is_in_the_future_only_if_all_of_it_is(
+    time: str, precision: int, before: str, begun: str, since: str, tmp_path: Path
+) -> None:
+    none, _, notes = precise(tmp_path, "P580", time, precision, before)
+    kb = "http://kbsync.example/entity/"
+    assert (none, notes) == ("", [f"statement that begins after {before}: 1 ({kb}x -> {kb}a)"])
+    assert precise(tmp_path, "P580", time, precision, begun) == ("A", since, [])
+
+
+@pytest.mark.parametrize(
+    ("time", "precision", "stands", "over"),
+    [
+        ("2026-01-01T00:00:00Z", 9, "2026-12-30", "2026-12-31"),
+        ("2026-02-01T00:00:00Z", 10, "2026-02-28", "2026-03-01"),
+        ("2026-02-01T00:00:00Z", 11, "2026-01-31", "2026-02-01"),
+        ("2100-01-01T00:00:00Z", 7, "2100-12-30", "2100-12-31"),
+        ("2020-01-01T00:00:00Z", 8, "2029-12-30", "2029-12-31"),
+    ],
+)
+def test_an_end_is_in_the_past_only_if_all_of_it_is(
+    time: str, precision: int, stands: str, over: str, tmp_path: Path
+) -> None:
+    assert precise(tmp_path, "P582", time, precision, stands) == ("A", None, [])
+    none, _, notes = precise(tmp_path, "P582", time, precision, over)
+    kb = "http://kbsync.example/entity/"
+    assert (none, notes) == ("", [f"statement that has ended by {over}: 1 ({kb}x -> {kb}a)"])
+
+
+def test_an_endpoint_tells_how_precise_a_time_is(tmp_path: Path) -> None:
+    precise(tmp_path, "P582", "2026-01-01T00:00:00Z", 9, "2026-05-01")
+    with serve(tmp_path / "x.ttl") as url:
+        (fact,) = open_source(url).read(Ask("P6", as_of=datetime.date(2026, 5, 1))).facts
+    assert fact.object.label == "A"
+
+
+def test_what_is_not_current_is_counted_by_reason(tmp_path: Path) -> None:
+    statements = ["+ A", "= B", "- B", "= B . 2024-07-05", "= C 2030-01-01", "= C . 2020-01-01"]
+    read(tmp_path, *statements)
+    kb = "http://kbsync.example/entity/"
+    notes = open_source(str(tmp_path / "x.ttl")).read(Ask("P6", as_of=DAY)).skipped
+    assert sorted(notes) == [
+        f"statement beside one of preferred rank: 1 ({kb}x -> {kb}B)",
+        f"statement of deprecated rank: 1 ({kb}x -> {kb}B)",
+        f"statement that begins after 2025-06-01: 1 ({kb}x -> {kb}C)",
+        f"statement that has ended by 2025-06-01: 2 ({kb}x -> {kb}B, {kb}x -> {kb}C)",
+    ]
+
+
+def test_invisible_marks_make_no_other_label(tmp_path: Path) -> None:
+    triples = """kb:x rdfs:label "Bern\\u200e"@en ; wdt:P6 kb:a . kb:y rdfs:label "\\u200fBern"@en ; wdt:P6 kb:b .
+        kb:a rdfs:label "Ada\\u2060 Lovelace\\u00ad"@en .
+        kb:b rdfs:label "\\u0645\\u06cc\\u200c\\u062e\\u0648\\u0627\\u0647\\u0645"@en ."""
+    facts = open_source(str(world(tmp_path / "x.ttl", triples))).read(Ask("P6")).facts
+    assert {(fact.subject.label, fact.object.label) for fact in facts} == {
+        ("Bern", "Ada Lovelace"),
+        ("Bern", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"),  # a joiner that Persian needs
+    }
+
+
+@pytest.mark.parametrize(
+    ("language", "labels", "wanted"),
+    [
+        ("en", '"colour"@en-gb, "couleur"@fr', "colour"),
+        ("en", '"colour"@en-gb, "m"@mul', "m"),
+        ("en", '"colour"@en-gb, "color"@en', "color"),
+        ("en-gb", '"color"@en', "color"),
+        ("en-gb", '"color"@en-us', "color"),
+        ("de", '"Farbe"@de-at, "color"@en', "Farbe"),
+        ("de,fr", '"Farbe"@de-at, "couleur"@fr', "couleur"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_label_may_be_in_another_form_of_the_language(
+    language: str, labels: str, wanted: str, packed: bool, tmp_path: Path
+) -> None:
+    file = world(tmp_path / "x.ttl", f'kb:x rdfs:label "X" ; wdt:P6 kb:a . kb:a rdfs:label {labels} .')
+    if packed:
+        store = Store()
+        store.load(path=file)
+        file = tmp_path / "x.nt.gz"
+        file.write_bytes(gzip.compress(store.dump(format=RdfFormat.N_TRIPLES, from_graph=DefaultGraph()) or b""))
+    (fact,) = open_source(str(file)).read(Ask("P6", language=language)).facts
+    assert fact.object.label == wanted
