@@ -45,7 +45,8 @@ class Kept:
 
     def __init__(self) -> None:
         self.answers: dict[str, bytes] = {}
-        self.number, self.change = -1, lambda body: body
+        self.number = -1
+        self.change: Callable[[bytes], bytes] = bytes
         self.given = 0
 
     def find(self, query: str) -> bytes | None:
