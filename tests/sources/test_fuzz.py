@@ -94,7 +94,7 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     """The value with another one in a place; ``KeyError`` is none at all."""
     if not path:
-        return new
+        return None if new is KeyError else new
     copy = dict(value) if isinstance(value, dict) else list(value)
     if new is KeyError and len(path) == 1:
         del copy[path[0]]
