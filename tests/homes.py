@@ -104,14 +104,14 @@ def snapshot(home: Path) -> tuple[list[str], dict[str, str]] | None:
     dump: list[str] = []
     if (home / "ledger.db").exists():
         with closing(sqlite3.connect(home / "ledger.db")) as db:
-            dump = [_without_use(line) for line in db.iterdump()]
+            dump = [_without_use(line) for line in db.iterdump() if not line.startswith('INSERT INTO "seals"')]
     files = [path for path in sorted(home.rglob("*")) if path.is_file() and not path.name.startswith("ledger.db")]
     return dump, {str(path.relative_to(home)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def _without_use(line: str) -> str:
-    """A line of a dump; of a row of models, without its last column."""
-    return line.rpartition(",")[0] if line.startswith('INSERT INTO "models"') else line
+    """A line of a dump; of a row of models, without its last columns: when it was used, and the seal."""
+    return line.rsplit(",", 2)[0] if line.startswith('INSERT INTO "models"') else line
 
 
 def deltas_of(home: Path) -> dict[int, torch.Tensor]:

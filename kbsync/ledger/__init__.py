@@ -33,7 +33,14 @@ from kbsync.ledger.rows import (
     VetoRow,
 )
 from kbsync.ledger.store import Ledger
-from kbsync.ledger.tensors import check_tensors, read_metadata, read_tensors, replace_tensors, write_tensors
+from kbsync.ledger.tensors import (
+    check_sealed,
+    check_tensors,
+    read_metadata,
+    read_tensors,
+    replace_tensors,
+    write_tensors,
+)
 
 __all__ = [
     "BatchRow",
@@ -56,6 +63,7 @@ __all__ = [
     "SkippedRow",
     "TargetRow",
     "VetoRow",
+    "check_sealed",
     "check_tensors",
     "read_metadata",
     "read_tensors",

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -85,21 +85,23 @@ def telling(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
         raise
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # of a message, too, that quotes damaged text
         raise LedgerError(f"cannot use the ledger {path}: {error}; {_remedy(str(error))}") from error
 
 
 def _remedy(message: str) -> str:
     if "locked" in message:
         return "another program holds it open for writing: close that and run again"
-    if "malformed" in message or "not a database" in message:
+    if any(word in message for word in ("malformed", "not a database", "no such", "decode", "syntax error", "corrupt")):
         return "the file is damaged: put back a copy of it, or choose another --home"
     return "see that the disk has room and that the home is yours to write, or choose another --home"
 
 
 @contextmanager
-def immediate(db: Database) -> Iterator[None]:
+def immediate(db: Database, last: Callable[[Database], None] = lambda db: None) -> Iterator[None]:
     """One transaction that holds SQLite's write lock from its start; inside another one, a part of that.
+
+    `last` is done before it commits.
 
     A deferred one could fail half way: SQLite lets no reader become a writer once another has written.
     """
@@ -107,6 +109,7 @@ def immediate(db: Database) -> Iterator[None]:
         _begin(db)
         try:
             yield
+            last(db)
         except BaseException:
             db.rollback()
             raise

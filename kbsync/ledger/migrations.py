@@ -5,7 +5,9 @@ To change the schema add a step at the end; a step that was released is never ed
 
 from collections.abc import Callable, Sequence
 
+from kbsync.errors import LedgerError
 from kbsync.facts import normalise_label
+from kbsync.ledger import seals
 from kbsync.ledger.db import Database, immediate
 
 __all__ = ["STEPS", "migrate"]
@@ -72,6 +74,11 @@ def m008_scopes(db: Database) -> None:
     db.execute(_SKIPPED)
 
 
+def m009_seals(db: Database) -> None:
+    """Give the rows that decide what is served a hash each."""
+    seals.prepare(db)
+
+
 STEPS: tuple[Step, ...] = (
     m001_initial,
     m002_going_back,
@@ -81,17 +88,27 @@ STEPS: tuple[Step, ...] = (
     m006_pages,
     m007_wordings,
     m008_scopes,
+    m009_seals,
 )
 
 
 def migrate(db: Database, steps: Sequence[Step] = STEPS) -> None:
-    """Run the steps that `db` has not had. Two processes may do so at once: each step runs one time."""
+    """Run the steps that `db` has not had. Two processes may do so at once: each step runs one time.
+
+    Raises LedgerError where rows are not as they were written: a step would seal them as they are.
+    """
     while _version(db) < len(steps):
         with immediate(db):
             done = _version(db)  # read again: another process may have been first
-            if done < len(steps):
-                steps[done](db)
-                db.execute(f"PRAGMA user_version = {done + 1}")
+            if done >= len(steps):
+                return
+            sealed = done >= seals.SEALED_SINCE
+            if sealed and (broken := seals.broken_seals(db)):
+                raise LedgerError(f"the ledger cannot be brought up to date: {broken[0]}; put back a copy of it")
+            steps[done](db)
+            if sealed:
+                seals.renew(db)
+            db.execute(f"PRAGMA user_version = {done + 1}")
 
 
 def _version(db: Database) -> int:

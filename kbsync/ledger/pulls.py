@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kbsync.errors import LedgerError
 from kbsync.facts import Entity, Fact, content_id, normalise_label
 from kbsync.ledger.db import Database, insert, iso, now, telling
 from kbsync.ledger.rows import (
@@ -20,10 +21,9 @@ from kbsync.ledger.rows import (
     SkippedRow,
     columns,
     compact,
-    select,
     wording_json,
 )
-from kbsync.ledger.store import Ledger
+from kbsync.ledger.store import RESTORE, Ledger
 
 __all__ = [
     "KEPT",
@@ -91,7 +91,7 @@ def record_pull(
     with ledger.writing() as db:
         stood = "SELECT count(*) FROM facts WHERE source = ? AND relation = ? AND withdrawn IS NULL"
         standing = int(db.execute(stood, [source, relation]).fetchone()[0])
-        rows = _rows(db, source, relation, among)
+        rows = _rows(ledger, source, relation, among)
         for row in itertools.chain.from_iterable(rows.values()):
             if row.withdrawn is None and (row.subject_key, row.object_key) in nameless:
                 read.setdefault(row.subject_key, {}).setdefault(row.object_key, row.fact)
@@ -131,13 +131,13 @@ def _by_subject(facts: Sequence[Fact], relation: str) -> dict[str, dict[str, Fac
     return read
 
 
-def _rows(db: Database, source: str, relation: str, among: Sequence[str] | None) -> dict[str, list[FactRow]]:
+def _rows(ledger: Ledger, source: str, relation: str, among: Sequence[str] | None) -> dict[str, list[FactRow]]:
     """subject key -> its rows, withdrawn ones too, oldest first; of the subjects `among` (None: of all)."""
     where, values = "source = ? AND relation = ?", [source, relation]
     if among is not None:
         where, values = f"{where} AND subject_key IN (SELECT value FROM json_each(?))", [*values, json.dumps(among)]
     rows: dict[str, list[FactRow]] = defaultdict(list)
-    for row in select(db, FactRow, "facts", f"WHERE {where}", values):
+    for row in ledger.select(FactRow, "facts", f"WHERE {where}", *values):
         rows[row.subject_key].append(row)
     for found in rows.values():
         found.sort(key=lambda row: row.id)
@@ -326,9 +326,13 @@ def find_reading(ledger: Ledger, source: str) -> FileReading | None:
         last = dict(ledger.db.execute(newest, [source]).fetchall())
     if found is None:
         return None
-    language, day, digest, pulls, skipped = found
-    standing = {relation: pull for relation, pull in json.loads(pulls).items() if last.get(relation) == pull}
-    return FileReading(language, day, digest, standing, json.loads(skipped))
+    try:
+        language, day, digest = found[:3]
+        pulls, skipped = json.loads(found[3]), json.loads(found[4])
+    except (ValueError, TypeError) as error:
+        raise LedgerError(f"{ledger.path} is damaged: file_readings, row {source}: {error}; {RESTORE}") from error
+    standing = {relation: pull for relation, pull in pulls.items() if last.get(relation) == pull}
+    return FileReading(language, day, digest, standing, skipped)
 
 
 def record_reading(ledger: Ledger, source: str, reading: FileReading) -> None:

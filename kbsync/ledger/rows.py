@@ -1,9 +1,13 @@
 """The values that the ledger takes and gives. Times are ISO 8601 in UTC; ids are the rows' ids in ledger.db."""
 
+import datetime
 import json
-from collections.abc import Callable, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from kbsync.facts import Entity, Fact, Wording
 from kbsync.ledger.db import Database
@@ -30,9 +34,11 @@ __all__ = [
     "VetoRow",
     "columns",
     "compact",
+    "raw",
     "select",
     "wording_from",
     "wording_json",
+    "wrong_value",
 ]
 
 
@@ -337,12 +343,31 @@ Row = TypeVar("Row")
 
 
 def select(db: Database, row: type[Row], table: str, rest: str = "", values: Sequence[object] = ()) -> list[Row]:
-    """The rows of `table` that `rest` (WHERE, ORDER BY, LIMIT) leaves, with their JSON columns decoded."""
-    found = db.execute(f"SELECT {columns(row)} FROM {table} {rest}", values).fetchall()
+    """The rows of `table` that `rest` (WHERE, ORDER BY, LIMIT) leaves, with their JSON columns decoded.
+
+    Raises ValueError with row, column and value where one is not of the column's type.
+    """
+    sql = f"SELECT {columns(row)} FROM {table} {rest}"
+    try:
+        found = db.execute(sql, values).fetchall()
+    except sqlite3.OperationalError as error:
+        if "decode" not in str(error):
+            raise
+        found = raw(db, sql, values)  # text that is no UTF-8: let the check below say where
+    fine: set[tuple[type, ...]] = set()
     decoders = [(place, _DECODERS[name]) for place, name in enumerate(_names(row)) if name in _DECODERS]
-    if not decoders:
-        return [row(*value) for value in found]
-    return [row(*_decoded(cells, decoders)) for cells in found]
+    try:
+        for cells in found:
+            if (types := tuple(map(type, cells))) not in fine:
+                if wrong := wrong_value(row, cells):
+                    raise ValueError(wrong)
+                fine.add(types)
+        if not decoders:
+            return [row(*cells) for cells in found]
+        return [row(*_decoded(cells, decoders)) for cells in found]
+    except (ValueError, TypeError, KeyError) as error:
+        wrong = next(filter(None, (wrong_value(row, cells) for cells in found)), str(error))
+        raise ValueError(f"{table}, {wrong}") from error
 
 
 def _decoded(cells: Sequence[Any], decoders: Sequence[tuple[int, Callable[[str], object]]]) -> Sequence[Any]:
@@ -353,6 +378,52 @@ def _decoded(cells: Sequence[Any], decoders: Sequence[tuple[int, Callable[[str],
             decoded = decoded or list(cells)
             decoded[place] = decode(cells[place])
     return decoded or cells
+
+
+def raw(db: Database, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    """Rows as they are: bytes that are no UTF-8 become lone surrogates."""
+    factory = db.conn.text_factory
+    db.conn.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+    try:
+        return db.conn.execute(sql, values).fetchall()
+    finally:
+        db.conn.text_factory = factory
+
+
+def wrong_value(row: type[Any], cells: Sequence[Any], times: Collection[str] = ()) -> str | None:
+    """Return row and column of the first value that is not what its field takes; `times` are fields that hold one."""
+    names = _names(row)
+    for name, kinds, cell in zip(names, _kinds(row), cells, strict=True):
+        try:
+            if type(cell) not in kinds:
+                raise TypeError
+            if isinstance(cell, str):
+                cell.encode()
+                if name in times:
+                    datetime.datetime.fromisoformat(cell)
+                if name in _DECODERS:
+                    _DECODERS[name](cell)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return f"row {cells[0]}, column {name}: {str(cell)[:80]!a} is no value for it"
+    return None
+
+
+@cache
+def _kinds(row: type[Any]) -> tuple[frozenset[type], ...]:
+    """What SQLite may hold for each field of a row's class."""
+    hints = get_type_hints(row)
+    return tuple(frozenset(_stored(hints[name])) for name in _names(row))
+
+
+def _stored(hint: Any) -> Iterator[type]:
+    """The types that a field of this annotation is stored as; what is no number is text."""
+    if isinstance(hint, UnionType) or get_origin(hint) is Union:
+        for part in get_args(hint):
+            yield from _stored(part)
+    elif hint is float:
+        yield from (float, int)
+    else:
+        yield hint if hint in (int, NoneType) else str
 
 
 def columns(row: type[Any]) -> str:

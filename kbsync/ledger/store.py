@@ -19,25 +19,49 @@ from kbsync.ledger.rows import (
     BatchRow,
     ConflictRow,
     EditRow,
+    EndingRow,
     FactRow,
     HistoryRow,
     MetricRow,
     ModelRow,
     PullRow,
+    RollbackRow,
+    SkippedRow,
     TargetRow,
+    VetoRow,
     columns,
     compact,
+    raw,
     select,
+    wrong_value,
 )
+from kbsync.ledger.seals import broken_seals, seal
 from kbsync.ledger.tensors import sweep
 
-__all__ = ["Ledger", "database_faults"]
+__all__ = ["RESTORE", "Ledger", "database_faults"]
 
 Row = TypeVar("Row")
 
 _DATABASE = "ledger.db"
+RESTORE = "put back a copy of it, or choose another --home; `kbsync verify` lists all that is wrong"
 _SHOWN = 5
 """of what SQLite finds wrong"""
+_TABLES: dict[str, tuple[type[Any], tuple[str, ...]]] = {
+    "pulls": (PullRow, ("started", "finished", "as_of")),
+    "facts": (FactRow, ()),
+    "fact_history": (HistoryRow, ()),
+    "conflicts": (ConflictRow, ()),
+    "skipped": (SkippedRow, ()),
+    "models": (ModelRow, ("recorded", "used")),
+    "targets": (TargetRow, ()),
+    "batches": (BatchRow, ("started", "finished")),
+    "edits": (EditRow, ()),
+    "endings": (EndingRow, ()),
+    "rollbacks": (RollbackRow, ("time",)),
+    "vetoes": (VetoRow, ("since", "lifted")),
+    "metrics": (MetricRow, ()),
+}
+"""the rows of each table, and which of their fields are times"""
 _INTERRUPTED = "UPDATE batches SET state = 'failed', reason = 'interrupted', finished = ? WHERE state = 'running'"
 _UNFINISHED = "SELECT EXISTS (SELECT 1 FROM pages) AND NOT EXISTS (SELECT 1 FROM pulls)"
 
@@ -56,11 +80,12 @@ class Ledger:
         self._lock = WriterLock(home / "lock")
 
     @classmethod
-    def open(cls, home: Path, create: bool = True) -> Self:
+    def open(cls, home: Path, create: bool = True, *, check: bool = True) -> Self:
         """Open the ledger in `home`, migrated to the present schema.
 
         Raises LedgerError if there is none (or only an unfinished first pull) and `create` is false, if `home` is no
-        folder or cannot be written, and if its ledger.db is no database, another program's, or of a newer schema.
+        folder or cannot be written, and if its ledger.db is no database, another program's, or of a newer schema. So
+        it does, unless `check` is false, where a row that decides what is served is not as it was written.
         """
         _check_home(home, create)
         path = home / _DATABASE
@@ -70,6 +95,9 @@ class Ledger:
         try:
             with telling(path):
                 migrate(db)
+                if check and (broken := broken_seals(db)):
+                    more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+                    raise LedgerError(f"the ledger {path} is damaged: {broken[0]}{more}; {RESTORE}")
                 if not create and db.execute(_UNFINISHED).fetchone()[0]:
                     raise LedgerError(f"no pull has finished in {home}: run `kbsync pull` first; it goes on from there")
         except BaseException:
@@ -117,7 +145,7 @@ class Ledger:
 
         All that is recorded inside is recorded together, or not at all.
         """
-        with telling(self.path), immediate(self.db):
+        with telling(self.path), immediate(self.db, seal):
             yield self.db
 
     @contextmanager
@@ -133,9 +161,17 @@ class Ledger:
         with telling(self.path):
             try:
                 return select(self.db, row, table, rest, values)
-            except ValueError as error:  # text that is no UTF-8, or a column that is no JSON
-                told = f"cannot use the ledger {self.path}: a row of {table} is damaged ({error})"
-                raise LedgerError(f"{told}; put back a copy of it, or choose another --home") from error
+            except ValueError as error:
+                raise LedgerError(f"the ledger {self.path} is damaged: {error}; {RESTORE}") from error
+
+    def wrong_values(self) -> list[str]:
+        """Return the table, row and column of each value that is not of its column's type."""
+        found = []
+        for table, (row, times) in _TABLES.items():
+            with telling(self.path):
+                rows = raw(self.db, f"SELECT {columns(row)} FROM {table}")
+            found += [f"{table}, {wrong}" for cells in rows if (wrong := wrong_value(row, cells, times))]
+        return found
 
     # Facts
 

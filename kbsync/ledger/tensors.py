@@ -18,7 +18,15 @@ from kbsync.errors import LedgerError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["check_tensors", "read_metadata", "read_tensors", "replace_tensors", "sweep", "write_tensors"]
+__all__ = [
+    "check_sealed",
+    "check_tensors",
+    "read_metadata",
+    "read_tensors",
+    "replace_tensors",
+    "sweep",
+    "write_tensors",
+]
 
 SUFFIX = ".safetensors"
 CONTENT = "content"
@@ -96,6 +104,15 @@ def check_tensors(path: Path, sha256: str) -> None:
     with _reading(path):
         if _sha256(path) != sha256:
             raise LedgerError(f"{path} is not as kbsync wrote it (its sha256 differs): {_REMEDY}")
+
+
+def check_sealed(path: Path) -> None:
+    """Raise LedgerError unless the file has the hash of its content in its header, and is of that content."""
+    with _reading(path):
+        sealed = CONTENT in _header(path)
+    if not sealed:
+        raise LedgerError(f"{path} is not as kbsync wrote it (it has no hash): {_REMEDY}")
+    read_tensors(path)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

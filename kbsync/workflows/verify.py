@@ -12,8 +12,9 @@ from pathlib import Path
 
 from kbsync.errors import LedgerError
 from kbsync.facts import EditRequest
-from kbsync.ledger import BatchRow, EditRow, Ledger, check_tensors
+from kbsync.ledger import BatchRow, EditRow, Ledger, check_sealed, check_tensors
 from kbsync.ledger.edits import edits_of, endings, line_of, states_after
+from kbsync.ledger.seals import SEALED, broken_seals
 from kbsync.ledger.store import database_faults
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.progress import Progress, silent
@@ -56,22 +57,29 @@ def verify(
 
     Raises LedgerError where there is no ledger, or it cannot be opened; otherwise what is wrong is in the result.
     """
-    with Ledger.open(home, create=False) as ledger:
-        faults = database_faults(ledger)
-        checks = [Check("database", 1, tuple(faults))]
-        if faults:  # of rows that cannot be trusted nothing more is said
+    with Ledger.open(home, create=False, check=False) as ledger:
+        checks = [
+            Check("database", 1, tuple(database_faults(ledger))),
+            Check("rows", len(SEALED), tuple(broken_seals(ledger.db))),
+        ]
+        if checks[0].faults:  # of rows that cannot be trusted nothing more is said
             return Verified(tuple(checks))
         parts: tuple[tuple[str, Callable[[Ledger], tuple[int, Iterable[str]]]], ...] = (
+            ("values", lambda ledger: (1, ledger.wrong_values())),
             ("batches", _batches),
             ("edits", _edits),
             ("requests", _requests),
             ("files of batches", _batch_files),
             ("files of target vectors", _target_files),
+            ("other files", _other_files),
         )
         for done, (name, part) in enumerate(parts):
             progress("checking", done, len(parts))
-            checked, wrong = part(ledger)
-            checks.append(Check(name, checked, tuple(wrong)))
+            try:
+                checked, wrong = part(ledger)
+                checks.append(Check(name, checked, tuple(wrong)))
+            except LedgerError as error:  # a value that cannot be read
+                checks.append(Check(name, 0, (str(error),)))
         progress("checking", len(parts), len(parts))
         if model is not None:
             from kbsync.workflows.resolve import model_checks  # torch
@@ -118,7 +126,7 @@ def _edits(ledger: Ledger) -> tuple[int, list[str]]:
         for edit in edits:
             if (edit.state, edit.ended_by) != states[edit.id]:
                 faults.append(f"{_about(edit)} is {edit.state}, and by its batches it should be {states[edit.id][0]}")
-            if facts[edit.fact] != (edit.relation, edit.subject_key):
+            if facts.get(edit.fact) != (edit.relation, edit.subject_key):
                 faults.append(f"{_about(edit)} is not about the fact that it names")
     return checked, faults
 
@@ -157,9 +165,28 @@ def _target_files(ledger: Ledger) -> tuple[int, list[str]]:
     faults = []
     for file, count in rows.items():
         found = _CONTENT_NAMED.match(file)
-        if found and (said := _fault_of(ledger.tensors / file, found[1])):
+        if found is None or Path(file).name != file:
+            faults.append(f"{file!a} is no name of a file of target vectors: {count} of them cannot be found")
+        elif said := _fault_of(ledger.tensors / file, found[1]):
             faults.append(f"{said}; the next apply searches its {count} target vectors anew if the file is deleted")
     return len(rows), faults
+
+
+def _other_files(ledger: Ledger) -> tuple[int, list[str]]:
+    """Covariances and the like: each carries the hash of its content, and a covariance that of all it depends on."""
+    named = {name for batch in ledger.batches() for name in batch.files} | {row.file for row in ledger.targets()}
+    others = [path for path in sorted(ledger.tensors.glob("*.safetensors")) if path.name not in named]
+    faults = []
+    for path in others:
+        from kbsync.workflows.covariances import read_record  # torch
+
+        try:
+            check_sealed(path)
+            if path.name.startswith("covariance"):
+                read_record(path)
+        except LedgerError as error:
+            faults.append(f"{str(error).partition(': ')[0]}: delete it, and it is made again when it is needed")
+    return len(others), faults
 
 
 def _fault_of(path: Path, sha256: str) -> str | None:

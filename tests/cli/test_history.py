@@ -67,8 +67,8 @@ def test_verify(home: Path, run: Run) -> None:
     made = run("verify", "--json").json
     assert made["whole"]
     assert made["checks"][0] == {"name": "database", "checked": 1, "faults": []}
-    with Ledger.open(home) as ledger:
-        ledger.db.conn.executescript("UPDATE edits SET request = 'request1:0' WHERE id = 2")
+    with Ledger.open(home) as ledger, ledger.writing() as db:
+        db.execute("UPDATE edits SET request = 'request1:0' WHERE id = 2")
     ran = run("verify")
     assert ran.code == 1
     assert "requests: edit 2 (P36 of Germany, batch 2): its prompt, subject or object is not what" in ran.out

@@ -103,7 +103,9 @@ OTHER_ROW = "UPDATE targets SET row = 1 - row"
 NO_JSON = "UPDATE batches SET settings = substr(settings, 2)"
 
 
-@pytest.mark.parametrize(("change", "named"), [(EDITED, "P36 of France"), (OTHER_ROW, "target vectors"), (NO_JSON, "")])
+@pytest.mark.parametrize(
+    ("change", "named"), [(EDITED, "of edits"), (OTHER_ROW, "target vectors"), (NO_JSON, "of batches")]
+)
 def test_a_changed_row_makes_no_other_model(change: str, named: str, home: Path, small: Editable) -> None:
     with closing(sqlite3.connect(home / "ledger.db")) as db, db:
         db.execute(change)

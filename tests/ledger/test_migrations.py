@@ -72,7 +72,9 @@ def test_schema_1(home: Path, old: Database) -> None:
         roll_back(ledger, "m1", 1)
         assert [edit.id for edit in ledger.active_edits("m1")] == [1, 2, 3]
         roll_back(ledger, "m1", 4)
-        assert [{**row, "retries": 0} for row in before["edits"]] == rows(ledger.db, "edits")
+        assert [{**row, "retries": 0} for row in before["edits"]] == [
+            {name: value for name, value in row.items() if name != "seal"} for row in rows(ledger.db, "edits")
+        ]
         assert [batch.work for batch in ledger.batches()] == [{}] * 4
         pull(ledger, fact("A", "y"))
 

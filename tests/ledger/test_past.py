@@ -69,7 +69,7 @@ def test_any_state_can_be_gone_to_from_any_other(ledger: Ledger, key: str) -> No
 
 @pytest.mark.usefixtures("three")
 def test_there_and_back_changes_nothing_but_the_record(ledger: Ledger, key: str) -> None:
-    before = [line for line in dump(ledger) if '"rollbacks"' not in line]
+    before = [line for line in dump(ledger) if '"rollbacks"' not in line and "'rollbacks'" not in line]
     roll_back(ledger, key, 1)
     ended = {(edit.subject, edit.object): (edit.state, edit.ended_by) for edit in edits_of(ledger, key)}
     assert ended == {
@@ -80,7 +80,7 @@ def test_there_and_back_changes_nothing_but_the_record(ledger: Ledger, key: str)
         ("C", "z"): ("rolled back", None),
     }
     roll_back(ledger, key, 3)
-    assert [line for line in dump(ledger) if '"rollbacks"' not in line] == before
+    assert [line for line in dump(ledger) if '"rollbacks"' not in line and "'rollbacks'" not in line] == before
 
 
 @pytest.mark.usefixtures("three")
