@@ -1,18 +1,21 @@
 """ledger.db and the writer's lock: opening, transactions, and who may change a model's state."""
 
 import datetime
-import fcntl
 import json
+import logging
 import os
 import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from kbsync.errors import LedgerBusyError, LedgerError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 # sqlite-utils imports pandas where that is installed, for tables that kbsync never makes: most of a second for each
 # command. It goes without where the import fails.
@@ -29,8 +32,14 @@ __all__ = ["Database", "WriterLock", "connect", "immediate", "insert", "iso", "n
 # Marks a SQLite file as a kbsync ledger ("kbsy"), so that no other program's database is ever written to.
 APPLICATION_ID = 0x6B627379
 BUSY_SECONDS = 10.0
-PATIENCE_SECONDS = 600.0
-"""how long a transaction waits to begin: another one may be recording a pull of millions of facts"""
+PATIENCE_SECONDS = 60.0
+"""how long a transaction waits for another program's to end"""
+RESULT_PATIENCE_SECONDS = 600.0
+"""how long the result of an apply waits: a pull of millions of facts may be recorded meanwhile"""
+TELL_SECONDS = 2.0
+"""after which it is told what is waited for"""
+LOCK_SECONDS = 0.3
+"""how long the writer's lock is tried: a reader that looks whether it is free holds it for a moment"""
 PAUSE_SECONDS = 0.02
 
 
@@ -98,15 +107,17 @@ def _remedy(message: str) -> str:
 
 
 @contextmanager
-def immediate(db: Database, last: Callable[[Database], None] = lambda db: None) -> Iterator[None]:
+def immediate(
+    db: Database, last: Callable[[Database], None] = lambda db: None, patience: float | None = None
+) -> Iterator[None]:
     """One transaction that holds SQLite's write lock from its start; inside another one, a part of that.
 
-    `last` is done before it commits.
+    `last` is done before it commits; `patience` is in seconds.
 
     A deferred one could fail half way: SQLite lets no reader become a writer once another has written.
     """
     if not db.conn.in_transaction:
-        _begin(db)
+        _begin(db, PATIENCE_SECONDS if patience is None else patience)
         try:
             yield
             last(db)
@@ -119,9 +130,9 @@ def immediate(db: Database, last: Callable[[Database], None] = lambda db: None) 
             yield
 
 
-def _begin(db: Database) -> None:
+def _begin(db: Database, patience: float) -> None:
     """Begin a transaction as soon as no other is at work. Not left to SQLite, whose waiting hears no Ctrl-C."""
-    waiting_until = time.monotonic() + PATIENCE_SECONDS
+    began, told = time.monotonic(), False
     db.conn.execute("PRAGMA busy_timeout = 0")
     try:
         while True:
@@ -130,8 +141,15 @@ def _begin(db: Database) -> None:
                 return
             except sqlite3.OperationalError as error:
                 busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                if not busy or time.monotonic() > waiting_until:
+                waited = time.monotonic() - began
+                if not busy or waited > patience:
                     raise
+                if waited > TELL_SECONDS and not told:
+                    told = True
+                    path = db.execute("PRAGMA database_list").fetchone()[2]
+                    logging.getLogger(__name__).warning(
+                        f"waiting for {path}: another program is writing to it (giving up after {patience:.0f} s)"
+                    )
             time.sleep(PAUSE_SECONDS)
     finally:
         db.conn.execute(f"PRAGMA busy_timeout = {round(1000 * BUSY_SECONDS)}")
@@ -153,7 +171,11 @@ def now() -> str:
 
 
 class WriterLock:
-    """The lock file of a home. While held it names its holder: pid, purpose, since when."""
+    """The lock file of a home, which no dead process holds. While held it names its holder: pid, purpose, since when.
+
+    Records that change no model's state (a pull, an answer) need only SQLite's own lock, for a moment: they are made
+    while an apply computes.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -164,32 +186,40 @@ class WriterLock:
         """Whether this object (not merely this process) holds the lock."""
         return self._held
 
+    def taken(self) -> bool:
+        """Tell whether a living process holds the lock; yes where that cannot be told."""
+        if self._held or not self._path.exists():
+            return self._held
+        try:
+            with _file_lock(self._path, 0):
+                return False
+        except OSError:  # a Timeout is one
+            return True
+
     @contextmanager
     def hold(self, purpose: str) -> Iterator[None]:
-        """Hold the lock. Raises LedgerBusyError, at once, when another holds it."""
-        file = self._open()
-        try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise LedgerBusyError(self._busy_message()) from None
-            holder = json.dumps({"pid": os.getpid(), "purpose": purpose, "since": now()})
-            os.ftruncate(file, 0)
-            os.pwrite(file, holder.encode(), 0)
-            self._held = True
-            try:
-                yield
-            finally:
-                self._held = False
-                os.ftruncate(file, 0)
-        finally:
-            os.close(file)
+        """Hold the lock. Raises LedgerBusyError, almost at once, when another holds it."""
+        from filelock import Timeout
 
-    def _open(self) -> int:
+        lock = _file_lock(self._path, LOCK_SECONDS)
         try:
-            return os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            lock.acquire()
+        except Timeout:
+            raise LedgerBusyError(self._busy_message()) from None
         except OSError as error:
             raise LedgerError(f"cannot write {self._path}: {error.strerror}; choose another --home") from error
+        try:
+            self._name(json.dumps({"pid": os.getpid(), "purpose": purpose, "since": now()}))
+            self._held = True
+            yield
+        finally:
+            self._held = False
+            self._name("")
+            lock.release()
+
+    def _name(self, holder: str) -> None:
+        with suppress(OSError):  # where a locked file cannot be written, or the disk is full
+            self._path.write_text(holder, encoding="utf-8")
 
     def _busy_message(self) -> str:
         try:
@@ -198,3 +228,9 @@ class WriterLock:
         except (OSError, ValueError, KeyError, TypeError):
             who = "another process"  # it has the lock and has not written its name yet
         return f"{who} is changing a model's state in {self._path.parent}: wait for it to end, then run again"
+
+
+def _file_lock(path: Path, seconds: float) -> "BaseFileLock":
+    from filelock import FileLock  # 30 ms, which reading does not need
+
+    return FileLock(path, timeout=seconds, poll_interval=0.02)

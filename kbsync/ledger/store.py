@@ -8,12 +8,13 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from kbsync.errors import LedgerError
-from kbsync.ledger.db import Database, WriterLock, connect, immediate, now, telling
+from kbsync.ledger.db import RESULT_PATIENCE_SECONDS, Database, WriterLock, connect, immediate, now, telling
 from kbsync.ledger.migrations import STEPS, migrate
 from kbsync.ledger.rows import (
     BatchRow,
@@ -62,7 +63,8 @@ _TABLES: dict[str, tuple[type[Any], tuple[str, ...]]] = {
     "metrics": (MetricRow, ()),
 }
 """the rows of each table, and which of their fields are times"""
-_INTERRUPTED = "UPDATE batches SET state = 'failed', reason = 'interrupted', finished = ? WHERE state = 'running'"
+INTERRUPTED = "interrupted"
+_END = f"UPDATE batches SET state = 'failed', reason = '{INTERRUPTED}', finished = ? WHERE state = 'running'"
 _UNFINISHED = "SELECT EXISTS (SELECT 1 FROM pages) AND NOT EXISTS (SELECT 1 FROM pulls)"
 
 
@@ -135,17 +137,17 @@ class Ledger:
             return
         with self._lock.hold(purpose):
             with self.writing() as db:
-                db.execute(_INTERRUPTED, [now()])  # their processes have died: this one has the lock
+                db.execute(_END, [now()])  # their processes have died: this one has the lock
             sweep(self.tensors)
             yield
 
     @contextmanager
-    def writing(self) -> Iterator[Database]:
-        """One transaction, or a part of the one that is open; it waits while another process writes.
+    def writing(self, patience: float | None = None) -> Iterator[Database]:
+        """One transaction, or a part of the one that is open; it waits (`patience` s) while another process writes.
 
         All that is recorded inside is recorded together, or not at all.
         """
-        with telling(self.path), immediate(self.db, seal):
+        with telling(self.path), immediate(self.db, seal, patience):
             yield self.db
 
     @contextmanager
@@ -153,7 +155,7 @@ class Ledger:
         """`writing`, for what changes a model's state: the lock says that the process of a running batch lives."""
         if not self._lock.held:
             raise RuntimeError("a batch outside Ledger.writer: the next writer would take it for dead")
-        with self.writing() as db:
+        with self.writing(RESULT_PATIENCE_SECONDS) as db:
             yield db
 
     def select(self, row: type[Row], table: str, rest: str = "", *values: object) -> list[Row]:
@@ -288,8 +290,12 @@ class Ledger:
         return next(iter(self.select(BatchRow, "batches", newest, model)), None)
 
     def batches(self, model: str | None = None) -> list[BatchRow]:
-        """All batches, of one model or of all, oldest first."""
-        return self.select(BatchRow, "batches", "WHERE model = ifnull(?, model) ORDER BY id", model)
+        """All batches, of one model or of all, oldest first; one whose process has died counts as failed."""
+        rows = self.select(BatchRow, "batches", "WHERE model = ifnull(?, model) ORDER BY id", model)
+        if any(row.state == "running" for row in rows) and not self._lock.taken():
+            ended = {"state": "failed", "reason": INTERRUPTED}
+            rows = [replace(row, **ended) if row.state == "running" else row for row in rows]  # type: ignore[arg-type]
+        return rows
 
     def metrics(self, batch: int) -> list[MetricRow]:
         """The figures of a batch, of the whole and of its edits, in the order given."""

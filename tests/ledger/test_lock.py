@@ -62,8 +62,9 @@ def test_busy_names_the_holder_and_a_dead_one_holds_nothing(home: Path) -> None:
     finally:
         stop(holder, signal.SIGKILL)
     with Ledger.open(home, create=False) as ledger:
-        # The dead writer's transaction is undone; its batch is known to be dead only once somebody holds the lock.
-        assert [batch.state for batch in ledger.batches()] == ["running"]
+        # The dead writer's transaction is undone, and readers see that its batch has ended before a writer records it.
+        assert [(batch.state, batch.reason) for batch in ledger.batches()] == [("failed", "interrupted")]
+        assert ledger.db.execute("SELECT state FROM batches").fetchall() == [("running",)]
         assert list(ledger.tensors.iterdir())
         with ledger.writer("apply"):
             pass
@@ -109,7 +110,7 @@ def test_a_record_waits_for_the_transaction_of_another(home: Path, ledger: Ledge
 
 
 def test_a_record_that_waits_hears_ctrl_c_and_gives_up(
-    home: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    home: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Ledger.open(home) as other, other.writing():
         interrupt = Timer(0.1, signal.raise_signal, [signal.SIGINT])
@@ -117,9 +118,13 @@ def test_a_record_that_waits_hears_ctrl_c_and_gives_up(
         with pytest.raises(KeyboardInterrupt):
             pull(ledger, fact("A", "x"))
         interrupt.join()
-        monkeypatch.setattr("kbsync.ledger.db.PATIENCE_SECONDS", 0)
+        monkeypatch.setattr("kbsync.ledger.db.PATIENCE_SECONDS", 0.2)
+        monkeypatch.setattr("kbsync.ledger.db.TELL_SECONDS", 0)
         with pytest.raises(LedgerError, match=r"ledger\.db: database is locked; another program holds it open"):
             pull(ledger, fact("A", "x"))
+        assert [record.message for record in caplog.records] == [
+            f"waiting for {ledger.path}: another program is writing to it (giving up after 0 s)"
+        ]
     assert pull(ledger, fact("A", "x")).new == 1
 
 
