@@ -41,6 +41,7 @@ TELL_SECONDS = 2.0
 LOCK_SECONDS = 0.3
 """how long the writer's lock is tried: a reader that looks whether it is free holds it for a moment"""
 PAUSE_SECONDS = 0.02
+_NOT_READABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL)
 
 
 def connect(path: Path, newest: int, *, create: bool) -> Database | None:
@@ -52,7 +53,7 @@ def connect(path: Path, newest: int, *, create: bool) -> Database | None:
     if not create and not path.exists():
         return None
     with telling(path):
-        db = Database(sqlite3.connect(path, timeout=BUSY_SECONDS))
+        db = Database(_writable(path) if create else _readable(path))
     try:
         with telling(path):
             if not _check(db, path, newest):
@@ -66,6 +67,38 @@ def connect(path: Path, newest: int, *, create: bool) -> Database | None:
         db.close()
         raise
     return db
+
+
+def _writable(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=BUSY_SECONDS)
+
+
+def _readable(path: Path) -> sqlite3.Connection:
+    """A connection that can write where the home can be written, and one that reads where it cannot.
+
+    SQLite reads a file in WAL mode only with a shared-memory file beside it, which a read-only home or a full disk does
+    not let it make. Then the file is read as one that does not change, if all that was written is in it.
+    """
+    ways = [_writable, lambda path: _opened(path, "mode=ro")]
+    log = path.with_name(f"{path.name}-wal")
+    if not log.exists() or log.stat().st_size == 0:
+        ways.append(lambda path: _opened(path, "mode=ro&immutable=1"))
+    for way in ways[:-1]:
+        connection = way(path)
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF in _NOT_READABLE:
+                connection.close()
+                continue
+        return connection  # what else is wrong with it will be told
+    return ways[-1](path)
+
+
+def _opened(path: Path, how: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?{how}", uri=True, timeout=BUSY_SECONDS)
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
 
 
 def _check(db: Database, path: Path, newest: int) -> bool:

@@ -14,7 +14,7 @@ from sqlite_utils import Database
 from kbsync.errors import LedgerError
 from kbsync.ledger import Ledger
 from kbsync.ledger.migrations import STEPS, migrate
-from tests.ledger.helpers import ROOT, fact, pull
+from tests.ledger.helpers import ROOT, apply, fact, model, pull
 
 TABLES = {
     *("pulls", "facts", "fact_history", "conflicts", "models"),
@@ -162,6 +162,37 @@ def test_a_home_that_cannot_be_written(reachable: Path, home: str) -> None:
     assert str(reachable) in done.stdout, done.stderr
     assert "choose another --home" in done.stdout
     assert list(reachable.iterdir()) == []
+
+
+READ = """
+import importlib.metadata, os, pathlib, sys, sqlite_utils
+from filelock import FileLock, Timeout
+from kbsync.errors import LedgerError
+from kbsync.ledger import Ledger
+sqlite_utils.Database(memory=True)  # so that nothing is left to be imported by a user who may not
+FileLock(os.devnull)
+if os.geteuid() == 0: os.setuid(65534)
+try:
+    with Ledger.open(pathlib.Path(sys.argv[1]), create=False) as ledger:
+        print(*(row.subject_label for row in ledger.facts()), len(ledger.batches()))
+        with ledger.writer("apply"): pass
+except LedgerError as error:
+    print(error)
+"""
+
+
+def test_a_home_that_can_only_be_read_is_read(reachable: Path) -> None:
+    home = reachable / "home"
+    with Ledger.open(home) as ledger:
+        pull(ledger, fact("A", "x"), fact("B", "x"))
+        apply(ledger, model(ledger))
+    assert not (home / "ledger.db-wal").exists()
+    home.chmod(0o555)
+    done = subprocess.run([sys.executable, "-c", READ, str(home)], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.stdout.splitlines()[0] == "A B 1", done.stderr
+    assert "cannot write" in done.stdout.splitlines()[1]
+    assert sorted(path.name for path in home.iterdir()) == ["ledger.db", "lock"]
+    home.chmod(0o755)
 
 
 def test_reading_never_loads_torch(home: Path) -> None:
