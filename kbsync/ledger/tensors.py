@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "alive",
     "check_sealed",
     "check_tensors",
     "read_metadata",
@@ -167,7 +168,7 @@ def sweep(folder: Path) -> None:
     """Remove the unfinished files of processes that have died."""
     for path in folder.glob(".*.partial"):
         found = _PARTIAL.match(path.name)
-        if found and not _alive(int(found[1])):
+        if found and not alive(int(found[1])):
             path.unlink(missing_ok=True)
 
 
@@ -205,7 +206,8 @@ def _fsync(path: Path) -> None:
         os.close(file)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Tell whether a process of this id runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

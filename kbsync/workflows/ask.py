@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kbsync.errors import SettingsError
+from kbsync.errors import LedgerError, SettingsError
 from kbsync.ledger import Ledger
 from kbsync.memit import edited
 from kbsync.models import Answer, top_answers
@@ -35,14 +35,16 @@ def ask(
 ) -> list[Asked]:
     """Ask each prompt of the base model and, where there are edits in `home`, of the edited one. Writes nothing.
 
-    Raises SettingsError for an empty prompt, LedgerError and ModelError as `apply` does.
+    Raises SettingsError for an empty prompt, LedgerError where there is no ledger, and ModelError as `apply` does.
     """
     prompts = [prompt.rstrip() for prompt in prompts]
     if not all(prompts):
         raise SettingsError("the prompt is empty: give the beginning of a sentence, such as 'The capital of France is'")
+    if not base_only and not (home / "ledger.db").exists():
+        raise LedgerError(f"no ledger in {home}: name another --home, or ask the base model alone with --base")
     choice = choose_model(model, home=home, loading=loading)
     base = [tuple(top_answers(choice.loaded, prompt, count)) for prompt in prompts]
-    if base_only or not (home / "ledger.db").exists():
+    if base_only:
         return [Asked(prompt, answers, None) for prompt, answers in zip(prompts, base, strict=True)]
     with Ledger.open(home, create=False) as ledger:
         known = known_model(ledger, choice)

@@ -1,21 +1,30 @@
 """Export: the edited model as a checkpoint that transformers opens."""
 
 import json
+import os
+import re
+import secrets
 import shutil
-import tempfile
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kbsync.errors import KbsyncError, LedgerError, SettingsError
 from kbsync.ledger import Ledger
 from kbsync.ledger.edits import active_after
+from kbsync.ledger.tensors import alive
 from kbsync.memit import edited
 from kbsync.workflows.choice import choose_model
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.state import current_deltas, known_model
 
-__all__ = ["Exported", "export"]
+__all__ = ["Exported", "ended_by_signals", "export", "unfinished"]
+
+_UNFINISHED = re.compile(r"\.kbsync-export-(\d+)-[0-9a-f]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +62,7 @@ def export(
     record = {"model": choice.name, "base_sha256": known.weights_sha256, "batch": batch.id, "edits": len(edits)}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".kbsync-export-") as unfinished:
-            made = Path(unfinished, "checkpoint")
+        with ended_by_signals(), unfinished(folder.parent) as made:
             with edited(choice.loaded, deltas), warnings.catch_warnings():
                 # Of an offloaded model one shard at a time is in memory; transformers warns as if it were 50 GB.
                 warnings.filterwarnings("ignore", "Attempting to save a model with offloaded modules")
@@ -67,3 +75,41 @@ def export(
     except OSError as error:
         raise KbsyncError(f"cannot write {folder}: {error.strerror or error}") from error
     return Exported(folder, choice.name, batch.id, len(edits), str(choice.loaded.model.dtype).removeprefix("torch."))
+
+
+@contextmanager
+def unfinished(parent: Path) -> Iterator[Path]:
+    """Give a folder in `parent` to write into; it is gone afterwards, unless it was moved to its place.
+
+    What an export left there whose process was killed is taken away first.
+    """
+    for left in parent.glob(".kbsync-export-*"):
+        found = _UNFINISHED.match(left.name)
+        if found and not alive(int(found[1])):
+            shutil.rmtree(left, ignore_errors=True)
+    made = parent / f".kbsync-export-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the work as an error would, so that what is unfinished is taken away."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        wanted = []  # only the main thread may
+    before = {number: signal.getsignal(number) for number in wanted}
+    for number, handler in before.items():
+        if handler == signal.SIG_DFL:  # not where it is ignored, as under nohup
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

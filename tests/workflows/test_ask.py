@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.errors import SettingsError
+from kbsync.errors import LedgerError, SettingsError
 from kbsync.models import load_model, top_answers
 from kbsync.workflows.ask import ask
 from tests.homes import SWAPPED, Editable, deltas_of, make_home, snapshot
@@ -45,7 +45,9 @@ def test_the_base_alone(small: Editable, home: Path, tmp_path: Path) -> None:
     (both,) = ask(home, small.name, [PROMPT])
     (base,) = ask(home, small.name, [PROMPT], base_only=True)
     assert (base.base, base.edited) == (both.base, None)
-    (without,) = ask(tmp_path / "nohome", small.name, [PROMPT])
+    with pytest.raises(LedgerError, match=r"no ledger in .*nohome: name another --home, or ask .* with --base"):
+        ask(tmp_path / "nohome", small.name, [PROMPT])
+    (without,) = ask(tmp_path / "nohome", small.name, [PROMPT], base_only=True)
     assert (without.base, without.edited) == (both.base, None)
     assert not (tmp_path / "nohome").exists()
 

@@ -1,6 +1,10 @@
 """The exported checkpoint is the edited model."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,7 @@ from kbsync.errors import KbsyncError, LedgerError, SettingsError
 from kbsync.ledger import Ledger
 from kbsync.memit import edited
 from kbsync.models import load_model
-from kbsync.workflows.export import export
+from kbsync.workflows.export import ended_by_signals, export, unfinished
 from kbsync.workflows.loading import Loading
 from tests.homes import SWAPPED, Editable, deltas_of, make_home
 
@@ -85,3 +89,32 @@ def test_an_offloaded_model_is_written_whole(small: Editable, home: Path, tmp_pa
     plain, offloaded = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "offloaded"))
     assert plain.keys() == offloaded.keys()
     assert all(torch.equal(plain[name], offloaded[name]) for name in plain)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_takes_the_unfinished_folder_away(number: signal.Signals, tmp_path: Path) -> None:
+    before = signal.getsignal(number)
+
+    def write() -> None:
+        with ended_by_signals(), unfinished(tmp_path) as made:
+            made.mkdir()
+            (made / "model.safetensors").write_bytes(b"half")
+            signal.raise_signal(number)
+
+    with pytest.raises(SystemExit) as ended:
+        write()
+    assert ended.value.code == 128 + number
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(number) == before
+
+
+def test_the_next_export_takes_away_what_a_killed_one_left(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for name in (f".kbsync-export-{dead.pid}-0a", f".kbsync-export-{os.getpid()}-0b", ".kbsync-export-mine"):
+        (tmp_path / name).mkdir()
+    with unfinished(tmp_path) as made:
+        made.mkdir()
+        made.rename(tmp_path / "out")
+    left = {f".kbsync-export-{os.getpid()}-0b", ".kbsync-export-mine", "out"}
+    assert {path.name for path in tmp_path.iterdir()} == left
