@@ -1,4 +1,4 @@
-"""``kbsync history``, ``log``, ``rollback`` and ``verify``: the past, and going back to it. No model unless named."""
+"""``kbsync history``, ``log``, ``rollback``, ``verify`` and ``prune``: the past, and going back to it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +8,7 @@ import typer
 from kbsync.cli.options import Options, command, family
 from kbsync.errors import SettingsError
 from kbsync.report.console import emit, log_console
-from kbsync.report.history import history_view, log_view, rollback_view, verified_view
+from kbsync.report.history import history_view, log_view, pruned_view, rollback_view, verified_view
 from kbsync.report.progress import progress
 from kbsync.workflows.loading import AS_STORED, Loading
 
@@ -106,3 +106,15 @@ def verify(
     emit({"whole": result.whole, "checks": result.checks}, verified_view, as_json=options.json)
     if not result.whole:
         raise typer.Exit(1)
+
+
+@command(app, "prune", examples=("kbsync prune --dry-run", "kbsync prune"))
+def prune(
+    options: Options,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+) -> None:
+    """Remove the tensor files that no state needs, such as those that a killed apply left."""
+    from kbsync.workflows.prune import prune as workflow
+
+    result = workflow(options.home, dry_run=dry_run)
+    emit({"dry_run": dry_run, "bytes": result.bytes, "files": result.files}, pruned_view, as_json=options.json)

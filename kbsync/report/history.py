@@ -10,10 +10,11 @@ from kbsync.report.tables import plain, table
 if TYPE_CHECKING:
     from kbsync.workflows.history import History, HistoryBatch
     from kbsync.workflows.log import Event, FactLog
+    from kbsync.workflows.prune import Leftover
     from kbsync.workflows.rollback import RolledBack
     from kbsync.workflows.verify import Check
 
-__all__ = ["history_view", "log_view", "rollback_view", "verified_view"]
+__all__ = ["history_view", "log_view", "pruned_view", "rollback_view", "verified_view"]
 
 _BATCH_COLUMNS = (
     "",
@@ -94,6 +95,17 @@ def verified_view(result: Mapping[str, Any]) -> RenderableType:
     parts += [plain(f"{check.name}: {fault}") for check in checks for fault in check.faults]
     parts.append(plain("all is as recorded" if result["whole"] else "something is wrong: nothing was mended"))
     return Group(*parts)
+
+
+def pruned_view(result: Mapping[str, Any]) -> RenderableType:
+    """Return a row for each file that no state needs, and the sum."""
+    files: Sequence[Leftover] = result["files"]
+    if not files:
+        return plain("every tensor file is needed: nothing to remove")
+    done = "would be removed" if result["dry_run"] else "removed"
+    size = f"{len(files)} files, {result['bytes'] / 1e6:.1f} MB, {done}"
+    rows = [(file.path.name, f"{file.bytes / 1e6:.1f}") for file in files]
+    return Group(table(("file", "MB"), rows), plain(size))
 
 
 def _batch(batch: int) -> str:
