@@ -60,7 +60,7 @@ def connect(path: Path, newest: int, *, create: bool) -> Database | None:
                 if not create:
                     db.close()
                     return None
-                db.enable_wal()
+                _when_free(db, "PRAGMA journal_mode = wal", PATIENCE_SECONDS)
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute("PRAGMA foreign_keys = ON")
     except BaseException:
@@ -79,7 +79,7 @@ def _readable(path: Path) -> sqlite3.Connection:
     SQLite reads a file in WAL mode only with a shared-memory file beside it, which a read-only home or a full disk does
     not let it make. Then the file is read as one that does not change, if all that was written is in it.
     """
-    ways = [_writable, lambda path: _opened(path, "mode=ro")]
+    ways: list[Callable[[Path], sqlite3.Connection]] = [_writable, lambda path: _opened(path, "mode=ro")]
     log = path.with_name(f"{path.name}-wal")
     if not log.exists() or log.stat().st_size == 0:
         ways.append(lambda path: _opened(path, "mode=ro&immutable=1"))
@@ -104,6 +104,7 @@ def _opened(path: Path, how: str) -> sqlite3.Connection:
 def _check(db: Database, path: Path, newest: int) -> bool:
     """Whether `db` holds a ledger's tables; LedgerError if it holds something that is not for us."""
     try:
+        db.conn.execute("BEGIN")  # one view: another process may be making the ledger
         mark, version, tables = (
             int(db.execute(query).fetchone()[0])
             for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
@@ -112,6 +113,8 @@ def _check(db: Database, path: Path, newest: int) -> bool:
         if "not a database" not in str(error):
             raise
         raise LedgerError(f"{path} is not a SQLite database: move it away, or choose another --home") from error
+    finally:
+        db.conn.rollback()
     if mark not in (0, APPLICATION_ID) or (mark == 0 and tables):
         raise LedgerError(f"{path} is another program's database: move it away, or choose another --home")
     if version > newest:
@@ -150,7 +153,7 @@ def immediate(
     A deferred one could fail half way: SQLite lets no reader become a writer once another has written.
     """
     if not db.conn.in_transaction:
-        _begin(db, PATIENCE_SECONDS if patience is None else patience)
+        _when_free(db, "BEGIN IMMEDIATE", PATIENCE_SECONDS if patience is None else patience)
         try:
             yield
             last(db)
@@ -163,14 +166,14 @@ def immediate(
             yield
 
 
-def _begin(db: Database, patience: float) -> None:
-    """Begin a transaction as soon as no other is at work. Not left to SQLite, whose waiting hears no Ctrl-C."""
+def _when_free(db: Database, statement: str, patience: float) -> None:
+    """Do what needs the file for itself as soon as it is free. Not left to SQLite, whose waiting hears no Ctrl-C."""
     began, told = time.monotonic(), False
     db.conn.execute("PRAGMA busy_timeout = 0")
     try:
         while True:
             try:
-                db.conn.execute("BEGIN IMMEDIATE")
+                db.conn.execute(statement)
                 return
             except sqlite3.OperationalError as error:
                 busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY

@@ -3,11 +3,11 @@
 import datetime
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from kbsync.facts import Entity, Fact, Wording
 from kbsync.ledger.db import Database
@@ -393,7 +393,7 @@ def raw(db: Database, sql: str, values: Sequence[object] = ()) -> list[tuple[Any
 def wrong_value(row: type[Any], cells: Sequence[Any], times: Collection[str] = ()) -> str | None:
     """Return row and column of the first value that is not what its field takes; `times` are fields that hold one."""
     names = _names(row)
-    for name, kinds, cell in zip(names, _kinds(row), cells, strict=True):
+    for name, kinds, cell in zip(names, _kinds(cast(Hashable, row)), cells, strict=True):
         try:
             if type(cell) not in kinds:
                 raise TypeError
@@ -409,7 +409,7 @@ def wrong_value(row: type[Any], cells: Sequence[Any], times: Collection[str] = (
 
 
 @cache
-def _kinds(row: type[Any]) -> tuple[frozenset[type], ...]:
+def _kinds(row: Any) -> tuple[frozenset[type], ...]:
     """What SQLite may hold for each field of a row's class."""
     hints = get_type_hints(row)
     return tuple(frozenset(_stored(hints[name])) for name in _names(row))

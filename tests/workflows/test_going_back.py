@@ -1,11 +1,9 @@
 """Going back, on the small model: the weights of a state that is current again are those that it had."""
 
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -53,6 +51,13 @@ def yes(planned: object) -> bool:
 def active(home: Path) -> set[str]:
     with Ledger.open(home, create=False) as ledger:
         return {edit.subject for edit in ledger.active_edits(ledger.models()[0].key)}
+
+
+def alter(ledger: Ledger, statement: str) -> None:
+    """Change rows as a fault of kbsync's own would: they are sealed as they then are."""
+    ledger.db.execute("PRAGMA foreign_keys = OFF")
+    with ledger.writing() as db:
+        db.execute(statement)
 
 
 def counts(home: Path, small: Editable) -> dict[str, int]:
@@ -118,15 +123,16 @@ def test_settings_that_are_gone_may_be_on_record(small: Editable, home: Path, al
     if algorithm != "memit":
         small.apply(home, "--algorithm", algorithm)
     older = "json_set(settings, '$.hold', 2, '$.hold_weight', 0.01, '$.restore_weight', 20)"
-    with closing(sqlite3.connect(home / "ledger.db")) as db, db:
-        db.executescript(f"UPDATE batches SET settings = {older}; UPDATE models SET settings = {older}")
+    with Ledger.open(home) as ledger:
+        alter(ledger, f"UPDATE batches SET settings = {older}")
+        alter(ledger, f"UPDATE models SET settings = {older}")
     done("history", "--home", home)
     done("status", "--home", home, *small.model)
     made_anew = small.apply(home, "--algorithm", algorithm)
     assert (made_anew["edits"], made_anew["optimised"]) == (3, 0)
     assert small.apply(home, "--algorithm", algorithm)["batch"] is None
-    with closing(sqlite3.connect(home / "ledger.db")) as db, db:
-        db.execute(f"UPDATE batches SET settings = {older}")
+    with Ledger.open(home) as ledger:
+        alter(ledger, f"UPDATE batches SET settings = {older}")
     assert retract(home, B, "P36", yes, corpus=small.corpus) is not None
     assert active(home) == {A, C}
     with Ledger.open(home, create=False) as ledger:
@@ -181,13 +187,6 @@ def test_a_whole_home_is_found_whole(small: Editable, home: Path) -> None:
         **{"base model": 1, "deltas solved again": 2, "rows": 6, "values": 1, "other files": 2},
     }
     assert snapshot(home) == before
-
-
-def alter(ledger: Ledger, statement: str) -> None:
-    """Change rows as a fault of kbsync's own would: they are sealed as they then are."""
-    ledger.db.execute("PRAGMA foreign_keys = OFF")
-    with ledger.writing() as db:
-        db.execute(statement)
 
 
 DAMAGE = {
