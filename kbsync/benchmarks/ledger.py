@@ -151,6 +151,7 @@ def record_edits(home: Path, edits: int, templates: Templates) -> None:
             files={},
             seconds={"total": 0.0},
             peak_memory_mb=None,
+            planned_on=None,
         )
 
 

@@ -88,6 +88,9 @@ def apply(
     and the batch is on record as failed, with its figures. Under `accelerate launch -m kbsync apply ...` the work is
     shared out over its processes.
     """
+    from kbsync.workflows.rollback import rollbacks_so_far
+
+    rollbacks = rollbacks_so_far(options.home)  # before the imports below, which take seconds
     from kbsync.workflows.apply import ApplyOptions
     from kbsync.workflows.apply import apply as workflow
     from kbsync.workflows.crew import join_team, work_along
@@ -111,6 +114,7 @@ def apply(
         force=force,
         retry=retry,
         algorithm=algorithm,
+        rollbacks=rollbacks,
     )
     with progress(quiet=options.json, verbose=options.verbose) as report:
 

@@ -40,13 +40,14 @@ __all__ = [
     "not_recalled",
     "record_figures",
     "roll_back",
+    "rollback_count",
     "rollbacks",
     "start_batch",
     "states_after",
 ]
 
 
-_CHANGED_MEANWHILE = "the ledger has changed since this apply was planned: run it again"
+_CHANGED_MEANWHILE = "the state changed since this apply was planned: run it again"
 
 
 def start_batch(
@@ -91,18 +92,24 @@ def finish_batch(
     peak_memory_mb: float | None,
     conflicts: Sequence[ConflictNote] = (),
     reason: str | None = None,
+    planned_on: int | None,
 ) -> None:
     """Make the new state current, in one transaction: the batch done, `added` active, the ended edits ended.
 
-    `reason` says why it was done in spite of what its figures are.
+    `reason` says why it was done in spite of what its figures are; `planned_on` is the batch that was current when it
+    was planned (None: the base model).
 
     `superseded` and `retracted` are ids of active edits; active ones in neither stay as they are. Raises
-    LedgerError, with nothing written, if an edit to end is not active or a subject would have two.
+    LedgerError, with nothing written, if another batch is current now, an edit to end is not active, or a subject
+    would have two.
     """
     measured = {"seconds": compact(seconds), "peak_memory_mb": peak_memory_mb, "files": compact(files)}
     with ledger.changing() as db:
         model = _model_of_running(db, batch)
         current = ledger.current_batch(model)
+        if (current and current.id) != planned_on:
+            at = f"batch {current.id}" if current else "the base model"
+            raise LedgerError(f"the model is at {at} now; {_CHANGED_MEANWHILE}")
         _end_edits(db, batch, model, superseded, "superseded")
         _end_edits(db, batch, model, retracted, "retracted")
         _add_edits(db, batch, model, added)
@@ -237,6 +244,12 @@ def endings(ledger: Ledger, model: str | None = None) -> list[EndingRow]:
 def rollbacks(ledger: Ledger, model: str | None = None) -> list[RollbackRow]:
     """Return the rollbacks of one model or of all, oldest first."""
     return ledger.select(RollbackRow, "rollbacks", "WHERE model = ifnull(?, model) ORDER BY id", model)
+
+
+def rollback_count(ledger: Ledger) -> int:
+    """Return how many rollbacks there have been: a command that takes long to begin sees that one came before it."""
+    with telling(ledger.path):
+        return int(ledger.db.execute("SELECT count(*) FROM rollbacks").fetchone()[0])
 
 
 def roll_back(ledger: Ledger, model: str, batch: int | None) -> None:

@@ -39,7 +39,7 @@ from kbsync.ledger.rows import (
 from kbsync.ledger.seals import broken_seals, seal
 from kbsync.ledger.tensors import sweep
 
-__all__ = ["RESTORE", "Ledger", "database_faults"]
+__all__ = ["INTERRUPTED", "RESTORE", "Ledger", "database_faults"]
 
 Row = TypeVar("Row")
 

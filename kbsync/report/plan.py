@@ -82,12 +82,13 @@ def status_view(status: "Status[Plan] | Status[Overview]") -> RenderableType:
     parts: list[RenderableType] = [plan_view(status.plan)]
     if status.batch is not None:
         parts.append(metrics_table(status.metrics, f"batch {status.batch.id}, {status.batch.finished}"))
+    parts += [plain(note) for note in status.notes]
     return Group(*parts)
 
 
 def status_json(status: "Status[Plan] | Status[LongPlan]") -> dict[str, Any]:
     """Return the status for machines."""
-    return {**plan_json(status.plan), "metrics": status.metrics}
+    return {**plan_json(status.plan), "metrics": status.metrics, "notes": status.notes}
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, float | None]], title: str) -> RenderableType:

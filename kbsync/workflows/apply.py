@@ -8,6 +8,7 @@ from typing import Any
 from kbsync.conflicts import Policy
 from kbsync.errors import LedgerError
 from kbsync.ledger import Ledger, ModelRow
+from kbsync.ledger.edits import rollback_count
 from kbsync.ledger.store import database_faults
 from kbsync.models import ALONE, Team, require_chat_template
 from kbsync.templates import Templates
@@ -59,6 +60,8 @@ class ApplyOptions:
     """an editor's name; `values` that it has settings for are its own"""
     retry: bool = False
     """search the targets of edits that are not recalled again, with more steps and a larger clamp"""
+    rollbacks: int | None = None
+    """as many as there were when the command began: one that came since is not undone. None: it does not matter"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ def apply(
     """
     clock = Clock()
     with led(team), Ledger.open(home, create=False) as ledger, ledger.writer(f"apply {options.model}"):
+        if options.rollbacks is not None and rollback_count(ledger) != options.rollbacks:
+            raise LedgerError("a rollback was made since this apply began: see `kbsync status`, and run it again")
         if faults := database_faults(ledger):
             raise LedgerError(f"{faults[0]}; put back a copy of it, or choose another --home")
         templates = templates_for(home)

@@ -141,6 +141,8 @@ class Batch:
         self.groups = group_requests(self.loaded, [*self.kept, *self.added]) if self.kept or self.added else []
         self.contexts = model_contexts(model, choice)
         self.needed = work.needed
+        current = ledger.current_batch(model.key)
+        self.planned_on = current.id if current else None
         self.cost = self.expected()
 
     def expected(self) -> Cost:
@@ -206,6 +208,7 @@ class Batch:
             peak_memory_mb=peak,
             conflicts=self.work.conflicts,
             reason=forced,
+            planned_on=self.planned_on,
         )
         return Applied(
             batch,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kbsync.errors import EditError, KbsyncError, SettingsError
 from kbsync.facts import normalise_label
 from kbsync.ledger import BatchRow, EditRow, FactRow, Ledger, VetoRow
-from kbsync.ledger.edits import edits_about
+from kbsync.ledger.edits import edits_about, rollback_count
 from kbsync.ledger.facts import aliases, facts_named, lift_vetoes, record_vetoes, vetoes
 from kbsync.workflows.guards import Guard
 from kbsync.workflows.loading import AS_STORED, Loading
@@ -74,7 +74,7 @@ def retract(
         facts = _current_facts(ledger, subject, relation, object_name)
         known = model_meant(ledger, model) if model or ledger.models() else None
         edits = _active(ledger, facts, object_name is None)
-        current = ledger.current_batch(known.key) if known else None
+        current, rollbacks = ledger.current_batch(known.key) if known else None, rollback_count(ledger)
         written = [edit for edit in edits if known and edit.model == known.key]
         names = {row.key: row.name for row in ledger.models()}
         others = sorted({names[edit.model] for edit in edits if known and edit.model != known.key})
@@ -92,7 +92,7 @@ def retract(
     if known is None or current is None or not written:
         return Retracted(preview, None)
     try:
-        applied = _apply(home, known.name, current, written, corpus, loading, progress)
+        applied = _apply(home, known.name, current, written, corpus, loading, progress, rollbacks)
     except KbsyncError as error:
         told = f"The retraction is on record, and `kbsync apply --model {known.name}` takes the fact out"
         raise EditError(f"{error}. {told}") from error
@@ -173,6 +173,7 @@ def _apply(
     corpus: Path | None,
     loading: Loading,
     progress: Progress,
+    rollbacks: int,
 ) -> "Applied | None":
     # torch, which a veto alone does not need
     from kbsync.memit.settings import settings_on_record
@@ -190,5 +191,6 @@ def _apply(
         max_perplexity_increase=guard.bounds.max_perplexity_increase,
         max_specificity_loss=guard.bounds.max_specificity_loss,
         force=guard.force,
+        rollbacks=rollbacks,
     )
     return apply(home, options, lambda proposal: True, progress)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from kbsync.errors import LedgerError, SettingsError
 from kbsync.ledger import BatchRow, Ledger, ModelRow, check_tensors
-from kbsync.ledger.edits import active_after, roll_back
+from kbsync.ledger.edits import active_after, roll_back, rollback_count
 from kbsync.workflows.named import model_meant
 
-__all__ = ["RolledBack", "rollback"]
+__all__ = ["RolledBack", "rollback", "rollbacks_so_far"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,12 @@ def rollback(
             return None
         roll_back(ledger, known.key, batch or None)
         return result
+
+
+def rollbacks_so_far(home: Path) -> int:
+    """Return how many rollbacks a home has had, for an apply that is beginning. Raises LedgerError as `rollback`."""
+    with Ledger.open(home, create=False) as ledger:
+        return rollback_count(ledger)
 
 
 def _model(ledger: Ledger, batch: int | None, model: str | None) -> ModelRow:

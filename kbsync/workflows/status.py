@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from kbsync.errors import SettingsError
-from kbsync.ledger import BatchRow, Ledger
+from kbsync.ledger import BatchRow, EditRow, Ledger, ModelRow
+from kbsync.ledger.facts import vetoes
+from kbsync.ledger.store import INTERRUPTED
 from kbsync.workflows.overview import LongPlan, Overview, long_plan_for, overview_for
 from kbsync.workflows.plan import Plan, find_model, plan_for
 
@@ -18,11 +20,15 @@ Diff = TypeVar("Diff", Plan, Overview, LongPlan)
 
 @dataclass(frozen=True, slots=True)
 class Status(Generic[Diff]):
-    """The diff, whole or at a glance, and the model's last batch with its figures (before, after)."""
+    """The diff, whole or at a glance, and the model's last batch with its figures (before, after).
+
+    `notes` say what a command began and has not ended.
+    """
 
     plan: Diff
     batch: BatchRow | None
     metrics: dict[str, dict[str, float | None]]
+    notes: tuple[str, ...] = ()
 
 
 def status_for(home: Path, model: str | None, relations: Collection[str] | None = None) -> Status[Plan]:
@@ -44,13 +50,38 @@ def status_at_a_glance(home: Path, model: str | None, relations: Collection[str]
     return Status(overview_for(home, model, relations), *last_batch(home, model))
 
 
-def last_batch(home: Path, model: str | None) -> tuple[BatchRow | None, dict[str, dict[str, float | None]]]:
-    """Return the model's current batch and its figures over the whole batch."""
+def last_batch(
+    home: Path, model: str | None
+) -> tuple[BatchRow | None, dict[str, dict[str, float | None]], tuple[str, ...]]:
+    """Return the model's current batch, its figures over the whole batch, and a `Status`'s notes."""
     with Ledger.open(home, create=False) as ledger:
         found = find_model(ledger, model)
         batch = ledger.current_batch(found.key) if found else None
         rows = ledger.metrics(batch.id) if batch else []
-        return batch, {row.name: {"before": row.before, "after": row.after} for row in rows if row.edit is None}
+        figures = {row.name: {"before": row.before, "after": row.after} for row in rows if row.edit is None}
+        return batch, figures, tuple(_notes(ledger, found)) if found else ()
+
+
+def _notes(ledger: Ledger, model: ModelRow) -> Iterator[str]:
+    again = f"`kbsync apply --model {model.name}`"
+    newest = next(reversed(ledger.batches(model.key)), None)
+    if newest is not None and newest.state == "running":
+        yield f"an apply is running since {newest.started} (batch {newest.id})"
+    if newest is not None and newest.reason == INTERRUPTED:
+        yield f"the last apply (batch {newest.id}) was interrupted and changed nothing: {again} goes on from there"
+    left = list(_still_written(ledger, model))
+    if left:
+        what = f"{left[0].relation} of {left[0].subject}" + (f" and {len(left) - 1} more" if len(left) > 1 else "")
+        yield f"retracted and still in the model: {what}; run the `kbsync retract` again, or {again}"
+
+
+def _still_written(ledger: Ledger, model: ModelRow) -> Iterator[EditRow]:
+    """Yield the active edits that are under a veto: a retract, or the apply after it, has not come to its end."""
+    held = {(veto.relation, veto.subject_key, veto.object_key) for veto in vetoes(ledger)}
+    for edit in ledger.active_edits(model.key):
+        about = (edit.relation, edit.subject_key)
+        if (*about, None) in held or (*about, edit.object_key) in held:
+            yield edit
 
 
 def used_model(home: Path) -> str:

@@ -66,7 +66,9 @@ def new_edit(row: FactRow, target: str | None = None) -> NewEdit:
 def finish(ledger: Ledger, batch: int, **given: Any) -> None:
     """`finish_batch` with nothing in it but what is given."""
     empty: dict[str, Any] = {"added": (), "superseded": (), "retracted": (), "metrics": (), "files": {}, "seconds": {}}
-    finish_batch(ledger, batch, **{**empty, "peak_memory_mb": None, **given})
+    now = {row.id: ledger.current_batch(row.model) for row in ledger.batches()}.get(batch)
+    planned_on = now.id if now else None
+    finish_batch(ledger, batch, **{**empty, "peak_memory_mb": None, "planned_on": planned_on, **given})
 
 
 def apply(ledger: Ledger, model_key: str, **given: Any) -> int:

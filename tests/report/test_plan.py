@@ -89,7 +89,7 @@ def test_json_of_plan_and_status_is_the_contract() -> None:
         "sign": "~", "subject": "Peru", "relation": "P36", "object": "Lima", "previous": "Riga", "reason": "changed"
     }  # fmt: skip
     assert made["metrics"] == {}
-    assert to_plain(status_json(status(PLAN))) == {**made, "metrics": FIGURES}
+    assert to_plain(status_json(status(PLAN))) == {**made, "metrics": FIGURES, "notes": []}
 
 
 def test_status_adds_the_figures_of_the_batch() -> None:

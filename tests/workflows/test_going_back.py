@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from kbsync.errors import EditError, SettingsError
+from kbsync.errors import EditError, LedgerError, SettingsError
 from kbsync.ledger import Ledger
+from kbsync.workflows.apply import ApplyOptions, apply
 from kbsync.workflows.ask import ask
 from kbsync.workflows.export import export
 from kbsync.workflows.retract import Retraction, lift, retract
-from kbsync.workflows.rollback import rollback
+from kbsync.workflows.rollback import rollback, rollbacks_so_far
 from kbsync.workflows.status import used_model
 from kbsync.workflows.verify import Verified, verify
 from tests.e2e.test_bad_input import HOLD
@@ -196,9 +197,7 @@ DAMAGE = {
     },
     "UPDATE edits SET object = 'Elsewhere' WHERE id = 1": {"requests": "edit 1 (P36 of "},
     "UPDATE edits SET subject_key = 'x' WHERE id = 2": {"edits": "edit 2 (P36 of"},
-    "DELETE FROM facts WHERE id IN (SELECT fact FROM edits)": {
-        "database": "rows of edits name a row of facts"
-    },
+    "DELETE FROM facts WHERE id IN (SELECT fact FROM edits)": {"database": "rows of edits name a row of facts"},
 }
 
 
@@ -270,3 +269,12 @@ def test_asking_and_exporting_need_no_lock_and_leave_no_trace(small: Editable, h
     (home / "lock").write_text("")
     assert used_model(home) == used
     assert snapshot(home) == before
+
+
+def test_an_apply_undoes_no_rollback_that_came_after_it_began(small: Editable, home: Path) -> None:
+    seen = rollbacks_so_far(home)
+    assert rollback(home, 0, None, yes) is not None
+    options = ApplyOptions(small.name, corpus=small.corpus, rollbacks=seen)
+    with pytest.raises(LedgerError, match="a rollback was made since this apply began: see `kbsync status`, and run"):
+        apply(home, options, yes)
+    assert active(home) == set()

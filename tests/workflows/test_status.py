@@ -8,6 +8,7 @@ from kbsync.errors import LedgerError, SettingsError
 from kbsync.facts import Entity, Fact
 from kbsync.ledger import Ledger, Metric
 from kbsync.ledger.edits import fail_batch, start_batch
+from kbsync.ledger.facts import record_vetoes
 from kbsync.workflows.plan import plan_for
 from kbsync.workflows.status import status_for, used_model
 from tests.ledger.helpers import apply, fact, model, new_edit, pull
@@ -85,3 +86,28 @@ def test_ten_thousand_facts(home: Path) -> None:
     status = status_for(home, None)
     assert len(status.plan.rows) == 10_000
     assert (status.plan.counts["+"], status.plan.counts["~"]) == (9000, 1000)
+
+
+def test_what_was_begun_and_has_not_ended(home: Path) -> None:
+    with Ledger.open(home) as ledger:
+        pull(ledger, fact("Q142/France", "Q90/Paris"), fact("Q96/Mexico", "Q1489/Mexico City"))
+        key = model(ledger)
+        apply(ledger, key, added=[new_edit(row) for row in ledger.facts()])
+        assert status_for(home, None).notes == ()
+        with ledger.writer("apply"):
+            start_batch(ledger, key, "memit", {}, "cpu")
+            (running,) = status_for(home, None).notes
+        (ended,) = status_for(home, None).notes  # the lock is free: the process has gone without a word
+        mexico = [row for row in ledger.facts() if row.subject_label == "Mexico"]
+        record_vetoes(ledger, mexico, any_object=True, reason="")
+    assert running.startswith("an apply is running since 20")
+    assert ended == (
+        "the last apply (batch 2) was interrupted and changed nothing: `kbsync apply --model practice` goes on from"
+        " there"
+    )
+    assert status_for(home, "practice").notes == (
+        ended,
+        "retracted and still in the model: P36 of Mexico; run the `kbsync retract` again, or"
+        " `kbsync apply --model practice`",
+    )
+    assert status_for(home, "gpt-j").notes == ()
