@@ -63,7 +63,7 @@ class _Whole:
         self._select, self._stream = select, stream
 
     def subjects(self, ask: Ask) -> Iterator[Row]:
-        yield from self._stream(queries.subjects(ask).text())
+        yield from self._stream(queries.subjects(ask).text(ordered=True))
 
     def about(self, names: Sequence[str], query: Callable[[Sequence[str]], queries.Query]) -> list[Row]:
         batches = (names[start : start + BATCH] for start in range(0, len(names), BATCH))
