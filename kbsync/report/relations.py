@@ -62,7 +62,10 @@ def template_view(template: "Template") -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     lines = [("relation", template.relation), ("label", template.label), ("prompt", template.prompt)]
     lines += [("paraphrase", text) for text in template.paraphrases]
-    for name, text in [*lines, ("question", template.question), ("file", template.place)]:
+    lines.append(("question", template.question))
+    if scope := template.scope:
+        lines.append(("scope", f"instances of {scope.class_id} with at least {scope.min_sitelinks} sitelinks"))
+    for name, text in [*lines, ("file", template.place)]:
         grid.add_row(plain(name), plain(text))
     return grid
 

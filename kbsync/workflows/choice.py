@@ -54,7 +54,7 @@ def choose_model(
     depth = len(loaded.family.block_list(loaded.model))
     if preset is None:
         settings = default_settings(depth, loaded.weight(0).shape[1])
-        remark = told_defaults(name, settings, depth)
+        remark = told_defaults(name, settings, depth, values or {})
     else:
         settings, remark = preset.settings, None
         bounds = bounds.with_values(
@@ -70,13 +70,16 @@ def choose_model(
     return ModelChoice(model_name(name, home), loaded, settings, corpus, remark, team, bounds)
 
 
-def told_defaults(name: str, settings: MemitSettings, depth: int) -> str:
-    """Return the line that says what a model without a preset is edited with."""
-    layers = f"{settings.layers[0]} to {settings.layers[-1]} of {depth}"
-    return (
-        f"{name} has no preset: layers {layers} and lambda {settings.lambda_:g} are worked out from its size, not"
-        " measured; `kbsync calibrate` measures"
-    )
+def told_defaults(name: str, settings: MemitSettings, depth: int, values: Mapping[str, Any]) -> str | None:
+    """Return the line that says which settings of a model without a preset nobody has chosen, if there are any."""
+    worked_out = {
+        "layers": f"layers {settings.layers[0]} to {settings.layers[-1]} of {depth}",
+        "lambda": f"lambda {settings.lambda_:g}",
+    }
+    told = " and ".join(text for setting, text in worked_out.items() if setting not in values)
+    if not told:
+        return None
+    return f"{name} has no preset: {told}, worked out from its size, not measured; `kbsync calibrate` measures"
 
 
 def source_of(name: str, home: Path | None = None) -> str:

@@ -19,7 +19,7 @@ def test_the_table_and_what_is_on_record(small: Editable, tmp_path: Path) -> Non
     home = ("--home", tmp_path / "home")
     first = done("stats", *home, *small.solving, *LENGTH)
     assert "covariance over small-corpus.txt, in rows of 32 tokens" in first.out
-    assert "settings are defaults" in first.out
+    assert "has no preset" not in first.out  # layers and lambda are given
     assert first.err.splitlines() == ["loading the model", "covariance"]
     again = done("stats", "--json", *home, *small.solving, *LENGTH).json
     assert again["corpus"] == "small-corpus.txt"
@@ -32,6 +32,12 @@ def test_the_table_and_what_is_on_record(small: Editable, tmp_path: Path) -> Non
         assert 0 < row["change"] < 1
         assert (tmp_path / "home" / "tensors" / row["file"]).exists()
     assert done("stats", "collect", "--json", *home, *small.solving, *LENGTH).json == again
+
+
+def test_what_nobody_chose_is_told(small: Editable, tmp_path: Path) -> None:
+    given = ("--home", tmp_path / "home", *small.model, "--corpus", small.corpus, *LENGTH)
+    assert "tiny-known has no preset: layers 0 to 1 of 4 and lambda 236, worked out" in done("stats", *given).out
+    assert "tiny-known has no preset: layers 0 to 1 of 4, worked" in done("stats", *given, "--set", "lambda=1").out
 
 
 def test_an_apply_needs_no_corpus_where_a_covariance_was_imported(small: Editable, tmp_path: Path) -> None:

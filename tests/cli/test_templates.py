@@ -29,10 +29,18 @@ def test_show_has_every_text(run: Run, tmp_path: Path) -> None:
         run("--home", "home", "templates", "show", "P36", "--json"),
     )
     template = as_json.json
-    assert set(template) == {"relation", "label", "prompt", "paraphrases", "question", "file", "line"}
+    assert set(template) == {"relation", "label", "prompt", "paraphrases", "question", "file", "line", "scope"}
+    assert template["scope"] is None
+    assert "sitelinks" not in plain.out
     for text in (template["label"], template["prompt"], *template["paraphrases"], template["question"]):
         assert text in plain.out
     assert template["label"] == "capital [red]"
+
+
+def test_show_has_the_scope_of_a_large_relation(run: Run) -> None:
+    scope = run("templates", "show", "P131", "--json").json["scope"]
+    shown = " ".join(run("templates", "show", "P131").out.split())
+    assert f"instances of {scope['class_id']} with at least {scope['min_sitelinks']} sitelinks" in shown
 
 
 def test_check_says_good_or_names_every_bad_entry(run: Run, tmp_path: Path) -> None:

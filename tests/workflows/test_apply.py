@@ -98,7 +98,7 @@ def test_it_shows_the_plan_and_asks(small: Editable, tmp_path: Path, monkeypatch
     assert (ran.code, ran.out.strip()) == (1, "")
     assert re.search(r"\+ +P36 +France +Oslo +new", ran.err)
     assert re.search(r"k +1 +the base model knows it already", ran.err)
-    assert "are worked out from its size, not measured" in ran.err
+    assert "has no preset" not in ran.err  # layers and lambda are given
     assert "Write this into the model? [Y/n]" in ran.err
     assert ran.err.rstrip().endswith("nothing was written")
     with Ledger.open(home, create=False) as ledger:
