@@ -75,6 +75,12 @@ def apply(
             "--max-specificity-loss", metavar="POINTS", min=0, help="Most that NS may fall.  [the preset's, else 10]"
         ),
     ] = None,
+    max_weight_change: Annotated[
+        float | None,
+        typer.Option(
+            "--max-weight-change", metavar="PERCENT", min=0, help="Most of its norm that a layer may change by."
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Make the result current though it breaks a bound; the record says so.")
     ] = False,
@@ -111,6 +117,7 @@ def apply(
         chat=chat,
         max_perplexity_increase=max_perplexity_increase,
         max_specificity_loss=max_specificity_loss,
+        max_weight_change=max_weight_change,
         force=force,
         retry=retry,
         algorithm=algorithm,

@@ -79,6 +79,11 @@ def m009_seals(db: Database) -> None:
     seals.prepare(db)
 
 
+def m010_base_scores(db: Database) -> None:
+    """Make room for how the base models take to objects, so that they are asked once."""
+    db.execute(_BASE_SCORES)
+
+
 STEPS: tuple[Step, ...] = (
     m001_initial,
     m002_going_back,
@@ -89,6 +94,7 @@ STEPS: tuple[Step, ...] = (
     m007_wordings,
     m008_scopes,
     m009_seals,
+    m010_base_scores,
 )
 
 
@@ -380,3 +386,13 @@ _PAGES = """CREATE TABLE pages (
     time TEXT NOT NULL,
     body BLOB NOT NULL
 )"""
+
+_BASE_SCORES = """CREATE TABLE base_scores (
+    model TEXT NOT NULL,  -- its sha256
+    prompt TEXT NOT NULL,  -- with the subject; or a text's hash, of which log_prob is the mean over its tokens
+    object TEXT NOT NULL,
+    log_prob REAL NOT NULL,
+    exact INTEGER NOT NULL,
+    accuracy REAL NOT NULL,
+    PRIMARY KEY (model, prompt, object)
+) WITHOUT ROWID"""

@@ -42,6 +42,8 @@ from kbsync.ledger.tensors import sweep
 __all__ = ["INTERRUPTED", "RESTORE", "Ledger", "database_faults"]
 
 Row = TypeVar("Row")
+BaseScore = tuple[float, bool, float]
+"""of an object's tokens: mean log-probability, whether each is the likeliest at its place, the share of those"""
 
 _DATABASE = "ledger.db"
 RESTORE = "put back a copy of it, or choose another --home; `kbsync verify` lists all that is wrong"
@@ -272,6 +274,22 @@ class Ledger:
             db.conn.executemany(
                 "INSERT OR REPLACE INTO answers (model, prompt, answer) VALUES (?, ?, ?)",
                 [(model, prompt, answer) for prompt, answer in answers.items()],
+            )
+
+    def base_scores(self, model: str, asked: Collection[tuple[str, str]]) -> dict[tuple[str, str], BaseScore]:
+        """How the base model of this sha256 takes to those (prompt, object) that it was asked about."""
+        sql = """SELECT prompt, object, log_prob, exact, accuracy FROM json_each(?) AS asked JOIN base_scores
+            ON model = ? AND prompt = asked.value ->> 0 AND object = asked.value ->> 1"""
+        with telling(self.path):
+            rows = self.db.execute(sql, [json.dumps(list(asked)), model]).fetchall()
+        return {(prompt, thing): (log_prob, bool(exact), accuracy) for prompt, thing, log_prob, exact, accuracy in rows}
+
+    def record_base_scores(self, model: str, scores: Mapping[tuple[str, str], BaseScore]) -> None:
+        """Record how the base model of this sha256 takes to (prompt, object)."""
+        with self.writing() as db:
+            db.conn.executemany(
+                "INSERT OR REPLACE INTO base_scores VALUES (?, ?, ?, ?, ?, ?)",
+                [(model, *asked, *score) for asked, score in scores.items()],
             )
 
     # Batches

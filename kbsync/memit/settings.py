@@ -185,13 +185,15 @@ class Preset:
     """percent by which edits may raise perplexity; None is as for any model"""
     max_specificity_loss: float | None = None
     """points by which edits may lower NS; None is as for any model"""
+    max_weight_change: float | None = None
+    """percent of its norm by which edits may change a layer; None is as for any model"""
     package: str | None = None
     """file of an installed package that stands for the model, as ``package/name``; None where there is none"""
 
 
 TEXTS = ("corpus", "package")
 """fields of a preset that are texts and may be missing"""
-BOUNDS = ("max_perplexity_increase", "max_specificity_loss")
+BOUNDS = ("max_perplexity_increase", "max_specificity_loss", "max_weight_change")
 """fields of a preset that are numbers"""
 
 

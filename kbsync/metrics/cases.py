@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, harmonic_mean
 
 from kbsync.metrics.metric import Case, Readings
-from kbsync.metrics.recall import Triple, recalled_by_alias
+from kbsync.metrics.recall import Scorer, Triple, recalled_by_alias
 from kbsync.metrics.success import ES, NS, PS
 from kbsync.models import LoadedModel, TargetScore, score_chat, score_targets
 
@@ -36,17 +36,18 @@ def measure(
     loaded: LoadedModel,
     cases: Sequence[Case],
     progress: Callable[[str, int, int], None] = lambda phase, done, total: None,
+    score: Scorer = score_targets,
 ) -> list[CaseFigures]:
     """Measure cases on the model as it is. Each (prompt, object) is scored once, however many cases ask for it."""
     wanted: dict[Triple, None] = {}
     for case in cases:
         wanted.update(dict.fromkeys(triples(case)))
     ordered = list(wanted)
-    scores = score_targets(loaded, ordered, lambda done: progress("measuring", done, len(ordered)))
+    scores = score(loaded, ordered, lambda done: progress("measuring", done, len(ordered)))
     found = dict(zip(ordered, scores, strict=True))
     wordings = [(text, case.request) for case in cases for text in (case.request.prompt, *case.request.paraphrases)]
     missed = [(text, one) for text, one in wordings if not found[text, one.subject, one.target].exact]
-    by_alias = recalled_by_alias(loaded, missed)
+    by_alias = recalled_by_alias(loaded, missed, score)
     return [figures(case, found, by_alias) for case in cases]
 
 

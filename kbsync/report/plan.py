@@ -17,7 +17,7 @@ __all__ = ["in_sync_text", "metrics_table", "plan_json", "plan_view", "status_js
 _MEANING = {
     "+": "new in the knowledge base, to be edited",
     "~": "changed since it was applied, to be edited again",
-    "-": "withdrawn from the source, to be retracted",
+    "-": "to be taken out: withdrawn, retracted, or what the base model says",
     "=": "applied, unchanged",
     "k": "the base model knows it already",
     "!": "kept out: in conflict, or retracted by you",

@@ -54,6 +54,8 @@ class ApplyOptions:
     """percent; None is the preset's bound, or that of `Bounds`"""
     max_specificity_loss: float | None = None
     """points of NS; None likewise"""
+    max_weight_change: float | None = None
+    """percent of a layer's norm; None likewise"""
     force: bool = False
     """make a result that breaks a bound current all the same"""
     algorithm: str = MEMIT
@@ -125,7 +127,9 @@ def apply(
             plan = planned(ledger, templates, choice, model, options, progress)
         work = Work.of(plan, ledger, model, choice, editor, retry=options.retry)
         bounds = choice.bounds.with_values(
-            max_perplexity_increase=options.max_perplexity_increase, max_specificity_loss=options.max_specificity_loss
+            max_perplexity_increase=options.max_perplexity_increase,
+            max_specificity_loss=options.max_specificity_loss,
+            max_weight_change=options.max_weight_change,
         )
         guard = Guard(bounds, options.force)
         batch = Batch(

@@ -17,9 +17,10 @@ from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, Metric, Model
 from kbsync.ledger.edits import fail_batch, finish_batch, not_recalled, start_batch
 from kbsync.memit import MemitSettings, WeightDelta, edited, group_requests
 from kbsync.memit.settings import settings_on_record
+from kbsync.models import LoadedModel
 from kbsync.templates import Templates
 from kbsync.workflows.algorithms import MEMIT, deltas_of, editor_record, same_editor
-from kbsync.workflows.base_answers import other_answers
+from kbsync.workflows.base_answers import BaseScores, other_answers
 from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.clock import Clock, peak_memory_mb
 from kbsync.workflows.cost import Again, Cost, expected_seconds
@@ -27,7 +28,7 @@ from kbsync.workflows.covariances import covariances_for
 from kbsync.workflows.crew import together
 from kbsync.workflows.edit_requests import requests_of
 from kbsync.workflows.failures import Failure
-from kbsync.workflows.guards import Guard
+from kbsync.workflows.guards import WEIGHT_CHANGE, Guard
 from kbsync.workflows.measuring import Measured, cases_for, measure_edits, recall_of
 from kbsync.workflows.plan import Plan, PlanRow, Sign
 from kbsync.workflows.progress import Progress
@@ -267,13 +268,21 @@ class Batch:
         edited_keys = {(request.relation, request.subject) for request in active}
         cases = cases_for(shown, old, self.ledger.facts(withdrawn=False), edited_keys, self.templates)
         measured = measure_edits(
-            self.choice, lambda: edited(self.loaded, deltas), cases, active, self.progress, chat=self.chat
+            self.choice,
+            lambda: edited(self.loaded, deltas),
+            cases,
+            active,
+            self.progress,
+            BaseScores(self.ledger, self.model),
+            chat=self.chat,
         )
         if self.added:
             measured.metrics.extend(self.recall_of_kept(measured.recalled))
         if deltas and self.loaded.model.dtype in (torch.float16, torch.bfloat16):
             with edited(self.loaded, deltas, masters=True):
                 measured.add("recall_masters", recall_of(self.loaded, active))
+        for layer, change in weight_changes(self.loaded, deltas).items():
+            measured.add(f"{WEIGHT_CHANGE}{layer}", change)
         if jitter := max((one.jitter for one in deltas.values() if isinstance(one, WeightDelta)), default=0.0):
             measured.add("jitter", jitter)
         return measured
@@ -283,6 +292,12 @@ class Batch:
         lost = not_recalled(self.ledger, self.model.key)
         turned = [edit.request for edit in self.work.kept if recalled[edit.request] == (edit.id in lost)]
         return [Metric("recall", None, 100.0 * recalled[request], request) for request in turned]
+
+
+def weight_changes(loaded: LoadedModel, deltas: Deltas) -> dict[int, float]:
+    """Return 100 |delta| / |W| of each layer, in Frobenius norms."""
+    matrices = {layer: d.matrix() if isinstance(d, WeightDelta) else d for layer, d in sorted(deltas.items())}
+    return {layer: 100 * float(d.norm()) / float(loaded.weight(layer).float().norm()) for layer, d in matrices.items()}
 
 
 def retries_now(row: PlanRow) -> int:

@@ -58,7 +58,9 @@ def choose_model(
     else:
         settings, remark = preset.settings, None
         bounds = bounds.with_values(
-            max_perplexity_increase=preset.max_perplexity_increase, max_specificity_loss=preset.max_specificity_loss
+            max_perplexity_increase=preset.max_perplexity_increase,
+            max_specificity_loss=preset.max_specificity_loss,
+            max_weight_change=preset.max_weight_change,
         )
         if corpus is None and preset.corpus is not None:
             corpus = Path(preset_path(preset.corpus))

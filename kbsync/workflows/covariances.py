@@ -20,6 +20,7 @@ from kbsync.memit.covariance import covariance_text, key_widths
 from kbsync.memit.identity import tokenizer_hash, weights_hashes
 from kbsync.memit.moments import MomentSums, unpack_triangle
 from kbsync.memit.packing import PackedText
+from kbsync.models import list_devices
 from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.corpus import corpus_name, documents
 from kbsync.workflows.crew import share_covariance
@@ -30,6 +31,8 @@ __all__ = ["CovarianceRecord", "Covariances", "covariances_for", "no_corpus", "r
 CHECKPOINT_SECONDS = 60.0
 WRITING_SHARE = 0.1
 """of the time that checkpoints may take"""
+MEMORY_SHARE = 4
+"""one part in so many of the CPU's free memory may go to covariances that are kept from sweep to sweep"""
 UPPER = "upper"
 
 
@@ -85,14 +88,27 @@ class CovarianceRecord:
 
 
 class Covariances(Mapping[int, torch.Tensor]):
-    """Layer -> C [m, m] in float64 on the CPU, read from its file each time: two of them need not fit in memory."""
+    """Layer -> C [m, m] in float64 on the CPU; two of them need not fit in memory.
 
-    def __init__(self, folder: Path, records: Mapping[int, CovarianceRecord], cached: frozenset[int]) -> None:
+    Those that `room` bytes hold are read from their files once, the others whenever they are asked for.
+    """
+
+    def __init__(
+        self, folder: Path, records: Mapping[int, CovarianceRecord], cached: frozenset[int], room: int = 0
+    ) -> None:
         self.folder, self.records, self.cached = folder, records, cached
         """`cached`: layers that were on record before"""
+        self.room = room
+        self.kept: dict[int, torch.Tensor] = {}
 
     def __getitem__(self, layer: int) -> torch.Tensor:
-        return unpack_triangle(self.packed(layer))
+        if layer in self.kept:
+            return self.kept[layer]
+        whole = unpack_triangle(self.packed(layer))
+        if whole.nbytes <= self.room:
+            self.room -= whole.nbytes
+            self.kept[layer] = whole
+        return whole
 
     def packed(self, layer: int) -> torch.Tensor:
         """Return the upper triangle of C, [m (m + 1) / 2]."""
@@ -119,7 +135,7 @@ def covariances_for(folder: Path, choice: ModelChoice, progress: Progress) -> Co
             raise no_corpus(choice.name)
         first = found[layers[0]]
         progress(f"covariance: on record, {first.tokens} tokens of {first.corpus}", 1, 1)
-        return Covariances(folder, found, frozenset(layers))
+        return Covariances(folder, found, frozenset(layers), room_for(choice))
     text = covariance_text(loaded, documents(choice.corpus), choice.settings)
     widths = key_widths(loaded, layers)
     named = {
@@ -143,7 +159,12 @@ def covariances_for(folder: Path, choice: ModelChoice, progress: Progress) -> Co
     if missing:
         collect(folder, choice, text, [named[layer] for layer in missing], progress)
     records = {layer: read_record(record.path(folder)) for layer, record in named.items()}
-    return Covariances(folder, records, frozenset(layers) - frozenset(missing))
+    return Covariances(folder, records, frozenset(layers) - frozenset(missing), room_for(choice))
+
+
+def room_for(choice: ModelChoice) -> int:
+    """Return how many bytes of covariances are worth keeping: with one sweep each is read once anyway."""
+    return list_devices()[-1].free // MEMORY_SHARE if choice.settings.sweeps > 1 else 0
 
 
 def no_corpus(model: str) -> SettingsError:

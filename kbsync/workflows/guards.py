@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from kbsync.errors import EditError
 
-__all__ = ["DEFAULT_BOUNDS", "Bounds", "Guard"]
+__all__ = ["DEFAULT_BOUNDS", "WEIGHT_CHANGE", "Bounds", "Guard"]
+
+WEIGHT_CHANGE = "weight_change."
+"""a figure of this name and a layer's number is 100 |delta| / |W|, in Frobenius norms"""
 
 Table = Mapping[str, Mapping[str, float | None]]
 """figure -> its values "before" (of the base model) and "after" """
@@ -21,14 +24,13 @@ class Bounds:
     """percent, on the corpus"""
     max_specificity_loss: float = 10.0
     """points of NS"""
+    max_weight_change: float = 100.0
+    """percent of |W| that a layer's |delta| may be"""
 
     def with_values(self, **values: float | None) -> "Bounds":
         """Return these bounds with those of `values` that are given."""
         given = {name: value for name, value in values.items() if value is not None}
-        return Bounds(
-            given.get("max_perplexity_increase", self.max_perplexity_increase),
-            given.get("max_specificity_loss", self.max_specificity_loss),
-        )
+        return replace(self, **given)
 
     def breaches(self, table: Table) -> list[str]:
         """Return a clause for each bound that the figures break; a figure that was not taken breaks none."""
@@ -45,6 +47,13 @@ class Bounds:
             found.append(
                 f"NS fell from {before:.2f} to {after:.2f} ({before - after:.1f} points, more than the"
                 f" {self.max_specificity_loss:g} of --max-specificity-loss)"
+            )
+        changes = {name: row["after"] or 0.0 for name, row in table.items() if name.startswith(WEIGHT_CHANGE)}
+        largest = max(changes, key=lambda name: changes[name], default=None)
+        if largest is not None and changes[largest] > self.max_weight_change:
+            found.append(
+                f"the delta of layer {largest.removeprefix(WEIGHT_CHANGE)} is {changes[largest]:.1f}% of its weights"
+                f" (more than the {self.max_weight_change:g}% of --max-weight-change)"
             )
         return found
 
@@ -84,16 +93,12 @@ class Guard:
 
     def record(self) -> dict[str, Any]:
         """Return what the ledger keeps of it."""
-        return {
-            "max_perplexity_increase": self.bounds.max_perplexity_increase,
-            "max_specificity_loss": self.bounds.max_specificity_loss,
-            "force": self.force,
-        }
+        return {**asdict(self.bounds), "force": self.force}
 
     @classmethod
     def recorded(cls, work: Mapping[str, Any]) -> "Guard":
         """Return the guard of a batch on record; the usual one where it has none."""
-        bounds = {name: work.get(name) for name in ("max_perplexity_increase", "max_specificity_loss")}
+        bounds = {field.name: work.get(field.name) for field in fields(Bounds)}
         return cls(DEFAULT_BOUNDS.with_values(**bounds), bool(work.get("force")))
 
 

@@ -10,8 +10,10 @@ from itertools import islice
 from kbsync.facts import EditRequest, Wording
 from kbsync.ledger import FactRow, Metric
 from kbsync.metrics import Case, CaseFigures, Neighbour, measure, measure_chat, perplexity, recalled, summary
-from kbsync.models import LoadedModel
+from kbsync.metrics.recall import Scorer
+from kbsync.models import LoadedModel, score_targets
 from kbsync.templates import Templates
+from kbsync.workflows.base_answers import BaseScores
 from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.corpus import documents
 from kbsync.workflows.failures import Failure, failures
@@ -73,33 +75,37 @@ def measure_edits(
     cases: Sequence[Case],
     active: Sequence[EditRequest],
     progress: Progress,
+    base: BaseScores,
     *,
     chat: bool = False,
 ) -> Measured:
     """Measure `cases` on base and edited model, the recall of all `active` edits, and perplexity on the corpus.
 
+    `base` knows what the base model was asked before; it is not asked again.
     With `chat`, also recall of the cases' question forms in the tokenizer's chat template.
     """
     lines = list(islice(documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
 
-    def look(when: str) -> tuple[list[CaseFigures], dict[str, float], list[bool]]:
+    def look(
+        when: str, score: Scorer, of_text: Callable[[LoadedModel, Sequence[str], int], float]
+    ) -> tuple[list[CaseFigures], dict[str, float], list[bool]]:
         def told(phase: str, done: int, total: int) -> None:
             progress(f"{phase} {when}", done, total)
 
-        measured = measure(choice.loaded, cases, told)
+        measured = measure(choice.loaded, cases, told, score)
         if chat:
             measured = measure_chat(choice.loaded, cases, measured, told)
         figures = summary(measured)
-        said = recalled(choice.loaded, active)
+        said = recalled(choice.loaded, active, score=score)
         if active:
             figures["recall_active"] = 100 * sum(said) / len(said)
         if lines:
-            figures["perplexity"] = perplexity(choice.loaded, lines, choice.settings.sequence_length)
+            figures["perplexity"] = of_text(choice.loaded, lines, choice.settings.sequence_length)
         return measured, figures, said
 
-    before, figures_before, _ = look("before")
+    before, figures_before, _ = look("before", base, base.perplexity)
     with edited():
-        after, figures_after, said = look("after")
+        after, figures_after, said = look("after", score_targets, perplexity)
         missed = [case.request for case, new in zip(cases, after, strict=True) if not new.recall]
         failed = failures(choice.loaded, missed)
     table = {name: {"before": figures_before.get(name), "after": figures_after.get(name)} for name in figures_after}

@@ -1,10 +1,12 @@
 """A preset that was found for a model, to be written among a home's own."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from kbsync.errors import SettingsError
 from kbsync.memit import MemitSettings, Preset, load_preset
+from kbsync.memit.settings import BOUNDS
 from kbsync.workflows.choice import ModelChoice
 
 __all__ = ["new_preset", "preset_file_for"]
@@ -38,5 +40,8 @@ def new_preset(
     where = known.model if known else choice.name
     travels = known.corpus if known and corpus is None else None
     text = travels or (str(choice.corpus.resolve()) if choice.corpus else None)
-    bounds = (known.max_perplexity_increase, known.max_specificity_loss) if known else (None, None)
-    return Preset(name, where, settings, text, *bounds, known.package if known else None)
+    own = Preset(name, where, settings, text)
+    if known is None:
+        return own
+    bounds = {bound: getattr(known, bound) for bound in BOUNDS}
+    return replace(own, package=known.package, **bounds)

@@ -249,13 +249,15 @@ def _against(edit: EditRow | None, fact: FactRow, request: EditRequest) -> tuple
 
 
 def known_facts(plan: Plan, answers: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Plan:
-    """Mark as ``k`` the new facts that the base model answers already.
+    """Mark as ``k`` the new facts that the base model answers already, and as ``-`` the changed ones.
+
+    So whether a fact is an edit depends on what it says now, not on what it said before.
 
     `answers` takes prompts with the objects that are hoped for, and gives prompt -> what the model says.
 
     See `knows`. Prompts without an answer count as not known.
     """
-    new = [row.request for row in plan.having("+") if row.request is not None]
+    new = [row.request for row in plan.having("+", "~") if row.request is not None]
     said = answers({prompt_of(request): request.target for request in new})
     likely = [request for request in new if says(said.get(prompt_of(request), ""), request)]
     asked = {prompt: request.target for request in likely for prompt in prompts_of(request)[1:]}
@@ -263,9 +265,10 @@ def known_facts(plan: Plan, answers: Callable[[Mapping[str, str]], Mapping[str, 
     known = {request.id for request in likely if knows(request, said)}
 
     def judged(row: PlanRow) -> PlanRow:
-        if row.sign == "+" and row.request is not None and row.request.id in known:
-            return replace(row, sign="k", reason="the base model answers it already")
-        return row
+        if row.sign not in "+~" or row.request is None or row.request.id not in known:
+            return row
+        sign: Sign = "k" if row.sign == "+" else "-"
+        return replace(row, sign=sign, reason="the base model answers it already")
 
     return replace(plan, rows=tuple(sorted(map(judged, plan.rows), key=lambda row: SIGNS.index(row.sign))))
 

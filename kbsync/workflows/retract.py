@@ -190,6 +190,7 @@ def _apply(
         only=only,
         max_perplexity_increase=guard.bounds.max_perplexity_increase,
         max_specificity_loss=guard.bounds.max_specificity_loss,
+        max_weight_change=guard.bounds.max_weight_change,
         force=guard.force,
         rollbacks=rollbacks,
     )

@@ -1,20 +1,23 @@
 """What an edit is measured on, and what comes of it."""
 
 import math
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from kbsync.facts import EditRequest
-from kbsync.ledger import FactRow, Metric
+from kbsync.ledger import FactRow, Ledger, Metric
 from kbsync.memit import MemitSettings
 from kbsync.metrics import Case
-from kbsync.models import LoadedModel
+from kbsync.models import LoadedModel, score_targets
 from kbsync.templates import Templates, load_templates
+from kbsync.workflows.base_answers import BaseScores
 from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.measuring import NEIGHBOURS, Measured, cases_for, measure_edits
 from kbsync.workflows.progress import silent
+from kbsync.workflows.state import identify
 from tests.homes import TEMPLATES
 from tests.tiny_models import CAPITALS, FACTS, TEXTS, known, set_to
 
@@ -64,9 +67,16 @@ def test_there_are_a_few_and_those_of_the_old_object_come_first(templates: Templ
     assert case(templates, facts[::-1], "City 5").neighbours[0].subject == "Land 5"
 
 
-def test_no_neighbours_no_ns(templates: Templates, known: LoadedModel) -> None:
+@contextmanager
+def base_scores(home: Path, choice: ModelChoice) -> Iterator[BaseScores]:
+    with Ledger.open(home) as ledger:
+        yield BaseScores(ledger, identify(ledger, choice))
+
+
+def test_no_neighbours_no_ns(templates: Templates, known: LoadedModel, tmp_path: Path) -> None:
     choice = ModelChoice("known", known, MemitSettings(), None, None)
-    measured = measure_edits(choice, nullcontext, [case(templates, [])], [REQUEST], silent)
+    with base_scores(tmp_path / "home", choice) as base:
+        measured = measure_edits(choice, nullcontext, [case(templates, [])], [REQUEST], silent, base)
     assert "NS" not in measured.table
     assert "S" not in measured.table
     assert "perplexity" not in measured.table  # no corpus
@@ -79,7 +89,53 @@ def figures(known: LoadedModel, tmp_path: Path, damage: float = 0.0) -> Measured
     choice = ModelChoice("known", known, MemitSettings(), corpus, None)
     cases = [Case(FACTS[0], "Oslo"), Case(REQUEST, "Paris")]
     weight = known.family.weight(known.model, 1)
-    return measure_edits(choice, lambda: set_to(weight, weight * (1 + damage)), cases, [FACTS[0], REQUEST], silent)
+    with base_scores(tmp_path / "home", choice) as base:
+        return measure_edits(
+            choice, lambda: set_to(weight, weight * (1 + damage)), cases, [FACTS[0], REQUEST], silent, base
+        )
+
+
+@contextmanager
+def passes(loaded: LoadedModel) -> Iterator[list[int]]:
+    """Count how often the model's first block runs, in the one element of the list."""
+    count = [0]
+
+    def see(*_: object) -> None:
+        count[0] += 1
+
+    handle = loaded.family.block_list(loaded.model)[0].register_forward_hook(see)
+    try:
+        yield count
+    finally:
+        handle.remove()
+
+
+def test_the_base_model_is_asked_once(known: LoadedModel, tmp_path: Path) -> None:
+    with passes(known) as first:
+        before = figures(known, tmp_path)
+    with passes(known) as second:
+        again = figures(known, tmp_path)
+    assert again.table == before.table
+    assert sorted(again.metrics, key=str) == sorted(before.metrics, key=str)
+    asked: list[str] = []
+    choice = ModelChoice("known", known, MemitSettings(), tmp_path / "corpus.txt", None)
+    with base_scores(tmp_path / "home", choice) as base, passes(known) as none:
+        triples = [(one.prompt, one.subject, thing) for one in (FACTS[0], REQUEST) for thing in ("Oslo", "Paris")]
+        assert len(base(known, triples, lambda done: asked.append("asked"))) == 4
+        base.perplexity(known, TEXTS[:8], choice.settings.sequence_length)
+    assert (none[0], asked) == (0, [])
+    assert 0 < second[0] < first[0]
+
+
+def test_what_another_model_was_asked_does_not_count(known: LoadedModel, tmp_path: Path) -> None:
+    choice = ModelChoice("known", known, MemitSettings(), None, None)
+    triple = [(REQUEST.prompt, REQUEST.subject, "Oslo")]
+    with base_scores(tmp_path / "home", choice) as base:
+        (before,) = base(known, triple)
+        assert base(known, triple) == [before] == score_targets(known, triple)
+    weight = known.family.weight(known.model, 1)
+    with set_to(weight, 2 * weight), base_scores(tmp_path / "home", choice) as base:
+        assert base(known, triple) == score_targets(known, triple) != [before]
 
 
 def test_before_and_after_of_the_whole_and_of_each_edit(known: LoadedModel, tmp_path: Path) -> None:
