@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,10 @@ from kbsync.models import LoadedModel
 from kbsync.workflows import covariances as module
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.corpus import documents
-from kbsync.workflows.covariances import covariances_for, read_records
+from kbsync.workflows.covariances import Covariances, covariances_for, read_records
 from kbsync.workflows.loading import Loading
 from kbsync.workflows.progress import silent
-from tests.homes import Editable
+from tests.homes import COUNTRIES, SWAPPED, Editable, make_home
 
 VALUES = {"layers": "0,1", "covariance_tokens": "2000", "sequence_length": "32"}
 
@@ -112,6 +113,29 @@ def test_without_corpus_the_one_of_the_most_tokens_on_record_is_used(choice: Mod
     found = covariances_for(tmp_path, replace(choice, corpus=None), lambda phase, done, total: told.append(phase))
     assert found.records == larger.records
     assert told == ["covariance: on record, 3000 tokens of small-corpus.txt"]
+
+
+def test_an_apply_reads_each_covariance_once(small: Editable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: Counter[Path] = Counter()
+    read_tensors = module.read_tensors
+
+    def counted(path: Path) -> dict[str, torch.Tensor]:
+        read[path] += 1
+        return read_tensors(path)
+
+    monkeypatch.setattr(module, "read_tensors", counted)
+    home = make_home(tmp_path / "home", P36={COUNTRIES[0]: SWAPPED[COUNTRIES[0]]})
+    small.apply(home)
+    assert "sweeps=3" in small.settings
+    assert list(read.values()) == [1, 1]
+
+
+def test_where_memory_is_short_covariances_are_not_kept(choice: ModelChoice, tmp_path: Path) -> None:
+    made = covariances_for(tmp_path, having(choice, sweeps="2"), silent)
+    few = Covariances(tmp_path, made.records, made.cached, room=made[0].nbytes)
+    assert few[0] is few[0]
+    assert few[1] is not few[1]
+    assert torch.equal(few[1], made[1])
 
 
 class StopError(Exception):

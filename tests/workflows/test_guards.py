@@ -10,6 +10,7 @@ import pytest
 from kbsync.errors import EditError
 from kbsync.ledger import BatchRow, Ledger
 from kbsync.memit import load_preset
+from kbsync.models import load_model
 from kbsync.workflows.guards import Bounds, Guard
 from tests.homes import COUNTRIES, SWAPPED, WIDE, Editable, deltas_of, difference, done, kbsync, make_home, pull
 from tests.tiny_models import CAPITALS, TEXTS
@@ -20,8 +21,12 @@ NONE = ("--max-perplexity-increase", 0)
 """nothing may rise: an apply of anything breaks it"""
 
 
-def table(perplexity: float = 3.0, specificity: float | None = 90.0) -> dict[str, dict[str, float | None]]:
-    return {"perplexity": {"before": 3.0, "after": perplexity}, "NS": {"before": 95.0, "after": specificity}}
+def table(
+    perplexity: float = 3.0, specificity: float | None = 90.0, change: float = 20.0
+) -> dict[str, dict[str, float | None]]:
+    rows = {"perplexity": (3.0, perplexity), "NS": (95.0, specificity)}
+    rows |= {"weight_change.3": (None, 10.0), "weight_change.12": (None, change)}
+    return {name: {"before": before, "after": after} for name, (before, after) in rows.items()}
 
 
 @pytest.fixture
@@ -67,6 +72,8 @@ def refuse(home: Path, small: Editable, *more: object) -> str:
         (table(specificity=84.0), ["NS fell from 95.00 to 84.00 (11.0 points, more than the 10"]),
         (table(4, 80), ["perplexity", "NS fell"]),
         (table(specificity=None), []),
+        (table(change=99), []),
+        (table(change=101.26), ["the delta of layer 12 is 101.3% of its weights (more than the 100%"]),
         ({}, []),
     ],
 )
@@ -74,7 +81,7 @@ def test_which_figures_break_a_bound(measured: dict[str, Any], said: list[str]) 
     breaches = Bounds().breaches(measured)
     assert len(breaches) == len(said)
     assert all(text in breach for text, breach in zip(said, breaches, strict=True))
-    assert not Bounds(100, 100).breaches(measured)
+    assert not Bounds(100, 100, 200).breaches(measured)
     forced = Guard(force=True).judge(measured)
     assert (forced or "").startswith("forced: ") == bool(said)
 
@@ -121,6 +128,18 @@ def test_force_makes_it_current_and_the_record_says_so(home: Path, small: Editab
     assert (batches(home)[2].state, batches(home)[2].work["force"]) == ("done", True)
 
 
+def test_each_layers_change_is_measured_and_bounded(home: Path, small: Editable) -> None:
+    shown = {name: after for name, after in figures(home, 1).items() if name.startswith("weight_change.")}
+    base = load_model(small.name)
+    changes = {layer: float(delta.norm() / base.weight(layer).norm()) for layer, delta in deltas_of(home).items()}
+    assert shown == pytest.approx(
+        {f"weight_change.{layer}": 100 * change for layer, change in changes.items()}, rel=1e-3
+    )
+    said = refuse(home, small, "--max-weight-change", 0)
+    assert "% of its weights (more than the 0% of --max-weight-change)" in said
+    assert small.apply(home, "--max-weight-change", 0, "--force")["metrics"].keys() >= shown.keys()
+
+
 def test_force_without_need_is_no_reason(home: Path, small: Editable) -> None:
     small.apply(home, "--force")
     assert batches(home)[1].reason is None
@@ -146,6 +165,6 @@ def test_the_practice_model_has_bounds_of_its_own() -> None:
     assert (gpt_j.max_perplexity_increase, gpt_j.max_specificity_loss) == (None, None)
 
 
-@pytest.mark.parametrize("option", ["--max-perplexity-increase", "--max-specificity-loss"])
+@pytest.mark.parametrize("option", ["--max-perplexity-increase", "--max-specificity-loss", "--max-weight-change"])
 def test_a_bound_below_zero_is_wrong_usage(option: str, home: Path, small: Editable) -> None:
     assert kbsync("apply", "--home", home, *small.arguments, option, -1).code == 2
