@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from kbsync.memit.search import PERPLEXITY_GROWTH
-from tests.homes import SWAPPED, Editable, done, kbsync, make_home, pull, snapshot
+from tests.homes import SWAPPED, WIDE, Editable, done, kbsync, make_home, pull, snapshot
 from tests.tiny_models import CAPITALS
 
 KEYS = {"model", "facts", "trace", "suggested", "base", "trials", "chosen", "from_record", "preset"}
@@ -77,7 +77,7 @@ def test_the_preset_is_a_model_of_this_home(home: Path, first: tuple[Path, Any],
     assert (written["settings"]["steps"], written["settings"]["contexts"]) == (8, 1)
     pull(home, P36={**CAPITALS, "France": SWAPPED["France"]})
     assert done("plan", "--home", home, "--model", "found", "--json").json["model"] == "found"
-    done("apply", "--home", home, "--model", "found", "--yes", "--json", "--limit", 2)
+    done("apply", "--home", home, "--model", "found", "--yes", "--json", "--limit", 2, *WIDE)
     status = done("status", "--home", home, "--model", "found", "--probe", "--json").json
     assert status["model"] == "found"
     assert "ES" in status["metrics"]

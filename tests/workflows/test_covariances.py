@@ -116,18 +116,18 @@ def test_without_corpus_the_one_of_the_most_tokens_on_record_is_used(choice: Mod
 
 
 def test_an_apply_reads_each_covariance_once(small: Editable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: Counter[Path] = Counter()
-    read_tensors = module.read_tensors
+    read: Counter[int] = Counter()
+    packed = Covariances.packed
 
-    def counted(path: Path) -> dict[str, torch.Tensor]:
-        read[path] += 1
-        return read_tensors(path)
+    def counted(self: Covariances, layer: int) -> torch.Tensor:
+        read[layer] += 1
+        return packed(self, layer)
 
-    monkeypatch.setattr(module, "read_tensors", counted)
+    monkeypatch.setattr(Covariances, "packed", counted)
     home = make_home(tmp_path / "home", P36={COUNTRIES[0]: SWAPPED[COUNTRIES[0]]})
     small.apply(home)
     assert "sweeps=3" in small.settings
-    assert list(read.values()) == [1, 1]
+    assert read == {1: 1, 2: 1}
 
 
 def test_where_memory_is_short_covariances_are_not_kept(choice: ModelChoice, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ NONE = ("--max-perplexity-increase", 0)
 def table(
     perplexity: float = 3.0, specificity: float | None = 90.0, change: float = 20.0
 ) -> dict[str, dict[str, float | None]]:
-    rows = {"perplexity": (3.0, perplexity), "NS": (95.0, specificity)}
+    rows: dict[str, tuple[float | None, float | None]] = {"perplexity": (3.0, perplexity), "NS": (95.0, specificity)}
     rows |= {"weight_change.3": (None, 10.0), "weight_change.12": (None, change)}
     return {name: {"before": before, "after": after} for name, (before, after) in rows.items()}
 
