@@ -4,12 +4,16 @@ Exit codes: 0 done, 1 an error in the user's input or environment (or a fault of
 3 a difference that ``--check`` was asked to find, or a pull that would withdraw more than its bound, 130 interrupted.
 """
 
+import errno
 import io
+import os
+import re
+import shutil
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -39,6 +43,7 @@ from kbsync.errors import KbsyncError, SourceError, WithdrawalsError
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130
+WRONG_USAGE = 2
 GO_ON = "nothing is left half done; the same command goes on from what was finished"
 
 app = typer.Typer(
@@ -70,22 +75,76 @@ app.add_typer(templates.app, name="templates")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (default: the process's own) name, and return its exit code."""
     options = Options()
+    closed = _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # labels have letters that not every terminal has
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if wrong := next((one for one in given if _is_bytes(one)), None):
+        print(f"Error: an argument is not UTF-8: {wrong}", file=sys.stderr)
+        return WRONG_USAGE
     try:
-        typer.main.get_command(app).main(arguments, prog_name="kbsync", obj=options)
+        typer.main.get_command(app).main(given, prog_name="kbsync", obj=options)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except SystemExit as leaving:  # how typer ends: after the command, after help, on wrong usage
         code = leaving.code if isinstance(leaving.code, int) else 1
-        if code == INTERRUPTED:
-            print(f"Interrupted: {GO_ON}", file=sys.stderr)
-        return code
     except KbsyncError as error:
         return _fail(f"Error: {error}", error, options.debug)
+    except OSError as error:
+        return _fail(f"Error: {_told(error)}", error, options.debug)
     except Exception as fault:
         hint = "" if options.debug else " (run again with --debug for the traceback)"
         return _fail(f"kbsync has a fault: {type(fault).__name__}: {fault}{hint}", fault, options.debug)
-    return 0
+    else:
+        code = 0
+    if code == INTERRUPTED:
+        print(f"Interrupted: {GO_ON}", file=sys.stderr)
+    if code == 0 and closed:
+        print("Error: standard output is closed, so the result could not be written; the work is done", file=sys.stderr)
+        return 1
+    return code
+
+
+def _open_streams() -> bool:
+    """Give standard streams that are closed a place to go to; tell whether standard output was.
+
+    Otherwise the next file that is opened, such as the ledger, would take its number, and whatever is printed.
+    """
+    closed = sys.stdout is None
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    sys.stdin = sys.stdin or _nowhere("r")
+    sys.stdout = sys.stdout or _nowhere("w")
+    sys.stderr = sys.stderr or _nowhere("w")
+    return closed
+
+
+def _nowhere(mode: str) -> TextIO:
+    return open(os.devnull, mode, encoding="utf-8")  # type: ignore[return-value]
+
+
+def _is_bytes(argument: str) -> bool:
+    """Tell whether an argument holds bytes that are no text: Python makes lone surrogates of them."""
+    return any("\ud800" <= letter <= "\udfff" for letter in argument)
+
+
+def _told(error: OSError) -> str:
+    """Return what the system said, of which file, and how much room there is where that is the matter."""
+    reason = error.strerror or " ".join(str(error).split())
+    if error.filename is None:
+        return reason
+    told = f"{os.fsdecode(error.filename)}: {reason}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        place = next((one for one in Path(os.fsdecode(error.filename)).absolute().parents if one.is_dir()), Path("/"))
+        told += f" ({shutil.disk_usage(place).free / 2**20:,.0f} MB are free there)"
+    return told
+
+
+def _short(message: str) -> str:
+    """Return a message with names that nobody would read cut."""
+    return re.sub(r"\S{160,}", lambda found: f"{found[0][:60]}...{found[0][-20:]}", message)
 
 
 def _fail(message: str, error: Exception, debug: bool) -> int:
@@ -93,7 +152,7 @@ def _fail(message: str, error: Exception, debug: bool) -> int:
         traceback.print_exception(error)
         if isinstance(error, SourceError) and error.query:
             print(error.query, file=sys.stderr)
-    print(message, file=sys.stderr)
+    print(_short(message), file=sys.stderr)
     return DIFFERENCE if isinstance(error, WithdrawalsError) else 1
 
 

@@ -9,6 +9,7 @@ import torch
 from kbsync.models.forward import (
     Rows,
     batches_by_length,
+    check_numbers,
     continue_hidden,
     fill_cache,
     head_log_probs,
@@ -88,7 +89,9 @@ def speak(
     for step in range(tokens):
         one = Rows(token, torch.ones_like(token))
         hidden = continue_hidden(loaded, context, one, cache)[:, -1]
-        said.append(choose(head_log_probs(loaded, hidden), step).cpu())
+        log_probs = head_log_probs(loaded, hidden)
+        check_numbers(loaded, log_probs)
+        said.append(choose(log_probs, step).cpu())
         ended |= torch.isin(said[-1], ends)
         if ended.all():
             break
@@ -106,7 +109,9 @@ def likeliest(log_probs: torch.Tensor, step: int) -> torch.Tensor:
 def top_answers(loaded: LoadedModel, prompt: str, count: int) -> list[Answer]:
     """Return the model's `count` likeliest ways to begin an answer, each spoken to its sentence's end."""
     ids: list[int] = loaded.tokenizer(prompt)["input_ids"]
-    first = head_log_probs(loaded, last_hidden(loaded, make_rows([ids], loaded.device))[:, -1])[0].topk(count)
+    next_token = head_log_probs(loaded, last_hidden(loaded, make_rows([ids], loaded.device))[:, -1])
+    check_numbers(loaded, next_token)
+    first = next_token[0].topk(count)
     rows = [[*ids, token] for token in first.indices.tolist()]
     begun = first.indices[:, None].cpu()
     said = torch.cat([begun, speak(loaded, rows, ANSWER_TOKENS - 1, likeliest)], dim=1)

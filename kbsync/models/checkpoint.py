@@ -1,18 +1,35 @@
-"""Where a model's files lie: a directory, a repository of the hub, or one GGUF file of either."""
+"""Where a model's files lie: a directory, a repository of the hub, or one GGUF file of either.
 
+A model is data, however it came here: none of its code is run, nothing outside its folder is read, and what its config
+asks for is held against what its files have before any memory is taken for it.
+"""
+
+import json
+import math
 import re
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForCausalLM
 from transformers.utils.import_utils import is_gguf_available
 
 from kbsync.errors import ModelError
 from kbsync.models.hub import from_hub
 
-__all__ = ["Checkpoint", "find_checkpoint"]
+__all__ = ["Checkpoint", "check_config", "count_numbers", "find_checkpoint"]
 
 GGUF = ".gguf"
+LEAST_POSITIONS = 16
+"""fewer leave no room for a prompt and its answer"""
+MOST_BLOCKS = 10_000
+"""where a file does not say how many tensors it holds"""
+SLACK = 2
+"""times the numbers in its files that a model may have: weights that are missing there are told by name later"""
 PART_OF_SEVERAL = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 
 
@@ -48,6 +65,7 @@ def find_checkpoint(source: str) -> Checkpoint:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"model directory {path} has no config.json: point --model at a transformers checkpoint")
+        check_folder(path)
         return Checkpoint(str(path), str(path))
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise ModelError(f"model directory {source} does not exist")
@@ -71,3 +89,84 @@ def find_gguf(source: str, path: Path) -> Checkpoint:
     if magic != b"GGUF":
         raise ModelError(f"model file {source} is no GGUF file: it does not begin with the letters GGUF")
     return Checkpoint(str(path), str(path.parent), path.name)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ModelError where a directory's files would be read from elsewhere, or name an adapter's base model."""
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(f"model directory {folder} holds an adapter: merge it into its model and name that")
+    # A snapshot in the hub's cache links to the blobs beside it.
+    within = (folder.parent.parent if folder.parent.name == "snapshots" else folder).resolve()
+    named = {folder / name for index in folder.glob("*.index.json") for name in shard_names(index)}
+    for file in sorted({*folder.iterdir(), *named}):
+        if not file.resolve().is_relative_to(within):
+            raise ModelError(f"model directory {folder}: {file.relative_to(folder)} lies outside it, and is not read")
+
+
+def shard_names(index: Path) -> set[str]:
+    """Return the files that an index of weights names; none where it is no index."""
+    try:
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return set()  # told where it is opened
+    return {name for name in names if isinstance(name, str)}
+
+
+def check_config(checkpoint: Checkpoint, config: Any) -> None:
+    """Raise ModelError where a config asks for what cannot be, or for more than the files of its model hold."""
+    told = f"the config of {checkpoint.source}"
+    attention = getattr(config, "_attn_implementation", None)
+    if isinstance(attention, str) and "/" in attention:
+        raise ModelError(f"{told} asks for code of the hub ({attention}), which kbsync never runs")
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and not (isinstance(positions, int) and positions >= LEAST_POSITIONS):
+        raise ModelError(f"{told} has {positions} positions: {LEAST_POSITIONS} are needed for a prompt and its answer")
+    blocks = getattr(config, "num_hidden_layers", None)
+    if not isinstance(blocks, int) or blocks < 1:
+        raise ModelError(f"{told} has no number of blocks that could be: {blocks!r}")
+    tensors, numbers = held(checkpoint)
+    if tensors and blocks > tensors:
+        raise ModelError(f"{told} asks for {blocks:,} blocks, and its files hold {tensors:,} tensors")
+    if tensors and (wanted := count_numbers(config)) > SLACK * numbers:
+        raise ModelError(f"{told} asks for {wanted:,} weights, and its files hold {numbers:,}")
+
+
+def count_numbers(config: Any) -> int:
+    """Return how many weights a model of this config has; no memory is taken for them."""
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def held(checkpoint: Checkpoint) -> tuple[int, int]:
+    """Return the tensors and numbers in the files of a checkpoint on this machine; at most, where a form says neither.
+
+    Both are 0 where there is no file here, or none that could be read, which is told when it is opened.
+    """
+    folder = Path(checkpoint.place)
+    if checkpoint.gguf is not None and folder.is_dir():
+        file = folder / checkpoint.gguf
+        head = read_head(file)
+        return (struct.unpack("<Q", head[8:16])[0], 8 * file.stat().st_size) if len(head) == 16 else (0, 0)
+    found = list(shapes(folder))
+    if found:
+        return len(found), sum(map(math.prod, found))
+    size = sum(file.stat().st_size for file in folder.glob("*.bin"))
+    return (MOST_BLOCKS, size) if size else (0, 0)
+
+
+def read_head(file: Path) -> bytes:
+    """Return the first 16 bytes of a file."""
+    with file.open("rb") as opened:
+        return opened.read(16)
+
+
+def shapes(folder: Path) -> Iterator[list[int]]:
+    """Yield the shape of each tensor in the safetensors files of a folder, from their headers."""
+    for file in folder.glob("*.safetensors"):
+        try:
+            with safe_open(file, "pt") as opened:
+                for name in opened.keys():  # noqa: SIM118 - no mapping
+                    yield opened.get_slice(name).get_shape()
+        except (OSError, SafetensorError):
+            continue

@@ -8,11 +8,13 @@ import torch
 from torch import nn
 from transformers import Cache, DynamicCache
 
+from kbsync.errors import ModelError
 from kbsync.models.loaded import LoadedModel
 
 __all__ = [
     "Rows",
     "batches_by_length",
+    "check_numbers",
     "continue_hidden",
     "fill_cache",
     "head_log_probs",
@@ -113,6 +115,14 @@ def head_log_probs(loaded: LoadedModel, hidden: torch.Tensor) -> torch.Tensor:
     if cap is not None:
         logits = torch.tanh(logits / cap) * cap
     return torch.log_softmax(logits, dim=-1)
+
+
+def check_numbers(loaded: LoadedModel, log_probs: torch.Tensor) -> None:
+    """Raise ModelError where a model gives no numbers, as one whose hidden states outgrow its dtype does."""
+    if log_probs.isnan().any():
+        dtype = str(loaded.model.dtype).removeprefix("torch.")
+        hint = "use --dtype bfloat16 or float32" if dtype == "float16" else "its weights are of no use"
+        raise ModelError(f"{loaded.source} gives no numbers in {dtype} (NaN): {hint}")
 
 
 def batches_by_length(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:

@@ -3,21 +3,23 @@
 import atexit
 import shutil
 import tempfile
-from collections.abc import Mapping
-from contextlib import nullcontext, redirect_stderr
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from io import StringIO
+from logging import CRITICAL
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from kbsync.errors import KbsyncError, ModelError
-from kbsync.models.checkpoint import find_checkpoint
+from kbsync.models.checkpoint import Checkpoint, check_config, find_checkpoint
 from kbsync.models.family import FAMILIES, check_kind, family_of
 from kbsync.models.loaded import LoadedModel
 from kbsync.models.structure import family_by_structure, settle
 from kbsync.models.team import local_device
+from kbsync.models.weights import stored_value
 
 __all__ = ["choose_device", "load_model"]
 
@@ -79,18 +81,17 @@ def load_model(
     if max_memory is not None and device != AUTO:
         raise ModelError("--max-memory bounds what each device takes under --device auto: give both")
     where = choose_device(device)
-    logging.disable_progress_bar()
     arguments = checkpoint.arguments(revision)
     try:
-        config = AutoConfig.from_pretrained(checkpoint.place, **arguments)
-        check_kind(config)
-        by_structure = experimental and config.model_type not in FAMILIES
-        family = None if by_structure else family_of(config)
-        chosen = choose_dtype(dtype, where, getattr(config, "dtype", None))
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint.place, **arguments)
-        laid_out = layout(max_memory) if device == AUTO else {}
-        # A GGUF file's tensors are counted out by a bar of their own, whatever transformers was told about bars.
-        with redirect_stderr(StringIO()) if checkpoint.gguf else nullcontext():
+        with quiet(checkpoint):
+            config = AutoConfig.from_pretrained(checkpoint.place, **arguments)
+            check_kind(config)
+            by_structure = experimental and config.model_type not in FAMILIES
+            family = None if by_structure else family_of(config)
+            check_config(checkpoint, config)
+            chosen = choose_dtype(dtype, where, getattr(config, "dtype", None))
+            tokenizer = AutoTokenizer.from_pretrained(checkpoint.place, **arguments)
+            laid_out = layout(max_memory) if device == AUTO else {}
             opened: Any = AutoModelForCausalLM.from_pretrained(
                 checkpoint.place, config=config, dtype=chosen, output_loading_info=True, **arguments, **laid_out
             )
@@ -98,20 +99,62 @@ def load_model(
         raise
     except Exception as error:  # a damaged checkpoint fails in whichever of several libraries reads it
         reason = " ".join(str(error).split())[:300]
+        if "custom code" in reason or "remote code" in reason:
+            reason = "it brings Python code of its own, which kbsync never runs"
         raise ModelError(f"model {source} cannot be loaded: {reason}") from error
     model, report = opened
     # transformers would draw such weights at random and go on.
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"the checkpoint of {source} lacks {len(missing)} of the weights, such as {missing[0]}")
-    if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
+    check_tokenizer(source, tokenizer, model.get_input_embeddings().num_embeddings)
+    if device != AUTO:
+        torch.nn.Module.to(model, where)
+    model.eval().requires_grad_(False)
+    check_finite(source, model)
+    if family is not None:
+        return LoadedModel(source, model, tokenizer, family)
+    return settle(LoadedModel(source, model, tokenizer, family_by_structure(model, config)))
+
+
+@contextmanager
+def quiet(checkpoint: Checkpoint) -> Iterator[None]:
+    """Keep transformers' bars and coloured reports off the terminal while it loads: kbsync says what was wrong."""
+    verbosity = logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity(CRITICAL)
+    try:
+        # A GGUF file's tensors are counted out by a bar of their own, whatever transformers was told about bars.
+        with redirect_stderr(StringIO()) if checkpoint.gguf else nullcontext():
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def check_tokenizer(source: str, tokenizer: PreTrainedTokenizerBase, embeddings: int) -> None:
+    """Raise ModelError for a tokenizer that places no subject, or has words that the model does not."""
+    special = set(tokenizer.all_special_tokens)
+    words = {word: number for word, number in tokenizer.get_vocab().items() if word not in special}
+    if not words:
         raise ModelError(f"{source} has no tokenizer: a tokenizer.json is needed beside the weights")
     if not tokenizer.is_fast:
         raise ModelError(
             f"the tokenizer of {source} gives no character offsets: a fast tokenizer (tokenizer.json) is needed"
         )
-    if device != AUTO:
-        torch.nn.Module.to(model, where)
-    model.eval().requires_grad_(False)
-    if family is not None:
-        return LoadedModel(source, model, tokenizer, family)
-    return settle(LoadedModel(source, model, tokenizer, family_by_structure(model, config)))
+    if max(words.values()) >= embeddings:
+        raise ModelError(f"the tokenizer of {source} has more words than the model, which has {embeddings:,}")
+
+
+def check_finite(source: str, model: torch.nn.Module) -> None:
+    """Raise ModelError where a weight is no number; those that accelerate keeps elsewhere are read there."""
+    for name, module in model.named_modules():
+        for own in module._parameters:
+            value = None if module._parameters[own] is None else stored_value(module, own)
+            if value is None or not value.is_floating_point() or not value.numel():
+                continue
+            if not torch.stack(value.aminmax()).isfinite().all():
+                weight = f"{name}.{own}".lstrip(".")
+                hint = "use --dtype bfloat16 or float32" if value.dtype == torch.float16 else "it is damaged"
+                raise ModelError(
+                    f"the checkpoint of {source} has weights that are no numbers (NaN or infinite), such as {weight}"
+                    f" in {str(value.dtype).removeprefix('torch.')}: {hint}"
+                )

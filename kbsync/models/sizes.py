@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+from transformers import AutoConfig, DynamicCache
 
-from kbsync.models.checkpoint import find_checkpoint
+from kbsync.models.checkpoint import check_config, count_numbers, find_checkpoint
 from kbsync.models.forward import kept_in
 from kbsync.models.load import choose_dtype
 from kbsync.models.loaded import LoadedModel
@@ -64,10 +64,9 @@ def checkpoint_bytes(source: str, device: torch.device, dtype: str | None) -> in
     try:
         checkpoint = find_checkpoint(source)
         config = AutoConfig.from_pretrained(checkpoint.place, **checkpoint.arguments())
-        with torch.device("meta"):
-            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        check_config(checkpoint, config)
+        numbers = count_numbers(config)
     except Exception:  # whatever of several libraries reads it; it is told where the model is loaded
         return None
     item: int = choose_dtype(dtype, device, getattr(config, "dtype", None)).itemsize
-    numbers: int = sum(weight.numel() for weight in model.parameters())
     return item * numbers

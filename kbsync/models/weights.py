@@ -16,7 +16,7 @@ from torch import nn
 from kbsync.errors import ModelError
 from kbsync.models.family import Family
 
-__all__ = ["HeldWeight", "execution_device", "hold_weights", "read_weight"]
+__all__ = ["HeldWeight", "execution_device", "hold_weights", "read_weight", "stored_value"]
 
 
 def align_hook(module: nn.Module) -> Any | None:
@@ -65,6 +65,11 @@ class Slot:
         """Give the meta parameter the dtype of its value: accelerate casts a value to it."""
         parameter: torch.Tensor = getattr(self.module, self.name)
         parameter.data = parameter.data.to(dtype)
+
+
+def stored_value(module: nn.Module, name: str) -> torch.Tensor:
+    """Return the value of a module's own parameter wherever it lies, not to be written to."""
+    return Slot(module, name).found
 
 
 def as_stored(family: Family, weight: torch.Tensor) -> torch.Tensor:

@@ -1,11 +1,13 @@
 """Where output goes: results to stdout, everything else to stderr."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TypeVar
 
 from rich.console import Console, RenderableType
 
+from kbsync.errors import KbsyncError
 from kbsync.report.json_text import json_text
 
 __all__ = ["emit", "log_console", "result_console", "show"]
@@ -26,14 +28,31 @@ def log_console() -> Console:
 
 
 def emit(result: Result, view: Callable[[Result], RenderableType], *, as_json: bool) -> None:
-    """Print `result` on stdout: as JSON, or as what `view` makes of it."""
-    if as_json:
-        # Escapes where the terminal's encoding cannot show every letter, so that the JSON stays whole.
-        ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
-        sys.stdout.writelines(json_text(result, ascii_only=ascii_only))
-    else:
-        result_console().print(view(result))
-    sys.stdout.flush()  # a closed pipe shows here, where it is dealt with, and not when Python exits
+    """Print `result` on stdout: as JSON, or as what `view` makes of it.
+
+    Raises KbsyncError where stdout takes no more (a full disk); a reader that went away stays a BrokenPipeError.
+    """
+    try:
+        if as_json:
+            # Escapes where the terminal's encoding cannot show every letter, so that the JSON stays whole.
+            ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+            sys.stdout.writelines(json_text(result, ascii_only=ascii_only))
+        else:
+            result_console().print(view(result))
+        sys.stdout.flush()  # a closed pipe shows here, where it is dealt with, and not when Python exits
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _let_go()
+        reason = error.strerror or error
+        raise KbsyncError(f"the result cannot be written to standard output ({reason}); the work is done") from None
+
+
+def _let_go() -> None:
+    """Let what is still to be written to stdout go nowhere, or Python would try again as it exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def show(

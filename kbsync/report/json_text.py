@@ -1,6 +1,7 @@
 """Results as JSON, a piece at a time, so that a list of a million facts need not lie in memory."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date
@@ -35,7 +36,12 @@ def json_text(value: object, *, ascii_only: bool) -> Iterator[str]:
 
 
 def to_plain(value: object) -> object:
-    """Turn dataclasses, paths, dates and collections into what JSON has; raise TypeError for anything else."""
+    """Turn dataclasses, paths, dates and collections into what JSON has; raise TypeError for anything else.
+
+    JSON has no NaN and no infinity: both are null.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if is_dataclass(value) and not isinstance(value, type):
@@ -76,4 +82,4 @@ def _text(value: object, written: Callable[[str], str], indent: str) -> str:
         return f"{{\n{inner}" + f",\n{inner}".join(parts) + f"\n{indent}}}"
     if isinstance(value, list) and value:
         return f"[\n{inner}" + f",\n{inner}".join(_text(item, written, inner) for item in value) + f"\n{indent}]"
-    return json.dumps(value)
+    return json.dumps(value, allow_nan=False)

@@ -1,13 +1,21 @@
 """Tables of plain values."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["plain", "table"]
+__all__ = ["Sheet", "plain", "table"]
+
+FOLDED = 16
+"""columns that a column of longer texts may be folded to"""
+GAP = 3
+"""columns between two of a table's"""
 
 _TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
@@ -25,13 +33,47 @@ def _harmful(letter: str) -> bool:
     return letter in _TURNING or (letter != "\n" and unicodedata.category(letter) in ("Cc", "Cs"))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Table:
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Rows that are shown as a table or, where the terminal is too narrow for one, each as a paragraph.
+
+    No figure and no short word is ever cut or parted: columns of longer texts fold, and where even that is not enough,
+    a row becomes ``column: value`` after another.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    title: str | None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        texts = [[plain(value) for value in row] for row in self.rows]
+        columns = zip(self.columns, *texts, strict=True)
+        natural = [max(cell_len(str(cell)) for cell in column) for column in columns]
+        least = sum(min(width, FOLDED) for width in natural) + GAP * (len(natural) - 1)
+        if least <= options.max_width:
+            yield self._as_table(texts, natural)
+        else:
+            yield from self._as_records(texts)
+
+    def _as_table(self, texts: Sequence[Sequence[Text]], natural: Sequence[int]) -> Table:
+        result = Table(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for at, name in enumerate(self.columns):
+            numbers = bool(self.rows) and all(isinstance(row[at], int | float) for row in self.rows)
+            short = natural[at] <= FOLDED
+            result.add_column(name, justify="right" if numbers else "left", overflow="fold", no_wrap=short)
+        for row in texts:
+            result.add_row(*row)
+        return result
+
+    def _as_records(self, texts: Sequence[Sequence[Text]]) -> Iterator[RenderableType]:
+        if self.title is not None:
+            yield plain(self.title)
+        for row in texts:
+            named = [(f"{name}: " if name else "", text) for name, text in zip(self.columns, row, strict=True)]
+            yield Text("  ").join(Text.assemble(*pair) for pair in named if pair[1].plain)
+            yield Text("")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Sheet:
     """Return a table; a column whose values are all numbers is set to the right, None shows as nothing."""
-    cells = [list(row) for row in rows]
-    result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, name in enumerate(columns):
-        numbers = bool(cells) and all(isinstance(row[index], int | float) for row in cells)
-        result.add_column(name, justify="right" if numbers else "left", overflow="fold")
-    for row in cells:
-        result.add_row(*(plain(value) for value in row))
-    return result
+    return Sheet(columns, [list(row) for row in rows], title)

@@ -1,5 +1,6 @@
 """The frame of the command line: exit codes, the error boundary, shared options, and what it does not load."""
 
+import errno
 import json
 import os
 import re
@@ -197,5 +198,98 @@ def test_the_module_runs_as_the_command_does(tmp_path: Path) -> None:
 
 def test_main_returns_its_code_for_the_console_script() -> None:
     settings = (Path(kbsync.__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
-    assert re.search(r'^kbsync = "kbsync.cli.main:main"$', settings, re.MULTILINE)
+    assert re.search(r'^kbsync = "kbsync.__main__:run"$', settings, re.MULTILINE)
     assert main(["--version"]) == 0
+
+
+@pytest.mark.parametrize("moment", ["typer", "kbsync.cli.main", "kbsync.workflows.loading"])
+def test_ctrl_c_while_kbsync_starts_is_one_line(moment: str, tmp_path: Path) -> None:
+    """The interrupt comes just when a module is looked for, early or late in the start."""
+    script = (
+        "import os, signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {moment!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "from kbsync.__main__ import run\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "sys.argv = ['kbsync', 'templates', 'list']\n"
+        "sys.exit(run())\n"
+    )
+    ran = shell("-c", script, cwd=tmp_path)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "Interrupted: nothing was begun\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["log", "--fact", "Caf\udce9 P17"], ["pull", "--relation", "P36", "--source", "\udcff.yaml"], ["\udc80"]],
+)
+def test_an_argument_that_is_not_utf_8_is_told(arguments: list[str], run: Run) -> None:
+    ran = run(*arguments)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith("Error: an argument is not UTF-8: ")
+
+
+@pytest.mark.parametrize("letters", [300, 5000])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["pull", "--relation", "P36", "--source", "{long}"],
+        ["pull", "--relation", "P36", "--source", "{long}.yaml"],
+        ["status", "--home", "{long}"],
+        ["plan", "--home", "{long}", "--model", "practice"],
+        ["plan", "--model", "{long}"],
+        ["history", "--home", "{long}"],
+        ["templates", "list", "--home", "{long}"],
+        ["pull", "--relation", "P36", "--source", "facts.yaml", "--home", "{long}"],
+    ],
+)
+def test_a_name_that_is_too_long_is_told(letters: int, arguments: list[str], run: Run, tmp_path: Path) -> None:
+    (tmp_path / "facts.yaml").write_text(FACTS)
+    ran = run(*(argument.format(long="x" * letters) for argument in arguments))
+    assert "has a fault" not in ran.err
+    assert len(ran.err) < 500
+    assert ran.code in (0, 1)
+    assert ran.code == 0 or ran.err.startswith(("Error: ", "reading", "recording"))
+
+
+PULL = ["pull", "--relation", "P36", "--source", "facts.yaml", "--home", "home"]
+
+
+@pytest.mark.parametrize(("stream", "said"), [(">&-", "standard output is closed"), (">/dev/full", "No space left")])
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_result_that_cannot_be_written_is_one_line_and_the_work_is_done(
+    stream: str, said: str, form: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "facts.yaml").write_text(FACTS)
+    command = f'exec "$0" -m kbsync "$@" {stream}'
+    ran = subprocess.run(
+        ["sh", "-c", command, sys.executable, *PULL, *form],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=180,
+    )
+    assert ran.returncode == 1
+    *_, last = ran.stderr.splitlines()
+    assert last.startswith("Error: ")
+    assert said in last
+    assert last.endswith("the work is done")
+    assert "Traceback" not in ran.stderr
+    assert "Exception ignored" not in ran.stderr
+    status = shell("-m", "kbsync", "status", "--home", "home", "--json", cwd=tmp_path)
+    assert status.returncode == 0, status.stderr
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_a_full_disk_names_the_file_and_the_room(number: int, spare: typer.Typer, run: Run, tmp_path: Path) -> None:
+    @command(spare, "fill", examples=("kbsync fill",))
+    def fill(options: Options) -> None:
+        """Fill."""
+        raise OSError(number, os.strerror(number), str(tmp_path / "no" / "such" / "file"))
+
+    app.add_typer(spare)
+    ran = run("fill")
+    assert (ran.code, ran.out) == (1, "")
+    told = rf"Error: {tmp_path}/no/such/file: {os.strerror(number)} \([\d,]+ MB are free there\)\n"
+    assert re.fullmatch(told, ran.err)

@@ -105,7 +105,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "another architecture": (rewrite("config.json", '{"model_type": "bert"}'), "'bert' is of no family"),
     "an invented architecture": (rewrite("config.json", '{"model_type": "nonesuch"}'), "nonesuch"),
     "a size that is a word": (rewrite("config.json", '{"model_type": "gptj", "n_embd": "wide"}'), "n_embd"),
-    "other sizes": (rewrite("config.json", '{"model_type": "gptj", "n_layer": 1, "n_embd": 64}'), "cannot be loaded"),
+    "other sizes": (rewrite("config.json", '{"model_type": "gptj", "n_layer": 1, "n_embd": 64}'), "its files hold"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
     "weights cut": (cut_weights, "cannot be loaded"),
     "weights are no safetensors": (rewrite("model.safetensors", "nothing of the kind " * 9), "cannot be loaded"),

@@ -43,6 +43,16 @@ def test_to_plain_turns_results_into_json() -> None:
         to_plain(object())
 
 
+def test_no_json_holds_what_json_has_not() -> None:
+    value = {"a": float("nan"), "b": [float("inf"), {"c": -float("inf"), "d": 1.5}], "e": (float("nan"),)}
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    read = json.loads("".join(json_text(value, ascii_only=False)), parse_constant=refuse)
+    assert read == {"a": None, "b": [None, {"c": None, "d": 1.5}], "e": [None]}
+
+
 @pytest.mark.parametrize(
     "value",
     [
