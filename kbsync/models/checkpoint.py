@@ -6,6 +6,7 @@ asks for is held against what its files have before any memory is taken for it.
 
 import json
 import math
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -81,6 +82,8 @@ def find_gguf(source: str, path: Path) -> Checkpoint:
     repository, colon, name = source.partition(":")
     if not path.is_file() and colon and re.fullmatch(r"[\w.-]+/[\w.-]+", repository) and ".." not in name.split("/"):
         return Checkpoint(source, repository, name.lstrip("/"))
+    if path.exists() and not path.is_file():
+        raise ModelError(f"model file {source} is no file")
     try:
         with path.open("rb") as opened:
             magic = opened.read(4)
@@ -96,11 +99,11 @@ def check_folder(folder: Path) -> None:
     if (folder / "adapter_config.json").exists():
         raise ModelError(f"model directory {folder} holds an adapter: merge it into its model and name that")
     # A snapshot in the hub's cache links to the blobs beside it.
-    within = (folder.parent.parent if folder.parent.name == "snapshots" else folder).resolve()
-    named = {folder / name for index in folder.glob("*.index.json") for name in shard_names(index)}
+    within = os.path.realpath(folder.parent.parent if folder.parent.name == "snapshots" else folder)
+    named = {folder / name for index in folder.glob("*.index.json") if index.is_file() for name in shard_names(index)}
     for file in sorted({*folder.iterdir(), *named}):
-        if not file.resolve().is_relative_to(within):
-            raise ModelError(f"model directory {folder}: {file.relative_to(folder)} lies outside it, and is not read")
+        if not Path(os.path.realpath(file)).is_relative_to(within):
+            raise ModelError(f"model directory {folder}: {file.name} lies outside it, and is not read")
 
 
 def shard_names(index: Path) -> set[str]:
@@ -109,7 +112,7 @@ def shard_names(index: Path) -> set[str]:
         names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return set()  # told where it is opened
-    return {name for name in names if isinstance(name, str)}
+    return {name for name in names if isinstance(name, str) and "\0" not in name}
 
 
 def check_config(checkpoint: Checkpoint, config: Any) -> None:
@@ -163,7 +166,7 @@ def read_head(file: Path) -> bytes:
 
 def shapes(folder: Path) -> Iterator[list[int]]:
     """Yield the shape of each tensor in the safetensors files of a folder, from their headers."""
-    for file in folder.glob("*.safetensors"):
+    for file in filter(Path.is_file, folder.glob("*.safetensors")):
         try:
             with safe_open(file, "pt") as opened:
                 for name in opened.keys():  # noqa: SIM118 - no mapping
