@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Sequence
 
 import pytest
 from rich.console import Console
@@ -29,7 +30,7 @@ ROWS = [
 ]
 
 
-def shown(columns: tuple[str, ...], rows: list[tuple[object, ...]], width: int) -> str:
+def shown(columns: tuple[str, ...], rows: Sequence[tuple[object, ...]], width: int) -> str:
     console = Console(file=io.StringIO(), width=width)
     console.print(table(columns, rows, title="title"))
     assert isinstance(console.file, io.StringIO)
