@@ -42,9 +42,10 @@ def sentence_end(text: str) -> str:
 
 
 def end_tokens(loaded: LoadedModel) -> list[int]:
-    """Return the tokens that end a text."""
+    """Return the tokens that end a text; what else a checkpoint's file may name there ends none."""
     end = loaded.model.generation_config.eos_token_id
-    return end if isinstance(end, list) else [] if end is None else [end]
+    words: int = loaded.model.get_input_embeddings().num_embeddings  # type: ignore[assignment]
+    return [one for one in (end if isinstance(end, list) else [end]) if isinstance(one, int) and 0 <= one < words]
 
 
 def decode(loaded: LoadedModel, ids: torch.Tensor) -> str:

@@ -91,13 +91,16 @@ def load_model(
             check_config(checkpoint, config)
             chosen = choose_dtype(dtype, where, getattr(config, "dtype", None))
             tokenizer = AutoTokenizer.from_pretrained(checkpoint.place, **arguments)
+            tokenizer(["a text"])  # settings that make no sense are told when it is used
             laid_out = layout(max_memory) if device == AUTO else {}
             opened: Any = AutoModelForCausalLM.from_pretrained(
                 checkpoint.place, config=config, dtype=chosen, output_loading_info=True, **arguments, **laid_out
             )
     except KbsyncError:
         raise
-    except Exception as error:  # a damaged checkpoint fails in whichever of several libraries reads it
+    except BaseException as error:  # a damaged checkpoint fails in whichever of several libraries reads it
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of a library in Rust
+            raise
         reason = " ".join(str(error).split())[:300]
         if "custom code" in reason or "remote code" in reason:
             reason = "it brings Python code of its own, which kbsync never runs"
