@@ -69,6 +69,8 @@ def evaluate(
     """
     from kbsync.workflows.evaluate import EvalOptions, run_eval
 
+    if dataset is not None:
+        options.require_home()
     names = None if metrics is None else tuple(name.strip() for name in metrics.split(",") if name.strip())
     wanted = EvalOptions(dataset, names, corpus, sample, references, seed)
     with progress(quiet=options.json, verbose=options.verbose) as report:

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from kbsync.cli.choices import DeviceOption, DtypeOption, ExperimentalOption, MaxMemoryOption, parse_max_memory
+from kbsync.errors import SettingsError
 from kbsync.workflows.loading import Loading
 
 __all__ = ["HELP_NAMES", "HOME_HELP", "DebugOption", "JsonOption", "Options", "VerboseOption", "command", "family"]
@@ -44,16 +46,24 @@ class Options:
     """The shared options as given so far: what stands after the command is added to what stands before it."""
 
     home: Path = DEFAULT_HOME
+    home_named: bool = False
+    """on the command line, where a name may be mistyped"""
     json: bool = False
     debug: bool = False
     verbose: bool = False
 
     def add(self, home: Path | None, as_json: bool, debug: bool, verbose: bool) -> None:
         """Take the options of one place on the command line."""
-        self.home = home or self.home
+        if home is not None:
+            self.home, self.home_named = home, str(home) != os.environ.get("KBSYNC_HOME")
         self.json = self.json or as_json
         self.debug = self.debug or debug
         self.verbose = self.verbose or verbose
+
+    def require_home(self) -> None:
+        """Raise SettingsError where a home was named and there is no ledger: for what can do without one."""
+        if self.home_named and not (self.home / "ledger.db").exists():
+            raise SettingsError(f"no ledger in {self.home}: name another --home, or leave it out to do without one")
 
 
 def family(help_text: str | None = None, *, default: str | None = None) -> typer.Typer:

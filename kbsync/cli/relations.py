@@ -37,6 +37,7 @@ def relations(
     """
     from kbsync.workflows.relations import relations_for, search_online, search_templates
 
+    options.require_home()
     if search is None:
         if online:
             raise typer.BadParameter("goes with --search TEXT", param_hint="--online")

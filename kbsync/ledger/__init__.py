@@ -36,6 +36,7 @@ from kbsync.ledger.store import Ledger
 from kbsync.ledger.tensors import (
     check_sealed,
     check_tensors,
+    content_of,
     read_metadata,
     read_tensors,
     replace_tensors,
@@ -65,6 +66,7 @@ __all__ = [
     "VetoRow",
     "check_sealed",
     "check_tensors",
+    "content_of",
     "read_metadata",
     "read_tensors",
     "replace_tensors",

@@ -93,11 +93,13 @@ def finish_batch(
     conflicts: Sequence[ConflictNote] = (),
     reason: str | None = None,
     planned_on: int | None,
+    covariances: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Make the new state current, in one transaction: the batch done, `added` active, the ended edits ended.
 
     `reason` says why it was done in spite of what its figures are; `planned_on` is the batch that was current when it
-    was planned (None: the base model).
+    was planned (None: the base model); `covariances` are the names of the files that it was solved with, and their
+    contents' hashes.
 
     `superseded` and `retracted` are ids of active edits; active ones in neither stay as they are. Raises
     LedgerError, with nothing written, if another batch is current now, an edit to end is not active, or a subject
@@ -117,6 +119,8 @@ def finish_batch(
         _record_conflicts(db, batch, conflicts)
         ended = {"state": "done", "reason": reason, "finished": now(), "parent": current and current.id}
         db.table("batches").update(batch, {**ended, **measured})
+        solved_with = "UPDATE batches SET work = json_set(work, '$.covariances', json(?)) WHERE id = ?"
+        db.execute(solved_with, [compact(dict(covariances)), batch])
 
 
 def _model_of_running(db: Database, batch: int) -> str:

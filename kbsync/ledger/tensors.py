@@ -22,6 +22,7 @@ __all__ = [
     "alive",
     "check_sealed",
     "check_tensors",
+    "content_of",
     "read_metadata",
     "read_tensors",
     "replace_tensors",
@@ -114,6 +115,12 @@ def check_sealed(path: Path) -> None:
     if not sealed:
         raise LedgerError(f"{path} is not as kbsync wrote it (it has no hash): {_REMEDY}")
     read_tensors(path)
+
+
+def content_of(path: Path) -> str:
+    """Return the hash of its content that a file's header gives, "" where it has none. LedgerError as for the rest."""
+    with _reading(path):
+        return str(_header(path).get(CONTENT, ""))
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -4,7 +4,7 @@ The sync is the same: each batch is made from the base for all active facts, wha
 alone (the cache of target vectors, retries, the team) the others go without.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from kbsync.errors import SettingsError
 from kbsync.ledger import BatchRow, Ledger
 from kbsync.memit import RequestGroup, WeightDelta
 from kbsync.workflows.choice import ModelChoice
-from kbsync.workflows.covariances import covariances_for
 from kbsync.workflows.mend import mend_network
 from kbsync.workflows.progress import Progress
 
@@ -66,6 +65,7 @@ def deltas_of(
     groups: Sequence[RequestGroup],
     contexts: Sequence[str],
     progress: Progress,
+    covariances_of: Callable[[ModelChoice], Mapping[int, torch.Tensor]],
 ) -> dict[int, WeightDelta | torch.Tensor]:
     """Return the editor's delta of each layer that holds all groups, from the base.
 
@@ -75,7 +75,7 @@ def deltas_of(
 
     def covariances(layers: Sequence[int]) -> Mapping[int, torch.Tensor]:
         here = replace(choice, settings=replace(choice.settings, layers=tuple(sorted(layers))))
-        return covariances_for(ledger.tensors, here, progress)
+        return covariances_of(here)
 
     task = Task(
         choice.loaded,

@@ -24,7 +24,7 @@ from kbsync.workflows.base_answers import BaseScores, other_answers
 from kbsync.workflows.choice import ModelChoice
 from kbsync.workflows.clock import Clock, peak_memory_mb
 from kbsync.workflows.cost import Again, Cost, expected_seconds
-from kbsync.workflows.covariances import covariances_for
+from kbsync.workflows.covariances import Covariances, covariances_for
 from kbsync.workflows.crew import together
 from kbsync.workflows.edit_requests import requests_of
 from kbsync.workflows.failures import Failure
@@ -134,6 +134,7 @@ class Batch:
         self.ledger, self.templates, self.choice, self.model = ledger, templates, choice, model
         self.work, self.guard, self.clock, self.progress, self.remark = work, guard, clock, progress, remark
         self.figures: list[Metric] = []
+        self.covariance_files: dict[str, str] = {}
         self.loaded, self.settings, self.editor, self.chat = choice.loaded, choice.settings, editor, chat
         self.kept = requests_of(ledger, templates, work.kept)
         self.added = [row.request for row in work.added if row.request]
@@ -210,6 +211,7 @@ class Batch:
             conflicts=self.work.conflicts,
             reason=forced,
             planned_on=self.planned_on,
+            covariances=self.covariance_files,
         )
         return Applied(
             batch,
@@ -236,7 +238,9 @@ class Batch:
         if not self.groups:
             return {}, NO_TARGETS
         with self.clock.phase(editor.name):
-            found = deltas_of(editor, self.ledger, self.choice, self.groups, self.contexts, self.progress)
+            found = deltas_of(
+                editor, self.ledger, self.choice, self.groups, self.contexts, self.progress, self.covariances
+            )
         return found, NO_TARGETS
 
     def solve(self, z: torch.Tensor) -> dict[int, WeightDelta]:
@@ -244,7 +248,7 @@ class Batch:
         if not self.groups:
             return {}
         with self.clock.phase("covariance"):
-            covariances = covariances_for(self.ledger.tensors, self.choice, self.progress)
+            covariances = self.covariances(self.choice)
         deltas: dict[int, WeightDelta] = together(
             self.choice,
             "spread",
@@ -258,6 +262,12 @@ class Batch:
             remark=self.remark,
         )
         return deltas
+
+    def covariances(self, choice: ModelChoice) -> Covariances:
+        """Return C of a choice's layers, and note the files for the record."""
+        found = covariances_for(self.ledger.tensors, choice, self.progress)
+        self.covariance_files |= found.contents()
+        return found
 
     def measure(self, deltas: Deltas) -> Measured:
         """Measure base and edited model."""

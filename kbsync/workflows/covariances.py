@@ -15,7 +15,7 @@ import torch
 from kbsync import __version__
 from kbsync.errors import LedgerError, SettingsError
 from kbsync.facts import content_id
-from kbsync.ledger import read_metadata, read_tensors, replace_tensors, write_tensors
+from kbsync.ledger import content_of, read_metadata, read_tensors, replace_tensors, write_tensors
 from kbsync.memit.covariance import covariance_text, key_widths
 from kbsync.memit.identity import tokenizer_hash, weights_hashes
 from kbsync.memit.moments import MomentSums, unpack_triangle
@@ -113,6 +113,11 @@ class Covariances(Mapping[int, torch.Tensor]):
     def packed(self, layer: int) -> torch.Tensor:
         """Return the upper triangle of C, [m (m + 1) / 2]."""
         return read_tensors(self.records[layer].path(self.folder))[UPPER]
+
+    def contents(self) -> dict[str, str]:
+        """Return the files' names with the hashes of their contents, for the ledger."""
+        paths = [record.path(self.folder) for record in self.records.values()]
+        return {path.name: content_of(path) for path in paths}
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.records)

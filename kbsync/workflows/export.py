@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from kbsync.errors import KbsyncError, LedgerError, SettingsError
 from kbsync.ledger import Ledger
 from kbsync.ledger.edits import active_after
@@ -69,12 +71,34 @@ def export(
                 choice.loaded.model.save_pretrained(made, max_shard_size="5GB")
             choice.loaded.tokenizer.save_pretrained(made)
             Path(made, "kbsync.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            as_umask_says(made)
             if folder.exists():
                 folder.rmdir()
             shutil.move(made, folder)
-    except OSError as error:
-        raise KbsyncError(f"cannot write {folder}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        raise KbsyncError(f"cannot write {folder}: {_why(error)}{_room(folder.parent)}") from error
     return Exported(folder, choice.name, batch.id, len(edits), str(choice.loaded.model.dtype).removeprefix("torch."))
+
+
+def _why(error: OSError | SafetensorError) -> str:
+    """What the system says; safetensors puts words of its own around that."""
+    said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return re.sub(r"^(Error while serializing: )?(I/O error: )?| \(os error \d+\)$", "", said)
+
+
+def _room(parent: Path) -> str:
+    try:
+        return f" ({shutil.disk_usage(parent).free / 1e6:.0f} MB are free in {parent})"
+    except OSError:  # there is no such folder
+        return ""
+
+
+def as_umask_says(folder: Path) -> None:
+    """Let others read what is in `folder` as far as they may read the folder: safetensors lets its owner alone."""
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 @contextmanager

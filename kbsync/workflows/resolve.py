@@ -62,7 +62,16 @@ def _deltas(ledger: Ledger, model: ModelRow, batch: BatchRow, choice: ModelChoic
     groups, contexts = group_requests(choice.loaded, requests), model_contexts(model, choice)
     editor = recorded_editor(batch)
     if editor is not None:
-        return compared(name, ledger, batch, deltas_of(editor, ledger, choice, groups, contexts, progress))
+        made = deltas_of(
+            editor,
+            ledger,
+            choice,
+            groups,
+            contexts,
+            progress,
+            lambda here: covariances_for(ledger.tensors, here, progress),
+        )
+        return compared(name, ledger, batch, made)
     keys = target_keys(model, choice.settings, contexts, groups, {edit.request: edit.retries for edit in edits})
     found = read_rows(ledger, list(ledger.find_targets(keys).values()))
     missing = sum(key not in found for key in keys)

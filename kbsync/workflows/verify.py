@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kbsync.errors import LedgerError
 from kbsync.facts import EditRequest
-from kbsync.ledger import BatchRow, EditRow, Ledger, check_sealed, check_tensors
+from kbsync.ledger import BatchRow, EditRow, Ledger, check_sealed, check_tensors, content_of
 from kbsync.ledger.edits import edits_of, endings, line_of, states_after
 from kbsync.ledger.seals import SEALED, broken_seals
 from kbsync.ledger.store import database_faults
@@ -71,6 +71,7 @@ def verify(
             ("requests", _requests),
             ("files of batches", _batch_files),
             ("files of target vectors", _target_files),
+            ("files of covariances", _covariance_files),
             ("other files", _other_files),
         )
         for done, (name, part) in enumerate(parts):
@@ -172,8 +173,29 @@ def _target_files(ledger: Ledger) -> tuple[int, list[str]]:
     return len(rows), faults
 
 
+def _covariance_files(ledger: Ledger) -> tuple[int, list[str]]:
+    """Those that a model's current state was solved with are there, of the content that they had."""
+    recorded: dict[str, str] = {}
+    for model in ledger.models():
+        current = ledger.current_batch(model.key)
+        recorded |= current.work.get("covariances", {}) if current else {}
+    faults = []
+    for name, content in recorded.items():
+        path = ledger.tensors / name
+        try:
+            if content_of(path) != content:
+                faults.append(f"{path} is not the one that the current state was solved with: put back a copy of it")
+        except LedgerError as error:
+            again = "put back a copy, or delete it and collect it again with `kbsync stats`"
+            faults.append(f"{str(error).partition(': ')[0]}: {again}")
+    return len(recorded), faults
+
+
 def _other_files(ledger: Ledger) -> tuple[int, list[str]]:
-    """Covariances and the like: each carries the hash of its content, and a covariance that of all it depends on."""
+    """Covariances and the like: each carries the hash of its content, and a covariance that of all it depends on.
+
+    Whatever is there is checked; whether one is missing is told by `_covariance_files`.
+    """
     named = {name for batch in ledger.batches() for name in batch.files} | {row.file for row in ledger.targets()}
     others = [path for path in sorted(ledger.tensors.glob("*.safetensors")) if path.name not in named]
     faults = []

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Run
 from tests.homes import make_home
 
@@ -37,3 +39,13 @@ def test_online_needs_a_word_and_an_endpoint(run: Run) -> None:
     ran = run("relations", "--online", "--search", "x", "--source", "facts.yaml")
     assert (ran.code, ran.out) == (1, "")
     assert "'facts.yaml' is not an http(s) address" in ran.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("relations",), ("relations", "--search", "capital"), ("eval", "--model", "practice", "--dataset", "x.json")],
+)
+def test_a_home_that_was_named_and_is_not_there(command: tuple[str, ...], run: Run, tmp_path: Path) -> None:
+    ran = run(*command, "--home", tmp_path / "mistyped")
+    assert ran.code == 1
+    assert ran.err.splitlines()[-1].startswith(f"Error: no ledger in {tmp_path / 'mistyped'}: name another --home")

@@ -101,6 +101,29 @@ def test_no_room_for_tensors(
     goes_on(home, calm, small)
 
 
+@pytest.mark.parametrize("how", ["a disk of its own", "a bound for each file"])
+def test_no_room_for_an_export(how: str, home: Path, small: Editable, tmp_path: Path) -> None:
+    target = tmp_path / "disk" / "out"
+    target.parent.mkdir()
+    mount = (
+        ("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(target.parent)) if how == "a disk of its own" else ()
+    )
+    arguments = ("export", "--model", small.name, "--home", home, "--to", target)
+    ran = run(tmp_path, *arguments, mount=mount, file_size=None if mount else 32 * 1024)
+    assert ran.code == 1
+    why = "No space left on device" if mount else "File too large"
+    assert ran.err.splitlines()[-1].startswith(f"Error: cannot write {target}: {why} (")
+    assert ran.err.splitlines()[-1].endswith(f" MB are free in {target.parent})")
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_full_disk_is_read(home: Path, tmp_path: Path) -> None:
+    told = {name: kbsync(name, "--home", home, "--json").out for name in ("status", "history", "verify")}
+    for name, said in told.items():
+        ran = run(tmp_path, name, "--home", home, "--json", file_size=16 * 1024)  # SQLite needs 32 for what it shares
+        assert (ran.code, ran.out) == (0, said), ran.err
+
+
 @pytest.mark.parametrize("command", ["apply", "pull", "rollback"])
 def test_a_home_that_is_read_only(command: str, home: Path, small: Editable, tmp_path: Path) -> None:
     before = snapshot(home)

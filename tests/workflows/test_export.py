@@ -73,6 +73,19 @@ def test_a_place_that_cannot_be_written(small: Editable, home: Path, tmp_path: P
         export(home, small.name, tmp_path / "file" / "out")
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_others_may_read_it_as_the_umask_says(
+    umask: int, mode: int, small: Editable, home: Path, tmp_path: Path
+) -> None:
+    before = os.umask(umask)
+    try:
+        done = export(home, small.name, tmp_path / "out")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in done.folder.iterdir()} == {mode}
+    assert done.folder.stat().st_mode & 0o777 == 0o777 & ~umask
+
+
 def test_nothing_was_applied(small: Editable, tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", P36={"France": "Oslo"})
     with pytest.raises(LedgerError, match=r"nothing was applied to .*: run `kbsync apply` first"):

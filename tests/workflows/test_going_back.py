@@ -186,8 +186,31 @@ def test_a_whole_home_is_found_whole(small: Editable, home: Path) -> None:
     assert {check.name: check.checked for check in found.checks} == {
         **{"database": 1, "batches": 1, "edits": 3, "requests": 3, "files of batches": 1, "files of target vectors": 1},
         **{"base model": 1, "deltas solved again": 2, "rows": 6, "values": 1, "other files": 2},
+        "files of covariances": 2,
     }
     assert snapshot(home) == before
+
+
+def test_covariances_that_are_gone_or_changed(home: Path) -> None:
+    one, other = sorted((home / "tensors").glob("covariance*.safetensors"))
+    content = one.read_bytes()
+    one.unlink()
+    assert faults(verify(home)) == {
+        "files of covariances": (
+            f"{one} is missing: put back a copy, or delete it and collect it again with `kbsync stats`",
+        )
+    }
+    shutil.copyfile(other, one)
+    found = faults(verify(home))
+    assert found["files of covariances"] == (
+        f"{one} is not the one that the current state was solved with: put back a copy of it",
+    )
+    assert found.keys() == {"files of covariances", "other files"}
+    for damaged in (content[: len(content) // 2], content[:-1] + bytes([content[-1] ^ 1])):
+        one.write_bytes(damaged)
+        assert any(str(one) in fault for said in faults(verify(home)).values() for fault in said)
+    one.write_bytes(content)
+    assert verify(home).whole
 
 
 DAMAGE = {
