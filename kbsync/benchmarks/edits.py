@@ -29,6 +29,7 @@ from kbsync.workflows.covariances import covariances_for
 from kbsync.workflows.eval_cases import case_of
 from kbsync.workflows.practice import practice_requests
 from kbsync.workflows.progress import Progress, silent
+from kbsync.workflows.sampled_text import with_text
 
 __all__ = ["Deltas", "Pool", "Workbench", "edit_pool", "published"]
 
@@ -109,6 +110,7 @@ class Workbench:
 
     def __init__(self, home: Path, choice: ModelChoice, pool: Pool, progress: Progress = silent) -> None:
         """Take contexts, and covariances into the home; raise SettingsError where there is no text for those."""
+        choice = with_text(home, choice, progress)
         self.choice, self.loaded, self.settings, self.pool = choice, choice.loaded, choice.settings, pool
         self.progress = progress
         self.contexts = sample_contexts(self.loaded, self.settings)

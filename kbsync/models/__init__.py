@@ -1,6 +1,6 @@
 """Language models: their families, loading, the subject's last token, reading and replacing blocks, answers."""
 
-from kbsync.models.answers import Answer, greedy_answers, top_answers
+from kbsync.models.answers import Answer, greedy_answers, sampled_rows, top_answers
 from kbsync.models.awkward import AWKWARD_SUBJECTS, Misplaced, misplaced_subjects
 from kbsync.models.chat import require_chat_template, score_chat
 from kbsync.models.devices import DeviceMemory, list_devices
@@ -54,6 +54,7 @@ __all__ = [
     "replace",
     "require_chat_template",
     "resume",
+    "sampled_rows",
     "score_chat",
     "score_targets",
     "sizes_of",

@@ -18,7 +18,7 @@ from kbsync.models.forward import (
 )
 from kbsync.models.loaded import LoadedModel
 
-__all__ = ["Answer", "end_tokens", "greedy_answers", "sentence_end", "speak", "top_answers"]
+__all__ = ["Answer", "end_tokens", "greedy_answers", "sampled_rows", "sentence_end", "speak", "top_answers"]
 
 TOKEN_BUDGET = 8192
 ANSWER_TOKENS = 12
@@ -72,8 +72,12 @@ def speak(
     rows: Sequence[Sequence[int]],
     tokens: int,
     choose: Callable[[torch.Tensor, int], torch.Tensor],
+    *,
+    go_on: bool = False,
 ) -> torch.Tensor:
     """Return the next tokens of each row, [B, tokens] on the CPU; fewer where all rows have ended their text.
+
+    With `go_on` another text follows where one has ended.
 
     `choose` picks them [B] from log-probabilities [B, V] at each step, and nothing else does: a checkpoint's settings
     for generation (penalties, minimal lengths) are for chats. What follows the token that ends a row's text means
@@ -94,7 +98,7 @@ def speak(
         check_numbers(loaded, log_probs)
         said.append(choose(log_probs, step).cpu())
         ended |= torch.isin(said[-1], ends)
-        if ended.all():
+        if ended.all() and not go_on:
             break
         context = Rows(torch.cat([context.ids, token], 1), torch.cat([context.mask, one.mask], 1))
         token = said[-1][:, None].to(loaded.device)
@@ -104,6 +108,26 @@ def speak(
 def likeliest(log_probs: torch.Tensor, step: int) -> torch.Tensor:
     """Choose the likeliest token of each row, as `speak` asks."""
     return log_probs.argmax(-1)
+
+
+@torch.no_grad()
+def sampled_rows(
+    loaded: LoadedModel, begin: int, tokens: int, seeds: Sequence[int], progress: Callable[[int], None]
+) -> torch.Tensor:
+    """Return rows of text [B, tokens] that the model writes after the token `begin`, drawn at temperature 1.
+
+    Each row has a seed of its own, whose draws are made on the CPU: neither the device nor the other rows matter, but
+    for rounding. `progress` is told of the tokens so far.
+    """
+    draws = torch.stack([torch.rand(tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]).double()
+
+    def draw(log_probs: torch.Tensor, step: int) -> torch.Tensor:
+        progress(len(seeds) * (step + 1))
+        shares = log_probs.cpu().exp().cumsum(-1, dtype=torch.float64)  # [B, V]
+        drawn = torch.searchsorted(shares, draws[:, step, None] * shares[:, -1:], right=True)[:, 0]
+        return drawn.clamp(max=shares.shape[1] - 1)
+
+    return speak(loaded, [[begin]] * len(seeds), tokens, draw, go_on=True)
 
 
 @torch.no_grad()

@@ -31,7 +31,9 @@ from kbsync.workflows.failures import Failure
 from kbsync.workflows.guards import WEIGHT_CHANGE, Guard
 from kbsync.workflows.measuring import Measured, cases_for, measure_edits, recall_of
 from kbsync.workflows.plan import Plan, PlanRow, Sign
+from kbsync.workflows.preflight import needs_covariance
 from kbsync.workflows.progress import Progress
+from kbsync.workflows.sampled_text import with_text
 from kbsync.workflows.state import delta_tensors, model_contexts
 from kbsync.workflows.target_cache import NO_TARGETS, Targets, cached_targets, stronger, target_keys
 
@@ -188,6 +190,9 @@ class Batch:
 
     def make(self, batch: int) -> Applied:
         """Find targets, solve, check, write the files, and make them current."""
+        if self.groups and needs_covariance(self.editor):
+            with self.clock.phase("covariance"):
+                self.choice = with_text(self.ledger.home, self.choice, self.progress)
         deltas, targets = self.write() if self.editor is None else self.write_with(self.editor)
         with self.clock.phase("measure"):
             measured = self.measure(deltas)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from kbsync.errors import EditError, LedgerError, SettingsError
+from kbsync.errors import EditError, LedgerError
 from kbsync.facts import EditRequest, content_id
 from kbsync.ledger import Ledger, ModelRow
 from kbsync.memit import MemitSettings, edited, group_requests, spread, write_preset
@@ -26,6 +26,7 @@ from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.measuring import PERPLEXITY_LINES
 from kbsync.workflows.new_preset import new_preset, preset_file_for
 from kbsync.workflows.progress import Progress, silent
+from kbsync.workflows.sampled_text import with_text
 from kbsync.workflows.state import identify, model_contexts
 from kbsync.workflows.target_cache import cached_targets
 
@@ -81,7 +82,7 @@ def calibrate(home: Path, options: CalibrateOptions, progress: Progress = silent
     """Find settings for a model, and write them as a preset of `home` where a name is given.
 
     Trials, targets and covariances stay in `home`, so that a run that was broken off goes on. Raises SettingsError
-    for a name that is taken or no corpus, EditError where the model knows too few facts or no trial succeeds.
+    for a name that is taken, EditError where the model knows too few facts or no trial succeeds.
     """
     file = preset_file_for(home, options.write)
     with Ledger.open(home) as ledger, ledger.writer(f"calibrate {options.model}"):
@@ -94,8 +95,6 @@ def calibrate(home: Path, options: CalibrateOptions, progress: Progress = silent
             loading=options.loading,
             corpus=options.corpus,
         )
-        if choice.corpus is None:
-            raise SettingsError(f"{choice.name} has no corpus: name a text, such as --corpus text.txt")
         model = identify(ledger, choice)
         progress("loading the model", 1, 1)
         known, asked = known_requests(choice.loaded, requests, KNOWN_FACTOR * options.facts, progress)
@@ -110,7 +109,7 @@ def calibrate(home: Path, options: CalibrateOptions, progress: Progress = silent
         suggested = suggested_window(effects.by_layer)
         blocks = len(choice.loaded.family.block_list(choice.loaded.model))
         windows = candidate_windows(suggested, choice.settings.layers, blocks)
-        bench = Workbench(ledger, choice, model, known, options.facts, windows, progress)
+        bench = Workbench(ledger, with_text(home, choice, progress), model, known, options.facts, windows, progress)
         m = choice.loaded.family.weight(choice.loaded.model, 0).shape[1]
         chosen = search_settings(choice.settings, windows, m, bench.attempt)
     if chosen.reason is not None:

@@ -19,12 +19,16 @@ __all__ = ["corpus_name", "documents", "settle_stdin"]
 LONGEST = 1 << 20
 """characters of a line that are read as one document; a longer line makes several"""
 CHUNK = 1 << 20
+SAMPLED = "sampled"
+"""what the record calls text that a model wrote itself; its file in a home's corpora begins with it"""
 FILE_ENDINGS = (".txt", ".jsonl", ".parquet")
 
 
 def corpus_name(corpus: Path | str) -> str:
-    """Return what the record calls a corpus: a file's name without its folder, or the data set's name."""
+    """Return what the record calls a corpus: a file's name without its folder, the data set's name, or `SAMPLED`."""
     path = Path(corpus)
+    if path.parent.name == "corpora" and path.name.startswith(f"{SAMPLED}-"):
+        return SAMPLED
     return path.name if path.exists() else str(corpus)
 
 

@@ -26,7 +26,7 @@ from kbsync.workflows.corpus import corpus_name, documents
 from kbsync.workflows.crew import share_covariance
 from kbsync.workflows.progress import Progress
 
-__all__ = ["CovarianceRecord", "Covariances", "covariances_for", "no_corpus", "read_records"]
+__all__ = ["CovarianceRecord", "Covariances", "covariances_for", "no_corpus", "on_record", "read_records"]
 
 CHECKPOINT_SECONDS = 60.0
 WRITING_SHARE = 0.1
@@ -175,8 +175,9 @@ def room_for(choice: ModelChoice) -> int:
 def no_corpus(model: str) -> SettingsError:
     """Return the error that says what a model's covariance can be had from."""
     return SettingsError(
-        f"{model} has no corpus: name a text for its covariance, such as --corpus text.txt, or get one that is"
-        " collected already (kbsync stats import)"
+        f"{model} has no corpus, and its tokenizer no token that begins or ends a text, after which it could write one:"
+        " name a text for its covariance, such as --corpus text.txt, or get one that is collected already (kbsync stats"
+        " import)"
     )
 
 

@@ -20,6 +20,7 @@ from kbsync.workflows.eval_text import HeldOut, held_out, text_figures
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.progress import Progress, silent
 from kbsync.workflows.references import read_references
+from kbsync.workflows.sampled_text import kept_text
 from kbsync.workflows.state import current_deltas, known_model
 
 __all__ = ["EvalOptions", "Evaluation", "RelationFigures", "run_eval"]
@@ -105,7 +106,7 @@ def run_eval(
     dataset = open_dataset(options.dataset) if options.dataset else None
     # A data set is read whole before a model is loaded, so that bad records show at once.
     cases = dataset_cases(dataset, options.sample, options.seed, references) if dataset else []
-    choice = choose_model(model, home=home, loading=loading)
+    choice = kept_text(home, choose_model(model, home=home, loading=loading))
     if dataset is not None and not (home / "ledger.db").exists():
         return compare(choice, cases, None, options, dataset.unplaced, progress)
     with Ledger.open(home, create=False) as ledger:

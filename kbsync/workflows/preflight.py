@@ -19,8 +19,9 @@ from kbsync.workflows.choice import ModelChoice, source_of
 from kbsync.workflows.corpus import documents
 from kbsync.workflows.covariances import no_corpus, read_records
 from kbsync.workflows.loading import Loading
+from kbsync.workflows.sampled_text import begin_token
 
-__all__ = ["check_before_load", "check_before_work", "memory_of", "too_large"]
+__all__ = ["check_before_load", "check_before_work", "memory_of", "needs_covariance", "too_large"]
 
 _AUTO = "auto"
 _WITHOUT_COVARIANCE = ("ft", "mend", "none")
@@ -38,7 +39,7 @@ def check_before_work(ledger: Ledger, choice: ModelChoice, editor: Editor | None
 
     Raises SettingsError, LedgerError and EditError.
     """
-    if not edits or (editor is not None and editor.name in _WITHOUT_COVARIANCE):
+    if not edits or not needs_covariance(editor):
         return
     wanted = choice.settings.layers if editor is None else _layers_of(editor, choice)
     missing = _missing_covariances(ledger.tensors, choice, wanted)
@@ -49,13 +50,18 @@ def check_before_work(ledger: Ledger, choice: ModelChoice, editor: Editor | None
     _check_memory(choice, max(sums, 3 * m * m * _DOUBLE))
 
 
+def needs_covariance(editor: Editor | None) -> bool:
+    """Tell whether an editor (None: MEMIT) takes a covariance."""
+    return editor is None or editor.name not in _WITHOUT_COVARIANCE
+
+
 def _layers_of(editor: Editor, choice: ModelChoice) -> tuple[int, ...]:
     layer = getattr(editor.settings, "layer", None)
     return choice.settings.layers if layer is None else (layer,)
 
 
 def _missing_covariances(folder: Path, choice: ModelChoice, layers: Sequence[int]) -> int:
-    """Return of how many layers C has to be collected; raise SettingsError where there is nothing to take it over."""
+    """Return of how many layers C has to be collected; SettingsError where there is no text for it."""
     if choice.corpus is not None:
         if next(filter(str.strip, documents(choice.corpus)), None) is None:
             raise SettingsError(f"corpus {choice.corpus} holds no text: name another with --corpus")
@@ -63,9 +69,11 @@ def _missing_covariances(folder: Path, choice: ModelChoice, layers: Sequence[int
         on_record = {record.layer for record in read_records(folder) if record.tokenizer == tokenizer}
         return len(set(layers) - on_record)
     tokenizer = tokenizer_hash(choice.loaded)
-    if not set(layers) <= {record.layer for record in read_records(folder) if record.tokenizer == tokenizer}:
+    missing = set(layers) - {record.layer for record in read_records(folder) if record.tokenizer == tokenizer}
+    if missing and begin_token(choice.loaded) is None:
         raise no_corpus(choice.name)
-    return 0  # whether they are of these very weights, which takes a hash of them all, shows when they are read
+    # Whether those on record are of these very weights, which takes a hash of them all, shows when they are read.
+    return len(missing)
 
 
 def _check_disk(home: Path, needed: int) -> None:

@@ -16,6 +16,7 @@ from kbsync.workflows.covariances import covariances_for
 from kbsync.workflows.loading import Loading
 from kbsync.workflows.named import model_meant
 from kbsync.workflows.progress import Progress
+from kbsync.workflows.sampled_text import with_text
 from kbsync.workflows.state import current_deltas, is_model_of, model_contexts
 from kbsync.workflows.target_cache import read_rows, target_keys
 
@@ -60,7 +61,7 @@ def _deltas(ledger: Ledger, model: ModelRow, batch: BatchRow, choice: ModelChoic
     edits = ledger.active_edits(model.key)
     requests = [EditRequest(edit.relation, edit.subject, edit.prompt, edit.object) for edit in edits]
     groups, contexts = group_requests(choice.loaded, requests), model_contexts(model, choice)
-    editor = recorded_editor(batch)
+    choice, editor = with_text(ledger.home, choice, progress), recorded_editor(batch)
     if editor is not None:
         made = deltas_of(
             editor,

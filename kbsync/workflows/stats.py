@@ -13,6 +13,7 @@ from kbsync.workflows.corpus import settle_stdin
 from kbsync.workflows.covariances import Covariances, covariances_for
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.progress import Progress
+from kbsync.workflows.sampled_text import with_text
 
 __all__ = ["LayerStats", "Stats", "StatsOptions", "covariances_of", "stats"]
 
@@ -68,6 +69,7 @@ def covariances_of(home: Path, options: StatsOptions, progress: Progress) -> tup
     choice = choose_model(options.model, options.values, loading=options.loading, corpus=corpus)
     progress("loading the model", 1, 1)
     with Ledger.open(home) as ledger:
+        choice = with_text(ledger.home, choice, progress)
         return choice, covariances_for(ledger.tensors, choice, progress)
 
 

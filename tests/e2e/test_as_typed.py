@@ -10,6 +10,7 @@ import yaml
 
 from kbsync.ledger import Ledger
 from kbsync.models import DeviceMemory
+from kbsync.workflows.covariances import read_records
 from tests.conftest import Run
 from tests.homes import SMALL_SETTINGS, SWAPPED, TEMPLATES, WIDE, Editable, small
 from tests.oxigraph_server import serve, world
@@ -69,11 +70,20 @@ def worked_out(home: Path) -> int:
         )
 
 
-def test_an_apply_without_text_says_so_before_the_long_work(run: Run, home: Path, small: Editable) -> None:
+def test_an_apply_without_a_corpus_takes_text_of_the_model(run: Run, home: Path, small: Editable) -> None:
     write_preset(home, small, corpus=False)
-    ran = run("apply", "--model", "gpt-j", "--yes")
-    assert (ran.code, worked_out(home)) == (1, 0)
-    assert ran.err.splitlines()[-1].startswith("Error: gpt-j has no corpus: name a text for its covariance")
+    ran = run("apply", "--model", "gpt-j", "--yes", *WIDE)
+    assert ran.code == 0, ran.err
+    assert "sampling text from the model" in ran.err
+    status = run("status", "--json").json
+    assert (status["model"], status["counts"]["+"]) == ("gpt-j", 0)
+    assert {"before", "after"} == {when for when, value in status["metrics"]["perplexity"].items() if value}
+    assert {record.corpus for record in read_records(home / "tensors")} == {"sampled"}
+    verified = run("verify", "--model", "gpt-j")
+    assert verified.code == 0, verified.out
+
+
+def test_an_apply_without_text_says_so_before_the_long_work(run: Run, home: Path) -> None:
     empty = home / "empty.txt"
     empty.write_text("\n\n", encoding="utf-8")
     ran = run("apply", "--model", "gpt-j", "--yes", "--corpus", empty)

@@ -252,9 +252,6 @@ def test_a_corpus_that_is_missing_or_no_text(home: Path, small: Editable, tmp_pa
         ran = kbsync("apply", "--home", home, *small.arguments, "--yes", "--corpus", tmp_path / name)
         assert ran.code == 1
         assert f"Error: corpus {tmp_path / name} {trouble}" in ran.err
-    ran = kbsync("apply", "--home", make_home(tmp_path / "new", P36=NEW), *small.model, "--yes")
-    assert ran.code == 1
-    assert "has no corpus: name a text for its covariance, such as --corpus text.txt" in ran.err
 
 
 def test_a_lost_state_is_made_again(home: Path, small: Editable) -> None:

@@ -130,8 +130,3 @@ def test_without_facts_the_fixtures_serve_and_a_relation_narrows(small: Editable
     assert "knows 0 of the" in ran.err  # continents: not what this model learnt
     ran = kbsync(*calibrate(tmp_path / "home", small, "--relation", "P9999999"))
     assert (ran.code, "have facts of P9999999 with a template: pull some first" in ran.err) == (1, True)
-
-
-def test_no_corpus_is_told_before_any_work(small: Editable, tmp_path: Path) -> None:
-    ran = kbsync("calibrate", "--home", tmp_path / "home", *small.model)
-    assert (ran.code, "has no corpus: name a text, such as --corpus text.txt" in ran.err) == (1, True)
