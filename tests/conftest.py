@@ -1,6 +1,7 @@
 """What tests of several parts share."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = Counter(str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []))
     for reason, count in skipped.items():
         terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Leave the user's cache alone; the processes of one run share theirs."""
+    base = tmp_path_factory.getbasetemp()
+    os.environ["KBSYNC_CACHE"] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kbsync-cache")
 
 
 @pytest.fixture

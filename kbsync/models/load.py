@@ -5,8 +5,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr
+from dataclasses import replace
 from io import StringIO
 from logging import CRITICAL
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from transformers.utils import logging
 from kbsync.errors import KbsyncError, ModelError
 from kbsync.models.checkpoint import Checkpoint, check_config, find_checkpoint
 from kbsync.models.family import FAMILIES, check_kind, family_of
+from kbsync.models.kept import copy_of, is_whole, keep
 from kbsync.models.loaded import LoadedModel
 from kbsync.models.structure import family_by_structure, settle
 from kbsync.models.team import local_device
@@ -76,11 +79,13 @@ def load_model(
     Raises ModelError where there is no such model, its family is not known or its structure does not fit, a weight is
     missing, or its tokenizer gives no offsets.
     """
-    checkpoint = find_checkpoint(source)
-    source = checkpoint.source
+    named = find_checkpoint(source)
+    source = named.source
     if max_memory is not None and device != AUTO:
         raise ModelError("--max-memory bounds what each device takes under --device auto: give both")
     where = choose_device(device)
+    copy = copy_of(Path(named.place, named.gguf)) if named.gguf and Path(named.place).is_dir() else None
+    checkpoint = replace(named, place=str(copy), gguf=None) if copy and is_whole(copy) else named
     arguments = checkpoint.arguments(revision)
     try:
         with quiet(checkpoint):
@@ -106,6 +111,9 @@ def load_model(
             reason = "it brings Python code of its own, which kbsync never runs"
         raise ModelError(f"model {source} cannot be loaded: {reason}") from error
     model, report = opened
+    if checkpoint.gguf:  # its weights are plain numbers by now; transformers would not write the model otherwise
+        model.hf_quantizer, model._weight_conversions = None, []
+        model.config.__dict__.pop("quantization_config", None)
     # transformers would draw such weights at random and go on.
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"the checkpoint of {source} lacks {len(missing)} of the weights, such as {missing[0]}")
@@ -113,7 +121,12 @@ def load_model(
     if device != AUTO:
         torch.nn.Module.to(model, where)
     model.eval().requires_grad_(False)
-    check_finite(source, model)
+    # A copy was checked before it was written; as float16 it may yet have no room for its largest weights.
+    if checkpoint is named or chosen == torch.float16:
+        check_finite(source, model)
+    if copy and checkpoint is named and chosen == torch.float32 and device != AUTO:
+        with quiet(named):
+            keep(copy, model, tokenizer)
     if family is not None:
         return LoadedModel(source, model, tokenizer, family)
     return settle(LoadedModel(source, model, tokenizer, family_by_structure(model, config)))

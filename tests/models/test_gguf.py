@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from kbsync.errors import ModelError
+from kbsync.memit.identity import model_hash
 from kbsync.models import LoadedModel, greedy_answers, load_model
+from kbsync.models.kept import copy_of, is_whole
 from tests.gguf_file import write_gguf
 from tests.real import loaded_once, real, real_file
 from tests.tiny_models import random_folder
@@ -37,6 +39,68 @@ def test_it_is_the_model_that_was_written(llama: Path, file: Path, capfd: pytest
     text = "The capital of İstanbul isn't 1987"
     assert read.tokenizer(text)["input_ids"] == whole.tokenizer(text, add_special_tokens=False)["input_ids"]
     assert not any(capfd.readouterr())
+
+
+def all_of(loaded: LoadedModel) -> tuple[str, dict[str, torch.Tensor], object, object]:
+    text = loaded.tokenizer("The capital of İstanbul isn't 1987")["input_ids"]
+    weights = {name: weight.clone() for name, weight in loaded.model.named_parameters()}
+    return model_hash(loaded), weights, text, loaded.model.generation_config.eos_token_id
+
+
+def test_it_is_read_once_and_kept_as_it_was(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KBSYNC_CACHE", str(tmp_path / "cache"))
+    first = all_of(load_model(str(file), device="cpu"))
+    copy = copy_of(file)
+    assert copy.parent == tmp_path / "cache"
+    assert is_whole(copy)
+    assert list(copy.parent.iterdir()) == [copy]
+    written = (copy / "model.safetensors").stat().st_mtime_ns
+    for _ in range(2):
+        again = load_model(str(file), device="cpu")
+        assert again.source == str(file)
+        found = all_of(again)
+        assert found[0] == first[0]
+        assert found[2:] == first[2:]
+        assert all(torch.equal(weight, first[1][name]) for name, weight in found[1].items())
+    assert (copy / "model.safetensors").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("harm", ["byte", "missing", "added", "hashes"])
+def test_a_copy_that_was_changed_is_made_again(
+    harm: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KBSYNC_CACHE", str(tmp_path / "cache"))
+    first = all_of(load_model(str(file), device="cpu"))
+    copy = copy_of(file)
+    if harm == "byte":
+        content = bytearray((copy / "model.safetensors").read_bytes())
+        content[-1] ^= 1
+        (copy / "model.safetensors").write_bytes(content)
+    elif harm == "missing":
+        (copy / "tokenizer.json").unlink()
+    elif harm == "added":
+        (copy / "own.py").write_text("1 / 0", encoding="utf-8")
+    else:
+        (copy / "hashes.json").write_text("[", encoding="utf-8")
+    assert not is_whole(copy)
+    assert all_of(load_model(str(file), device="cpu"))[0] == first[0]
+    assert is_whole(copy)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("KBSYNC_CACHE", str(tmp_path / "file"))
+    assert load_model(str(file), device="cpu").source == str(file)
+    assert not any(capfd.readouterr())
+
+
+def test_what_was_read_can_be_written(file: Path, tmp_path: Path) -> None:
+    read = load_model(str(file), device="cpu")
+    read.model.save_pretrained(tmp_path / "out")
+    read.tokenizer.save_pretrained(tmp_path / "out")
+    assert model_hash(load_model(str(tmp_path / "out"), device="cpu")) == model_hash(read)
 
 
 @pytest.mark.parametrize(
