@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from kbsync.editors import Editor
+from kbsync.editors.task import block_at
 from kbsync.errors import EditError, LedgerError, ModelError, SettingsError
 from kbsync.ledger import Ledger
 from kbsync.memit.covariance import key_widths
@@ -57,7 +58,7 @@ def needs_covariance(editor: Editor | None) -> bool:
 
 def _layers_of(editor: Editor, choice: ModelChoice) -> tuple[int, ...]:
     layer = getattr(editor.settings, "layer", None)
-    return choice.settings.layers if layer is None else (layer,)
+    return choice.settings.layers if layer is None else (block_at(choice.loaded, layer, 0.0),)
 
 
 def _missing_covariances(folder: Path, choice: ModelChoice, layers: Sequence[int]) -> int:
