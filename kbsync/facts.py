@@ -84,7 +84,10 @@ class Wording:
 
     prompt: str
     paraphrases: tuple[str, ...] = ()
+    """never edited: what PS is measured on"""
     question: str = ""
+    wordings: tuple[str, ...] = ()
+    """further prompts that the fact is edited on"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,8 @@ class EditRequest:
     paraphrases: tuple[str, ...] = ()
     question: str = ""
     aliases: tuple[str, ...] = ()
+    wordings: tuple[str, ...] = ()
+    """further prompts in the form of `prompt`, which the fact is written on as well where the settings ask for it"""
 
     @property
     def names(self) -> tuple[str, ...]:

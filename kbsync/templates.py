@@ -15,6 +15,18 @@ A template file is YAML, and strict::
 ``{}`` stands for the subject, once in each text. The prompt, which the edit is made with (Eqn. 5), and its at least
 four paraphrases end right before the object. No two relations share a prompt: they would share a key too.
 
+Further ``wordings``, in the form of the prompt, are edited with it where a model's settings ask for that; one at least
+begins with the subject. The paraphrases never are: they are what an edit is measured on.
+
+      wordings:
+        - "{}'s capital city is"
+        - The city that is the capital of {} is
+
+``subject`` says what kind of thing the subjects are, so that edits of one relation can leave the others of the same
+kind alone (and be measured on them)::
+
+      subject: country
+
 A relation of which Wikidata has more than its service gives at once names the part that a pull reads by default::
 
       scope: {class: Q515, min_sitelinks: 40}
@@ -61,6 +73,9 @@ class Template:
     file: Path
     line: int
     scope: Scope | None = None
+    wordings: tuple[str, ...] = ()
+    subject: str = ""
+    """kind of the subjects, such as country; "" where it is not said"""
 
     @property
     def place(self) -> str:
@@ -88,6 +103,12 @@ class Templates:
         """Return the template of `relation`, or None where it has none."""
         return self._by_relation.get(relation)
 
+    def beside(self, relation: str) -> list[Template]:
+        """Return the templates of the other relations with subjects of the same kind, in natural order."""
+        own = self.get(relation)
+        kind = own.subject if own else ""
+        return [one for one in self if kind and one.subject == kind and one.relation != relation]
+
     def require(self, relation: str) -> Template:
         """Return the template of `relation`; raise TemplateError where it has none."""
         check_relation(relation)
@@ -104,7 +125,7 @@ class Templates:
         template = self.get(relation)
         if own is not None or template is None:
             return own
-        return Wording(template.prompt, template.paraphrases, template.question)
+        return Wording(template.prompt, template.paraphrases, template.question, template.wordings)
 
     def request(
         self,
@@ -122,7 +143,16 @@ class Templates:
         if told is None:
             self.require(relation)  # raises
             raise AssertionError("a relation with a template has a wording")
-        return EditRequest(relation, subject_label, told.prompt, object_label, told.paraphrases, told.question, aliases)
+        return EditRequest(
+            relation,
+            subject_label,
+            told.prompt,
+            object_label,
+            told.paraphrases,
+            told.question,
+            aliases,
+            told.wordings,
+        )
 
 
 def load_templates(*folders: Path) -> Templates:
@@ -238,20 +268,25 @@ class _Reader:
         label = self._text(relation, "the label", fields.get("label"), _label_problem)
         prompt = self._text(relation, "the prompt", fields.get("prompt"), _prompt_problem)
         question = self._text(relation, "the question", fields.get("question"), _question_problem)
-        paraphrases = self._paraphrases(relation, fields.get("paraphrases"), prompt)
+        seen = {normalise_label(prompt): "the prompt"}
+        paraphrases = self._list(relation, "paraphrase", fields.get("paraphrases"), seen, _MIN_PARAPHRASES)
+        wordings = self._list(relation, "wording", fields.get("wordings"), seen, 1)
+        if wordings and not any(text.startswith("{}") for text in wordings):
+            self._note(fields["wordings"], f"{relation}: no wording begins with the subject, {{}}: add one")
         scope = self._scope(relation, fields.get("scope"))
+        subject = self._text(relation, "the subject", fields.get("subject"), _label_problem)
         if len(self.problems) > before:
             return None
-        return Template(relation, label, prompt, paraphrases, question, self.path, _line(key), scope)
+        return Template(relation, label, prompt, paraphrases, question, self.path, _line(key), scope, wordings, subject)
 
     def _fields(self, relation: str, key: yaml.Node, node: yaml.Node) -> dict[str, yaml.Node]:
         if not isinstance(node, yaml.MappingNode):
             self._note(node, f"{relation}: a template has {', '.join(_FIELDS)}")
             return {}
         fields: dict[str, yaml.Node] = {}
-        known = f"{', '.join(_FIELDS)} and, if need be, scope"
+        known = f"{', '.join(_FIELDS)} and, if need be, wordings, subject and scope"
         for name, name_node, value in self._items(node):
-            if name in (*_FIELDS, "scope"):
+            if name in (*_FIELDS, "wordings", "subject", "scope"):
                 fields[name] = value
             else:
                 self._note(name_node, f"{relation}: there is no field {name!r}; a template has {known}")
@@ -277,25 +312,27 @@ class _Reader:
             return None
         return Scope(texts["class"], int(texts["min_sitelinks"]))
 
-    def _paraphrases(self, relation: str, node: yaml.Node | None, prompt: str) -> tuple[str, ...]:
+    def _list(
+        self, relation: str, kind: str, node: yaml.Node | None, seen: dict[str, str], least: int
+    ) -> tuple[str, ...]:
+        """Return the texts of a list, `least` or more; none may be one of `seen`, which takes them in by name."""
         if node is None:
             return ()
         if not isinstance(node, yaml.SequenceNode):
-            self._note(node, f"{relation}: paraphrases are a list, at least {_MIN_PARAPHRASES} of them")
+            self._note(node, f"{relation}: {kind}s are a list, at least {least} of them")
             return ()
         if foreign := _foreign_tag(node):
             self._note(node, f"{relation}: the list {foreign}")
         texts: list[str] = []
-        seen = {normalise_label(prompt): "the prompt"}
         for number, item in enumerate(node.value, start=1):
-            name = f"paraphrase {number}"
+            name = f"{kind} {number}"
             text = self._text(relation, name, item, _prompt_problem)
             first = seen.setdefault(normalise_label(text), name) if text else name
             if first != name:
                 self._note(item, f"{relation}: {name} is the same as {first}: each needs its own wording")
             texts.append(text)
-        if len(texts) < _MIN_PARAPHRASES:
-            self._note(node, f"{relation}: {len(texts)} paraphrases; at least {_MIN_PARAPHRASES} are needed")
+        if len(texts) < least:
+            self._note(node, f"{relation}: {len(texts)} {kind}s; at least {least} are needed")
         return tuple(texts)
 
     def _text(self, relation: str, name: str, node: yaml.Node | None, problem: Callable[[str], str | None]) -> str:

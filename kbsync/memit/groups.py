@@ -3,25 +3,35 @@
 Requests whose text is the same up to the last subject token have one key, and one key cannot hold two values. With
 other words before the subject they have keys of their own, but much alike: the solve can hold values that differ
 little between them. So the search for their targets holds their deltas together (`coupling`).
+
+A key depends on the words before the subject, so a fact that is written on its prompt alone is lost on a prompt that
+begins with the subject. Written on several wordings, a fact has one delta (the mean of its losses, as over the contexts
+of Eqn. 16) and a key for each. A wording that begins with the subject gives all facts of the subject one key, so they
+become one group.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from kbsync.facts import EditRequest, content_id
 from kbsync.models import LoadedModel, locate
+from kbsync.models.chat import question_prompt
 
-__all__ = ["RequestGroup", "group_requests"]
+__all__ = ["RequestGroup", "columns", "edited_wordings", "group_requests"]
 
 
 @dataclass(frozen=True, slots=True)
 class RequestGroup:
-    """Requests whose text is the same up to the last subject token: one key, one delta, one column of the solve."""
+    """Requests with one delta. Without wordings, their text is the same up to the last subject token: one key."""
 
     requests: tuple[EditRequest, ...]
     others: tuple[EditRequest, ...] = ()
     """the subject's requests in its other groups, whose texts have other words before the subject"""
+    wordings: tuple[EditRequest, ...] = ()
+    """the requests in further words"""
+    keys: tuple[EditRequest, ...] = ()
+    """one request or wording for each key beside that of the first request"""
 
     def as_searched(self, coupling: float) -> "RequestGroup":
         """Return the group as the search for its target sees it: uncoupled, the subject's others are none of its."""
@@ -30,7 +40,7 @@ class RequestGroup:
     @property
     def id(self) -> str:
         """Content id of the members and of the subject's other requests, whatever their order was."""
-        own = sorted(request.id for request in self.requests)
+        own = sorted(request.id for request in (*self.requests, *self.wordings))
         return content_id("group2", [own, self.subject_id]) if self.others else content_id("group1", own)
 
     @property
@@ -39,16 +49,69 @@ class RequestGroup:
         return content_id("subject1", sorted(request.id for request in (*self.requests, *self.others)))
 
 
-def group_requests(loaded: LoadedModel, requests: Sequence[EditRequest]) -> list[RequestGroup]:
-    """Group requests by their tokens up to the last subject token; the result depends on the set alone."""
+def edited_wordings(loaded: LoadedModel, request: EditRequest, count: int) -> list[EditRequest]:
+    """Return the request in at most `count` further words: its question first, as this model is asked, then others."""
+    question = question_prompt(loaded.tokenizer, request.question) if request.question and count else None
+    prompts = dict.fromkeys([*([question] if question else []), *request.wordings])
+    prompts.pop(request.prompt, None)
+    return [replace(request, prompt=prompt, wordings=()) for prompt in list(prompts)[:count]]
+
+
+def group_requests(loaded: LoadedModel, requests: Sequence[EditRequest], wordings: int = 0) -> list[RequestGroup]:
+    """Group requests, each in at most so many further `wordings`, by their tokens up to the last subject token.
+
+    Requests any of whose wordings share a key are one group. The result depends on the set alone.
+    """
     ordered = sorted(requests, key=lambda request: request.id)
-    placed = locate(loaded.tokenizer, [(request.prompt, request.subject, request.target) for request in ordered])
-    groups: dict[tuple[int, ...], list[EditRequest]] = {}
+    further = [edited_wordings(loaded, request, wordings) for request in ordered]
+    every = [(place, one) for place, request in enumerate(ordered) for one in (request, *further[place])]
+    placed = locate(loaded.tokenizer, [(one.prompt, one.subject, one.target) for _, one in every])
+    keys = [tokens.ids[: tokens.subject_last + 1] for tokens in placed]
+    leader = list(range(len(ordered)))  # of each request's group: its first request
+    first_with: dict[tuple[int, ...], int] = {}
+    for (place, _), key in zip(every, keys, strict=True):
+        join(leader, first_with.setdefault(key, place), place)
+    members: dict[int, list[int]] = defaultdict(list)
     of_subject: dict[str, list[EditRequest]] = defaultdict(list)
-    for request, tokens in zip(ordered, placed, strict=True):
-        groups.setdefault(tokens.ids[: tokens.subject_last + 1], []).append(request)
+    for place, request in enumerate(ordered):
+        members[root(leader, place)].append(place)
         of_subject[request.subject].append(request)
-    return [
-        RequestGroup(tuple(members), tuple(one for one in of_subject[members[0].subject] if one not in members))
-        for members in groups.values()
-    ]
+    own_keys: dict[int, dict[tuple[int, ...], EditRequest]] = defaultdict(dict)
+    for (place, one), key in zip(every, keys, strict=True):
+        own_keys[root(leader, place)].setdefault(key, one)
+    groups = []
+    for first, places in members.items():
+        own = tuple(ordered[place] for place in places)
+        others = tuple(one for one in of_subject[own[0].subject] if one not in own)
+        words = tuple(one for place in places for one in further[place])
+        groups.append(RequestGroup(own, others, words, tuple(own_keys[first].values())[1:]))
+    return groups
+
+
+def columns(groups: Sequence[RequestGroup]) -> tuple[list[RequestGroup], list[int]]:
+    """Return a column of the solve for each key, in the groups' order, and the number of each one's group.
+
+    A group's own first column is the group itself; a further key's is a group of the one request that it is read at.
+    """
+    found = [(number, one) for number, group in enumerate(groups) for one in own_columns(group)]
+    return [one for _, one in found], [number for number, _ in found]
+
+
+def own_columns(group: RequestGroup) -> Iterator[RequestGroup]:
+    """Yield the columns of one group."""
+    yield group
+    for request in group.keys:
+        yield RequestGroup((request,), group.others)
+
+
+def root(leader: list[int], place: int) -> int:
+    """Return the first request of the group of request `place`."""
+    while leader[place] != place:
+        place = leader[place]
+    return place
+
+
+def join(leader: list[int], one: int, other: int) -> None:
+    """Make the groups of two requests one."""
+    first, second = sorted((root(leader, one), root(leader, other)))
+    leader[second] = first

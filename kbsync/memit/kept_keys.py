@@ -1,8 +1,10 @@
-"""Keys that the deltas are to leave alone: those at the rest of the edits' own prompts.
+"""Keys that the deltas are to leave alone: those at the rest of the edits' own prompts, and those of other subjects.
 
-Eqn. 14 knows what is to stay by the covariance of ordinary text alone. Many edits in a small model disturb, beside it,
-the words around the subjects and the spelling of the names that are answered. So the sum of k k^T at those tokens can
-be added to lambda C, with a weight. The keys are the base model's: the sum depends on the set of facts alone.
+Eqn. 14 knows what is to stay by the covariance of ordinary text alone. But the facts of a relation share the words of
+their prompts, and their residuals share a direction: what spoils an answer is what the edited weights do there. So the
+sum of k k^T at those tokens can be added to lambda C, with a weight: a block of keys whose residual is zero. Subjects
+of the relation that are not edited can be held in the same wordings, at every token. The keys are the base model's: the
+sum depends on the sets of facts alone.
 """
 
 from collections.abc import Sequence
@@ -10,6 +12,7 @@ from contextlib import ExitStack
 
 import torch
 
+from kbsync.facts import EditRequest
 from kbsync.memit.groups import RequestGroup
 from kbsync.memit.moments import LayerSum
 from kbsync.memit.settings import MemitSettings
@@ -30,15 +33,19 @@ def kept_moments(
     groups: Sequence[RequestGroup],
     settings: MemitSettings,
     team: Team = ALONE,
+    held: Sequence[EditRequest] = (),
 ) -> dict[int, torch.Tensor]:
     """Return sum_t w k_t k_t^T [m, m] in float64 for each edited layer, over bare prompts with their objects.
 
-    Every token t counts but the subject's last, with w = `settings.rest_weight`. On the leader of the team; {} where
-    there is nothing to keep.
+    Of the edits, in all their wordings, every token t counts but the subject's last, with w = `settings.rest_weight`;
+    of prompts that are `held` every one, with w = 1. A text's first token, which no words change, never counts. On the
+    leader of the team; {} where there is nothing to keep.
     """
-    if not (groups and settings.rest_weight):
+    if not (groups and (settings.rest_weight or held)):
         return {}
-    rows = weighted(loaded, team.share(groups), settings.rest_weight)
+    members = [request for group in team.share(groups) for request in (*group.requests, *group.wordings)]
+    rows = weighted(loaded, members, settings.rest_weight, at_subject=False) if settings.rest_weight else []
+    rows += weighted(loaded, team.share(held), 1.0, at_subject=True)
     widths = {layer: loaded.family.weight(loaded.model, layer).shape[1] for layer in settings.layers}
     sums = {layer: LayerSum(m, len(widths)) for layer, m in widths.items()}
     last = loaded.family.block_list(loaded.model)[settings.layers[-1]]
@@ -61,14 +68,15 @@ def kept_moments(
     return pooled if team.leads else {}
 
 
-def weighted(loaded: LoadedModel, groups: Sequence[RequestGroup], weight: float) -> list[Row]:
-    """Return the rows of all requests; the key at the subject's last token does not count."""
-    members = [request for group in groups for request in group.requests]
+def weighted(loaded: LoadedModel, members: Sequence[EditRequest], weight: float, *, at_subject: bool) -> list[Row]:
+    """Return the rows of all requests; the key at the subject's last token counts where `at_subject`."""
     placed = locate(loaded.tokenizer, [(one.prompt, one.subject, one.target) for one in members])
     rows = []
     for tokens in placed:
         weights = [weight] * len(tokens.ids)
-        weights[tokens.subject_last] = 0.0
+        weights[0] = 0.0
+        if not at_subject:
+            weights[tokens.subject_last] = 0.0
         rows.append((tokens.ids, weights))
     return rows
 

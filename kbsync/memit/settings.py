@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 S = TypeVar("S", bound="DataclassInstance")
+SEARCH_DTYPES = ("float32", "bfloat16", "auto")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,18 @@ class MemitSettings:
     rest_weight: float = 0.0
     """weight, in the solve, of the keys at the rest of the edits' prompts: at every token but the subject's last, the
     object's too; 0 is none, as in the paper"""
+    hold_subjects: int = 0
+    """other subjects of the edited relations, not edited themselves, whose keys in the same wordings the deltas leave
+    alone; 0 is none, as in the paper"""
+    hold_relations: int = 0
+    """other relations with subjects of the same kind whose prompts about the edited subjects the deltas leave alone; 0
+    is none, as in the paper"""
+    search_dtype: str = "float32"
+    """what the target search computes in: float32, bfloat16, or auto, which is bfloat16 where a short trial shows that
+    this processor gains by it; z, losses and the optimiser are float32 all the same"""
+    wordings: int = 0
+    """further wordings of each fact that it is written on with one delta, the question first; 0 is the edit prompt
+    alone, as in the paper"""
     contexts: int = 5
     """sampled prefixes x_j beside the empty one"""
     context_tokens: int = 10
@@ -83,10 +96,13 @@ class MemitSettings:
             self._check(name, getattr(self, name) > 0, "above 0")
         for name in ("weight_decay", "kl_factor", "coupling", "rest_weight", "contexts"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
+        for name in ("wordings", "hold_subjects", "hold_relations"):
+            self._check(name, getattr(self, name) >= 0, "0 or more")
         for name in ("steps", "sweeps", "emphasis", "context_tokens"):
             self._check(name, getattr(self, name) >= 1, "1 or more")
         self._check("covariance_tokens", self.covariance_tokens is None or self.covariance_tokens >= 1, "1 or more")
         self._check("sequence_length", self.sequence_length >= 8, "8 or more")
+        self._check("search_dtype", self.search_dtype in SEARCH_DTYPES, f"one of {', '.join(SEARCH_DTYPES)}")
         self._check("context_starts", bool(self.context_starts) or not self.contexts, "at least one text")
 
     def _check(self, name: str, good: bool, wanted: str) -> None:

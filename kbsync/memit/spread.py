@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from kbsync.errors import EditError
+from kbsync.facts import EditRequest
 from kbsync.memit.delta import WeightDelta, with_delta
-from kbsync.memit.groups import RequestGroup
+from kbsync.memit.groups import RequestGroup, columns
 from kbsync.memit.kept_keys import kept_moments
 from kbsync.memit.post_norm import before_norm
 from kbsync.memit.recall import RecallCheck
@@ -42,6 +43,7 @@ def spread(
     phase: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
     remark: Callable[[str], None] = lambda text: None,
     team: Team = ALONE,
+    held: Sequence[EditRequest] = (),
     *,
     solver: Solver | None = None,
 ) -> dict[int, WeightDelta]:
@@ -55,21 +57,24 @@ def spread(
     needed. In a `team` each process finds the keys of its share of the groups, and the leader, who alone needs
     `covariances`, solves; the deltas are the leader's. Another method's `solver` takes the place of Eqn. 14.
 
-    Keys that the deltas are to leave alone weigh in the solve beside C (see `kept_moments`).
+    Keys that the deltas are to leave alone weigh in the solve beside C: those at the rest of the edits' prompts, and
+    those of the prompts `held` (see `kept_moments`).
     """
     if not groups:
         raise EditError("there is no request to spread")
     layers, L = settings.layers, settings.layers[-1]
     device, why = solve_device(loaded.devices)
     remark(why)
-    target = z.to(device).double().T
+    every, owner = columns(groups)
+    z = z.to(device).double().T
+    target = z[:, owner]
     deltas: dict[int, WeightDelta] = {}
     present: dict[int, torch.Tensor] = {}
-    own_weights = torch.tensor([settings.group_weight if group.others else 1.0 for group in groups], device=device)
-    share = Share(loaded, team.share(groups), contexts, settings, team)
-    with hold_weights(loaded.family, loaded.model, layers, masters=True) as held:
+    own_weights = torch.tensor([settings.group_weight if group.others else 1.0 for group in every], device=device)
+    share = Share(loaded, team.share(every), contexts, settings, team)
+    with hold_weights(loaded.family, loaded.model, layers, masters=True) as weights_of:
         with phase("keys"):
-            staying = {} if solver else kept_moments(loaded, groups, settings, team)
+            staying = {} if solver else kept_moments(loaded, groups, settings, team, held)
             share.begin()
         for sweep in range(settings.sweeps):
             with phase("keys"):
@@ -79,12 +84,15 @@ def spread(
             for number, layer in enumerate(layers):
                 with phase("keys"):
                     found = share.keys(layer, first=number == 0)
+                if found is not None and sweep == number == 0:
+                    target = at_every_key(z, owner, found.hidden.to(device))
 
                 def solved(
                     found: Found | None = found,
                     layer: int = layer,
                     left: int = len(layers) - number,
                     weights: torch.Tensor = weights,
+                    target: torch.Tensor = target,
                 ) -> Solution:
                     assert found is not None, "the leader has a share"
                     keys, residual = found.keys.to(device), found.residual(target, left, present.get(layer))
@@ -97,7 +105,7 @@ def spread(
                     solution = team.lead(solved)
                     present[layer] = solution.left @ solution.right
                     deltas[layer] = WeightDelta(solution.left.float(), solution.right.float(), solution.jitter)
-                    held[layer].put(with_delta(held[layer].base, present[layer]))
+                    weights_of[layer].put(with_delta(weights_of[layer].base, present[layer]))
                 if solution.jitter:
                     remark(f"layer {layer}: {solution.jitter:g} of lambda C's mean diagonal was added to the diagonal")
                 if layer != L:
@@ -105,6 +113,17 @@ def spread(
                         share.advance(layer, layers[number + 1] - 1)
                 progress("solve", sweep * len(layers) + number + 1, settings.sweeps * len(layers))
     return deltas
+
+
+def at_every_key(z: torch.Tensor, owner: Sequence[int], base: torch.Tensor) -> torch.Tensor:
+    """Return the value [d, u] wanted at each column: z [d, groups] at a group's first, base h^L + delta at its others.
+
+    `base` [d, u] is h^L of the base model, and delta what z adds to it at the group's first column.
+    """
+    firsts = [owner.index(number) for number in range(z.shape[1])]
+    wanted = base + (z - base[:, firsts])[:, owner]
+    wanted[:, firsts] = z
+    return wanted
 
 
 @dataclass(frozen=True, slots=True)

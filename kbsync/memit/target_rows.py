@@ -48,12 +48,13 @@ class GroupRows:
 
 
 def group_rows(loaded: LoadedModel, group: RequestGroup, contexts: Sequence[str]) -> GroupRows:
-    """Tokenize one group: P rows a member, and the bare subject."""
+    """Tokenize one group: P rows a member, one a further wording, and the bare subject."""
     triples = [
         (context.replace("{}", request.prompt), request.subject, request.target)
         for request in group.requests
         for context in contexts
     ]
+    triples += [(request.prompt, request.subject, request.target) for request in group.wordings]
     placed = locate(loaded.tokenizer, [*triples, ("{}", group.requests[0].subject, "")])
     rows = GroupRows([], [], [], len(group.requests) + len(group.others), group.subject_id)
     for tokens in placed:
@@ -96,9 +97,17 @@ class RowPack:
     """
 
     def __init__(
-        self, loaded: LoadedModel, groups: Sequence[GroupRows], rows: Sequence[tuple[int, int]], layer: int
+        self,
+        loaded: LoadedModel,
+        searcher: LoadedModel,
+        groups: Sequence[GroupRows],
+        rows: Sequence[tuple[int, int]],
+        layer: int,
     ) -> None:
-        """Take `rows`, pairs of a group's number and a row's number in it, and run every block once for them."""
+        """Take `rows`, pairs of a group's number and a row's number in it, and run every block once for them.
+
+        h is the `loaded` model's; the steps are the `searcher`'s, the same model or a copy in another dtype.
+        """
         device = loaded.device
         self.prefix = make_rows([groups[g].prefixes[row] for g, row in rows], device, left=True)
         self.suffix = make_rows([groups[g].suffixes[row] for g, row in rows], device)
@@ -115,6 +124,7 @@ class RowPack:
         )
         self.read_weight = torch.tensor(columns[4], dtype=torch.float32, device=device)
         self.kl_rows = torch.tensor(kl_rows, dtype=torch.long, device=device)
+        self.searcher = searcher
         self.prefill(loaded, layer)
         first_rows = [place for place, (_, row) in enumerate(rows) if row == 0]
         self.first_groups = self.row_group[first_rows]
@@ -124,21 +134,23 @@ class RowPack:
     @torch.no_grad()
     def prefill(self, loaded: LoadedModel, layer: int) -> None:
         """Compute keys and values before S, and the hidden states at `layer` from S on."""
-        self.cache = fill_cache(loaded, self.prefix)
+        cache = fill_cache(loaded, self.prefix)
+        self.cache = cache if self.searcher is loaded else fill_cache(self.searcher, self.prefix)
         block = loaded.family.block_list(loaded.model)[layer]
         with capture(block) as captured, stop_after(block):
-            continue_hidden(loaded, self.prefix, self.suffix, fresh(self.cache))
+            continue_hidden(loaded, self.prefix, self.suffix, fresh(cache))
         self.hidden, self.as_tuple = captured.value.to(self.row_group.device), captured.as_tuple
         for part in self.cache.layers[: layer + 1]:
             # Not read again; one number a position keeps the length, which masks are made by.
             if isinstance(part, DynamicLayer) and part.keys is not None and part.values is not None:
                 part.keys, part.values = part.keys[:, :1, :, :1].clone(), part.values[:, :1, :, :1].clone()
 
-    def run(self, loaded: LoadedModel, delta: torch.Tensor, stand_in: StandIn) -> tuple[torch.Tensor, torch.Tensor]:
+    def run(self, delta: torch.Tensor, stand_in: StandIn) -> tuple[torch.Tensor, torch.Tensor]:
         """Return final hidden states with delta [G, d] added at S: [n, d] where a target is read, and of KL rows."""
         moved = self.hidden[:, 0].float() + delta[self.row_group]
-        stand_in.value = torch.cat([moved[:, None].to(self.hidden.dtype), self.hidden[:, 1:]], dim=1)
-        hidden = continue_hidden(loaded, self.prefix, self.suffix, fresh(self.cache))
+        entering = torch.cat([moved[:, None], self.hidden[:, 1:].float()], dim=1)
+        stand_in.value = entering.to(self.searcher.model.dtype)
+        hidden = continue_hidden(self.searcher, self.prefix, self.suffix, fresh(self.cache))
         return hidden[self.read_row, self.read_position], hidden[self.kl_rows, 0]
 
     def keep(self, place: torch.Tensor) -> bool:
@@ -158,11 +170,13 @@ class RowPack:
         return len(self.row_group) > 0
 
 
-def pack_rows(loaded: LoadedModel, groups: Sequence[GroupRows], layer: int) -> list[RowPack]:
+def pack_rows(
+    loaded: LoadedModel, searcher: LoadedModel, groups: Sequence[GroupRows], layer: int
+) -> list[RowPack]:
     """Pack all rows of a batch of groups; the KL rows, all of one length, lie in one pack, in the groups' order."""
     rows = [(g, row) for g, group in enumerate(groups) for row in range(len(group.suffixes))]
     packs = pack_lengths([len(groups[g].suffixes[row]) for g, row in rows])
-    return [RowPack(loaded, groups, [rows[place] for place in pack], layer) for pack in packs]
+    return [RowPack(loaded, searcher, groups, [rows[place] for place in pack], layer) for pack in packs]
 
 
 def fresh(cache: Cache) -> Cache:

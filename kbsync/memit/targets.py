@@ -19,6 +19,7 @@ import torch
 
 from kbsync.errors import EditError
 from kbsync.memit.groups import RequestGroup
+from kbsync.memit.search_dtype import search_model
 from kbsync.memit.settings import MemitSettings
 from kbsync.memit.target_rows import GroupRows, group_rows, pack_rows
 from kbsync.models import ALONE, LoadedModel, Team, head_log_probs, resume
@@ -63,6 +64,7 @@ def optimise_targets(
     finite.
     """
     rows = [group_rows(loaded, group.as_searched(settings.coupling), contexts) for group in groups]
+    searcher = search_model(loaded, settings)
     found: dict[int, Target] = {}
     waiting = searched_together(rows)
     budget = TOKEN_BUDGET.get(loaded.device.type, 8192)
@@ -88,7 +90,7 @@ def optimise_targets(
         batches = next_batches(waiting, rows, budget, team.size)
         own = [place for places in batches[team.rank] for place in places] if team.rank < len(batches) else []
         told = partial(report, progress, len(found), len(groups))
-        searched = team.gather(search_batch(loaded, own, rows, settings, stop_loss, told))
+        searched = team.gather(search_batch(loaded, searcher, own, rows, settings, stop_loss, told))
         if team.lead(lambda searched=searched: settled(searched)):  # type: ignore[misc]
             waiting = waiting[sum(map(len, batches)) :]
         elif max(map(len, batches)) == 1:
@@ -142,6 +144,7 @@ class Searched:
 
 def search_batch(
     loaded: LoadedModel,
+    searcher: LoadedModel,
     places: list[int],
     rows: Sequence[GroupRows],
     settings: MemitSettings,
@@ -152,8 +155,8 @@ def search_batch(
     if not places:
         return Searched([], [])
     try:
-        with fused_activations(loaded.model):
-            search = TargetSearch(loaded, [rows[place] for place in places], settings, stop_loss)
+        with fused_activations(searcher.model):
+            search = TargetSearch(loaded, searcher, [rows[place] for place in places], settings, stop_loss)
             return Searched(places, search.run(progress))
     except torch.cuda.OutOfMemoryError:
         return Searched(places, None)  # nothing of the batch is held once this frame is gone
@@ -165,10 +168,15 @@ class TargetSearch:
     """The search for one batch of groups; `run` makes it."""
 
     def __init__(
-        self, loaded: LoadedModel, groups: Sequence[GroupRows], settings: MemitSettings, stop_loss: float
+        self,
+        loaded: LoadedModel,
+        searcher: LoadedModel,
+        groups: Sequence[GroupRows],
+        settings: MemitSettings,
+        stop_loss: float,
     ) -> None:
-        self.loaded, self.settings, self.layer, self.stop_loss = loaded, settings, settings.layers[-1], stop_loss
-        self.packs = pack_rows(loaded, groups, self.layer)
+        self.searcher, self.settings, self.layer, self.stop_loss = searcher, settings, settings.layers[-1], stop_loss
+        self.packs = pack_rows(loaded, searcher, groups, self.layer)
         h = torch.cat([pack.first_hidden for pack in self.packs])
         self.h = torch.empty_like(h)
         self.h[torch.cat([pack.first_groups for pack in self.packs])] = h
@@ -196,7 +204,7 @@ class TargetSearch:
         first, second = torch.zeros_like(delta), torch.zeros_like(delta)
         final, h = delta.clone(), self.h
         history: list[list[float]] = [[] for _ in self.limits]
-        blocks = self.loaded.family.block_list(self.loaded.model)
+        blocks = self.searcher.family.block_list(self.searcher.model)
         step = 0
         with resume(blocks, self.layer, self.packs[0].as_tuple) as stand_in:
             while self.active:
@@ -227,8 +235,8 @@ class TargetSearch:
 
     def losses(self, delta: torch.Tensor, stand_in: StandIn) -> torch.Tensor:
         """Return the whole loss [G] of each active group at its delta [G, d]."""
-        hidden, bare_hidden = zip(*(pack.run(self.loaded, delta, stand_in) for pack in self.packs), strict=True)
-        log_probs = head_log_probs(self.loaded, torch.cat([*hidden, *bare_hidden]))
+        hidden, bare_hidden = zip(*(pack.run(delta, stand_in) for pack in self.packs), strict=True)
+        log_probs = head_log_probs(self.searcher, torch.cat([*hidden, *bare_hidden]))
         wanted, bare = log_probs[: len(self.read_token)], log_probs[len(self.read_token) :]
         if self.log_probs_before is None:
             self.log_probs_before = bare.detach()

@@ -8,7 +8,7 @@ from kbsync.errors import ModelError
 from kbsync.models.loaded import LoadedModel
 from kbsync.models.scoring import TargetScore, score_rows
 
-__all__ = ["ChatRow", "chat_rows", "require_chat_template", "score_chat"]
+__all__ = ["ChatRow", "chat_rows", "question_prompt", "require_chat_template", "score_chat"]
 
 ChatRow = tuple[tuple[int, ...], int]
 """tokens of a chat with its answer, and the position of the answer's first token"""
@@ -39,6 +39,25 @@ def render(tokenizer: PreTrainedTokenizerBase, question: str, answer: str | None
     )
     assert isinstance(text, str)
     return text
+
+
+def question_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
+    """Return a question form as the prompt that the answer follows: in the chat template where there is one.
+
+    The ``{}`` for the subject stays. A template that cannot be used, or writes braces of its own, leaves the question
+    as it is.
+    """
+    if not tokenizer.chat_template:
+        return question
+    try:
+        text = render(tokenizer, question)
+    except Exception:  # a template is a program of its own, and fails as it likes
+        return question
+    # The tokenizer puts its begin token before every text, so the template's own would be a second one.
+    begin = tokenizer.bos_token_id
+    if begin is not None and tokenizer("x")["input_ids"][0] == begin:
+        text = text.removeprefix(str(tokenizer.bos_token))
+    return text if text.count("{}") == 1 else question
 
 
 def chat_rows(tokenizer: PreTrainedTokenizerBase, asked: Sequence[tuple[str, str]]) -> list[ChatRow]:

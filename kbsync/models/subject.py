@@ -39,7 +39,8 @@ def locate(
     """Tokenize (template, subject, target) triples; `template` has one ``{}`` for the subject.
 
     The whole text is tokenized at once and positions come from character offsets: pieces tokenized apart would
-    split otherwise in some tokenizers. An empty target means a prompt alone. Raises EditError where the
+    split otherwise in some tokenizers. The target follows after a space, or at once where the prompt ends with white
+    space of its own, as a chat's does. An empty target means a prompt alone. Raises EditError where the
     tokenizer leaves a subject or target without a token.
     """
     if not prompts:
@@ -48,7 +49,8 @@ def locate(
     for template, subject, target in prompts:
         start = template.index("{}")
         prompt = template[:start] + subject + template[start + 2 :]
-        texts.append(f"{prompt} {target}" if target else prompt)
+        between = "" if prompt[-1:].isspace() else " "
+        texts.append(f"{prompt}{between}{target}" if target else prompt)
         spans.append((start + len(subject), len(prompt)))
     encoded = tokenizer(texts, return_offsets_mapping=True)
     found = []

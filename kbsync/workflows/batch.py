@@ -13,6 +13,7 @@ import torch
 
 from kbsync.editors import Editor
 from kbsync.errors import LedgerError
+from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, Metric, ModelRow, NewEdit, write_tensors
 from kbsync.ledger.edits import fail_batch, finish_batch, not_recalled, start_batch
 from kbsync.memit import MemitSettings, WeightDelta, edited, group_requests
@@ -27,6 +28,7 @@ from kbsync.workflows.cost import Again, Cost, expected_seconds
 from kbsync.workflows.covariances import Covariances, covariances_for
 from kbsync.workflows.crew import together
 from kbsync.workflows.edit_requests import requests_of
+from kbsync.workflows.edited_words import held_beside, words_record
 from kbsync.workflows.failures import Failure
 from kbsync.workflows.guards import WEIGHT_CHANGE, Guard
 from kbsync.workflows.measuring import Measured, cases_for, measure_edits, recall_of
@@ -142,10 +144,20 @@ class Batch:
         self.added = [row.request for row in work.added if row.request]
         self.retries = {edit.request: edit.retries for edit in work.kept}
         self.retries |= {row.request.id: retries_now(row) for row in work.added if row.request}
-        self.groups = group_requests(self.loaded, [*self.kept, *self.added]) if self.kept or self.added else []
+        active = [*self.kept, *self.added]
+        # Only MEMIT writes a fact on several wordings and leaves keys alone.
+        wordings = self.settings.wordings if editor is None else 0
+        self.groups = group_requests(self.loaded, active, wordings) if active else []
         self.contexts = model_contexts(model, choice)
-        self.needed = work.needed
+        self.held: list[EditRequest] = []
+        if editor is None and active:
+            about = {(request.relation, request.subject) for request in active}
+            self.held = held_beside(ledger, templates, self.loaded, self.settings, about)
+        self.words = words_record(self.groups, self.settings, self.held) if editor is None else {}
         current = ledger.current_batch(model.key)
+        recorded = {} if current is None else current.work
+        other_words = any(recorded.get(part) != self.words.get(part) for part in ("wordings", "held"))
+        self.needed = work.needed or (current is not None and bool(active) and other_words)
         self.planned_on = current.id if current else None
         self.cost = self.expected()
 
@@ -176,7 +188,7 @@ class Batch:
 
     def run(self) -> Applied:
         """Make the batch; on any error it is recorded as failed and the state before stays current."""
-        work = self.cost.record() | self.guard.record() | editor_record(self.editor)
+        work = self.cost.record() | self.guard.record() | editor_record(self.editor) | self.words
         device = str(self.loaded.device)
         batch = start_batch(self.ledger, self.model.key, self.algorithm, self.settings.as_dict(), device, work)
         try:
@@ -261,6 +273,7 @@ class Batch:
             self.contexts,
             z,
             self.settings,
+            self.held,
             covariances=covariances,
             progress=self.progress,
             phase=self.clock.phase,

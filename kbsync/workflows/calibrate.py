@@ -159,7 +159,7 @@ class Workbench:
         self.ledger, self.choice, self.model, self.progress = ledger, choice, model, progress
         self.loaded = choice.loaded
         self.cases: list[Case] = cases(edits, known)
-        self.groups = group_requests(self.loaded, [edit.request for edit in edits])
+        self.groups = group_requests(self.loaded, [edit.request for edit in edits], choice.settings.wordings)
         self.contexts = model_contexts(model, choice)
         self.lines = list(islice(documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
         union = tuple(sorted({layer for window in windows for layer in window}))

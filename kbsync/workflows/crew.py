@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from kbsync.errors import KbsyncError
+from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, optimise_targets, spread
 from kbsync.memit.covariance import sum_moments
 from kbsync.memit.moments import MomentSums
@@ -36,13 +37,14 @@ def spread_share(
     contexts: Sequence[str],
     z: torch.Tensor,
     settings: MemitSettings,
+    held: Sequence[EditRequest] = (),
     *,
     team: Team,
     covariances: Mapping[int, torch.Tensor] | None = None,
     **leaders: Any,
 ) -> dict[int, WeightDelta]:
     """Spread with the team; only the leader has covariances."""
-    return spread(loaded, groups, contexts, z, covariances or {}, settings, team=team, **leaders)
+    return spread(loaded, groups, contexts, z, covariances or {}, settings, team=team, held=held, **leaders)
 
 
 ORDERS: dict[str, Callable[..., Any]] = {"targets": optimise_targets, "spread": spread_share, "moments": moments}

@@ -14,8 +14,8 @@ __all__ = ["requests_of"]
 def requests_of(ledger: Ledger, templates: Templates, edits: Sequence[EditRow]) -> list[EditRequest]:
     """Return the request that each edit wrote, with its object's aliases.
 
-    Paraphrases and question are the present ones of its fact or, where that has none of its own, its relation. Raises
-    LedgerError if an edit's record is damaged.
+    Paraphrases, question and further wordings are the present ones of its fact or, where that has none of its own, its
+    relation. Raises LedgerError if an edit's record is damaged.
     """
     names = aliases(ledger, {edit.object_key for edit in edits})
     own = own_wordings(ledger, {edit.fact for edit in edits})
@@ -24,7 +24,7 @@ def requests_of(ledger: Ledger, templates: Templates, edits: Sequence[EditRow]) 
         now = templates.wording(edit.relation, own.get(edit.fact)) or Wording(edit.prompt)
         also = names.get(edit.object_key, ())
         request = EditRequest(
-            edit.relation, edit.subject, edit.prompt, edit.object, now.paraphrases, now.question, also
+            edit.relation, edit.subject, edit.prompt, edit.object, now.paraphrases, now.question, also, now.wordings
         )
         if request.id != edit.request:
             raise LedgerError(

@@ -13,6 +13,7 @@ from kbsync.memit.settings import settings_on_record
 from kbsync.workflows.algorithms import deltas_of, recorded_editor
 from kbsync.workflows.choice import ModelChoice, choose_model
 from kbsync.workflows.covariances import covariances_for
+from kbsync.workflows.edited_words import held_prompts, written_in
 from kbsync.workflows.loading import Loading
 from kbsync.workflows.named import model_meant
 from kbsync.workflows.progress import Progress
@@ -60,9 +61,10 @@ def _deltas(ledger: Ledger, model: ModelRow, batch: BatchRow, choice: ModelChoic
     name = "deltas solved again"
     edits = ledger.active_edits(model.key)
     requests = [EditRequest(edit.relation, edit.subject, edit.prompt, edit.object) for edit in edits]
-    groups, contexts = group_requests(choice.loaded, requests), model_contexts(model, choice)
+    contexts = model_contexts(model, choice)
     choice, editor = with_text(ledger.home, choice, progress), recorded_editor(batch)
     if editor is not None:
+        groups = group_requests(choice.loaded, requests)
         made = deltas_of(
             editor,
             ledger,
@@ -73,6 +75,8 @@ def _deltas(ledger: Ledger, model: ModelRow, batch: BatchRow, choice: ModelChoic
             lambda here: covariances_for(ledger.tensors, here, progress),
         )
         return compared(name, ledger, batch, made)
+    worded = [written_in(request, batch.work) for request in requests]
+    groups = group_requests(choice.loaded, worded, choice.settings.wordings)
     keys = target_keys(model, choice.settings, contexts, groups, {edit.request: edit.retries for edit in edits})
     found = read_rows(ledger, list(ledger.find_targets(keys).values()))
     missing = sum(key not in found for key in keys)
@@ -84,7 +88,8 @@ def _deltas(ledger: Ledger, model: ModelRow, batch: BatchRow, choice: ModelChoic
         )
     z = torch.stack([found[key] for key in keys])
     covariances = covariances_for(ledger.tensors, choice, progress)
-    solved = spread(choice.loaded, groups, contexts, z, covariances, choice.settings, progress)
+    held = held_prompts(batch.work)
+    solved = spread(choice.loaded, groups, contexts, z, covariances, choice.settings, progress, held=held)
     return compared(name, ledger, batch, solved)
 
 

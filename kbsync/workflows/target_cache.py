@@ -20,7 +20,7 @@ __all__ = ["NO_TARGETS", "Targets", "cached_targets", "retries_of", "stronger", 
 
 MORE_STEPS, MORE_CLAMP = 2, 1.5
 """factors of a target that is searched again since the model did not recall its edit"""
-DEPENDS_ON = ("steps", "lr", "clamp_norm_factor", "weight_decay", "kl_factor")
+DEPENDS_ON = ("steps", "lr", "clamp_norm_factor", "weight_decay", "kl_factor", "search_dtype")
 """settings that a target vector depends on, beside the last edited layer and the contexts"""
 
 

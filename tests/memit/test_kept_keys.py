@@ -40,13 +40,13 @@ def test_a_kept_key_is_a_column_of_residual_zero(weight: float) -> None:
 
 
 def keys_at(known: LoadedModel, group: RequestGroup, layer: int) -> torch.Tensor:
-    """Return the keys [T, m] of a group's bare prompts with their objects, but for the subject's last token."""
+    """Return the keys [T, m] of a group's bare prompts with their objects, but for the first token and S."""
     found = []
     for request in group.requests:
         text = read(known, "{}", request, request.target)
         with capture(known.family.down_projection(known.model, layer), inputs=True) as keys:
             known.model(torch.tensor([text.ids]))
-        places = [place for place in range(len(text.ids)) if place != text.place]
+        places = [place for place in range(len(text.ids)) if place not in (0, text.place)]
         found.append(keys.value.detach()[0, places].double())
     return torch.cat(found)
 

@@ -203,11 +203,13 @@ def test_out_of_memory_halves_the_batch(known: LoadedModel, monkeypatch: pytest.
     settings, sizes = MemitSettings(layers=(1,), steps=2), []
     whole = find(known, GROUPS, settings)
 
-    def small_device(loaded: LoadedModel, rows: Sequence[GroupRows], layer: int) -> list[RowPack]:
+    def small_device(
+        loaded: LoadedModel, searcher: LoadedModel, rows: Sequence[GroupRows], layer: int
+    ) -> list[RowPack]:
         sizes.append(len(rows))
         if len(rows) > 2:
             raise torch.cuda.OutOfMemoryError
-        return pack_rows(loaded, rows, layer)
+        return pack_rows(loaded, searcher, rows, layer)
 
     monkeypatch.setattr(targets_module, "pack_rows", small_device)
     monkeypatch.setitem(targets_module.TOKEN_BUDGET, "cpu", 1000)

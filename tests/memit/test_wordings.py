@@ -1,0 +1,118 @@
+"""Facts in several wordings: one delta, a key for each; what is edited is never what is measured."""
+
+from dataclasses import replace
+
+import torch
+
+from kbsync.benchmarks.plain import read_at_subject
+from kbsync.facts import EditRequest
+from kbsync.memit import MemitSettings, RequestGroup, edited, group_requests, optimise_targets, spread
+from kbsync.memit.groups import columns, edited_wordings
+from kbsync.memit.kept_keys import kept_moments
+from kbsync.memit.search_dtype import search_model
+from kbsync.memit.spread import at_every_key
+from kbsync.models import LoadedModel
+from kbsync.models.chat import question_prompt
+from kbsync.resources import templates_folder
+from kbsync.templates import load_templates
+
+WORDS = ("{} is governed from", "The chief town of {} is")
+ONE = EditRequest("P36", "France", "The capital of {} is", "Rome", (), "What is the capital of {}?", (), WORDS)
+TWO = replace(ONE, subject="Italy", target="Paris")
+LANGUAGE = EditRequest("P37", "France", "The language of {} is", "Italian", wordings=("{} speaks",))
+SETTINGS = MemitSettings(layers=(0, 1), steps=4, contexts=0, wordings=3, coupling=0.0)
+
+
+def test_the_published_way_is_one_prompt(tiny: LoadedModel) -> None:
+    bare = [replace(one, wordings=(), question="") for one in (ONE, TWO, LANGUAGE)]
+    assert [group.requests for group in group_requests(tiny, [ONE, TWO, LANGUAGE])] == [
+        (request,) for request in sorted([ONE, TWO, LANGUAGE], key=lambda one: one.id)
+    ]
+    ids = [group.id for group in group_requests(tiny, bare)]
+    assert ids == [group.id for group in group_requests(tiny, [ONE, TWO, LANGUAGE])]
+
+
+def test_a_fact_in_several_wordings_is_one_group_with_a_key_for_each(tiny: LoadedModel) -> None:
+    groups = group_requests(tiny, [ONE, TWO], 3)
+    assert [len(group.requests) for group in groups] == [1, 1]
+    for group in groups:
+        (own,) = group.requests
+        prompts = [own.prompt, *(one.prompt for one in group.wordings)]
+        assert set(prompts) == {own.prompt, question_prompt(tiny.tokenizer, own.question), *WORDS}
+        assert len(group.keys) == len(prompts) - 1
+        assert {one.target for one in group.wordings} == {own.target}
+    every, owner = columns(groups)
+    assert [one.requests[0].subject for one in every] == [groups[number].requests[0].subject for number in owner]
+    assert len(every) == sum(1 + len(group.keys) for group in groups)
+
+
+def test_wordings_are_taken_in_order_up_to_their_number(tiny: LoadedModel) -> None:
+    texts = [one.prompt for one in edited_wordings(tiny, ONE, 2)]
+    assert texts == [question_prompt(tiny.tokenizer, ONE.question), WORDS[0]]
+    assert edited_wordings(tiny, ONE, 0) == []
+    assert len(group_requests(tiny, [ONE], 1)[0].wordings) == 1
+
+
+def test_facts_that_share_the_key_of_a_wording_are_one_group(tiny: LoadedModel) -> None:
+    (group,) = group_requests(tiny, [ONE, LANGUAGE], 3)
+    assert {one.target for one in group.requests} == {"Rome", "Italian"}
+    assert group == group_requests(tiny, [LANGUAGE, ONE], 3)[0]
+    assert len(group_requests(tiny, [ONE, LANGUAGE])) == 2
+
+
+def test_each_key_is_to_bring_its_own_state_as_far_as_the_first(known: LoadedModel) -> None:
+    groups = group_requests(known, [ONE, TWO], 3)
+    every, owner = columns(groups)
+    h = torch.stack([read_at_subject(known, "{}", one.requests[0], 1)[1].double() for one in every], dim=1)
+    firsts = [owner.index(number) for number in range(2)]
+    z = h[:, firsts] + torch.tensor([[1.0, -2.0]]).double()
+    wanted = at_every_key(z, owner, h)
+    torch.testing.assert_close(wanted - h, torch.tensor([[1.0, -2.0]]).double()[:, owner].expand_as(h))
+
+
+def test_all_keys_come_nearer_to_what_they_are_to_bring(known: LoadedModel) -> None:
+    settings = replace(SETTINGS, lambda_=0.01, steps=15)
+    groups = group_requests(known, [ONE, TWO], 3)
+    z = torch.stack([target.z for target in optimise_targets(known, groups, ("{}",), settings)])
+    m = known.weight(0).shape[1]
+    covariances = {layer: torch.eye(m, dtype=torch.float64) for layer in settings.layers}
+    every, owner = columns(groups)
+
+    def states() -> torch.Tensor:
+        return torch.stack([read_at_subject(known, "{}", one.requests[0], 1)[1].double() for one in every], dim=1)
+
+    before = states()
+    wanted = at_every_key(z.double().T, owner, before)
+    with edited(known, spread(known, groups, ("{}",), z, covariances, settings)):
+        left = (wanted - states()).norm(dim=0) / (wanted - before).norm(dim=0)
+    assert float(left.max()) < 0.5
+
+
+def test_held_prompts_are_columns_of_residual_zero(known: LoadedModel) -> None:
+    groups = [RequestGroup((ONE,))]
+    held = [replace(TWO, target="")]
+    settings = replace(SETTINGS, rest_weight=0.0)
+    alone = kept_moments(known, groups, settings, held=held)
+    both = kept_moments(known, groups, replace(settings, rest_weight=1.0), held=held)
+    rest = kept_moments(known, groups, replace(settings, rest_weight=1.0))
+    for layer in settings.layers:
+        assert float(alone[layer].diagonal().sum()) > 0
+        torch.testing.assert_close(both[layer], alone[layer] + rest[layer], rtol=1e-4, atol=1e-5)
+
+
+def test_the_search_in_sixteen_bits_stays_near(known: LoadedModel) -> None:
+    groups = group_requests(known, [ONE, TWO], 3)
+    exact, near = (
+        optimise_targets(known, groups, ("{}",), replace(SETTINGS, search_dtype=dtype, steps=3))
+        for dtype in ("float32", "bfloat16")
+    )
+    for one, other in zip(exact, near, strict=True):
+        assert one.z.dtype == other.z.dtype == torch.float32
+        assert abs(one.losses[0] - other.losses[0]) < 0.1 * (1 + abs(one.losses[0]))
+    assert search_model(known, SETTINGS) is known
+
+
+def test_no_shipped_wording_is_measured(tiny: LoadedModel) -> None:
+    for template in load_templates(templates_folder()):
+        edits = {template.prompt, template.question, *template.wordings}
+        assert not edits & set(template.paraphrases), template.relation
