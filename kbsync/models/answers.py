@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 import torch
+from transformers import DynamicCache
 
 from kbsync.models.forward import (
     Rows,
@@ -13,6 +14,7 @@ from kbsync.models.forward import (
     continue_hidden,
     fill_cache,
     head_log_probs,
+    kept_in,
     last_hidden,
     make_rows,
 )
@@ -72,12 +74,8 @@ def speak(
     rows: Sequence[Sequence[int]],
     tokens: int,
     choose: Callable[[torch.Tensor, int], torch.Tensor],
-    *,
-    go_on: bool = False,
 ) -> torch.Tensor:
     """Return the next tokens of each row, [B, tokens] on the CPU; fewer where all rows have ended their text.
-
-    With `go_on` another text follows where one has ended.
 
     `choose` picks them [B] from log-probabilities [B, V] at each step, and nothing else does: a checkpoint's settings
     for generation (penalties, minimal lengths) are for chats. What follows the token that ends a row's text means
@@ -98,7 +96,7 @@ def speak(
         check_numbers(loaded, log_probs)
         said.append(choose(log_probs, step).cpu())
         ended |= torch.isin(said[-1], ends)
-        if ended.all() and not go_on:
+        if ended.all():
             break
         context = Rows(torch.cat([context.ids, token], 1), torch.cat([context.mask, one.mask], 1))
         token = said[-1][:, None].to(loaded.device)
@@ -119,15 +117,20 @@ def sampled_rows(
     Each row has a seed of its own, whose draws are made on the CPU: neither the device nor the other rows matter, but
     for rounding. `progress` is told of the tokens so far.
     """
-    draws = torch.stack([torch.rand(tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]).double()
-
-    def draw(log_probs: torch.Tensor, step: int) -> torch.Tensor:
-        progress(len(seeds) * (step + 1))
+    draws = torch.stack([torch.rand(tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    cache, token = DynamicCache(config=loaded.model.config), torch.full((len(seeds), 1), begin)
+    model, drawn = loaded.model.base_model, []
+    for step in range(tokens):
+        # Rows of one length need no mask, and without one attention copies no keys and values.
+        found = model(input_ids=token.to(loaded.device), use_cache=True, **kept_in(model, cache))
+        log_probs = head_log_probs(loaded, found.last_hidden_state[:, -1].to(loaded.device))
+        check_numbers(loaded, log_probs)
         shares = log_probs.cpu().exp().cumsum(-1, dtype=torch.float64)  # [B, V]
-        drawn = torch.searchsorted(shares, draws[:, step, None] * shares[:, -1:], right=True)[:, 0]
-        return drawn.clamp(max=shares.shape[1] - 1)
-
-    return speak(loaded, [[begin]] * len(seeds), tokens, draw, go_on=True)
+        place = torch.searchsorted(shares, draws[:, step, None].double() * shares[:, -1:], right=True)
+        token = place.clamp(max=shares.shape[1] - 1)
+        drawn.append(token)
+        progress(len(seeds) * (step + 1))
+    return torch.cat(drawn, 1)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kbsync.errors import ModelError
-from kbsync.models import LoadedModel, greedy_answers, last_hidden, make_rows, top_answers
+from kbsync.models import LoadedModel, greedy_answers, last_hidden, make_rows, sampled_rows, top_answers
 from kbsync.models.answers import sentence_end
 from tests.models.plain import next_log_probs
 from tests.tiny_models import CAPITALS, set_to
@@ -141,3 +141,17 @@ def test_top_answers_have_the_product_of_their_tokens(known: LoadedModel) -> Non
 )
 def test_an_answer_is_cut_where_its_sentence_ends(said: str, answer: str) -> None:
     assert sentence_end(said) == answer
+
+
+def test_sampled_rows_equal_a_plain_loop(tiny: LoadedModel) -> None:
+    begin, seeds = tiny.tokenizer.eos_token_id, (3, 4)
+    draws = [torch.rand(6, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    rows = torch.full((2, 1), begin)
+    with torch.no_grad():
+        for step in range(6):
+            shares = tiny.model(input_ids=rows, use_cache=False).logits[:, -1].double().softmax(-1).cumsum(-1)
+            wanted = [int((row < float(one[step])).sum()) for row, one in zip(shares, draws, strict=True)]
+            rows = torch.cat([rows, torch.tensor(wanted)[:, None]], dim=1)
+    told: list[int] = []
+    assert sampled_rows(tiny, begin, 6, seeds, told.append).tolist() == rows[:, 1:].tolist()
+    assert told == [2, 4, 6, 8, 10, 12]
