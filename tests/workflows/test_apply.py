@@ -51,8 +51,9 @@ def answer(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 def test_figures_before_and_after(first: tuple[Path, Any]) -> None:
     _, applied = first
     assert set(applied) == {
-        "batch", "edits", "optimised", "from_cache", "metrics", "seconds", "peak_memory_mb", "failed", "planned"
+        "batch", "edits", "optimised", "from_cache", "metrics", "seconds", "peak_memory_mb", "failed", "planned", "left"
     }  # fmt: skip
+    assert applied["left"] == {}
     assert (applied["batch"], applied["edits"], applied["optimised"], applied["from_cache"]) == (1, 4, 4, 0)
     metrics = applied["metrics"]
     assert {"ES", "PS", "NS", "S", "recall", "perplexity"} <= metrics.keys()
@@ -84,11 +85,14 @@ def test_the_ledger_has_it_all(first: tuple[Path, Any], small: Editable) -> None
 
 def test_a_second_apply_is_in_sync_and_writes_nothing(home: Path, small: Editable) -> None:
     before = snapshot(home)
+    weak = done("plan", "--home", home, *small.model, "--json").json["counts"]["x"]
     again = small.apply(home)
     assert (again["batch"], again["edits"], again["optimised"]) == (None, 4, 0)
+    assert again["left"] == ({"x": weak} if weak else {})
     assert snapshot(home) == before
-    shown = done("apply", "--home", home, *small.arguments)
-    assert shown.out == "in sync: nothing to do, 4 edits are active\n"
+    shown = " ".join(done("apply", "--home", home, *small.arguments).out.split())
+    left = f"nothing to apply; what is left: {weak} not recalled (`kbsync apply --retry`)"
+    assert shown == f"{left if weak else 'in sync: nothing to do'}, 4 edits are active"
 
 
 def test_it_shows_the_plan_and_asks(small: Editable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
