@@ -19,7 +19,7 @@ from kbsync.metrics import Case, measure, perplexity, summary
 from kbsync.metrics.counterfacts import cases, counterfacts
 from kbsync.metrics.trace import MlpEffects, mlp_effects
 from kbsync.workflows.choice import ModelChoice, choose_model
-from kbsync.workflows.corpus import documents
+from kbsync.workflows.corpus import held_out_documents
 from kbsync.workflows.covariances import covariances_for
 from kbsync.workflows.known_facts import facts_to_ask, known_requests
 from kbsync.workflows.loading import AS_STORED, Loading
@@ -161,7 +161,7 @@ class Workbench:
         self.cases: list[Case] = cases(edits, known)
         self.groups = group_requests(self.loaded, [edit.request for edit in edits], choice.settings.wordings)
         self.contexts = model_contexts(model, choice)
-        self.lines = list(islice(documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
+        self.lines = list(islice(held_out_documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
         union = tuple(sorted({layer for window in windows for layer in window}))
         self.covariances = covariances_for(
             ledger.tensors, replace(choice, settings=replace(choice.settings, layers=union)), progress

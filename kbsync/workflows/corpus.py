@@ -9,18 +9,21 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from kbsync.errors import KbsyncError, LedgerError, SettingsError
 
-__all__ = ["corpus_name", "documents", "settle_stdin"]
+__all__ = ["corpus_name", "covariance_documents", "documents", "held_out_documents", "settle_stdin"]
 
 LONGEST = 1 << 20
 """characters of a line that are read as one document; a longer line makes several"""
 CHUNK = 1 << 20
 SAMPLED = "sampled"
 """what the record calls text that a model wrote itself; its file in a home's corpora begins with it"""
+HELD_OUT = 10
+"""of so many documents with text, the second is held out of the covariance; perplexity is measured on those"""
 FILE_ENDINGS = (".txt", ".jsonl", ".parquet")
 
 
@@ -71,6 +74,26 @@ def documents(corpus: Path | str) -> Iterator[str]:
     if not path.is_dir() and (named.startswith((".", "/", "~")) or path.suffix.lower() in FILE_ENDINGS):
         raise SettingsError(f"corpus {named} does not exist")
     return data_set(named)
+
+
+def covariance_documents(corpus: Path | str) -> Iterator[str]:
+    """Yield the documents that a covariance is taken over: those with text, without `held_out_documents`."""
+    return (text for place, text in enumerate(_with_text(corpus)) if place % HELD_OUT != 1)
+
+
+def held_out_documents(corpus: Path | str) -> Iterator[str]:
+    """Yield the documents that perplexity is measured on, which no covariance of this corpus reads.
+
+    A corpus of one document is read for both.
+    """
+    texts = _with_text(corpus)
+    first, second = list(islice(texts, 1)), list(islice(texts, 1))
+    yield from second or first
+    yield from islice(texts, HELD_OUT - 1, None, HELD_OUT)
+
+
+def _with_text(corpus: Path | str) -> Iterator[str]:
+    return (text for text in documents(corpus) if text.strip())
 
 
 def text_lines(path: Path, longest: int = LONGEST) -> Iterator[str]:

@@ -22,7 +22,7 @@ from kbsync.memit.moments import MomentSums, unpack_triangle
 from kbsync.memit.packing import PackedText
 from kbsync.models import list_devices
 from kbsync.workflows.choice import ModelChoice
-from kbsync.workflows.corpus import corpus_name, documents
+from kbsync.workflows.corpus import corpus_name, covariance_documents
 from kbsync.workflows.crew import share_covariance
 from kbsync.workflows.progress import Progress
 
@@ -141,7 +141,7 @@ def covariances_for(folder: Path, choice: ModelChoice, progress: Progress) -> Co
         first = found[layers[0]]
         progress(f"covariance: on record, {first.tokens} tokens of {first.corpus}", 1, 1)
         return Covariances(folder, found, frozenset(layers), room_for(choice))
-    text = covariance_text(loaded, documents(choice.corpus), choice.settings)
+    text = covariance_text(loaded, covariance_documents(choice.corpus), choice.settings)
     widths = key_widths(loaded, layers)
     named = {
         layer: CovarianceRecord(

@@ -8,7 +8,7 @@ from pathlib import Path
 from kbsync.errors import SettingsError
 from kbsync.metrics import TEXT_METRICS, Figure, text_figure
 from kbsync.workflows.choice import ModelChoice
-from kbsync.workflows.corpus import corpus_name, documents
+from kbsync.workflows.corpus import corpus_name, documents, held_out_documents
 from kbsync.workflows.measuring import PERPLEXITY_LINES
 
 __all__ = ["HeldOut", "held_out", "text_figures"]
@@ -24,11 +24,15 @@ class HeldOut:
 
 
 def held_out(choice: ModelChoice, corpus: Path | None) -> HeldOut:
-    """Return the first lines of `corpus` (None: the model's own). SettingsError where there is none, or no text."""
+    """Return the first lines of `corpus`, or those of the model's own that its covariance was not taken over.
+
+    SettingsError where there is none, or no text.
+    """
     read = corpus or choice.corpus
     if read is None:
         raise SettingsError(f"{choice.name} has no corpus: name held-out text with --corpus")
-    lines = tuple(line for line in islice(documents(read), PERPLEXITY_LINES) if line.strip())
+    texts = documents(corpus) if corpus else held_out_documents(read)
+    lines = tuple(line for line in islice(texts, PERPLEXITY_LINES) if line.strip())
     if not lines:
         raise SettingsError(f"corpus {read} has no text to measure on")
     return HeldOut(corpus_name(read), lines)

@@ -15,7 +15,7 @@ from kbsync.models import LoadedModel, score_targets
 from kbsync.templates import Templates
 from kbsync.workflows.base_answers import BaseScores
 from kbsync.workflows.choice import ModelChoice
-from kbsync.workflows.corpus import documents
+from kbsync.workflows.corpus import held_out_documents
 from kbsync.workflows.failures import Failure, failures
 from kbsync.workflows.progress import Progress
 
@@ -84,7 +84,7 @@ def measure_edits(
     `base` knows what the base model was asked before; it is not asked again.
     With `chat`, also recall of the cases' question forms in the tokenizer's chat template.
     """
-    lines = list(islice(documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
+    lines = list(islice(held_out_documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
 
     def look(
         when: str, score: Scorer, of_text: Callable[[LoadedModel, Sequence[str], int], float]

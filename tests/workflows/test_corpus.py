@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from kbsync.errors import SettingsError
 from kbsync.workflows import corpus as corpus_module
-from kbsync.workflows.corpus import corpus_name, documents, settle_stdin
+from kbsync.workflows.corpus import corpus_name, covariance_documents, documents, held_out_documents, settle_stdin
 
 TEXTS = ["Łódź lies in Poland.", "A second document.", "The third."]
 
@@ -36,6 +36,17 @@ def write_parquet(folder: Path, field: str = "text") -> Path:
     path = folder / "corpus.parquet"
     parquet.write_table(pyarrow.table({"id": [1, 2, 3], field: TEXTS}), path)
     return path
+
+
+def test_what_perplexity_is_measured_on_is_held_out_of_the_covariance(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.txt"
+    texts = [f"document {number}" for number in range(25)]
+    path.write_text("\n\n".join(texts), encoding="utf-8")
+    held, read = list(held_out_documents(path)), list(covariance_documents(path))
+    assert held == [texts[1], texts[11], texts[21]]
+    assert read == [text for text in texts if text not in held]
+    path.write_text("the only one", encoding="utf-8")
+    assert list(held_out_documents(path)) == list(covariance_documents(path)) == ["the only one"]
 
 
 @pytest.mark.parametrize("write", [write_text, write_lines, write_parquet])

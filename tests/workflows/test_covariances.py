@@ -20,7 +20,7 @@ from kbsync.memit.moments import MomentSums
 from kbsync.models import LoadedModel
 from kbsync.workflows import covariances as module
 from kbsync.workflows.choice import ModelChoice, choose_model
-from kbsync.workflows.corpus import documents
+from kbsync.workflows.corpus import covariance_documents
 from kbsync.workflows.covariances import Covariances, covariances_for, read_records
 from kbsync.workflows.loading import Loading
 from kbsync.workflows.progress import silent
@@ -56,7 +56,7 @@ def test_it_is_what_is_collected_and_is_found_again(
     made = covariances_for(tmp_path, choice, silent)
     assert made.cached == frozenset()
     assert choice.corpus is not None
-    expected, tokens = collect_covariances(choice.loaded, documents(choice.corpus), choice.settings)
+    expected, tokens = collect_covariances(choice.loaded, covariance_documents(choice.corpus), choice.settings)
     assert tokens == made.records[0].tokens == 2000
     monkeypatch.setattr(covariance_module, "run_blocks", never)
     found = covariances_for(tmp_path, choice, silent)

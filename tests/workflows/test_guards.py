@@ -11,6 +11,7 @@ from kbsync.errors import EditError
 from kbsync.ledger import BatchRow, Ledger
 from kbsync.memit import load_preset
 from kbsync.models import load_model
+from kbsync.workflows.corpus import HELD_OUT
 from kbsync.workflows.guards import Bounds, Guard
 from tests.homes import COUNTRIES, SWAPPED, WIDE, Editable, deltas_of, difference, done, kbsync, make_home, pull
 from tests.tiny_models import CAPITALS, TEXTS
@@ -31,10 +32,13 @@ def table(
 
 @pytest.fixture
 def small(small: Editable, tmp_path: Path) -> Editable:
-    """The small model with a corpus that begins with what it was trained on: to be surprised by it costs an edit."""
+    """The small model with a corpus whose held-out lines it was trained on: to be surprised by them costs an edit."""
     corpus = tmp_path / "trained-on.txt"
-    lines = [TEXTS[line % len(TEXTS)] for line in range(200)]
-    corpus.write_text("\n".join(lines) + "\n" + small.corpus.read_text())
+    lines = small.corpus.read_text().splitlines()
+    held = range(1, len(lines), HELD_OUT)
+    for place, text in zip(held, TEXTS[: len(held)], strict=True):
+        lines[place] = text
+    corpus.write_text("\n".join(lines) + "\n")
     return replace(small, corpus=corpus)
 
 

@@ -85,7 +85,7 @@ def test_no_neighbours_no_ns(templates: Templates, known: LoadedModel, tmp_path:
 def figures(known: LoadedModel, tmp_path: Path, damage: float = 0.0) -> Measured:
     """Figures of a fact that the model knows and of one that it does not; "edited" by a factor on a weight."""
     corpus = tmp_path / "corpus.txt"
-    corpus.write_text("\n".join(TEXTS[:8]))
+    corpus.write_text("\n".join(TEXTS[:8]))  # the second line is held out
     choice = ModelChoice("known", known, MemitSettings(), corpus, None)
     cases = [Case(FACTS[0], "Oslo"), Case(REQUEST, "Paris")]
     weight = known.family.weight(known.model, 1)
@@ -122,7 +122,7 @@ def test_the_base_model_is_asked_once(known: LoadedModel, tmp_path: Path) -> Non
     with base_scores(tmp_path / "home", choice) as base, passes(known) as none:
         triples = [(one.prompt, one.subject, thing) for one in (FACTS[0], REQUEST) for thing in ("Oslo", "Paris")]
         assert len(base(known, triples, lambda done: asked.append("asked"))) == 4
-        base.perplexity(known, TEXTS[:8], choice.settings.sequence_length)
+        base.perplexity(known, TEXTS[1:2], choice.settings.sequence_length)
     assert (none[0], asked) == (0, [])
     assert 0 < second[0] < first[0]
 
