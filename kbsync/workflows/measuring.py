@@ -1,5 +1,6 @@
 """Measure a batch: the cases of its edits, and the figures before and after."""
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -107,7 +108,8 @@ def measure_edits(
     with edited():
         after, figures_after, said = look("after", score_targets, perplexity)
         missed = [case.request for case, new in zip(cases, after, strict=True) if not new.recall]
-        failed = failures(choice.loaded, missed)
+        # A model that gives no numbers has no answers; that its figures are not finite is the guard's to tell.
+        failed = failures(choice.loaded, missed) if all(map(math.isfinite, figures_after.values())) else ()
     table = {name: {"before": figures_before.get(name), "after": figures_after.get(name)} for name in figures_after}
     metrics = [Metric(name, figure["before"], figure["after"]) for name, figure in table.items()]
     for case, old, new in zip(cases, before, after, strict=True):
