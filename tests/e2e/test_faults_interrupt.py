@@ -87,3 +87,20 @@ def test_the_lock_of_a_killed_apply_is_taken_over(pulled: Path, small: Editable,
             ("failed", "interrupted"),
             ("done", None),
         ]
+
+
+def test_a_retract_that_was_killed_is_told_and_can_be_given_again(
+    pulled: Path, small: Editable, tmp_path: Path
+) -> None:
+    home = Path(shutil.copytree(pulled, tmp_path / "home"))
+    small.apply(home)
+    command = ("retract", "--subject", "France", "--relation", "P36", "--yes", "--home", home)
+    running = start(tmp_path, *command, "--corpus", small.corpus)
+    running.wait_for(lambda: any(line.startswith("loading") for line in running.said))
+    running.send(signal.SIGKILL)
+    assert running.end().code == -signal.SIGKILL
+    left = done("status", "--home", home, "--json").json["notes"][-1]
+    assert left.startswith("retracted and still in the model: P36 of France; run the `kbsync retract` again, or")
+    assert left.removeprefix("retracted and ") in " ".join(done("status", "--home", home).out.split())
+    assert done(*command, "--corpus", small.corpus, "--json").json["applied"]["edits"] == len(FACTS) - 1
+    assert done("status", "--home", home, "--json").json["notes"] == []

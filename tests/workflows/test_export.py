@@ -18,6 +18,7 @@ from kbsync.memit import edited
 from kbsync.models import load_model
 from kbsync.workflows.export import ended_by_signals, export, unfinished
 from kbsync.workflows.loading import Loading
+from tests.e2e.commands import start
 from tests.homes import SWAPPED, Editable, deltas_of, make_home
 
 PROMPT = "The capital of France is"
@@ -119,6 +120,19 @@ def test_a_signal_takes_the_unfinished_folder_away(number: signal.Signals, tmp_p
     assert ended.value.code == 128 + number
     assert list(tmp_path.iterdir()) == []
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_export_that_is_ended_leaves_nothing_beside_its_target(
+    number: signal.Signals, small: Editable, home: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "to" / "out"
+    running = start(tmp_path, "export", "--model", small.name, "--home", home, "--to", target)
+    running.wait_for(lambda: target.parent.exists() and any(target.parent.iterdir()))
+    running.send(number)
+    ended = running.end().code
+    assert ended in (0, 128 + number), running.said  # it may have come too late
+    assert list(target.parent.iterdir()) == ([] if ended else [target])
 
 
 def test_the_next_export_takes_away_what_a_killed_one_left(tmp_path: Path) -> None:
