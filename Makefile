@@ -1,4 +1,4 @@
-# make demo    the whole story on the practice model, in a temporary home
+# make demo    the whole story on a pretrained model, in a temporary home; make demo ARGS="--model practice" on the small one
 # make test    all tests, a process on each core; more arguments by ARGS, e.g. make test ARGS=tests/test_templates.py
 # make fuzz    mutated answers and files, many more than the tests try; how many of each by EXAMPLES=10000
 # make soak    a hundred kills of pulls and applies at random moments; more or fewer by ARGS="--kills 20"
@@ -19,7 +19,7 @@ EXAMPLES ?= 2000
 .DELETE_ON_ERROR:
 
 demo: $(READY)
-	$(BIN)/kbsync demo $(ARGS)
+	$(BIN)/kbsync demo --model smollm2-135m $(ARGS)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --dist loadfile $(ARGS)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from kbsync.cli.choices import ModelOption
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
 from kbsync.report.demo import demo_view
@@ -41,11 +42,18 @@ def datasets(
     emit(written, lambda made: table(("file", "records"), list(made.items())), as_json=options.json)
 
 
-@command(app, "demo", examples=("kbsync demo",))
-def demo(options: Options) -> None:
-    """Tell the whole story in a temporary home: pull, plan, apply, status, and answers before and after."""
+@command(app, "demo", examples=("kbsync demo", "kbsync demo --model smollm2-135m"))
+def demo(
+    options: Options,
+    model: ModelOption = "practice",
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Edit N facts at most.")] = None,
+) -> None:
+    """Tell the whole story in a temporary home: pull, plan, apply, status, answers before and after, and a retraction.
+
+    The practice model is taught some 250 facts of the fixtures, another model about 30 that have changed lately.
+    """
     from kbsync.workflows.demo import demo as workflow
 
     with progress(quiet=options.json) as report:
-        told = workflow(report)
+        told = workflow(model, report, limit=limit)
     emit(told, demo_view, as_json=options.json)

@@ -15,7 +15,7 @@ from kbsync.report.plan import plan_json, plan_view, status_json, status_view
 from kbsync.workflows.ask import Asked
 from kbsync.workflows.batch import Applied
 from kbsync.workflows.cost import Again, Cost
-from kbsync.workflows.demo import Demo
+from kbsync.workflows.demo import Demo, Said
 from kbsync.workflows.failures import Failure
 from kbsync.workflows.plan import Plan, PlanRow, Sign
 from kbsync.workflows.pull import Pulled
@@ -140,13 +140,18 @@ def test_answers_stand_side_by_side() -> None:
     assert "edited" not in alone
 
 
-def test_the_demo_tells_all_five_steps() -> None:
+def test_the_demo_tells_all_six_steps() -> None:
     pulled = Pulled(1, "http://127.0.0.1/query", "P36", "capital", 2, 0, 0, 0, 0, 0, 0, (), ())
-    asked = Asked("The capital of Peru is", (Answer("Riga", 0.5),), (Answer("Lima", 0.9),))
-    text = drawn(demo_view(Demo([pulled], PLAN, applied(), status(PLAN), [asked], ["Lima"])))
+    said = [
+        Said("Peru's capital is", "Riga", "Lima", "Riga", "Lima", True),
+        Said("Norway's capital is", "Bergen", "Oslo", "Oslo", "Oslo", False),
+    ]
+    text = drawn(demo_view(Demo([pulled], PLAN, applied(), status(PLAN), said, "Peru")))
     steps = [
-        text.index(f"{number}. kbsync {name}")
-        for number, name in enumerate(("pull", "plan", "apply", "status", "ask"), 1)
+        text.index(f"{number}. kbsync {name}:")
+        for number, name in enumerate(("pull", "plan", "apply", "status", "ask", "retract"), 1)
     ]
     assert steps == sorted(steps)
-    assert "The capital of Peru is Riga Lima Lima" in text
+    assert text.count("Peru's capital is Riga Lima") == 2
+    assert "Peru's capital is Riga Lima Riga" in text[steps[-1] :]
+    assert "Norway" not in text[steps[-1] :]
