@@ -15,8 +15,9 @@ A template file is YAML, and strict::
 ``{}`` stands for the subject, once in each text. The prompt, which the edit is made with (Eqn. 5), and its at least
 four paraphrases end right before the object. No two relations share a prompt: they would share a key too.
 
-Further ``wordings``, in the form of the prompt, are edited with it where a model's settings ask for that; one at least
-begins with the subject. The paraphrases never are: they are what an edit is measured on.
+Further ``wordings``, in the form of the prompt, are edited with it where a model's settings ask for that: the first
+ones, up to a number. One at least begins with the subject; none is another relation's prompt or wording. The
+paraphrases never are edited: they are what an edit is measured on.
 
       wordings:
         - "{}'s capital city is"
@@ -174,7 +175,7 @@ def check_file(path: Path, beside: Iterable[Template] = ()) -> list[Template]:
     """Return the templates of the file `path` in its order; raise TemplateError with every bad entry.
 
     `beside` are templates that the file's are to be used with: the file's own win over those of the same relation,
-    and must not share a prompt with the others.
+    and must not share a prompt or a wording with the others.
     """
     problems: list[str] = []
     templates = _read_file(path, problems)
@@ -216,15 +217,17 @@ def _read_file(path: Path, problems: list[str]) -> list[Template]:
 
 
 def _refuse_shared_prompts(templates: Mapping[str, Template], problems: list[str]) -> None:
-    first_with: dict[str, Template] = {}
+    first_with: dict[str, tuple[str, Template]] = {}
     # In reverse, so that the message points at the file that came first: the user's own, which can be changed.
     for template in reversed(list(templates.values())):
-        other = first_with.setdefault(normalise_label(template.prompt), template)
-        if other is not template:
-            problems.append(
-                f"{template.place}: the prompt of {template.relation} is also that of {other.relation} "
-                f"({other.place}): one of them needs another wording"
-            )
+        wordings = ((f"wording {number}", text) for number, text in enumerate(template.wordings, start=1))
+        for name, text in (("the prompt", template.prompt), *wordings):
+            other_name, other = first_with.setdefault(normalise_label(text), (name, template))
+            if other is not template:
+                problems.append(
+                    f"{template.place}: {name} of {template.relation} is also {other_name} of {other.relation} "
+                    f"({other.place}): one of them needs other words"
+                )
 
 
 @dataclass

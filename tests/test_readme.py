@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kbsync.workflows.templates import check_templates
 from tests.cli.test_help import ALL, COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -48,6 +49,14 @@ def test_options_in_the_text_exist() -> None:
     known = {option for command in ALL.values() for parameter in command.params for option in parameter.opts}
     named = set(re.findall(r"`(--[a-z-]+)", README))
     assert named <= known | {"--help"}
+
+
+def test_the_template_can_be_used_as_it_stands(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(works_for:\n  label.*?)```", README, re.DOTALL)
+    (tmp_path / "own.yaml").write_text(text, encoding="utf-8")
+    (template,) = check_templates(tmp_path / "home", tmp_path / "own.yaml")
+    assert template.wordings
+    assert template.subject
 
 
 def test_make_targets_exist() -> None:

@@ -1,5 +1,7 @@
 """Templates: what is read, which folder wins, and each thing that is refused, with its line."""
 
+from collections import Counter
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import pytest
@@ -86,10 +88,52 @@ def test_a_prompt_is_no_other_relations_even_in_another_folder(tmp_path: Path) -
     write(tmp_path / "kbsync" / "b.yaml")
     with pytest.raises(TemplateError) as caught:
         load_templates(own.parent, tmp_path / "kbsync")
-    assert str(caught.value).startswith(f"{own}:2: the prompt of seat is also that of P36 ({tmp_path}/kbsync/b.yaml:1)")
-    with pytest.raises(TemplateError, match="also that of P36"):
+    assert str(caught.value).startswith(
+        f"{own}:2: the prompt of seat is also the prompt of P36 ({tmp_path}/kbsync/b.yaml:1)"
+    )
+    with pytest.raises(TemplateError, match="also the prompt of P36"):
         check_file(own, beside=load_templates(tmp_path / "kbsync"))
     assert len(check_file(own)) == 1
+
+
+def worded(text: str, *wordings: str) -> str:
+    lines = "".join(f'    - "{wording}"\n' for wording in wordings)
+    return text.replace("  question:", f"  wordings:\n{lines}  subject: country\n  question:")
+
+
+def test_wordings_and_the_kind_of_subject_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.yaml", worded(GOOD, "{}'s capital city is", "The chief city of {} is"))
+    (template,) = check_file(path)
+    assert template.wordings == ("{}'s capital city is", "The chief city of {} is")
+    assert template.subject == "country"
+    write(path, worded(GOOD, "{}'s capital city is") + worded(entry("P37", "The language of {} is"), "{} speaks"))
+    templates = load_templates(tmp_path)
+    assert [one.relation for one in templates.beside("P36")] == ["P37"]
+    assert templates.request("France", "P37", "French").wordings == ("{} speaks",)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wordings", "message"),
+    [
+        (
+            "The seat of {} is",
+            ["{}'s seat is", "{} has ITS chief seat in"],
+            "wording 2 of seat is also wording 1 of P36",
+        ),
+        ("In law, {} sits in", ["{}'s seat is"], "the prompt of seat is also wording 2 of P36"),
+        ("The seat of {} is", ["{} sits in", "The capital of {} is"], "wording 2 of seat is also the prompt of P36"),
+    ],
+)
+def test_a_wording_is_no_other_relations_prompt_or_wording(
+    prompt: str, wordings: list[str], message: str, tmp_path: Path
+) -> None:
+    own = write(tmp_path / "own" / "a.yaml", "\n" + worded(entry("seat", prompt), *wordings))
+    other = write(tmp_path / "kbsync" / "b.yaml", worded(GOOD, "{} has its chief seat in", "In law, {} sits in"))
+    with pytest.raises(TemplateError) as caught:
+        load_templates(own.parent, other.parent)
+    assert str(caught.value) == f"{own}:2: {message} ({other}:1): one of them needs other words"
+    with pytest.raises(TemplateError, match=message):
+        check_file(own, beside=load_templates(other.parent))
 
 
 def test_a_replaced_template_may_leave_its_prompt_to_another_relation(tmp_path: Path) -> None:
@@ -167,6 +211,32 @@ BAD = {
     ),
     "scope of more": ("  question:", "  scope: {class: Q5, min_sitelinks: 4, n: 1}\n  question:", 9, "the scope is a"),
     "scope as text": ("  question:", "  scope: Q515\n  question:", 9, "scope is a class and a number"),
+    "wordings without the subject first": (
+        "  question:",
+        "  wordings:\n    - The chief city of {} is\n  question:",
+        10,
+        "no wording begins with the subject",
+    ),
+    "wording twice": (
+        "  question:",
+        '  wordings:\n    - "{} is led from"\n    - "{} is LED from"\n  question:',
+        11,
+        "wording 2 is the same as wording 1",
+    ),
+    "wording that is measured": (
+        "  question:",
+        '  wordings:\n    - "{}\'s capital is"\n  question:',
+        10,
+        "wording 1 is the same as paraphrase 3",
+    ),
+    "wording with a full stop": (
+        "  question:",
+        '  wordings:\n    - "{} is led from."\n  question:',
+        10,
+        "wording 1 ends with '.'",
+    ),
+    "no wordings": ("  question:", "  wordings: []\n  question:", 9, "0 wordings; at least 1"),
+    "subject braces": ("  question:", '  subject: "{}"\n  question:', 9, "the subject has braces"),
     "nested too deep": (GOOD, "[" * 5000, 1, "nested too deep"),
 }
 
@@ -219,7 +289,35 @@ def test_kbsyncs_own_templates_are_good_and_enough() -> None:
 
 def test_kbsyncs_own_texts_tell_relations_apart() -> None:
     templates = load_templates(templates_folder())
-    texts = [normalise_label(text) for t in templates for text in (t.prompt, *t.paraphrases, t.question)]
-    assert sorted({text for text in texts if texts.count(text) > 1}) == []
-    before_subject = [normalise_label(t.prompt.split("{}")[0]) for t in templates]
-    assert sorted({words for words in before_subject if before_subject.count(words) > 1}) == []
+    texts = Counter(
+        normalise_label(text) for t in templates for text in (t.prompt, *t.wordings, *t.paraphrases, t.question)
+    )
+    assert [text for text, count in texts.items() if count > 1] == []
+
+
+def before_subject(*texts: str) -> list[str]:
+    """Return what stands before the subject: with a text's subject, it is all that its key depends on."""
+    return [normalise_label(text.split("{}")[0]) for text in texts if not text.startswith("{}")]
+
+
+def test_kbsyncs_own_edited_texts_have_keys_of_their_own_unless_they_begin_with_the_subject() -> None:
+    templates = load_templates(templates_folder())
+    edited = Counter(words for t in templates for words in before_subject(t.prompt, *t.wordings))
+    assert [words for words, count in edited.items() if count > 1] == []
+    measured = {words for t in templates for words in before_subject(*t.paraphrases)}
+    assert sorted(measured & edited.keys()) == []
+
+
+def test_kbsyncs_own_templates_have_wordings_of_both_kinds() -> None:
+    for template in load_templates(templates_folder()):
+        assert [text.startswith("{}") for text in template.wordings] == [True, False, False, True], template.relation
+        for wording in template.wordings:
+            others = (template.question, *template.paraphrases)
+            alike = [text for text in others if SequenceMatcher(None, wording, text).ratio() > 0.9]
+            assert alike == [], template.relation
+
+
+def test_kbsyncs_own_relations_of_countries_stand_beside_one_another() -> None:
+    beside = {template.relation for template in load_templates(templates_folder()).beside("P36")}
+    assert beside >= {"P6", "P30", "P35", "P37", "P38"}
+    assert beside.isdisjoint({"P36", "P19", "P159"})

@@ -28,7 +28,7 @@ def show(
     options: Options,
     relation: Annotated[str, typer.Argument(help="A relation's id, such as P17.")],
 ) -> None:
-    """Show a relation's prompt, paraphrases and question."""
+    """Show a relation's prompt, wordings, paraphrases, question and kind of subject."""
     from kbsync.workflows.templates import templates_for
 
     emit(templates_for(options.home).require(relation), template_view, as_json=options.json)

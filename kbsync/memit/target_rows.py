@@ -170,9 +170,7 @@ class RowPack:
         return len(self.row_group) > 0
 
 
-def pack_rows(
-    loaded: LoadedModel, searcher: LoadedModel, groups: Sequence[GroupRows], layer: int
-) -> list[RowPack]:
+def pack_rows(loaded: LoadedModel, searcher: LoadedModel, groups: Sequence[GroupRows], layer: int) -> list[RowPack]:
     """Pack all rows of a batch of groups; the KL rows, all of one length, lie in one pack, in the groups' order."""
     rows = [(g, row) for g, group in enumerate(groups) for row in range(len(group.suffixes))]
     packs = pack_lengths([len(groups[g].suffixes[row]) for g, row in rows])

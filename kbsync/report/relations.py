@@ -61,8 +61,11 @@ def template_view(template: "Template") -> RenderableType:
     """Return all of one template, a line for each text."""
     grid = Table.grid(padding=(0, 2))
     lines = [("relation", template.relation), ("label", template.label), ("prompt", template.prompt)]
+    lines += [("wording", text) for text in template.wordings]
     lines += [("paraphrase", text) for text in template.paraphrases]
     lines.append(("question", template.question))
+    if template.subject:
+        lines.append(("subject", template.subject))
     if scope := template.scope:
         lines.append(("scope", f"instances of {scope.class_id} with at least {scope.min_sitelinks} sitelinks"))
     for name, text in [*lines, ("file", template.place)]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["NewTemplate", "new_template"]
 
 _ALIASES = 3
-"""aliases that become wordings"""
+"""aliases that become paraphrases"""
 _WRITTEN_OUT = ("", "WikibaseItem", "Monolingualtext", "String")
 """kinds of objects that a pull takes"""
 
@@ -79,11 +79,12 @@ def _check(home: Path, file: Path, text: str) -> None:
 def _draft(known: "Property", source: str) -> str:
     label = _words(known.label)
     names = [name for name in dict.fromkeys(map(_words, known.aliases)) if name and name.casefold() != label.casefold()]
-    wordings = {
+    template = {
         "label": label,
         "prompt": f"The {label} of {{}} is",
+        "wordings": [f"{{}}'s {label} is", f"The {label} that {{}} has is"],
         "paraphrases": [
-            f"{{}}'s {label} is",
+            f"For {{}}, the {label} is given as",
             f"As for {{}}, the {label} is",
             f"Asked for the {label} of {{}}, one answers",
             f"In records about {{}}, the entry for {label} is",
@@ -94,13 +95,14 @@ def _draft(known: "Property", source: str) -> str:
     notes = [
         f"A draft, made from what {source} says of {known.relation}. Before an apply:",
         "- read each wording with a real subject and object, and mend the grammar;",
-        "- the prompt and the paraphrases must end right before the object;",
+        "- the prompt, the wordings and the paraphrases must end right before the object;",
+        "- say in `subject` what the subjects are, such as country: edits then leave other relations of theirs alone;",
         f"- measure them: kbsync templates test {known.relation} --model M",
         f"description: {_words(known.description) or 'none'}",
         f"aliases: {', '.join(names) or 'none'}",
         f"kind of objects: {known.kind or 'not told'}",
     ]
-    body = yaml.safe_dump({known.relation: wordings}, allow_unicode=True, sort_keys=False, width=1000)
+    body = yaml.safe_dump({known.relation: template}, allow_unicode=True, sort_keys=False, width=1000)
     return "".join(f"# {note}\n" for note in notes) + body
 
 

@@ -110,7 +110,7 @@ def search_templates(home: Path, text: str) -> list[FoundRelation]:
     wanted = _word(text)
     found = []
     for template in templates_for(home):
-        texts = (template.label, template.prompt, *template.paraphrases, template.question)
+        texts = (template.label, template.prompt, *template.wordings, *template.paraphrases, template.question)
         holding = next((one for one in texts if wanted in normalise_label(one)), None)
         if holding is not None:
             found.append(FoundRelation(template.relation, template.label, holding, True))

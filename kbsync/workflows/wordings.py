@@ -22,7 +22,7 @@ __all__ = ["MeasuredWordings", "Wording", "measure_wordings"]
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """One wording: the edit prompt or a paraphrase."""
+    """One wording; its kind is prompt, wording (edited beside the prompt) or paraphrase."""
 
     text: str
     kind: str
@@ -53,7 +53,8 @@ def measure_wordings(
     """
     templates = templates_for(home)
     template = templates.require(relation)
-    texts = (template.prompt, *template.paraphrases)
+    kinds = {template.prompt: "prompt"} | dict.fromkeys(template.wordings, "wording")
+    texts = (*kinds, *template.paraphrases)
     with Ledger.open(home, create=False) as ledger:
         requests = _drawn(ledger, templates, relation, facts)
         progress("loading the model", 0, 1)
@@ -70,8 +71,8 @@ def measure_wordings(
         )
     counts = [sum(column) for column in zip(*known, strict=True)]
     measured = [
-        Wording(text, "paraphrase" if place else "prompt", count, 100 * count / len(known))
-        for place, (text, count) in enumerate(zip(texts, counts, strict=True))
+        Wording(text, kinds.get(text, "paraphrase"), count, 100 * count / len(known))
+        for text, count in zip(texts, counts, strict=True)
     ]
     measured.sort(key=lambda wording: -wording.right)
     return MeasuredWordings(relation, choice.name, len(requests), len(known), tuple(measured))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.conftest import Run
-from tests.test_templates import GOOD, entry, write
+from tests.test_templates import GOOD, entry, worded, write
 
 
 def test_list_shows_kbsyncs_templates(run: Run) -> None:
@@ -23,16 +23,22 @@ def test_the_homes_own_templates_come_first(run: Run, tmp_path: Path) -> None:
 
 
 def test_show_has_every_text(run: Run, tmp_path: Path) -> None:
-    write(tmp_path / "home" / "templates" / "mine.yaml", GOOD.replace("label: capital", "label: capital [red]"))
+    text = worded(GOOD, "{}'s chief city is", "The chief city of {} is").replace(": capital", ": capital [red]")
+    write(tmp_path / "home" / "templates" / "mine.yaml", text)
     plain, as_json = (
         run("--home", "home", "templates", "show", "P36"),
         run("--home", "home", "templates", "show", "P36", "--json"),
     )
     template = as_json.json
-    assert set(template) == {"relation", "label", "prompt", "paraphrases", "question", "file", "line", "scope"}
+    assert set(template) == {
+        *("relation", "label", "prompt", "wordings", "subject", "paraphrases", "question", "file", "line", "scope")
+    }
     assert template["scope"] is None
     assert "sitelinks" not in plain.out
-    for text in (template["label"], template["prompt"], *template["paraphrases"], template["question"]):
+    assert (len(template["wordings"]), template["subject"]) == (2, "country")
+    for field in ("label", "prompt", "question", "subject"):
+        assert template[field] in plain.out
+    for text in (*template["wordings"], *template["paraphrases"]):
         assert text in plain.out
     assert template["label"] == "capital [red]"
 
@@ -56,7 +62,7 @@ def test_check_knows_the_other_relations_prompts(run: Run, tmp_path: Path) -> No
     own = write(tmp_path / "mine.yaml", entry("seat", "The capital of {} is"))
     ran = run("templates", "check", own)
     assert ran.code == 1
-    assert f"{own}:1: the prompt of seat is also that of P36" in ran.err
+    assert f"{own}:1: the prompt of seat is also the prompt of P36" in ran.err
 
 
 def test_a_bad_template_in_the_home_stops_a_command_that_needs_templates(run: Run, tmp_path: Path) -> None:

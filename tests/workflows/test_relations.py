@@ -83,6 +83,7 @@ def test_without_a_ledger_there_are_the_templates(tmp_path: Path) -> None:
 def test_a_search_finds_labels_and_wordings(tmp_path: Path) -> None:
     assert {"P6", "P35"} <= {one.relation for one in search_templates(tmp_path, "Head  OF")}
     assert search_templates(tmp_path, "no such word") == []
+    assert [one.text for one in search_templates(tmp_path, "a government led")] == ["{} has a government led by"]
     with pytest.raises(SettingsError, match="--search is empty"):
         search_templates(tmp_path, " ")
 
@@ -109,6 +110,7 @@ def test_a_draft_can_be_used_and_says_what_it_is(endpoint: str, tmp_path: Path) 
     (template,) = check_file(made.file)
     assert template.prompt == "The population of {} is"
     assert "The inhabitants of {} is" in template.paraphrases
+    assert template.wordings == ("{}'s population is", "The population that {} has is")
     assert templates_for(tmp_path / "home").require("P1082").label == "population"
     with pytest.raises(TemplateError, match=r"P1082\.yaml is there already"):
         new_template(tmp_path / "home", "P1082", endpoint)
