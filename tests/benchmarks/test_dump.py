@@ -47,7 +47,7 @@ def test_each_way_is_taken() -> None:
 
 def test_a_way_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dump, "dump_lines", lambda triples: ["no triple\n"])
-    with pytest.raises(SourceError, match=r"reading the dump failed \(kbsync\): .*not whole RDF"):
+    with pytest.raises(SourceError, match=r"reading the dump failed \(kbsync\): .*holds no statement that can be read"):
         bench_dump(1)
 
 

@@ -69,7 +69,8 @@ def of_relation(bench: PaperBench, relation: str, count: int) -> list[Case]:
 
 def pairs(bench: PaperBench) -> list[tuple[str, str]]:
     """Return the pairs of relations that are mixed: as many as the sizes say and the data has cases for."""
-    candidates = dict.fromkeys([*KINDS, *combinations(largest_relations(bench), 2)])
+    largest = combinations(largest_relations(bench), 2)
+    candidates = [*KINDS, *(pair for pair in largest if not {pair, pair[::-1]} & KINDS.keys())]
     enough = [pair for pair in candidates if all(len(of_relation(bench, one, LEAST)) == LEAST for one in pair)]
     return enough[: bench.sizes.mixture_pairs]
 
