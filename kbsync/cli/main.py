@@ -25,6 +25,7 @@ from kbsync.cli import (
     calibrate,
     doctor,
     evaluate,
+    explain,
     history,
     mend,
     plan,
@@ -59,6 +60,7 @@ app.add_typer(plan.app)
 app.add_typer(apply.app)
 app.add_typer(ask.app)
 app.add_typer(evaluate.app)
+app.add_typer(explain.app)
 app.add_typer(history.app)
 app.add_typer(retract.app)
 app.add_typer(calibrate.app)

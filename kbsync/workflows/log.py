@@ -48,7 +48,7 @@ def parse_fact(text: str) -> tuple[str, str]:
     """Return subject and relation of ``France P36``; raise SettingsError for a text without a relation at its end."""
     subject, _, relation = text.strip().rpartition(" ")
     if not subject.strip():
-        raise SettingsError(f"--fact {text!r}: write subject and relation, such as 'France P36'")
+        raise SettingsError(f"fact {text!r}: write subject and relation, such as 'France P36'")
     return subject.strip(), check_relation(relation)
 
 

@@ -1,0 +1,46 @@
+"""``kbsync explain``: where an edit stands or is lost."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kbsync.cli.choices import ModelOption
+from kbsync.cli.options import Options, command, family
+from kbsync.report.console import emit, log_console
+from kbsync.report.explain import explained_view, plot_explained
+from kbsync.report.tables import plain
+from kbsync.workflows.loading import AS_STORED, Loading
+
+app = family()
+
+EXAMPLES = (
+    'kbsync explain "Alicante P17" --model practice',
+    'kbsync explain "Q142 P36" --model smollm2-135m --plot explained.png',
+)
+
+
+@command(app, "explain", examples=EXAMPLES)
+def explain(
+    options: Options,
+    fact: Annotated[str, typer.Argument(metavar="FACT", help="Subject and relation, such as 'France P36'.")],
+    model: ModelOption,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the page: FILE as .png and .svg.")
+    ] = None,
+    loading: Loading = AS_STORED,
+) -> None:
+    """Show where an edit stands or is lost, wording by wording, and what to do about it.
+
+    Four answers stand side by side: the base model's; the target's, put in by hand at the subject's last token; the
+    edited weights', used at that token alone; the edited model's. Beside them: how much of the way each layer brings.
+    """
+    from kbsync.workflows.explain import explain as workflow
+    from kbsync.workflows.log import parse_fact
+
+    subject, relation = parse_fact(fact)
+    found = workflow(options.home, subject, relation, model, loading=loading)
+    if plot is not None:
+        for path in plot_explained(found, plot):
+            log_console().print(plain(f"wrote {path}"))
+    emit(found, explained_view, as_json=options.json)

@@ -1,0 +1,160 @@
+"""Where an edit stands or is lost: its target put in by hand, its weights at S alone, and the edited model.
+
+The search finds a z that makes the model say the object: adding z - h at S by hand, with no weight changed, tells
+whether it did. The keys carry z - h to S: the edited weights used at S alone tell whether they do. And what the same
+weights do at the other tokens leaves the answer alone, or does not.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from kbsync.facts import EditRequest
+from kbsync.memit.delta import edited, with_delta
+from kbsync.memit.groups import RequestGroup
+from kbsync.memit.subject_states import SubjectStates
+from kbsync.models import LoadedModel, TokenizedPrompt, head_log_probs, last_hidden, locate, make_rows, replace, watch
+from kbsync.models.answers import ANSWER_TOKENS, decode, sentence_end
+
+__all__ = ["Reading", "at_subject", "delivered", "read_ways"]
+
+Rows = Sequence[TokenizedPrompt]
+Deltas = Mapping[int, torch.Tensor]
+"""edited layer -> its change [d, m]"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one way says to one wording."""
+
+    recall: bool
+    """every token of the object is the likeliest at its place"""
+    answer: str
+    """the object where it is recalled, else the greedy answer"""
+    log_prob: float
+    """mean log-probability of the object's tokens"""
+    turns_at: str | None
+    """the first token of the object that is not the likeliest at its place"""
+
+
+@torch.no_grad()
+def read_ways(
+    loaded: LoadedModel, asked: Sequence[EditRequest], shift: torch.Tensor, deltas: Deltas, layer: int
+) -> list[dict[str, Reading]]:
+    """Return what four ways say to each request.
+
+    They are the "base" model; the "target": z - h (`shift` [d]) added at S behind block `layer`; the edited weights at
+    the "subject" (S) alone; and the edited "model".
+    """
+    rows = locate(loaded.tokenizer, [(one.prompt, one.subject, one.target) for one in asked])
+    block = loaded.family.block_list(loaded.model)[layer]
+    ways: dict[str, Callable[[Rows], AbstractContextManager[None]]] = {
+        "base": lambda part: nullcontext(),
+        "target": lambda part: added_at(block, part, lambda: shift),
+        "subject": lambda part: edited_at_subject(loaded, part, deltas),
+        "model": lambda part: edited(loaded, deltas),
+    }
+    found = [read(loaded, rows, way) for way in ways.values()]
+    return [dict(zip(ways, of_row, strict=True)) for of_row in zip(*found, strict=True)]
+
+
+def read(loaded: LoadedModel, rows: Rows, way: Callable[[Rows], AbstractContextManager[None]]) -> list[Reading]:
+    """Read every row in one way."""
+    with way(rows):
+        hidden = last_hidden(loaded, make_rows([one.ids[:-1] for one in rows], loaded.device))
+    scored = []
+    for one, states in zip(rows, hidden, strict=True):
+        log_probs = head_log_probs(loaded, states[one.target_start - 1 : len(one.ids) - 1]).cpu()
+        wanted = torch.tensor(one.target)
+        wrong = wanted[log_probs.argmax(1) != wanted].tolist()
+        scored.append((float(log_probs.gather(1, wanted[:, None]).mean()), wrong[:1]))
+    missed = [one for one, (_, wrong) in zip(rows, scored, strict=True) if wrong]
+    with way(missed):
+        said = iter(greedy(loaded, missed) if missed else [])
+    return [
+        Reading(False, next(said), log_prob, str(loaded.tokenizer.decode(wrong)))
+        if wrong
+        else Reading(True, decode(loaded, torch.tensor(one.target)).strip(), log_prob, None)
+        for one, (log_prob, wrong) in zip(rows, scored, strict=True)
+    ]
+
+
+def greedy(loaded: LoadedModel, rows: Rows) -> list[str]:
+    """Return the answer to each row's prompt; each step runs whole rows, so that what is done at S is done again."""
+    texts = [list(one.ids[: one.target_start]) for one in rows]
+    for _ in range(ANSWER_TOKENS):
+        hidden = last_hidden(loaded, make_rows(texts, loaded.device))
+        ends = torch.stack([states[len(text) - 1] for states, text in zip(hidden, texts, strict=True)])
+        for text, token in zip(texts, head_log_probs(loaded, ends).argmax(1).tolist(), strict=True):
+            text.append(token)
+        said = [decode(loaded, torch.tensor(text[one.target_start :])) for one, text in zip(rows, texts, strict=True)]
+        if all(sentence_end(text) != text.strip() for text in said):
+            break
+    return [sentence_end(text) for text in said]
+
+
+@contextmanager
+def added_at(module: nn.Module, rows: Rows, added: Callable[[], torch.Tensor]) -> Iterator[None]:
+    """Add `added` ([d], or [B, d]) to what a module gives at S of right-padded rows; it is asked at each pass."""
+
+    def change(output: torch.Tensor) -> torch.Tensor:
+        by_row = output.clone().view(len(rows), -1, output.shape[-1])  # OPT's MLP gives its rows flat
+        by_row[every(rows)] += added().to(by_row)
+        return by_row.view(output.shape)
+
+    with replace(module, change):
+        yield
+
+
+@contextmanager
+def edited_at_subject(loaded: LoadedModel, rows: Rows, deltas: Deltas) -> Iterator[None]:
+    """Let the edited weights (base plus delta, cast once) act at S of right-padded rows, the base's elsewhere."""
+    with ExitStack() as stack:
+        for layer, delta in deltas.items():
+            down, base = loaded.family.down_projection(loaded.model, layer), loaded.weight(layer)
+            change = (with_delta(base, delta).to(base.dtype).float() - base.float()).T
+            keys: list[torch.Tensor] = []
+
+            def see(given: torch.Tensor, keys: list[torch.Tensor] = keys) -> None:
+                keys[:] = [given.view(len(rows), -1, given.shape[-1])[every(rows)].float()]
+
+            def bring(keys: list[torch.Tensor] = keys, change: torch.Tensor = change) -> torch.Tensor:
+                return keys[0] @ change.to(keys[0].device)
+
+            stack.enter_context(watch(down, see))
+            stack.enter_context(added_at(down, rows, bring))
+        yield
+
+
+def every(rows: Rows) -> tuple[list[int], list[int]]:
+    """Return the index of S in each row."""
+    return list(range(len(rows))), [one.subject_last for one in rows]
+
+
+@torch.no_grad()
+def at_subject(loaded: LoadedModel, asked: Sequence[EditRequest], layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the present keys [n, m] and h [n, d] of `layer` at S of each request, in float64 on the CPU."""
+    states = SubjectStates(loaded, [RequestGroup((one,)) for one in asked], ("{}",))
+    if layer:
+        states.advance(0, layer - 1)
+    keys, hidden = states.keys_and_hidden(layer, layer)
+    return keys.T.cpu(), hidden.T.cpu()
+
+
+def delivered(
+    loaded: LoadedModel, asked: Sequence[EditRequest], shift: torch.Tensor, deltas: Deltas, layer: int
+) -> list[dict[int, float]]:
+    """Return for each request the share of z - h (`shift`) at S that each edited layer brings to block `layer`.
+
+    It is what h moves along `shift` once that layer is edited too, those below it being so already: a request's shares
+    add up to what arrives, 1 being all.
+    """
+    along = shift.double() / shift.double().dot(shift.double())
+    arrived = [at_subject(loaded, asked, layer)[1] @ along]
+    for last in sorted(deltas):
+        with edited(loaded, {one: change for one, change in deltas.items() if one <= last}):
+            arrived.append(at_subject(loaded, asked, layer)[1] @ along)
+    return [dict(zip(sorted(deltas), shares, strict=True)) for shares in torch.stack(arrived, 1).diff().tolist()]
