@@ -53,7 +53,7 @@ def read_ways(
     block = loaded.family.block_list(loaded.model)[layer]
     ways: dict[str, Callable[[Rows], AbstractContextManager[None]]] = {
         "base": lambda part: nullcontext(),
-        "target": lambda part: added_at(block, part, lambda: shift),
+        "target": lambda part: added_at(block, part, lambda given: shift),
         "subject": lambda part: edited_at_subject(loaded, part, deltas),
         "model": lambda part: edited(loaded, deltas),
     }
@@ -97,15 +97,23 @@ def greedy(loaded: LoadedModel, rows: Rows) -> list[str]:
 
 
 @contextmanager
-def added_at(module: nn.Module, rows: Rows, added: Callable[[], torch.Tensor]) -> Iterator[None]:
-    """Add `added` ([d], or [B, d]) to what a module gives at S of right-padded rows; it is asked at each pass."""
+def added_at(module: nn.Module, rows: Rows, added: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Add, at S of right-padded rows, what `added` makes of a module's input there [B, m] to its output."""
+    at = list(range(len(rows))), [one.subject_last for one in rows]
+    given: list[torch.Tensor] = []
+
+    def by_row(flat: torch.Tensor) -> torch.Tensor:
+        return flat.view(len(rows), -1, flat.shape[-1])  # OPT's MLP takes and gives its rows flat
+
+    def see(entering: torch.Tensor) -> None:
+        given[:] = [by_row(entering)[at].float()]
 
     def change(output: torch.Tensor) -> torch.Tensor:
-        by_row = output.clone().view(len(rows), -1, output.shape[-1])  # OPT's MLP gives its rows flat
-        by_row[every(rows)] += added().to(by_row)
-        return by_row.view(output.shape)
+        changed = by_row(output.clone())
+        changed[at] += added(given[0]).to(changed)
+        return changed.view(output.shape)
 
-    with replace(module, change):
+    with watch(module, see), replace(module, change):
         yield
 
 
@@ -114,24 +122,11 @@ def edited_at_subject(loaded: LoadedModel, rows: Rows, deltas: Deltas) -> Iterat
     """Let the edited weights (base plus delta, cast once) act at S of right-padded rows, the base's elsewhere."""
     with ExitStack() as stack:
         for layer, delta in deltas.items():
-            down, base = loaded.family.down_projection(loaded.model, layer), loaded.weight(layer)
-            change = (with_delta(base, delta).to(base.dtype).float() - base.float()).T
-            keys: list[torch.Tensor] = []
-
-            def see(given: torch.Tensor, keys: list[torch.Tensor] = keys) -> None:
-                keys[:] = [given.view(len(rows), -1, given.shape[-1])[every(rows)].float()]
-
-            def bring(keys: list[torch.Tensor] = keys, change: torch.Tensor = change) -> torch.Tensor:
-                return keys[0] @ change.to(keys[0].device)
-
-            stack.enter_context(watch(down, see))
-            stack.enter_context(added_at(down, rows, bring))
+            base = loaded.weight(layer)
+            change = with_delta(base, delta).to(base.dtype).float() - base.float()
+            down = loaded.family.down_projection(loaded.model, layer)
+            stack.enter_context(added_at(down, rows, lambda keys, change=change: keys @ change.T.to(keys.device)))  # type: ignore[misc]
         yield
-
-
-def every(rows: Rows) -> tuple[list[int], list[int]]:
-    """Return the index of S in each row."""
-    return list(range(len(rows))), [one.subject_last for one in rows]
 
 
 @torch.no_grad()

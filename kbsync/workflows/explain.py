@@ -112,14 +112,18 @@ def explain(home: Path, subject: str, relation: str, model: str, *, loading: Loa
     own = next(one for one in written if one.id == request.id)
     asked = wordings_of(loaded, request, edited_wordings(loaded, own, settings.wordings))
     texts = [one for one, _, _ in asked]
+    said = read_ways(loaded, texts, shift, deltas, layer)
+    shares = delivered(loaded, texts, shift, deltas, layer)
     found = tuple(
-        ExplainedWording(kind, is_edited, shown(one, request, kind), by_alias(readings, request), shares)
-        for (one, kind, is_edited), readings, shares in zip(
-            asked,
-            read_ways(loaded, texts, shift, deltas, layer),
-            delivered(loaded, texts, shift, deltas, layer),
-            strict=True,
+        # Of a question the text is shown without the words of a chat's template.
+        ExplainedWording(
+            kind,
+            written_on,
+            (one.question if kind == "question" else one.prompt).replace("{}", one.subject),
+            by_alias(readings, request),
+            of_row,
         )
+        for (one, kind, written_on), readings, of_row in zip(asked, said, shares, strict=True)
     )
     near = nearest(loaded, layer, request, group, written)
     told = hint(found, settings, near)
@@ -150,11 +154,6 @@ def wordings_of(
     kinds = dict.fromkeys(edited, "wording") | {one: "paraphrase" for one in request.paraphrases if one not in edited}
     kinds |= {request.prompt: "prompt"} | ({question: "question"} if question else {})
     return [(replace(request, prompt=prompt), kind, prompt in edited) for prompt, kind in kinds.items()]
-
-
-def shown(worded: EditRequest, request: EditRequest, kind: str) -> str:
-    """Return the text that tells a wording: of a question, without the words of a chat's template."""
-    return (request.question if kind == "question" else worded.prompt).replace("{}", request.subject)
 
 
 def by_alias(readings: Mapping[str, Reading], request: EditRequest) -> dict[str, Reading]:

@@ -85,7 +85,8 @@ def test_each_way_is_what_a_direct_computation_gives(
 def direct(loaded: LoadedModel, ids: tuple[int, ...]) -> torch.Tensor:
     """Log-probabilities [T, V] of one row."""
     with torch.no_grad():
-        return loaded.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float().log_softmax(-1)
+        logits: torch.Tensor = loaded.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+        return logits.float().log_softmax(-1)
 
 
 def test_shares_add_up_to_what_arrives(tiny: LoadedModel, deltas: dict[int, torch.Tensor], shift: torch.Tensor) -> None:
