@@ -81,6 +81,16 @@ def apply(
             "--max-weight-change", metavar="PERCENT", min=0, help="Most of its norm that a layer may change by."
         ),
     ] = None,
+    max_known_loss: Annotated[
+        float | None,
+        typer.Option(
+            "--max-known-loss",
+            metavar="PERCENT",
+            min=0,
+            help="Most of the edited subjects' other facts, of those that the base model answers, that may be lost."
+            "  [the preset's, else no bound]",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Make the result current though it breaks a bound; the record says so.")
     ] = False,
@@ -118,6 +128,7 @@ def apply(
         max_perplexity_increase=max_perplexity_increase,
         max_specificity_loss=max_specificity_loss,
         max_weight_change=max_weight_change,
+        max_known_loss=max_known_loss,
         force=force,
         retry=retry,
         algorithm=algorithm,

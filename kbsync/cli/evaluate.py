@@ -35,9 +35,10 @@ def evaluate(
         typer.Option(
             "--metrics",
             metavar="NAMES",
-            help="ES,PS,NS (success), EM,PM,NM (magnitude), recall, efficacy,paraphrase,specificity (zsRE),"
-            " portability, GE,RS (generated text), perplexity.  [all that the cases have but magnitude and generated"
-            " text; perplexity where there is a corpus]",
+            help="ES,PS,NS (success), EM,PM,NM (magnitude), recall,paraphrase_recall, efficacy,paraphrase,specificity"
+            " (zsRE), portability, GE,RS (generated text), perplexity; around the ledger's edits worded_recall,"
+            "kept_same,known_kept_same,kept_others,kl_same,kl_others.  [all that the cases have but magnitude and"
+            " generated text; perplexity where there is a corpus]",
         ),
     ] = None,
     sample: Annotated[

@@ -6,7 +6,8 @@
   object of several tokens is the geometric mean of theirs, as in the published evaluation.
 - efficacy, paraphrase, specificity (MEMIT paper, appendix C.1, for zsRE) and KnowEdit's portability, in percent: the
   share of an object's tokens that are the argmax at their places, given the true tokens before them.
-- recall, in percent: the target, or an alias of it, is the top answer on the edit prompt, all tokens.
+- recall, in percent: the target, or an alias of it, is the top answer on the edit prompt, all tokens; and
+  paraphrase_recall: the share of paraphrases on which it is.
 """
 
 import math
@@ -69,6 +70,19 @@ def recalled_by_any(triples: Sequence[Triple], read: Readings) -> float | None:
     return 100.0 * any(read.scores[triple].exact for triple in triples)
 
 
+def paraphrases_recalled(case: Case, read: Readings) -> float | None:
+    """Return the percentage of paraphrases on which one of the target's names is the top answer."""
+    request = case.request
+    texts = request.paraphrases
+    return mean([any(read.scores[text, request.subject, name].exact for name in request.names) for text in texts])
+
+
+def paraphrase_names(case: Case) -> list[Triple]:
+    """Return each name of the target on each of the paraphrases."""
+    request = case.request
+    return [(text, request.subject, name) for text in request.paraphrases for name in request.names]
+
+
 def metric(name: str, judge: Judge, triples: Triples) -> CaseMetric:
     """Return the metric that judges each case's triples."""
     return CaseMetric(name, lambda cases, read: [judge(triples(case), read) for case in cases], triples)
@@ -102,5 +116,10 @@ SUCCESS = (
         "recall",
         recalled_by_any,
         lambda case: [(case.request.prompt, case.request.subject, name) for name in case.request.names],
+    ),
+    CaseMetric(
+        "paraphrase_recall",
+        lambda cases, read: [paraphrases_recalled(case, read) for case in cases],
+        paraphrase_names,
     ),
 )

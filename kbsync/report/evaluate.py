@@ -32,7 +32,9 @@ def eval_view(found: "Evaluation") -> RenderableType:
     if found.edited is None:
         parts.append(plain("this home has no edits of the model: the base alone"))
     if found.text is not None:
-        parts.append(plain(f"text: {len(found.text.lines)} lines of {found.text.corpus}; a lower perplexity is better"))
+        parts.append(plain(f"text: {len(found.text.lines)} lines of {found.text.corpus}"))
+    if found.lower:
+        parts.append(plain(f"lower is better: {', '.join(found.lower)}"))
     if found.unmeasured:
         parts.append(plain(f"no case has what these need: {', '.join(found.unmeasured)}"))
     if found.unplaced:

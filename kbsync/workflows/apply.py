@@ -56,6 +56,8 @@ class ApplyOptions:
     """points of NS; None likewise"""
     max_weight_change: float | None = None
     """percent of a layer's norm; None likewise"""
+    max_known_loss: float | None = None
+    """percent of the edited subjects' other known facts; None likewise"""
     force: bool = False
     """make a result that breaks a bound current all the same"""
     algorithm: str = MEMIT
@@ -130,6 +132,7 @@ def apply(
             max_perplexity_increase=options.max_perplexity_increase,
             max_specificity_loss=options.max_specificity_loss,
             max_weight_change=options.max_weight_change,
+            max_known_loss=options.max_known_loss,
         )
         guard = Guard(bounds, options.force)
         batch = Batch(

@@ -35,6 +35,7 @@ from kbsync.workflows.measuring import Measured, cases_for, measure_edits, recal
 from kbsync.workflows.plan import Plan, PlanRow, Sign
 from kbsync.workflows.preflight import needs_covariance
 from kbsync.workflows.progress import Progress
+from kbsync.workflows.sampled import sampled_prompts
 from kbsync.workflows.sampled_text import with_text
 from kbsync.workflows.state import delta_tensors, model_contexts
 from kbsync.workflows.target_cache import NO_TARGETS, Targets, cached_targets, stronger, target_keys
@@ -295,6 +296,7 @@ class Batch:
         old = other_answers(self.ledger, self.choice, self.model, shown, self.progress) | previous
         edited_keys = {(request.relation, request.subject) for request in active}
         cases = cases_for(shown, old, self.ledger.facts(withdrawn=False), edited_keys, self.templates)
+        wordings = [one for group in self.groups for one in group.wordings]
         measured = measure_edits(
             self.choice,
             lambda: edited(self.loaded, deltas),
@@ -302,6 +304,7 @@ class Batch:
             active,
             self.progress,
             BaseScores(self.ledger, self.model),
+            sampled=sampled_prompts(self.ledger, self.templates, self.loaded, active, wordings, self.held),
             chat=self.chat,
         )
         if self.added:

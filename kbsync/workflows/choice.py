@@ -66,6 +66,7 @@ def choose_model(
             max_perplexity_increase=preset.max_perplexity_increase,
             max_specificity_loss=preset.max_specificity_loss,
             max_weight_change=preset.max_weight_change,
+            max_known_loss=preset.max_known_loss,
         )
         if corpus is None and preset.corpus is not None:
             corpus = Path(preset_path(preset.corpus))

@@ -3,29 +3,48 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from kbsync.datasets import open_dataset
 from kbsync.errors import SettingsError
-from kbsync.ledger import BatchRow, Ledger, Metric
+from kbsync.ledger import BatchRow, Ledger, Metric, ModelRow
 from kbsync.ledger.edits import record_figures
 from kbsync.memit import edited
-from kbsync.metrics import METRICS, TEXT_METRICS, Case, Figure, Values, evaluate, figures
+from kbsync.memit.groups import edited_wordings
+from kbsync.metrics import (
+    ABOUT,
+    KEPT_METRICS,
+    METRICS,
+    TEXT_METRICS,
+    Case,
+    Figure,
+    Said,
+    Sampled,
+    Values,
+    evaluate,
+    figures,
+    kept_values,
+    say,
+)
 from kbsync.workflows.choice import ModelChoice, choose_model
+from kbsync.workflows.edit_requests import requests_of
+from kbsync.workflows.edited_words import held_prompts, written_in
 from kbsync.workflows.eval_cases import dataset_cases, ledger_cases
 from kbsync.workflows.eval_text import HeldOut, held_out, text_figures
 from kbsync.workflows.loading import AS_STORED, Loading
 from kbsync.workflows.progress import Progress, silent
 from kbsync.workflows.references import read_references
+from kbsync.workflows.sampled import sampled_prompts
 from kbsync.workflows.sampled_text import kept_text
 from kbsync.workflows.state import current_deltas, known_model
+from kbsync.workflows.templates import templates_for
 
 __all__ = ["EvalOptions", "Evaluation", "RelationFigures", "run_eval"]
 
-WITH_OLD = ("ES", "PS", "NS", "recall")
+WITH_OLD = ("ES", "PS", "NS", "recall", "paraphrase_recall")
 """measured by default where the object before the edit is known"""
 WITHOUT_OLD = ("efficacy", "paraphrase", "specificity")
 RECORDED = "eval_"
@@ -75,6 +94,8 @@ class Evaluation:
     relations: dict[str, RelationFigures]
     batch: int | None
     """the batch that the figures are on record with"""
+    lower: tuple[str, ...]
+    """figures of which a lower value is better"""
     text: HeldOut | None
     """what the metrics over text read; None where none was asked for"""
 
@@ -120,18 +141,29 @@ def run_eval(
         if known is None or edits is None:
             raise SettingsError(f"{choice.name} has no edits in {home}: run `kbsync apply` first, or name a --dataset")
         cases = ledger_cases(ledger, home, choice, known, options.sample, options.seed, references, progress)
-        evaluation = compare(choice, cases, edits, options, 0, progress)
+        sampled = sampled_now(ledger, home, choice, known, edits.batch)
+        evaluation = compare(choice, cases, edits, options, 0, progress, sampled)
         record_figures(ledger, edits.batch.id, whole_metrics(evaluation))
         return evaluation
 
 
 def check_names(metrics: Sequence[str] | None) -> None:
     """Raise SettingsError for a name that is not in the registry."""
-    names = METRICS.keys() | TEXT_METRICS.keys()
+    names = (*METRICS, *KEPT_METRICS, *TEXT_METRICS)
     unknown = [name for name in metrics or () if name not in names]
     if unknown:
-        there = ", ".join((*METRICS, *TEXT_METRICS))
+        there = ", ".join(names)
         raise SettingsError(f"there is no metric {', '.join(unknown)}; there are {there}")
+
+
+def sampled_now(ledger: Ledger, home: Path, choice: ModelChoice, model: ModelRow, batch: BatchRow) -> Sampled:
+    """Return the prompts that are drawn around a model's active edits, which the current batch has written."""
+    templates = templates_for(home)
+    active = requests_of(ledger, templates, ledger.active_edits(model.key))
+    count = batch.settings.get("wordings", 0)
+    written = [replace(written_in(one, batch.work), aliases=one.aliases) for one in active]
+    wordings = [word for one in written for word in edited_wordings(choice.loaded, one, count)]
+    return sampled_prompts(ledger, templates, choice.loaded, active, wordings, held_prompts(batch.work))
 
 
 def default_metrics(cases: Sequence[Case], *, text: bool = False) -> tuple[str, ...]:
@@ -148,26 +180,32 @@ def compare(
     options: EvalOptions,
     unplaced: int,
     progress: Progress,
+    sampled: Sampled | None = None,
 ) -> Evaluation:
-    """Measure the cases on the base and, where there are edits, on the edited model."""
+    """Measure the cases on the base and, where there are edits, on the edited model; the `sampled` prompts too."""
     metrics = options.metrics or default_metrics(cases, text=bool(options.corpus or choice.corpus))
+    kept = [name for name in KEPT_METRICS if name in (options.metrics or KEPT_METRICS)] if sampled else []
     of_text = [name for name in metrics if name in TEXT_METRICS]
     text = held_out(choice, options.corpus) if of_text else None
 
-    def look(which: str) -> tuple[Mapping[str, Values], Figures]:
+    def look(which: str) -> tuple[Mapping[str, Values], Figures, Said | None]:
         def told(phase: str, done: int, total: int) -> None:
             progress(f"{phase}, {which} model", done, total)
 
         values = evaluate(choice.loaded, cases, [name for name in metrics if name in METRICS], options.seed, told)
-        return values, text_figures(choice, text, of_text, options.seed, told) if text else {}
+        of_all = text_figures(choice, text, of_text, options.seed, told) if text else {}
+        return values, of_all, say(choice.loaded, sampled) if sampled and kept else None
 
-    base, base_text = look("base")
+    base, base_text, base_said = look("base")
+    base_kept = prompt_figures(base_said, base_said, kept, options.seed)
     unmeasured = tuple(name for name, column in base.items() if all(value is None for value in column))
+    unmeasured += tuple(name for name in options.metrics or () if name in KEPT_METRICS and name not in base_kept)
     if unmeasured and len(unmeasured) == len(metrics):
         needs = "no case has what this needs: prompts, an object before the edit, or references"
         raise SettingsError(f"{', '.join(unmeasured)}: {needs}")
     with edited(choice.loaded, edits.deltas) if edits else nullcontext():
-        after, after_text = look("edited") if edits else (None, {})
+        after, after_text, said = look("edited") if edits else (None, {}, None)
+    after_kept = prompt_figures(base_said, said, kept, options.seed)
     places: dict[str, list[int]] = defaultdict(list)
     for place, case in enumerate(cases):
         places[case.request.relation].append(place)
@@ -177,8 +215,8 @@ def compare(
         cases=len(cases),
         unplaced=unplaced,
         unmeasured=unmeasured,
-        base=figures(base, options.seed) | base_text,
-        edited=None if after is None else figures(after, options.seed) | after_text,
+        base=figures(base, options.seed) | base_kept | base_text,
+        edited=None if after is None else figures(after, options.seed) | after_kept | after_text,
         relations={
             relation: RelationFigures(
                 len(own),
@@ -188,8 +226,15 @@ def compare(
             for relation, own in sorted(places.items())
         },
         batch=None if options.dataset or edits is None else edits.batch.id,
+        lower=tuple(name for name in (*base_kept, *base_text) if ABOUT[name].better == "lower"),
         text=text,
     )
+
+
+def prompt_figures(base: Said | None, now: Said | None, names: Sequence[str], seed: int) -> Figures:
+    """Return those figures of the sampled prompts, each by bootstrap over its own prompts."""
+    values = kept_values(base, now) if base and now else {}
+    return {name: figures({name: values[name]}, seed)[name] for name in names if name in values}
 
 
 def part(values: Mapping[str, Values], places: Sequence[int]) -> dict[str, Values]:

@@ -26,6 +26,8 @@ class Bounds:
     """points of NS"""
     max_weight_change: float = 100.0
     """percent of |W| that a layer's |delta| may be"""
+    max_known_loss: float = 100.0
+    """percent, of the facts on edited subjects that the base model answers; 100 is no bound"""
 
     def with_values(self, **values: float | None) -> "Bounds":
         """Return these bounds with those of `values` that are given."""
@@ -47,6 +49,12 @@ class Bounds:
             found.append(
                 f"NS fell from {before:.2f} to {after:.2f} ({before - after:.1f} points, more than the"
                 f" {self.max_specificity_loss:g} of --max-specificity-loss)"
+            )
+        _, kept = pair(table, "known_kept_same")
+        if kept is not None and 100 - kept > self.max_known_loss:
+            found.append(
+                f"of the edited subjects' other facts that the base model answers {100 - kept:.1f}% are lost (more than"
+                f" the {self.max_known_loss:g}% of --max-known-loss)"
             )
         changes = {name: row["after"] or 0.0 for name, row in table.items() if name.startswith(WEIGHT_CHANGE)}
         largest = max(changes, key=lambda name: changes[name], default=None)

@@ -7,10 +7,25 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
+from statistics import fmean
 
 from kbsync.facts import EditRequest, Wording
 from kbsync.ledger import FactRow, Metric
-from kbsync.metrics import Case, CaseFigures, Neighbour, measure, measure_chat, perplexity, recalled, summary
+from kbsync.metrics import (
+    Case,
+    CaseFigures,
+    Neighbour,
+    Said,
+    Sampled,
+    Values,
+    kept_values,
+    measure,
+    measure_chat,
+    perplexity,
+    recalled,
+    say,
+    summary,
+)
 from kbsync.metrics.recall import Scorer
 from kbsync.models import LoadedModel, score_targets
 from kbsync.templates import Templates
@@ -25,6 +40,7 @@ __all__ = ["Measured", "cases_for", "measure_edits", "recall_of"]
 NEIGHBOURS = 5
 """neighbourhood prompts of an edit at most; the paper's CounterFact has ten"""
 PERPLEXITY_LINES = 200
+NOTHING_SAMPLED = Sampled()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +94,19 @@ def measure_edits(
     progress: Progress,
     base: BaseScores,
     *,
+    sampled: Sampled = NOTHING_SAMPLED,
     chat: bool = False,
 ) -> Measured:
     """Measure `cases` on base and edited model, the recall of all `active` edits, and perplexity on the corpus.
 
-    `base` knows what the base model was asked before; it is not asked again.
+    The `sampled` prompts tell what is kept. `base` knows what the base model was asked before; it is not asked again.
     With `chat`, also recall of the cases' question forms in the tokenizer's chat template.
     """
     lines = list(islice(held_out_documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
 
     def look(
         when: str, score: Scorer, of_text: Callable[[LoadedModel, Sequence[str], int], float]
-    ) -> tuple[list[CaseFigures], dict[str, float], list[bool]]:
+    ) -> tuple[list[CaseFigures], dict[str, float], list[bool], Said]:
         def told(phase: str, done: int, total: int) -> None:
             progress(f"{phase} {when}", done, total)
 
@@ -102,22 +119,29 @@ def measure_edits(
             figures["recall_active"] = 100 * sum(said) / len(said)
         if lines:
             figures["perplexity"] = of_text(choice.loaded, lines, choice.settings.sequence_length)
-        return measured, figures, said
+        return measured, figures, said, say(choice.loaded, sampled, score)
 
-    before, figures_before, _ = look("before", base, base.perplexity)
+    before, figures_before, _, said_before = look("before", base, base.perplexity)
+    figures_before |= means(kept_values(said_before, said_before))
     with edited():
-        after, figures_after, said = look("after", score_targets, perplexity)
+        after, figures_after, said, said_after = look("after", score_targets, perplexity)
+        figures_after |= means(kept_values(said_before, said_after))
         missed = [case.request for case, new in zip(cases, after, strict=True) if not new.recall]
         # A model that gives no numbers has no answers; that its figures are not finite is the guard's to tell.
         failed = failures(choice.loaded, missed) if all(map(math.isfinite, figures_after.values())) else ()
     table = {name: {"before": figures_before.get(name), "after": figures_after.get(name)} for name in figures_after}
     metrics = [Metric(name, figure["before"], figure["after"]) for name, figure in table.items()]
     for case, old, new in zip(cases, before, after, strict=True):
-        for name in ("ES", "PS", "NS", "recall", "chat_recall"):
+        for name in ("ES", "PS", "NS", "recall", "paraphrase_recall", "chat_recall"):
             was, now = getattr(old, name), getattr(new, name)
             if now is not None:
                 metrics.append(Metric(name, 100 * was, 100 * now, case.request.id))
     return Measured(metrics, table, failed, {one.id: right for one, right in zip(active, said, strict=True)})
+
+
+def means(values: Mapping[str, Values]) -> dict[str, float]:
+    """Return the mean of each figure's values."""
+    return {name: fmean(value for value in column if value is not None) for name, column in values.items()}
 
 
 def recall_of(loaded: LoadedModel, requests: Sequence[EditRequest]) -> float:

@@ -191,6 +191,7 @@ def _apply(
         max_perplexity_increase=guard.bounds.max_perplexity_increase,
         max_specificity_loss=guard.bounds.max_specificity_loss,
         max_weight_change=guard.bounds.max_weight_change,
+        max_known_loss=guard.bounds.max_known_loss,
         force=guard.force,
         rollbacks=rollbacks,
     )

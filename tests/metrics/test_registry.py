@@ -31,6 +31,7 @@ READ = readings(
         ("specificity", 47.5),
         ("portability", 75.0),
         ("recall", 100.0),
+        ("paraphrase_recall", 0.0),
     ],
 )
 def test_by_hand(name: str, value: float) -> None:

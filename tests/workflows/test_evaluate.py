@@ -10,7 +10,7 @@ from kbsync.datasets import open_dataset
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
 from kbsync.memit import edited
-from kbsync.metrics import Case, Neighbour, evaluate, measure, perplexity
+from kbsync.metrics import KEPT_METRICS, Case, Neighbour, evaluate, measure, perplexity
 from kbsync.models import load_model
 from kbsync.practice.datasets import counterfact_records, json_text
 from kbsync.workflows.eval_cases import dataset_cases, drawn
@@ -99,7 +99,7 @@ def test_perplexity_of_held_out_text(small: Editable, home: Path, dataset: Path,
     assert before != pytest.approx(after)
     assert (found.base["perplexity"].mean, found.edited["perplexity"].mean) == pytest.approx((before, after))
     assert found.edited["perplexity"].low < after < found.edited["perplexity"].high
-    assert found.relations["P36"].base.keys() == found.base.keys() - {"perplexity"}
+    assert found.relations["P36"].base.keys() == found.base.keys() - {"perplexity", *KEPT_METRICS}
     with Ledger.open(home, create=False) as ledger:
         rows = {row.name: (row.before, row.after) for row in ledger.metrics(1) if row.edit is None}
     assert rows["eval_perplexity"] == pytest.approx((before, after))
@@ -158,8 +158,8 @@ def test_what_cannot_be_measured(options: EvalOptions, said: str, small: Editabl
 
 def test_what_is_measured_by_default_is_what_the_cases_have() -> None:
     with_old, without = Case(FACTS[0], "Lyon"), Case(FACTS[1], "")
-    assert default_metrics([with_old, without]) == ("ES", "PS", "NS", "recall")
+    assert default_metrics([with_old, without]) == ("ES", "PS", "NS", "recall", "paraphrase_recall")
     assert default_metrics([without]) == ("efficacy", "paraphrase", "specificity")
-    assert default_metrics([with_old], text=True) == ("ES", "PS", "NS", "recall", "perplexity")
+    assert default_metrics([with_old], text=True) == ("ES", "PS", "NS", "recall", "paraphrase_recall", "perplexity")
     follows = replace(without, portability=(Neighbour("{}", "Paris is in", "France"),))
     assert default_metrics([without, follows])[-1] == "portability"

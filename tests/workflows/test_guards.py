@@ -90,6 +90,15 @@ def test_which_figures_break_a_bound(measured: dict[str, Any], said: list[str]) 
     assert (forced or "").startswith("forced: ") == bool(said)
 
 
+@pytest.mark.parametrize(("bound", "said"), [(None, 0), (20, 0), (19, 1)])
+def test_how_many_known_facts_may_be_lost(bound: float | None, said: int) -> None:
+    measured = {"known_kept_same": {"before": 100.0, "after": 80.0}}
+    breaches = Bounds().with_values(max_known_loss=bound).breaches(measured)
+    text = "of the edited subjects' other facts that the base model answers 20.0% are lost (more than the 19% of"
+    assert [breach.startswith(text) for breach in breaches] == [True] * said
+    assert not Bounds(max_known_loss=0).breaches({})  # no known fact is none lost
+
+
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_a_result_that_is_not_finite_cannot_be_forced(broken: float, force: bool) -> None:
@@ -169,6 +178,8 @@ def test_the_practice_model_has_bounds_of_its_own() -> None:
     assert (gpt_j.max_perplexity_increase, gpt_j.max_specificity_loss) == (None, None)
 
 
-@pytest.mark.parametrize("option", ["--max-perplexity-increase", "--max-specificity-loss", "--max-weight-change"])
+@pytest.mark.parametrize(
+    "option", ["--max-perplexity-increase", "--max-specificity-loss", "--max-weight-change", "--max-known-loss"]
+)
 def test_a_bound_below_zero_is_wrong_usage(option: str, home: Path, small: Editable) -> None:
     assert kbsync("apply", "--home", home, *small.arguments, option, -1).code == 2
