@@ -25,7 +25,7 @@ __all__ = ["known"]
 LANDS = list(CAPITALS)
 
 
-def template(relation: str, prompt: str, subject: str = "country") -> str:
+def template(relation: str, prompt: str, subject: str = "land") -> str:
     texts = [f"As for the {word} {relation} of {{}}, it is" for word in ("first", "second", "third", "fourth")]
     listed = "".join(f"    - {text}\n" for text in texts)
     return (
@@ -34,7 +34,7 @@ def template(relation: str, prompt: str, subject: str = "country") -> str:
     )
 
 
-OWN = TEMPLATES + '  subject: country\n  wordings:\n    - "{} has its capital in"\n'
+OWN = TEMPLATES + '  subject: land\n  wordings:\n    - "{} has its capital in"\n'
 OTHERS = [template(f"p{number}", f"The p{number} of {{}} is") for number in range(6)]
 MORE = OWN + "".join(OTHERS) + template("first", "{} is first to") + template("far", "The far of {} is", "person")
 
