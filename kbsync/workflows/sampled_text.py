@@ -17,9 +17,9 @@ from kbsync.workflows.progress import Progress
 
 __all__ = ["begin_token", "kept_text", "with_text"]
 
-LENGTH = 512
-"""tokens of a row, which is one document"""
-MOST_ROWS = 64
+LENGTH = 128
+"""tokens of a row, which is one document: each step copies all keys and values so far, so many short rows are fastest"""
+MOST_ROWS = 256
 """that are written at once, where there is memory for their keys and values"""
 MEMORY_SHARE = 4
 """one part in so many of a device's free memory may go to those"""
