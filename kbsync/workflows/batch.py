@@ -210,7 +210,7 @@ class Batch:
         with self.clock.phase("measure"):
             measured = self.measure(deltas)
         self.figures = measured.metrics
-        forced = self.guard.judge(measured.table)
+        forced = self.guard.judge(measured.table, len(self.added or self.kept))
         files = {}
         if deltas:
             name, sha256 = write_tensors(self.ledger.tensors, delta_tensors(deltas), {"model": self.model.key})

@@ -12,6 +12,11 @@ __all__ = ["DEFAULT_BOUNDS", "WEIGHT_CHANGE", "Bounds", "Guard"]
 WEIGHT_CHANGE = "weight_change."
 """a figure of this name and a layer's number is 100 |delta| / |W|, in Frobenius norms"""
 
+ENOUGH_EDITS = 10
+"""edits that say whether settings fit a model at all"""
+LEAST_GAIN = 10.0
+"""points of ES that so many edits gain where any arrive"""
+
 Table = Mapping[str, Mapping[str, float | None]]
 """figure -> its values "before" (of the base model) and "after" """
 
@@ -76,8 +81,8 @@ class Guard:
     bounds: Bounds = DEFAULT_BOUNDS
     force: bool = False
 
-    def judge(self, table: Table) -> str | None:
-        """Return why a result was forced, None where it keeps the bounds.
+    def judge(self, table: Table, edits: int = 0) -> str | None:
+        """Return why a result was forced, None where it keeps the bounds; the figures are of so many `edits`.
 
         Raises EditError for a result that is not to be made current. One that is not finite cannot be forced: no
         prompt has an answer from such a model.
@@ -89,6 +94,12 @@ class Guard:
                 " float32"
             )
         breaches = self.bounds.breaches(table)
+        before, after = pair(table, "ES")
+        if edits >= ENOUGH_EDITS and before is not None and after is not None and after < min(before + LEAST_GAIN, 50):
+            breaches.append(
+                f"the edits do not arrive (ES {after:.1f}, {before:.1f} before): these settings do not fit the model,"
+                " and `kbsync calibrate` looks for others"
+            )
         if not breaches:
             return None
         said = ", and ".join(breaches)

@@ -183,3 +183,12 @@ def test_the_practice_model_has_bounds_of_its_own() -> None:
 )
 def test_a_bound_below_zero_is_wrong_usage(option: str, home: Path, small: Editable) -> None:
     assert kbsync("apply", "--home", home, *small.arguments, option, -1).code == 2
+
+
+def test_edits_that_do_not_arrive_are_told_with_what_to_do() -> None:
+    table = {"ES": {"before": 37.5, "after": 40.0}}
+    with pytest.raises(EditError, match=r"do not arrive \(ES 40\.0, 37\.5 before\).*kbsync calibrate"):
+        Guard().judge(table, 40)
+    assert Guard().judge(table, 3) is None
+    assert Guard().judge({"ES": {"before": 37.5, "after": 60.0}}, 40) is None
+    assert "do not arrive" in (Guard(force=True).judge(table, 40) or "")
