@@ -50,11 +50,19 @@ class RequestGroup:
 
 
 def edited_wordings(loaded: LoadedModel, request: EditRequest, count: int) -> list[EditRequest]:
-    """Return the request in at most `count` further words: its question first, as this model is asked, then others."""
+    """Return the request in at most `count` further words: its question first, as this model is asked, then others.
+
+    Left out are those in which the subject is no more than the text's first token: models without a begin token have
+    nearly the same key for every token there (cosines up to 1.00 between countries), so no fact can be told by it.
+    """
     question = question_prompt(loaded.tokenizer, request.question) if request.question and count else None
     prompts = dict.fromkeys([*([question] if question else []), *request.wordings])
     prompts.pop(request.prompt, None)
-    return [replace(request, prompt=prompt, wordings=()) for prompt in list(prompts)[:count]]
+    if not count:
+        return []
+    placed = locate(loaded.tokenizer, [(prompt, request.subject, "") for prompt in prompts])
+    told = [prompt for prompt, tokens in zip(prompts, placed, strict=True) if tokens.subject_last > 0]
+    return [replace(request, prompt=prompt, wordings=()) for prompt in told[:count]]
 
 
 def group_requests(loaded: LoadedModel, requests: Sequence[EditRequest], wordings: int = 0) -> list[RequestGroup]:

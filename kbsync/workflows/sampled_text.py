@@ -18,7 +18,7 @@ from kbsync.workflows.progress import Progress
 __all__ = ["begin_token", "kept_text", "with_text"]
 
 LENGTH = 128
-"""tokens of a row, which is one document: each step copies all keys and values so far, so many short rows are fastest"""
+"""tokens of a row, which is one document: each step copies all keys and values so far, so many short rows are fast"""
 MOST_ROWS = 256
 """that are written at once, where there is memory for their keys and values"""
 MEMORY_SHARE = 4

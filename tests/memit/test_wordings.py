@@ -11,7 +11,7 @@ from kbsync.memit.groups import columns, edited_wordings
 from kbsync.memit.kept_keys import kept_moments
 from kbsync.memit.search_dtype import search_model
 from kbsync.memit.spread import at_every_key
-from kbsync.models import LoadedModel
+from kbsync.models import LoadedModel, locate
 from kbsync.models.chat import question_prompt
 from kbsync.resources import templates_folder
 from kbsync.templates import load_templates
@@ -116,3 +116,19 @@ def test_no_shipped_wording_is_measured(tiny: LoadedModel) -> None:
     for template in load_templates(templates_folder()):
         edits = {template.prompt, template.question, *template.wordings}
         assert not edits & set(template.paraphrases), template.relation
+
+
+def test_a_subject_that_is_the_first_token_alone_is_not_edited_there(tiny: LoadedModel) -> None:
+    """Its key is nearly that of every other token at the beginning of a text."""
+    places = [
+        locate(tiny.tokenizer, [(words, subject, "")])[0].subject_last
+        for subject in ("a", "e", "France", "New Zealand")
+        for words in ("{} is governed from", "The chief town of {} is")
+    ]
+    kept = [
+        any(one.prompt == words for one in edited_wordings(tiny, replace(ONE, subject=subject), 9))
+        for subject in ("a", "e", "France", "New Zealand")
+        for words in ("{} is governed from", "The chief town of {} is")
+    ]
+    assert kept == [place > 0 for place in places]
+    assert any(kept)
