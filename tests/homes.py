@@ -53,7 +53,7 @@ SMALL_SETTINGS = (
 )
 
 
-WIDE = ("--max-perplexity-increase", "1000000", "--max-specificity-loss", "100", "--max-weight-change", "1000000")
+WIDE = ("--max-perplexity-increase", "1000000", "--max-specificity-loss", "100", "--max-weight-change", "1e12")
 """bounds that a small model keeps, whatever a few edits do to it"""
 
 

@@ -146,7 +146,7 @@ def _told(error: OSError) -> str:
 
 def _short(message: str) -> str:
     """Return a message with names that nobody would read cut."""
-    return re.sub(r"\S{160,}", lambda found: f"{found[0][:60]}...{found[0][-20:]}", message)
+    return re.sub(r"\S{240,}", lambda found: f"{found[0][:60]}...{found[0][-20:]}", message)
 
 
 def _fail(message: str, error: Exception, debug: bool) -> int:

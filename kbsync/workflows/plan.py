@@ -270,7 +270,7 @@ def known_facts(plan: Plan, answers: Callable[[Mapping[str, str]], Mapping[str, 
         sign: Sign = "k" if row.sign == "+" else "-"
         return replace(row, sign=sign, reason="the base model answers it already")
 
-    return replace(plan, rows=tuple(sorted(map(judged, plan.rows), key=lambda row: SIGNS.index(row.sign))))
+    return replace(plan, rows=tuple(sorted(map(judged, plan.rows), key=sort_key)))
 
 
 def prompt_of(request: EditRequest) -> str:

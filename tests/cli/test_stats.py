@@ -10,7 +10,7 @@ from kbsync.cli.main import app
 from kbsync.cli.options import Options, command, family
 from kbsync.report.progress import Lines
 from tests.conftest import Run
-from tests.homes import COUNTRIES, SWAPPED, Editable, done, make_home
+from tests.homes import COUNTRIES, SWAPPED, WIDE, Editable, done, make_home
 
 LENGTH = ("--tokens", 600, "--sequence-length", 32)
 
@@ -48,7 +48,7 @@ def test_an_apply_needs_no_corpus_where_a_covariance_was_imported(small: Editabl
     taken = done("stats", "import", file, "--home", home, *small.model)
     assert "over 3000 tokens of small-corpus.txt; 2 new" in taken.out
     settings = [part for text in small.settings for part in ("--set", text)]
-    applied = done("apply", "--home", home, *small.model, *settings, "--yes")
+    applied = done("apply", "--home", home, *small.model, *settings, "--yes", *WIDE)
     assert "covariance: on record, 3000 tokens of small-corpus.txt" in applied.err
     with_corpus = done("apply", "--home", home, *small.arguments, "--yes", "--json").json
     assert (applied.code, with_corpus["edits"]) == (0, 2)
