@@ -48,7 +48,8 @@ def test_ctrl_c_keeps_what_was_found_and_says_how_to_go_on(
         (batch,) = ledger.batches()
         assert (batch.state, batch.reason) == ("failed", "interrupted")
         kept = len(ledger.targets())
-    assert kept == len(FACTS) or (phase == "targets" and kept > 0)
+    # Amid the search, all that its first batch would have found may still be missing.
+    assert kept == len(FACTS) or phase == "targets"
     applied = small.apply(home)
     assert (applied["edits"], applied["from_cache"]) == (len(FACTS), kept)
 
