@@ -10,8 +10,8 @@ from kbsync.facts import Fact
 from kbsync.models import load_model, score_targets
 from kbsync.resources import fixtures_folder, templates_folder
 from kbsync.sources import Ask, open_source
+from kbsync.sync.practice import paraphrase_requests, practice_requests
 from kbsync.templates import load_templates
-from kbsync.workflows.practice import paraphrase_requests, practice_requests
 
 SAMPLE = 300
 

@@ -1,4 +1,4 @@
-"""Imports go down only: cli -> workflows, report -> domain parts -> facts, errors. The sources are parsed for it."""
+"""Imports go down only: cli -> sync, report -> domain parts -> facts, errors. The sources are parsed for it."""
 
 import ast
 import sys
@@ -19,10 +19,10 @@ DOMAIN = {
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "__main__": {"cli"},
-    "cli": {"benchmarks", "report", "workflows"},
+    "cli": {"benchmarks", "report", "sync"},
     "report": set(),
-    "benchmarks": DOMAIN | {"report", "resources", "workflows"},
-    "workflows": DOMAIN | {"resources"},
+    "benchmarks": DOMAIN | {"report", "resources", "sync"},
+    "sync": DOMAIN | {"resources"},
     "editors": {"memit", "models"},
     "memit": {"models", "resources"},
     "datasets": set(),
@@ -40,7 +40,7 @@ USES_TORCH = (
     "metrics/",
     "models/",
     "practice/",
-    "workflows/",
+    "sync/",
 )
 
 # Where each library may be imported, by path prefix.
@@ -165,4 +165,4 @@ def test_values_and_errors_use_the_standard_library_alone() -> None:
 
 def test_the_parser_sees_imports_inside_functions() -> None:
     found = {(imported.path, imported.module) for imported in ALL}
-    assert ("cli/pull.py", "kbsync.workflows.pull") in found
+    assert ("cli/pull.py", "kbsync.sync.pull") in found

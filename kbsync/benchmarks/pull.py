@@ -20,8 +20,8 @@ from kbsync.report.tables import plain, table
 from kbsync.sources import Ask, open_endpoint
 from kbsync.sources.access import Access
 from kbsync.sources.loopback import serve
-from kbsync.workflows.progress import Progress, silent
-from kbsync.workflows.pull import make_asks, pull
+from kbsync.sync.progress import Progress, silent
+from kbsync.sync.pull import make_asks, pull
 
 __all__ = ["PullBench", "bench_pull", "pull_view"]
 

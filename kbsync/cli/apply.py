@@ -19,10 +19,10 @@ from kbsync.report.console import emit, log_console
 from kbsync.report.plan import plan_view
 from kbsync.report.progress import progress
 from kbsync.report.tables import plain
-from kbsync.workflows.loading import AS_STORED, Loading
+from kbsync.sync.loading import AS_STORED, Loading
 
 if TYPE_CHECKING:
-    from kbsync.workflows.apply import Proposal
+    from kbsync.sync.apply import Proposal
 
 app = family()
 
@@ -104,12 +104,12 @@ def apply(
     and the batch is on record as failed, with its figures. Under `accelerate launch -m kbsync apply ...` the work is
     shared out over its processes.
     """
-    from kbsync.workflows.rollback import rollbacks_so_far
+    from kbsync.sync.rollback import rollbacks_so_far
 
     rollbacks = rollbacks_so_far(options.home)  # before the imports below, which take seconds
-    from kbsync.workflows.apply import ApplyOptions
-    from kbsync.workflows.apply import apply as workflow
-    from kbsync.workflows.crew import join_team, work_along
+    from kbsync.sync.apply import ApplyOptions
+    from kbsync.sync.apply import apply as workflow
+    from kbsync.sync.crew import join_team, work_along
 
     team = join_team()
     if not team.leads:

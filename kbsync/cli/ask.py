@@ -10,7 +10,7 @@ from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
 from kbsync.report.evaluate import asked_view
 from kbsync.report.tables import plain
-from kbsync.workflows.loading import AS_STORED, Loading
+from kbsync.sync.loading import AS_STORED, Loading
 
 app = family()
 
@@ -32,7 +32,7 @@ def ask(
     loading: Loading = AS_STORED,
 ) -> None:
     """Show a prompt's top answers with their probabilities, of the base model and the edited one side by side."""
-    from kbsync.workflows.ask import ask as workflow
+    from kbsync.sync.ask import ask as workflow
 
     answers = workflow(options.home, model, prompts, base_only=base, count=count, loading=loading)
     emit({"answers": answers}, asked_view, as_json=options.json)
@@ -46,7 +46,7 @@ def export(
     loading: Loading = AS_STORED,
 ) -> None:
     """Write the edited model as a checkpoint that AutoModelForCausalLM.from_pretrained opens."""
-    from kbsync.workflows.export import export as workflow
+    from kbsync.sync.export import export as workflow
 
     exported = workflow(options.home, model, folder, loading=loading)
     emit(

@@ -10,7 +10,7 @@ from kbsync.cli.options import Options, command, family
 from kbsync.report.calibrate import calibration_json, calibration_view
 from kbsync.report.console import show
 from kbsync.report.progress import progress
-from kbsync.workflows.loading import AS_STORED, Loading
+from kbsync.sync.loading import AS_STORED, Loading
 
 app = family()
 
@@ -41,8 +41,8 @@ def calibrate(
     beside are ranked by S, as long as ordinary text stays likely. The model itself is left as it is. A run that was
     broken off goes on.
     """
-    from kbsync.workflows.calibrate import CalibrateOptions
-    from kbsync.workflows.calibrate import calibrate as workflow
+    from kbsync.sync.calibrate import CalibrateOptions
+    from kbsync.sync.calibrate import calibrate as workflow
 
     wanted = CalibrateOptions(model, relation, facts, corpus, write, parse_values(setting), loading)
     with progress(quiet=options.json) as report:

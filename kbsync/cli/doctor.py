@@ -9,7 +9,7 @@ from kbsync.cli.options import Options, command, family
 from kbsync.report.console import show
 from kbsync.report.models import diagnosis_json, diagnosis_view
 from kbsync.report.progress import progress
-from kbsync.workflows.loading import AS_STORED, Loading
+from kbsync.sync.loading import AS_STORED, Loading
 
 app = family()
 
@@ -25,7 +25,7 @@ def doctor(
 
     Exits with 1 where something cannot work. Writes nothing.
     """
-    from kbsync.workflows.doctor import doctor as workflow
+    from kbsync.sync.doctor import doctor as workflow
 
     with progress(quiet=options.json) as report:
         found = workflow(options.home, model, edits, loading=loading, progress=report)

@@ -10,7 +10,7 @@ from kbsync.cli.options import Options, command, family
 from kbsync.report.console import show
 from kbsync.report.evaluate import eval_json, eval_view
 from kbsync.report.progress import progress
-from kbsync.workflows.loading import AS_STORED, Loading
+from kbsync.sync.loading import AS_STORED, Loading
 
 app = family()
 
@@ -68,7 +68,7 @@ def evaluate(
     On the active edits of the home, and then recorded with its current batch; or on a data set as it is, which is
     only measured. Perplexity is that of text which no edit is about.
     """
-    from kbsync.workflows.evaluate import EvalOptions, run_eval
+    from kbsync.sync.evaluate import EvalOptions, run_eval
 
     if dataset is not None:
         options.require_home()

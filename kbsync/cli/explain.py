@@ -10,7 +10,7 @@ from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit, log_console
 from kbsync.report.explain import explained_view, plot_explained
 from kbsync.report.tables import plain
-from kbsync.workflows.loading import AS_STORED, Loading
+from kbsync.sync.loading import AS_STORED, Loading
 
 app = family()
 
@@ -35,8 +35,8 @@ def explain(
     Four answers stand side by side: the base model's; the target's, put in by hand at the subject's last token; the
     edited weights', used at that token alone; the edited model's. Beside them: how much of the way each layer brings.
     """
-    from kbsync.workflows.explain import explain as workflow
-    from kbsync.workflows.log import parse_fact
+    from kbsync.sync.explain import explain as workflow
+    from kbsync.sync.log import parse_fact
 
     subject, relation = parse_fact(fact)
     found = workflow(options.home, subject, relation, model, loading=loading)

@@ -10,10 +10,10 @@ from kbsync.errors import SettingsError
 from kbsync.report.console import emit, log_console
 from kbsync.report.history import history_view, log_view, pruned_view, rollback_view, verified_view
 from kbsync.report.progress import progress
-from kbsync.workflows.loading import AS_STORED, Loading
+from kbsync.sync.loading import AS_STORED, Loading
 
 if TYPE_CHECKING:
-    from kbsync.workflows.rollback import RolledBack
+    from kbsync.sync.rollback import RolledBack
 
 app = family()
 
@@ -26,7 +26,7 @@ def history(
     model: Annotated[str | None, typer.Option("--model", metavar="M", help="Only this model.")] = None,
 ) -> None:
     """List the batches: when, what each did to the edits, how it came out, and which is current."""
-    from kbsync.workflows.history import history as workflow
+    from kbsync.sync.history import history as workflow
 
     emit(workflow(options.home, model), history_view, as_json=options.json)
 
@@ -47,7 +47,7 @@ def rollback(
     status and plan then show what the model lacks, and the next apply writes it again; to keep one fact out for good,
     use retract.
     """
-    from kbsync.workflows.rollback import rollback as workflow
+    from kbsync.sync.rollback import rollback as workflow
 
     def confirm(planned: "RolledBack") -> bool:
         if yes:
@@ -76,7 +76,7 @@ def log(
     ] = None,
 ) -> None:
     """Show everything that ever happened to a fact: pulls, conflicts, vetoes, edits, rollbacks, figures."""
-    from kbsync.workflows.log import fact_log, parse_fact
+    from kbsync.sync.log import fact_log, parse_fact
 
     if (fact is None) == (subject is None) or (fact is not None and relation is not None):
         raise SettingsError("name one fact: --fact 'France P36', or --subject France --relation P36")
@@ -99,7 +99,7 @@ def verify(
 
     Mends nothing, and says what is wrong by name.
     """
-    from kbsync.workflows.verify import verify as workflow
+    from kbsync.sync.verify import verify as workflow
 
     with progress(quiet=options.json) as report:
         result = workflow(options.home, model, corpus=corpus, loading=loading, progress=report)
@@ -114,7 +114,7 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
 ) -> None:
     """Remove the tensor files that no state needs, such as those that a killed apply left."""
-    from kbsync.workflows.prune import prune as workflow
+    from kbsync.sync.prune import prune as workflow
 
     result = workflow(options.home, dry_run=dry_run)
     emit({"dry_run": dry_run, "bytes": result.bytes, "files": result.files}, pruned_view, as_json=options.json)

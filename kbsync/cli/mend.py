@@ -9,7 +9,7 @@ from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
 from kbsync.report.models import mend_view
 from kbsync.report.progress import progress
-from kbsync.workflows.loading import AS_STORED, Loading
+from kbsync.sync.loading import AS_STORED, Loading
 
 app = family("MEND, an editor that is trained for each model before it can edit.")
 
@@ -29,7 +29,7 @@ def train(
     Facts are the ledger's or, where it has none, the fixtures'. The network is kept in the home, and used for models
     of the same weights alone. The model itself is left as it is.
     """
-    from kbsync.workflows.mend import MendOptions, train_network
+    from kbsync.sync.mend import MendOptions, train_network
 
     with progress(quiet=options.json) as report:
         trained = train_network(options.home, MendOptions(model, facts, steps, loading), report)

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from kbsync.cli.choices import DeviceOption, DtypeOption, ExperimentalOption, MaxMemoryOption, parse_max_memory
 from kbsync.errors import SettingsError
-from kbsync.workflows.loading import Loading
+from kbsync.sync.loading import Loading
 
 __all__ = ["HELP_NAMES", "HOME_HELP", "DebugOption", "JsonOption", "Options", "VerboseOption", "command", "family"]
 

@@ -17,7 +17,7 @@ from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit, show
 from kbsync.report.plan import plan_json, plan_view, status_json, status_view
 from kbsync.report.progress import progress
-from kbsync.workflows.loading import AS_STORED, Loading
+from kbsync.sync.loading import AS_STORED, Loading
 
 app = family()
 
@@ -36,11 +36,11 @@ def plan(
     loading: Loading = AS_STORED,
 ) -> None:
     """Show what an apply would do, and why. Writes no weights."""
-    from kbsync.workflows.names import model_name
-    from kbsync.workflows.overview import long_plan_for, overview_for
+    from kbsync.sync.names import model_name
+    from kbsync.sync.overview import long_plan_for, overview_for
 
     if probe:
-        from kbsync.workflows.probe import probed_plan
+        from kbsync.sync.probe import probed_plan
 
         with progress(quiet=options.json) as report:
             result = probed_plan(
@@ -76,11 +76,11 @@ def status(
     loading: Loading = AS_STORED,
 ) -> None:
     """Show the diff between knowledge base, ledger and model, and the last figures."""
-    from kbsync.workflows.names import model_name
-    from kbsync.workflows.status import Status, last_batch, long_status_for, status_at_a_glance, used_model
+    from kbsync.sync.names import model_name
+    from kbsync.sync.status import Status, last_batch, long_status_for, status_at_a_glance, used_model
 
     if probe:
-        from kbsync.workflows.probe import probed_plan
+        from kbsync.sync.probe import probed_plan
 
         with progress(quiet=options.json) as report:
             found = probed_plan(

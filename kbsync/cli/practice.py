@@ -23,7 +23,7 @@ def train(
     folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the model is written.")],
 ) -> None:
     """Train the practice model on the fixtures' earlier edition: under an hour on 2 cores."""
-    from kbsync.workflows.practice import train_practice
+    from kbsync.sync.practice import train_practice
 
     with progress(quiet=options.json) as report:
         card = train_practice(folder, report)
@@ -36,7 +36,7 @@ def datasets(
     folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the two JSON files are written.")],
 ) -> None:
     """Make data sets in CounterFact's and zsRE's forms from the fixtures' earlier edition."""
-    from kbsync.workflows.practice_datasets import write_datasets
+    from kbsync.sync.practice_datasets import write_datasets
 
     written = write_datasets(folder)
     emit(written, lambda made: table(("file", "records"), list(made.items())), as_json=options.json)
@@ -52,7 +52,7 @@ def demo(
 
     The practice model is taught some 250 facts of the fixtures, another model about 30 that have changed lately.
     """
-    from kbsync.workflows.demo import demo as workflow
+    from kbsync.sync.demo import demo as workflow
 
     with progress(quiet=options.json) as report:
         told = workflow(model, report, limit=limit)

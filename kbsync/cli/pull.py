@@ -91,8 +91,8 @@ def pull(
     withdrawn at once (and more than four facts), or all, nothing is recorded unless accepted: exit code 3. An
     interrupted pull of an endpoint goes on where it was, within a day.
     """
-    from kbsync.workflows import pull as workflow
-    from kbsync.workflows.dry_run import dry_run
+    from kbsync.sync import pull as workflow
+    from kbsync.sync.dry_run import dry_run
 
     asks = workflow.make_asks(
         relation,

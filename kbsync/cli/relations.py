@@ -35,7 +35,7 @@ def relations(
 
     No model is loaded; a dash stands where it was never asked.
     """
-    from kbsync.workflows.relations import relations_for, search_online, search_templates
+    from kbsync.sync.relations import relations_for, search_online, search_templates
 
     options.require_home()
     if search is None:

@@ -10,10 +10,10 @@ from kbsync.errors import SettingsError
 from kbsync.report.console import emit, log_console
 from kbsync.report.progress import progress
 from kbsync.report.retract import lifted_view, retracted_view, retraction_view
-from kbsync.workflows.loading import AS_STORED, Loading
+from kbsync.sync.loading import AS_STORED, Loading
 
 if TYPE_CHECKING:
-    from kbsync.workflows.retract import Retraction
+    from kbsync.sync.retract import Retraction
 
 app = family()
 
@@ -49,7 +49,7 @@ def retract(
     solved again for all its other edits, with the settings of its current batch; what else is new or changed waits for
     the next apply. Another model that holds the fact loses it with its own next apply.
     """
-    from kbsync.workflows import retract as workflow
+    from kbsync.sync import retract as workflow
 
     if undo:
         if reason is not None or model is not None:

@@ -11,10 +11,10 @@ from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
 from kbsync.report.models import exported_view, imported_view, stats_view
 from kbsync.report.progress import progress
-from kbsync.workflows.loading import AS_STORED, Loading
+from kbsync.sync.loading import AS_STORED, Loading
 
 if TYPE_CHECKING:
-    from kbsync.workflows.stats import StatsOptions
+    from kbsync.sync.stats import StatsOptions
 
 app = family(
     "The covariances of a model's edited layers: `kbsync stats --model M --corpus C` collects them.",
@@ -53,7 +53,7 @@ def collect(
     All layers in one pass, kept in the home under the hash of what they depend on; a killed run goes on where it
     was. The change since half the tokens tells whether more text would matter.
     """
-    from kbsync.workflows.stats import stats
+    from kbsync.sync.stats import stats
 
     with progress(quiet=options.json) as report:
         found = stats(options.home, _wanted(model, corpus, tokens, sequence_length, setting, loading), report)
@@ -75,7 +75,7 @@ def export(
 
     They are collected first where they are not on record. The header says what they were taken over.
     """
-    from kbsync.workflows.shared_covariances import export_covariances
+    from kbsync.sync.shared_covariances import export_covariances
 
     wanted = _wanted(model, corpus, tokens, sequence_length, setting, loading)
     with progress(quiet=options.json) as report:
@@ -93,7 +93,7 @@ def import_file(
     loading: Loading = AS_STORED,
 ) -> None:
     """Check a file of covariances and put them on record; `kbsync apply` then needs no corpus for that model."""
-    from kbsync.workflows.shared_covariances import import_covariances
+    from kbsync.sync.shared_covariances import import_covariances
 
     emit(import_covariances(options.home, file, model, loading), imported_view, as_json=options.json)
 
@@ -106,7 +106,7 @@ def _wanted(
     setting: Sequence[str] | None,
     loading: Loading,
 ) -> "StatsOptions":
-    from kbsync.workflows.stats import StatsOptions
+    from kbsync.sync.stats import StatsOptions
 
     given = {"covariance_tokens": tokens, "sequence_length": sequence_length}
     values = parse_values(setting) | {name: value for name, value in given.items() if value is not None}

@@ -11,7 +11,7 @@ from kbsync.report.console import log_console, show
 from kbsync.report.progress import progress
 from kbsync.report.tables import plain
 from kbsync.report.trace import trace_json, trace_view
-from kbsync.workflows.loading import AS_STORED, Loading
+from kbsync.sync.loading import AS_STORED, Loading
 
 app = family()
 
@@ -44,8 +44,8 @@ def trace(
     subject makes it lose a fact; what a state, or the MLPs or attentions of a few blocks, gives back is shown by token
     and block. No edit is tried: `kbsync calibrate` does that.
     """
-    from kbsync.workflows.trace import TraceOptions
-    from kbsync.workflows.trace import trace as workflow
+    from kbsync.sync.trace import TraceOptions
+    from kbsync.sync.trace import trace as workflow
 
     wanted = TraceOptions(model, relation, facts, samples, seed, write_preset, loading)
     with progress(quiet=options.json) as report:

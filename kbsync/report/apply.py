@@ -8,9 +8,9 @@ from kbsync.report.plan import in_sync_text, metrics_table
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
-    from kbsync.workflows.batch import Applied
-    from kbsync.workflows.cost import Cost
-    from kbsync.workflows.failures import Failure
+    from kbsync.sync.batch import Applied
+    from kbsync.sync.cost import Cost
+    from kbsync.sync.failures import Failure
 
 __all__ = ["applied_view", "cost_view"]
 

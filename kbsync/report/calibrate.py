@@ -8,7 +8,7 @@ from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
     from kbsync.memit.search import Trial
-    from kbsync.workflows.calibrate import Calibration
+    from kbsync.sync.calibrate import Calibration
 
 __all__ = ["calibration_json", "calibration_view"]
 

@@ -10,7 +10,7 @@ from kbsync.report.pull import pulls_view
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
-    from kbsync.workflows.demo import Demo
+    from kbsync.sync.demo import Demo
 
 __all__ = ["demo_view"]
 

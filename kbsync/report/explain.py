@@ -10,7 +10,7 @@ from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
     from kbsync.memit.explain import Reading
-    from kbsync.workflows.explain import Explained
+    from kbsync.sync.explain import Explained
 
 __all__ = ["explained_view", "plot_explained"]
 

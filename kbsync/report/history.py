@@ -8,11 +8,11 @@ from rich.console import Group, RenderableType
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
-    from kbsync.workflows.history import History, HistoryBatch
-    from kbsync.workflows.log import Event, FactLog
-    from kbsync.workflows.prune import Leftover
-    from kbsync.workflows.rollback import RolledBack
-    from kbsync.workflows.verify import Check
+    from kbsync.sync.history import History, HistoryBatch
+    from kbsync.sync.log import Event, FactLog
+    from kbsync.sync.prune import Leftover
+    from kbsync.sync.rollback import RolledBack
+    from kbsync.sync.verify import Check
 
 __all__ = ["history_view", "log_view", "pruned_view", "rollback_view", "verified_view"]
 

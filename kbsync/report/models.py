@@ -7,10 +7,10 @@ from rich.console import Group, RenderableType
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
-    from kbsync.workflows.doctor import Diagnosis, Loads
-    from kbsync.workflows.mend import TrainedMend
-    from kbsync.workflows.shared_covariances import SharedCovariances
-    from kbsync.workflows.stats import Stats
+    from kbsync.sync.doctor import Diagnosis, Loads
+    from kbsync.sync.mend import TrainedMend
+    from kbsync.sync.shared_covariances import SharedCovariances
+    from kbsync.sync.stats import Stats
 
 __all__ = ["diagnosis_json", "diagnosis_view", "exported_view", "imported_view", "mend_view", "stats_view"]
 

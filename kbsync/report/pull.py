@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
-    from kbsync.workflows.pull import Pulled
+    from kbsync.sync.pull import Pulled
 
 __all__ = ["pulls_view"]
 

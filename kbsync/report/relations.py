@@ -9,10 +9,10 @@ from rich.table import Table
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
+    from kbsync.sync.new_template import NewTemplate
+    from kbsync.sync.relations import Relations
+    from kbsync.sync.wordings import MeasuredWordings
     from kbsync.templates import Template
-    from kbsync.workflows.new_template import NewTemplate
-    from kbsync.workflows.relations import Relations
-    from kbsync.workflows.wordings import MeasuredWordings
 
 __all__ = [
     "checked_view",

@@ -9,7 +9,7 @@ from kbsync.report.apply import applied_view
 from kbsync.report.tables import plain
 
 if TYPE_CHECKING:
-    from kbsync.workflows.retract import Lifted, Retracted, Retraction
+    from kbsync.sync.retract import Lifted, Retracted, Retraction
 
 __all__ = ["lifted_view", "retracted_view", "retraction_view"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from kbsync.metrics import Figure
     from kbsync.metrics.trace import TraceFigures
-    from kbsync.workflows.trace import Trace
+    from kbsync.sync.trace import Trace
 
 __all__ = ["plot_trace", "trace_json", "trace_view"]
 

@@ -23,9 +23,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTJForCausalLM, PreTrainedTokenizerFast
 
 import kbsync.sources.sparql
-import kbsync.workflows.export
-import kbsync.workflows.probe
-import kbsync.workflows.pull
+import kbsync.sync.export
+import kbsync.sync.probe
+import kbsync.sync.pull
 from kbsync.cli.main import main
 from kbsync.memit import targets
 from tests.conftest import Ran

@@ -20,7 +20,7 @@ from kbsync.ledger import Ledger
 from kbsync.report.tables import plain
 from kbsync.sources import Ask, open_source, rdf_file
 from kbsync.sources.base import MOST_LETTERS, clean, iri_of
-from kbsync.workflows.plan import plan_for, prompt_of
+from kbsync.sync.plan import plan_for, prompt_of
 from tests.homes import TEMPLATES, Editable, done, kbsync, small
 
 __all__ = ["small"]

@@ -12,14 +12,14 @@ from kbsync.report.demo import demo_view
 from kbsync.report.evaluate import asked_view
 from kbsync.report.json_text import to_plain
 from kbsync.report.plan import plan_json, plan_view, status_json, status_view
-from kbsync.workflows.ask import Asked
-from kbsync.workflows.batch import Applied
-from kbsync.workflows.cost import Again, Cost
-from kbsync.workflows.demo import Demo, Said
-from kbsync.workflows.failures import Failure
-from kbsync.workflows.plan import Plan, PlanRow, Sign
-from kbsync.workflows.pull import Pulled
-from kbsync.workflows.status import Status
+from kbsync.sync.ask import Asked
+from kbsync.sync.batch import Applied
+from kbsync.sync.cost import Again, Cost
+from kbsync.sync.demo import Demo, Said
+from kbsync.sync.failures import Failure
+from kbsync.sync.plan import Plan, PlanRow, Sign
+from kbsync.sync.pull import Pulled
+from kbsync.sync.status import Status
 
 FIGURES: dict[str, dict[str, float | None]] = {
     "ES": {"before": 0.0, "after": 97.256},

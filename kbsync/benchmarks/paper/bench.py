@@ -23,13 +23,13 @@ from kbsync.facts import EditRequest, content_id
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, edited, group_requests
 from kbsync.metrics import Case, evaluate, figures
-from kbsync.workflows.choice import ModelChoice
-from kbsync.workflows.covariances import Covariances, covariances_for
-from kbsync.workflows.known_facts import facts_to_ask
-from kbsync.workflows.mend import has_network, mend_network, train_for
-from kbsync.workflows.progress import Progress
-from kbsync.workflows.state import identify, model_contexts
-from kbsync.workflows.target_cache import cached_targets
+from kbsync.sync.choice import ModelChoice
+from kbsync.sync.covariances import Covariances, covariances_for
+from kbsync.sync.known_facts import facts_to_ask
+from kbsync.sync.mend import has_network, mend_network, train_for
+from kbsync.sync.progress import Progress
+from kbsync.sync.state import identify, model_contexts
+from kbsync.sync.target_cache import cached_targets
 
 __all__ = ["PUBLISHED", "Experiment", "PaperBench", "Result"]
 

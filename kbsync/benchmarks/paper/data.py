@@ -14,9 +14,9 @@ from kbsync.datasets import DataSet, Record, open_dataset
 from kbsync.errors import SettingsError
 from kbsync.metrics import Case
 from kbsync.resources import fixtures_folder
-from kbsync.workflows.eval_cases import case_of, with_references
-from kbsync.workflows.practice_datasets import COUNTERFACT, ZSRE
-from kbsync.workflows.references import record_references
+from kbsync.sync.eval_cases import case_of, with_references
+from kbsync.sync.practice_datasets import COUNTERFACT, ZSRE
+from kbsync.sync.references import record_references
 
 __all__ = ["PaperData", "Published", "evenly", "open_data", "published_tables"]
 

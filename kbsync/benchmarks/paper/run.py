@@ -28,9 +28,9 @@ from kbsync.benchmarks.paper.tracing import TRACE
 from kbsync.editors import EDITORS
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
-from kbsync.workflows.choice import choose_model
-from kbsync.workflows.loading import AS_STORED, Loading
-from kbsync.workflows.progress import Progress, silent
+from kbsync.sync.choice import choose_model
+from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.progress import Progress, silent
 
 __all__ = ["EXPERIMENTS", "ROWS", "Done", "PaperOptions", "PaperRun", "bench_paper", "chosen_experiments", "run_paper"]
 

@@ -9,7 +9,7 @@ from kbsync.benchmarks.paper.drawings import Lines, Row, bars_by_row, line_with_
 from kbsync.facts import content_id
 from kbsync.memit import edited, spread
 from kbsync.memit.search import lambda_of
-from kbsync.workflows.covariances import covariances_for
+from kbsync.sync.covariances import covariances_for
 
 __all__ = ["ATTENTION", "LAMBDA", "LAYERS", "lambdas", "layer_choices"]
 

@@ -17,8 +17,8 @@ from kbsync.facts import EditRequest, content_id
 from kbsync.memit import edited
 from kbsync.metrics import recalled
 from kbsync.models import score_targets
+from kbsync.sync.templates import templates_for
 from kbsync.templates import Templates
-from kbsync.workflows.templates import templates_for
 
 __all__ = ["STARS", "star_requests", "stars"]
 

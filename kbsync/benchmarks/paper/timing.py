@@ -8,7 +8,7 @@ from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
 from kbsync.benchmarks.paper.drawings import Bars, Row
 from kbsync.facts import content_id
 from kbsync.memit import collect_covariances
-from kbsync.workflows.corpus import documents
+from kbsync.sync.corpus import documents
 
 __all__ = ["TIME", "PhaseClock"]
 

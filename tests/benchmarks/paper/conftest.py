@@ -15,9 +15,9 @@ from kbsync.benchmarks.paper.sizes import Sizes
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings
 from kbsync.models import LoadedModel
-from kbsync.workflows.choice import ModelChoice
-from kbsync.workflows.mend import train_for
-from kbsync.workflows.progress import silent
+from kbsync.sync.choice import ModelChoice
+from kbsync.sync.mend import train_for
+from kbsync.sync.progress import silent
 from tests.homes import small_model
 from tests.tiny_models import FACTS, known, known_model, left_as_found
 

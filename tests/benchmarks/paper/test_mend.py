@@ -11,8 +11,8 @@ from kbsync.editors.mend_train import MendSettings, MendTraining, train_mend
 from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.models import LoadedModel
-from kbsync.workflows import mend
-from kbsync.workflows.mend import has_network, mend_network, train_for
+from kbsync.sync import mend
+from kbsync.sync.mend import has_network, mend_network, train_for
 from tests.benchmarks.paper.conftest import RECORDS
 from tests.tiny_models import FACTS
 

@@ -1,0 +1,227 @@
+"""Calibrate: find layers, lambda and clamp for a model, by edits of facts that it knows."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kbsync.errors import EditError, LedgerError
+from kbsync.facts import EditRequest, content_id
+from kbsync.ledger import Ledger, ModelRow
+from kbsync.memit import MemitSettings, edited, group_requests, spread, write_preset
+from kbsync.memit.search import Trial, candidate_windows, search_settings, suggested_window
+from kbsync.metrics import Case, measure, perplexity, summary
+from kbsync.metrics.counterfacts import cases, counterfacts
+from kbsync.metrics.trace import MlpEffects, mlp_effects
+from kbsync.sync.choice import ModelChoice, choose_model
+from kbsync.sync.corpus import held_out_documents
+from kbsync.sync.covariances import covariances_for
+from kbsync.sync.known_facts import facts_to_ask, known_requests
+from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.measuring import PERPLEXITY_LINES
+from kbsync.sync.new_preset import new_preset, preset_file_for
+from kbsync.sync.progress import Progress, silent
+from kbsync.sync.sampled_text import with_text
+from kbsync.sync.state import identify, model_contexts
+from kbsync.sync.target_cache import cached_targets
+
+__all__ = ["CalibrateOptions", "Calibration", "calibrate"]
+
+TRACED = 20
+"""facts of the causal trace"""
+LEAST = 10
+"""facts that the model must know"""
+KNOWN_FACTOR = 4
+"""known facts to look for, for each that is edited: the others are its neighbourhood"""
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrateOptions:
+    """What the user asks of a calibration."""
+
+    model: str
+    relations: Collection[str] | None = None
+    facts: int = 60
+    """facts to edit in each trial"""
+    corpus: Path | None = None
+    write: str | None = None
+    """name of the preset to write; None writes none"""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    loading: Loading = AS_STORED
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What was found, and the trials that led to it, in the order that they were made."""
+
+    model: str
+    source: str
+    """where the facts are from: ledger or fixtures"""
+    asked: int
+    known: int
+    edits: int
+    effects: MlpEffects
+    suggested: tuple[int, ...]
+    """layers that the causal trace points to"""
+    base: dict[str, float]
+    """figures without edits"""
+    trials: tuple[Trial, ...]
+    chosen: Trial
+    from_record: int
+    """trials that an earlier run had made"""
+    preset: Path | None
+    remark: str | None
+
+
+def calibrate(home: Path, options: CalibrateOptions, progress: Progress = silent) -> Calibration:
+    """Find settings for a model, and write them as a preset of `home` where a name is given.
+
+    Trials, targets and covariances stay in `home`, so that a run that was broken off goes on. Raises SettingsError
+    for a name that is taken, EditError where the model knows too few facts or no trial succeeds.
+    """
+    file = preset_file_for(home, options.write)
+    with Ledger.open(home) as ledger, ledger.writer(f"calibrate {options.model}"):
+        requests, source = facts_to_ask(home, ledger, options.relations)
+        progress("loading the model", 0, 1)
+        choice = choose_model(
+            options.model,
+            options.values,
+            home=home,
+            loading=options.loading,
+            corpus=options.corpus,
+        )
+        model = identify(ledger, choice)
+        progress("loading the model", 1, 1)
+        known, asked = known_requests(choice.loaded, requests, KNOWN_FACTOR * options.facts, progress)
+        if len(known) < LEAST:
+            raise EditError(
+                f"{choice.name} knows {len(known)} of the {asked} facts that it was asked, and calibrating takes"
+                f" {LEAST} at least: pull facts that it knows, or name their relations with --relation"
+            )
+        progress("tracing", 0, 1)
+        effects = mlp_effects(choice.loaded, known[:TRACED])
+        progress("tracing", 1, 1)
+        suggested = suggested_window(effects.by_layer)
+        blocks = len(choice.loaded.family.block_list(choice.loaded.model))
+        windows = candidate_windows(suggested, choice.settings.layers, blocks)
+        bench = Workbench(ledger, with_text(home, choice, progress), model, known, options.facts, windows, progress)
+        m = choice.loaded.family.weight(choice.loaded.model, 0).shape[1]
+        chosen = search_settings(choice.settings, windows, m, bench.attempt)
+    if chosen.reason is not None:
+        raise EditError(f"no trial succeeded; the first failed so: {next(iter(bench.trials.values())).reason}")
+    if file is not None:
+        preset = new_preset(home, file.stem, options.model, choice, chosen.settings, options.corpus)
+        write_preset(file, preset, remark_on(chosen, len(bench.cases)))
+    return Calibration(
+        choice.name,
+        source,
+        asked,
+        len(known),
+        len(bench.cases),
+        effects,
+        suggested,
+        bench.base,
+        tuple(bench.trials.values()),
+        chosen,
+        bench.from_record,
+        file,
+        choice.remark,
+    )
+
+
+def remark_on(chosen: Trial, edits: int) -> str:
+    """Return the comment that the preset's file begins with."""
+    figures = ", ".join(f"{name} {value:.1f}" for name, value in chosen.figures.items() if name in ("S", "recall"))
+    return f"Found by `kbsync calibrate` with {edits} edits of known facts: {figures}."
+
+
+class Workbench:
+    """Makes trials on one set of edits; each is kept in the home and not made twice."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        choice: ModelChoice,
+        model: ModelRow,
+        known: Sequence[EditRequest],
+        count: int,
+        windows: Sequence[tuple[int, ...]],
+        progress: Progress,
+    ) -> None:
+        edits = counterfacts(known, count)
+        if not edits:
+            raise EditError("the known facts of each relation share one object, so none can be changed: pull others")
+        self.ledger, self.choice, self.model, self.progress = ledger, choice, model, progress
+        self.loaded = choice.loaded
+        self.cases: list[Case] = cases(edits, known)
+        self.groups = group_requests(self.loaded, [edit.request for edit in edits], choice.settings.wordings)
+        self.contexts = model_contexts(model, choice)
+        self.lines = list(islice(held_out_documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
+        union = tuple(sorted({layer for window in windows for layer in window}))
+        self.covariances = covariances_for(
+            ledger.tensors, replace(choice, settings=replace(choice.settings, layers=union)), progress
+        )
+        self.base = self.figures(choice.settings)
+        self.trials: dict[str, Trial] = {}
+        self.from_record = 0
+        text = hashlib.sha256("\n".join(self.lines).encode()).hexdigest()
+        self.about = [model.key, str(self.loaded.model.dtype), text, [group.id for group in self.groups]]
+
+    def figures(self, settings: MemitSettings) -> dict[str, float]:
+        """Return the figures of the model as it is now."""
+        found = summary(measure(self.loaded, self.cases))
+        found["perplexity"] = perplexity(self.loaded, self.lines, settings.sequence_length)
+        return found
+
+    def attempt(self, settings: MemitSettings) -> Trial:
+        """Return the trial of these settings: from this run, from the home, or made now."""
+        key = content_id("trial1", [*self.about, settings.as_dict()])
+        if key not in self.trials:
+            file = self.ledger.home / "calibrations" / f"{key.replace(':', '-')}.json"
+            if file.exists():
+                self.trials[key] = read_trial(file, settings)
+                self.from_record += 1
+            else:
+                self.trials[key] = self.make(settings)
+                write_trial(file, self.trials[key])
+            self.progress("trials", len(self.trials), 0)
+        return self.trials[key]
+
+    def make(self, settings: MemitSettings) -> Trial:
+        """Edit with these settings, measure, and put the model back; an edit that fails is a trial, too."""
+        before = self.base["perplexity"]
+        try:
+            choice = replace(self.choice, settings=settings)
+            z = cached_targets(self.ledger, self.model, choice, self.groups, self.contexts, self.progress).z
+            covariances = {layer: self.covariances[layer] for layer in settings.layers}
+            deltas = spread(self.loaded, self.groups, self.contexts, z, covariances, settings)
+            with torch.no_grad(), edited(self.loaded, deltas):
+                return Trial(settings, self.figures(settings), before)
+        except EditError as error:
+            return Trial(settings, {}, before, str(error))
+
+
+def write_trial(file: Path, trial: Trial) -> None:
+    """Keep a trial's figures; the file appears whole."""
+    kept = {"figures": trial.figures, "base_perplexity": trial.base_perplexity, "reason": trial.reason}
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps({"settings": trial.settings.as_dict(), **kept}), encoding="utf-8")
+        partial.rename(file)
+    except OSError as error:
+        raise LedgerError(f"cannot write {file}: {error.strerror or error}") from error
+
+
+def read_trial(file: Path, settings: MemitSettings) -> Trial:
+    """Return the trial of `settings` that an earlier run kept."""
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        return Trial(settings, kept["figures"], kept["base_perplexity"], kept["reason"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LedgerError(f"{file} is not as calibrate wrote it: delete it and run again") from error

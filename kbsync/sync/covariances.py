@@ -1,0 +1,252 @@
+"""The covariances of a model's edited layers: found beside the ledger, or collected over a corpus now.
+
+A file for each layer, named by the hash of all that its keys depend on: weights up to that layer, tokenizer, text,
+row length, tokens. So models of other names share it, layers at hand are not collected again when others are wanted,
+and another person's file is as good as one's own.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from kbsync import __version__
+from kbsync.errors import LedgerError, SettingsError
+from kbsync.facts import content_id
+from kbsync.ledger import content_of, read_metadata, read_tensors, replace_tensors, write_tensors
+from kbsync.memit.covariance import covariance_text, key_widths
+from kbsync.memit.identity import tokenizer_hash, weights_hashes
+from kbsync.memit.moments import MomentSums, unpack_triangle
+from kbsync.memit.packing import PackedText
+from kbsync.models import list_devices
+from kbsync.sync.choice import ModelChoice
+from kbsync.sync.corpus import corpus_name, covariance_documents
+from kbsync.sync.crew import share_covariance
+from kbsync.sync.progress import Progress
+
+__all__ = ["CovarianceRecord", "Covariances", "covariances_for", "no_corpus", "on_record", "read_records"]
+
+CHECKPOINT_SECONDS = 60.0
+WRITING_SHARE = 0.1
+"""of the time that checkpoints may take"""
+MEMORY_SHARE = 4
+"""one part in so many of the CPU's free memory may go to covariances that are kept from sweep to sweep"""
+UPPER = "upper"
+
+
+@dataclass(frozen=True, slots=True)
+class CovarianceRecord:
+    """What a layer's covariance was taken over, and how it went. It is kept in the file's header."""
+
+    model: str
+    """name of the model that it was collected with; any of the same weights can use it"""
+    layer: int
+    m: int
+    weights: str
+    """SHA-256 of embeddings and blocks up to this layer"""
+    tokenizer: str
+    """SHA-256"""
+    corpus: str
+    """name"""
+    text: str
+    """SHA-256 of the documents that were read"""
+    length: int
+    """tokens of a row"""
+    tokens: int
+    change: float | None
+    """|C_n - C_(n/2)|_F / |C_n|_F, estimated; None where it was too short to tell"""
+    seconds: float
+    """of the pass, all its layers together"""
+    version: str
+    """of kbsync"""
+
+    @property
+    def key(self) -> str:
+        """Content id of all that the covariance depends on."""
+        return content_id("covariance2", [self.weights, self.tokenizer, self.text, self.length, self.tokens])
+
+    def path(self, folder: Path) -> Path:
+        """Return where it lies in a home's tensors."""
+        return folder / f"{self.key.replace(':', '-')}.safetensors"
+
+    def metadata(self) -> dict[str, str]:
+        """Return the record as a file's metadata."""
+        return {name: "" if value is None else str(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str]) -> "CovarianceRecord":
+        """Return the record that `metadata` gave; raise ValueError where it is none."""
+        try:
+            numbers = {name: int(metadata[name]) for name in ("layer", "m", "length", "tokens")}
+            texts = {name: metadata[name] for name in ("model", "weights", "tokenizer", "corpus", "text", "version")}
+            change = float(metadata["change"]) if metadata["change"] else None
+            return cls(**numbers, **texts, change=change, seconds=float(metadata["seconds"]))  # type: ignore[arg-type]
+        except KeyError as error:
+            raise ValueError(f"no {error} in the header") from error
+
+
+class Covariances(Mapping[int, torch.Tensor]):
+    """Layer -> C [m, m] in float64 on the CPU; two of them need not fit in memory.
+
+    Those that `room` bytes hold are read from their files once, the others whenever they are asked for.
+    """
+
+    def __init__(
+        self, folder: Path, records: Mapping[int, CovarianceRecord], cached: frozenset[int], room: int = 0
+    ) -> None:
+        self.folder, self.records, self.cached = folder, records, cached
+        """`cached`: layers that were on record before"""
+        self.room = room
+        self.kept: dict[int, torch.Tensor] = {}
+
+    def __getitem__(self, layer: int) -> torch.Tensor:
+        if layer in self.kept:
+            return self.kept[layer]
+        whole = unpack_triangle(self.packed(layer))
+        if whole.nbytes <= self.room:
+            self.room -= whole.nbytes
+            self.kept[layer] = whole
+        return whole
+
+    def packed(self, layer: int) -> torch.Tensor:
+        """Return the upper triangle of C, [m (m + 1) / 2]."""
+        return read_tensors(self.records[layer].path(self.folder))[UPPER]
+
+    def contents(self) -> dict[str, str]:
+        """Return the files' names with the hashes of their contents, for the ledger."""
+        paths = [record.path(self.folder) for record in self.records.values()]
+        return {path.name: content_of(path) for path in paths}
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+def covariances_for(folder: Path, choice: ModelChoice, progress: Progress) -> Covariances:
+    """Return C of each edited layer; what is not yet in `folder`, a home's tensors, is collected and kept there.
+
+    Without a corpus, those on record for these weights are used, of several the one of the most tokens. Raises
+    SettingsError where there is none either.
+    """
+    loaded, layers = choice.loaded, choice.settings.layers
+    weights, tokenizer = weights_hashes(loaded, layers), tokenizer_hash(loaded)
+    if choice.corpus is None:
+        found = on_record(folder, weights, tokenizer)
+        if found is None:
+            raise no_corpus(choice.name)
+        first = found[layers[0]]
+        progress(f"covariance: on record, {first.tokens} tokens of {first.corpus}", 1, 1)
+        return Covariances(folder, found, frozenset(layers), room_for(choice))
+    text = covariance_text(loaded, covariance_documents(choice.corpus), choice.settings)
+    widths = key_widths(loaded, layers)
+    named = {
+        layer: CovarianceRecord(
+            choice.name,
+            layer,
+            widths[layer],
+            weights[layer],
+            tokenizer,
+            corpus_name(choice.corpus),
+            text.sha256,
+            text.length,
+            text.tokens,
+            None,
+            0.0,
+            __version__,
+        )
+        for layer in layers
+    }
+    missing = [layer for layer in layers if not named[layer].path(folder).exists()]
+    if missing:
+        collect(folder, choice, text, [named[layer] for layer in missing], progress)
+    records = {layer: read_record(record.path(folder)) for layer, record in named.items()}
+    return Covariances(folder, records, frozenset(layers) - frozenset(missing), room_for(choice))
+
+
+def room_for(choice: ModelChoice) -> int:
+    """Return how many bytes of covariances are worth keeping: with one sweep each is read once anyway."""
+    return list_devices()[-1].free // MEMORY_SHARE if choice.settings.sweeps > 1 else 0
+
+
+def no_corpus(model: str) -> SettingsError:
+    """Return the error that says what a model's covariance can be had from."""
+    return SettingsError(
+        f"{model} has no corpus, and its tokenizer no token that begins or ends a text, after which it could write one:"
+        " name a text for its covariance, such as --corpus text.txt, or get one that is collected already (kbsync stats"
+        " import)"
+    )
+
+
+def collect(
+    folder: Path, choice: ModelChoice, text: PackedText, wanted: Sequence[CovarianceRecord], progress: Progress
+) -> None:
+    """Collect the covariances of some layers in one pass, going on where a killed run stopped, and write them."""
+    began = time.monotonic()
+    sums = MomentSums({record.layer: record.m for record in wanted})
+    keeper = Checkpoint(folder / f"{content_id('sums1', [r.key for r in wanted]).replace(':', '-')}.checkpoint", sums)
+    keeper.resume()
+    share_covariance(choice, text, sums, keeper.keep, keeper.due, progress)
+    seconds = round(time.monotonic() - began, 2)
+    for record in wanted:
+        metadata = record.metadata() | {"change": str(sums.change.get(record.layer, "")), "seconds": str(seconds)}
+        write_tensors(folder, {UPPER: sums.covariance(record.layer)}, metadata, record.key)
+    keeper.path.unlink(missing_ok=True)
+
+
+class Checkpoint:
+    """The sums so far, in a file: once a minute, or less often where writing would take over a tenth of the time."""
+
+    def __init__(self, path: Path, sums: MomentSums) -> None:
+        self.path, self.sums = path, sums
+        self.written = time.monotonic()
+        self.cost = 0.0
+
+    def resume(self) -> None:
+        """Go on from the file, where there is one."""
+        if self.path.exists():
+            self.sums.restore(read_tensors(self.path))
+
+    def due(self) -> bool:
+        """Tell whether it is time to write the file."""
+        return time.monotonic() - self.written >= max(CHECKPOINT_SECONDS, self.cost / WRITING_SHARE)
+
+    def keep(self) -> None:
+        """Write the file."""
+        now = time.monotonic()
+        replace_tensors(self.path, self.sums.tensors(), {})
+        self.written = time.monotonic()
+        self.cost = self.written - now
+
+
+def read_records(folder: Path) -> list[CovarianceRecord]:
+    """Return the records of all covariances in a home's tensors; LedgerError names a file that cannot be read."""
+    return [read_record(path) for path in sorted(folder.glob("covariance2-*.safetensors"))]
+
+
+def read_record(path: Path) -> CovarianceRecord:
+    """Return the record of the covariance in a file; LedgerError where it has none, or one that is not of its name."""
+    try:
+        record = CovarianceRecord.of(read_metadata(path))
+    except ValueError as error:
+        raise LedgerError(f"{path} is no covariance ({error}): delete it, and it is collected again") from error
+    if record.path(path.parent) != path:
+        told = "is not as kbsync wrote it (its header was changed)"
+        raise LedgerError(f"{path} {told}: delete it, and it is collected again")
+    return record
+
+
+def on_record(folder: Path, weights: Mapping[int, str], tokenizer: str) -> dict[int, CovarianceRecord] | None:
+    """Return the covariances of these layers that were taken over one text; of several the one of the most tokens."""
+    found: dict[tuple[int, int, str], dict[int, CovarianceRecord]] = {}
+    for record in read_records(folder):
+        if record.tokenizer == tokenizer and weights.get(record.layer) == record.weights:
+            found.setdefault((record.tokens, record.length, record.text), {})[record.layer] = record
+    whole = [place for place, records in found.items() if records.keys() == weights.keys()]
+    if not whole:
+        return None
+    records = found[max(whole)]
+    return {layer: records[layer] for layer in weights}

@@ -1,0 +1,171 @@
+"""Demo: the whole story on one model, in a temporary home, from a real SPARQL endpoint on loopback."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kbsync.errors import EditError
+from kbsync.ledger import Ledger
+from kbsync.memit import edited
+from kbsync.models import LoadedModel, greedy_answers
+from kbsync.models.chat import render
+from kbsync.resources import fixtures_folder
+from kbsync.sources.loopback import serve
+from kbsync.sync.apply import Applied, ApplyOptions, Proposal, apply
+from kbsync.sync.choice import choose_model
+from kbsync.sync.plan import Plan, PlanRow, plan_for, prompt_of
+from kbsync.sync.progress import Progress
+from kbsync.sync.pull import Pulled, make_asks, pull
+from kbsync.sync.retract import retract
+from kbsync.sync.state import current_deltas, known_model
+from kbsync.sync.status import Status, status_for
+
+__all__ = ["LATEST", "PRACTICE_RELATIONS", "RELATIONS", "Demo", "Said", "demo", "latest", "story"]
+
+PRACTICE = "practice"
+PRACTICE_RELATIONS = (
+    *("P17", "P19", "P20", "P27", "P30", "P37", "P38", "P59", "P103", "P106"),
+    *("P131", "P159", "P170", "P176", "P364", "P397", "P413", "P641", "P1303"),
+)
+"""relations whose new facts have objects that the practice model has given as answers (README, "What it cannot do")"""
+RELATIONS = ("P35", "P6", "P169", "P286")
+"""who leads a state, a government, a company or a team: what has changed since a pretrained model was trained"""
+LATEST = 8
+"""facts of each that a pretrained model is taught: those that have held for the shortest time"""
+QUESTIONS = 12
+ANSWER_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One prompt in a user's words, as it is shown (`prompt`) and as the model gets it (`text`)."""
+
+    row: PlanRow
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the model says to one prompt: the base model, the edited one, and that after one fact was withdrawn."""
+
+    prompt: str
+    base: str
+    edited: str
+    after: str
+    wanted: str
+    """what the knowledge base says"""
+    withdrawn: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What the demo did, step by step."""
+
+    pulls: list[Pulled]
+    plan: Plan
+    """with what the base model says as the previous object"""
+    applied: Applied
+    status: Status[Plan]
+    answers: list[Said]
+    withdrawn: str
+    """subject of the fact that was withdrawn in the end"""
+
+
+def demo(model: str, progress: Progress, *, limit: int | None = None) -> Demo:
+    """Pull the later edition into a temporary home, and tell the story of it; `limit` bounds the edits.
+
+    Raises EditError where there is nothing to edit, and as `apply` does.
+    """
+    with tempfile.TemporaryDirectory(prefix="kbsync-demo-") as folder:
+        home = Path(folder)
+        relations = PRACTICE_RELATIONS if model == PRACTICE else RELATIONS
+        with serve(fixtures_folder() / "wikidata" / "later.ttl") as endpoint:
+            pulls = pull(home, make_asks(relations, endpoint), endpoint, progress)
+        only = None if model == PRACTICE else latest(plan_for(home, None))
+        # One batch in a home of its own depends on no path, so the fastest search will do.
+        values = {} if model == PRACTICE else {"search_dtype": "auto"}
+        return story(home, pulls, ApplyOptions(model, limit=limit, only=only, values=values), progress)
+
+
+def story(home: Path, pulls: list[Pulled], options: ApplyOptions, progress: Progress) -> Demo:
+    """Plan, apply what a home holds, ask the model before and after, and take one fact out again."""
+    plans: list[Plan] = []
+
+    def confirm(proposal: Proposal) -> bool:
+        plans.append(proposal.plan)
+        return True
+
+    model = options.model
+    applied = apply(home, options, confirm, progress)
+    if applied is None or applied.batch is None:
+        raise EditError(f"the demo found nothing to edit: {model} knows all that it would be taught")
+    plan, status = with_answers(home, plans[0]), status_for(home, model)
+    changed = plan.having("+", "~")
+    rows = changed[:: max(1, len(changed) // QUESTIONS)][:QUESTIONS]
+    failed = {(one.relation, one.subject) for one in applied.failed}
+    out = next((row for row in rows if (row.relation, row.subject) not in failed), rows[0])
+    questions, base, edited_says = speak(home, model, rows, progress)
+    corpus = options.corpus
+    retract(home, out.subject, out.relation, lambda _: True, model=model, corpus=corpus, progress=progress)
+    after = speak(home, model, rows, progress)[2]
+    answers = [
+        Said(asked.prompt, one, two, three, asked.row.object or "", asked.row == out)
+        for asked, one, two, three in zip(questions, base, edited_says, after, strict=True)
+    ]
+    return Demo(pulls, plan, applied, status, answers, out.subject)
+
+
+def latest(plan: Plan) -> set[tuple[str, str]]:
+    """Return (relation, subject key) of the facts of each relation that have held for the shortest time."""
+    new = [row.fact for row in plan.having("+") if row.fact is not None and row.fact.since is not None]
+    new.sort(key=lambda fact: fact.since or "", reverse=True)
+    return {
+        (fact.relation, fact.subject_key)
+        for relation in RELATIONS
+        for fact in [fact for fact in new if fact.relation == relation][:LATEST]
+    }
+
+
+def with_answers(home: Path, plan: Plan) -> Plan:
+    """Return the plan with what the base model says to the edit prompts as the previous objects."""
+    with Ledger.open(home, create=False) as ledger:
+        known = ledger.latest_model(plan.model)
+        prompts = [prompt_of(row.request) for row in plan.rows if row.request is not None]
+        said = ledger.answers(known.key, prompts) if known else {}
+    rows = [
+        replace(row, previous=said.get(prompt_of(row.request))) if row.request is not None and row.sign == "+" else row
+        for row in plan.rows
+    ]
+    return replace(plan, rows=tuple(rows))
+
+
+def speak(
+    home: Path, model: str, rows: Sequence[PlanRow], progress: Progress
+) -> tuple[list[Question], list[str], list[str]]:
+    """Ask about each row's fact; return the questions, what the base model says, and what the edited one does."""
+    choice = choose_model(model, home=home)
+    with Ledger.open(home, create=False) as ledger:
+        known = known_model(ledger, choice)
+        deltas = current_deltas(ledger, ledger.current_batch(known.key) if known else None)
+    questions = [one for row in rows for one in in_own_words(choice.loaded, row)]
+    texts = [one.text for one in questions]
+    progress("asking before and after", 0, 2)
+    base = greedy_answers(choice.loaded, texts, ANSWER_TOKENS)
+    progress("asking before and after", 1, 2)
+    with edited(choice.loaded, deltas):
+        after = greedy_answers(choice.loaded, texts, ANSWER_TOKENS)
+    progress("asking before and after", 2, 2)
+    return questions, base, after
+
+
+def in_own_words(loaded: LoadedModel, row: PlanRow) -> list[Question]:
+    """Return a paraphrase that the fact is not written on and, for a model that chats, the relation's question."""
+    request = row.request
+    assert request is not None
+    words = [text.replace("{}", request.subject) for text in (request.paraphrases[-1], request.question)]
+    asked = [Question(row, words[0], words[0])]
+    if loaded.tokenizer.chat_template:
+        asked.append(Question(row, words[1], render(loaded.tokenizer, words[1])))
+    return asked

@@ -1,0 +1,250 @@
+"""Eval: base and edited model side by side, on the ledger's active edits or on a data set as it is."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from kbsync.datasets import open_dataset
+from kbsync.errors import SettingsError
+from kbsync.ledger import BatchRow, Ledger, Metric, ModelRow
+from kbsync.ledger.edits import record_figures
+from kbsync.memit import edited
+from kbsync.memit.groups import edited_wordings
+from kbsync.metrics import (
+    ABOUT,
+    KEPT_METRICS,
+    METRICS,
+    TEXT_METRICS,
+    Case,
+    Figure,
+    Said,
+    Sampled,
+    Values,
+    evaluate,
+    figures,
+    kept_values,
+    say,
+)
+from kbsync.sync.choice import ModelChoice, choose_model
+from kbsync.sync.edit_requests import requests_of
+from kbsync.sync.edited_words import held_prompts, written_in
+from kbsync.sync.eval_cases import dataset_cases, ledger_cases
+from kbsync.sync.eval_text import HeldOut, held_out, text_figures
+from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.progress import Progress, silent
+from kbsync.sync.references import read_references
+from kbsync.sync.sampled import sampled_prompts
+from kbsync.sync.sampled_text import kept_text
+from kbsync.sync.state import current_deltas, known_model
+from kbsync.sync.templates import templates_for
+
+__all__ = ["EvalOptions", "Evaluation", "RelationFigures", "run_eval"]
+
+WITH_OLD = ("ES", "PS", "NS", "recall", "paraphrase_recall")
+"""measured by default where the object before the edit is known"""
+WITHOUT_OLD = ("efficacy", "paraphrase", "specificity")
+RECORDED = "eval_"
+"""before a metric's name in the ledger, so that it is not taken for the figure of the apply"""
+
+Figures = dict[str, Figure]
+
+
+@dataclass(frozen=True, slots=True)
+class EvalOptions:
+    """What to measure, and on what."""
+
+    dataset: Path | None = None
+    """None: the ledger's active edits"""
+    metrics: tuple[str, ...] | None = None
+    """names of the registry; None: those that need no generated text"""
+    corpus: Path | None = None
+    """held-out text for the metrics over text; None: the model's own corpus"""
+    sample: int | None = None
+    references: Path | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RelationFigures:
+    """The figures of one relation's cases."""
+
+    cases: int
+    base: Figures
+    edited: Figures | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Base and edited model on the same cases; `edited` is None where the home has no edits of this model."""
+
+    model: str
+    measured: str
+    """the data set's file, or ``ledger``"""
+    cases: int
+    unplaced: int
+    """prompts of the data set that were left out, since they do not name their subject"""
+    unmeasured: tuple[str, ...]
+    """metrics that no case has prompts, an object before the edit, or references for"""
+    base: Figures
+    edited: Figures | None
+    relations: dict[str, RelationFigures]
+    batch: int | None
+    """the batch that the figures are on record with"""
+    lower: tuple[str, ...]
+    """figures of which a lower value is better"""
+    text: HeldOut | None
+    """what the metrics over text read; None where none was asked for"""
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """A home's edits of the model: the batch that made its state, and the delta [d, m] of each layer."""
+
+    batch: BatchRow
+    deltas: dict[int, torch.Tensor]
+
+
+def run_eval(
+    home: Path,
+    model: str,
+    options: EvalOptions,
+    *,
+    loading: Loading = AS_STORED,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Measure base and edited model; figures on the ledger's edits are recorded with the batch that is current.
+
+    A data set is only measured: its records are not written into the model, and its figures not recorded, since they
+    are not those of a batch's edits. Raises SettingsError for a metric that does not exist or has nothing to
+    measure, DataSetError for a bad data set, LedgerError and ModelError as `apply` does.
+    """
+    check_names(options.metrics)
+    references = read_references(options.references) if options.references else None
+    dataset = open_dataset(options.dataset) if options.dataset else None
+    # A data set is read whole before a model is loaded, so that bad records show at once.
+    cases = dataset_cases(dataset, options.sample, options.seed, references) if dataset else []
+    choice = kept_text(home, choose_model(model, home=home, loading=loading))
+    if dataset is not None and not (home / "ledger.db").exists():
+        return compare(choice, cases, None, options, dataset.unplaced, progress)
+    with Ledger.open(home, create=False) as ledger:
+        known = known_model(ledger, choice)
+        batch = ledger.current_batch(known.key) if known else None
+        edits = (
+            Edits(batch, current_deltas(ledger, batch)) if batch and known and ledger.active_edits(known.key) else None
+        )
+        if dataset is not None:
+            return compare(choice, cases, edits, options, dataset.unplaced, progress)
+        if known is None or edits is None:
+            raise SettingsError(f"{choice.name} has no edits in {home}: run `kbsync apply` first, or name a --dataset")
+        cases = ledger_cases(ledger, home, choice, known, options.sample, options.seed, references, progress)
+        sampled = sampled_now(ledger, home, choice, known, edits.batch)
+        evaluation = compare(choice, cases, edits, options, 0, progress, sampled)
+        record_figures(ledger, edits.batch.id, whole_metrics(evaluation))
+        return evaluation
+
+
+def check_names(metrics: Sequence[str] | None) -> None:
+    """Raise SettingsError for a name that is not in the registry."""
+    names = (*METRICS, *KEPT_METRICS, *TEXT_METRICS)
+    unknown = [name for name in metrics or () if name not in names]
+    if unknown:
+        there = ", ".join(names)
+        raise SettingsError(f"there is no metric {', '.join(unknown)}; there are {there}")
+
+
+def sampled_now(ledger: Ledger, home: Path, choice: ModelChoice, model: ModelRow, batch: BatchRow) -> Sampled:
+    """Return the prompts that are drawn around a model's active edits, which the current batch has written."""
+    templates = templates_for(home)
+    active = requests_of(ledger, templates, ledger.active_edits(model.key))
+    count = batch.settings.get("wordings", 0)
+    written = [replace(written_in(one, batch.work), aliases=one.aliases) for one in active]
+    wordings = [word for one in written for word in edited_wordings(choice.loaded, one, count)]
+    return sampled_prompts(ledger, templates, choice.loaded, active, wordings, held_prompts(batch.work))
+
+
+def default_metrics(cases: Sequence[Case], *, text: bool = False) -> tuple[str, ...]:
+    """Return the metrics that suit the cases and need no generated text; with held-out `text`, those over text too."""
+    own = WITH_OLD if any(case.old for case in cases) else WITHOUT_OLD
+    portability = ("portability",) if any(case.portability for case in cases) else ()
+    return (*own, *portability, *(TEXT_METRICS if text else ()))
+
+
+def compare(
+    choice: ModelChoice,
+    cases: Sequence[Case],
+    edits: Edits | None,
+    options: EvalOptions,
+    unplaced: int,
+    progress: Progress,
+    sampled: Sampled | None = None,
+) -> Evaluation:
+    """Measure the cases on the base and, where there are edits, on the edited model; the `sampled` prompts too."""
+    metrics = options.metrics or default_metrics(cases, text=bool(options.corpus or choice.corpus))
+    kept = [name for name in KEPT_METRICS if name in (options.metrics or KEPT_METRICS)] if sampled else []
+    of_text = [name for name in metrics if name in TEXT_METRICS]
+    text = held_out(choice, options.corpus) if of_text else None
+
+    def look(which: str) -> tuple[Mapping[str, Values], Figures, Said | None]:
+        def told(phase: str, done: int, total: int) -> None:
+            progress(f"{phase}, {which} model", done, total)
+
+        values = evaluate(choice.loaded, cases, [name for name in metrics if name in METRICS], options.seed, told)
+        of_all = text_figures(choice, text, of_text, options.seed, told) if text else {}
+        return values, of_all, say(choice.loaded, sampled) if sampled and kept else None
+
+    base, base_text, base_said = look("base")
+    base_kept = prompt_figures(base_said, base_said, kept, options.seed)
+    unmeasured = tuple(name for name, column in base.items() if all(value is None for value in column))
+    unmeasured += tuple(name for name in options.metrics or () if name in KEPT_METRICS and name not in base_kept)
+    if unmeasured and len(unmeasured) == len(metrics):
+        needs = "no case has what this needs: prompts, an object before the edit, or references"
+        raise SettingsError(f"{', '.join(unmeasured)}: {needs}")
+    with edited(choice.loaded, edits.deltas) if edits else nullcontext():
+        after, after_text, said = look("edited") if edits else (None, {}, None)
+    after_kept = prompt_figures(base_said, said, kept, options.seed)
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, case in enumerate(cases):
+        places[case.request.relation].append(place)
+    return Evaluation(
+        model=choice.name,
+        measured=options.dataset.name if options.dataset else "ledger",
+        cases=len(cases),
+        unplaced=unplaced,
+        unmeasured=unmeasured,
+        base=figures(base, options.seed) | base_kept | base_text,
+        edited=None if after is None else figures(after, options.seed) | after_kept | after_text,
+        relations={
+            relation: RelationFigures(
+                len(own),
+                figures(part(base, own), options.seed),
+                None if after is None else figures(part(after, own), options.seed),
+            )
+            for relation, own in sorted(places.items())
+        },
+        batch=None if options.dataset or edits is None else edits.batch.id,
+        lower=tuple(name for name in (*base_kept, *base_text) if ABOUT[name].better == "lower"),
+        text=text,
+    )
+
+
+def prompt_figures(base: Said | None, now: Said | None, names: Sequence[str], seed: int) -> Figures:
+    """Return those figures of the sampled prompts, each by bootstrap over its own prompts."""
+    values = kept_values(base, now) if base and now else {}
+    return {name: figures({name: values[name]}, seed)[name] for name in names if name in values}
+
+
+def part(values: Mapping[str, Values], places: Sequence[int]) -> dict[str, Values]:
+    """Return the values of the cases at `places`."""
+    return {name: [column[place] for place in places] for name, column in values.items()}
+
+
+def whole_metrics(evaluation: Evaluation) -> list[Metric]:
+    """Return the figures over all cases as the ledger keeps them."""
+    return [
+        Metric(f"{RECORDED}{name}", evaluation.base[name].mean, figure.mean)
+        for name, figure in (evaluation.edited or {}).items()
+    ]

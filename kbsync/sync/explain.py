@@ -1,0 +1,209 @@
+"""Explain: where an active edit stands or is lost, by wording, and what to do about it. Writes nothing."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch.nn.functional import cosine_similarity
+
+from kbsync.errors import EditError, SettingsError
+from kbsync.facts import EditRequest, content_id, normalise_label
+from kbsync.ledger import BatchRow, EditRow, Ledger, ModelRow
+from kbsync.memit import MemitSettings, RequestGroup, group_requests
+from kbsync.memit.explain import Reading, at_subject, delivered, read_ways
+from kbsync.memit.groups import edited_wordings
+from kbsync.memit.settings import settings_on_record
+from kbsync.models import LoadedModel
+from kbsync.models.chat import question_prompt
+from kbsync.sync.algorithms import MEMIT
+from kbsync.sync.choice import choose_model
+from kbsync.sync.edit_requests import requests_of
+from kbsync.sync.edited_words import written_in
+from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.named import facts_meant, model_meant
+from kbsync.sync.plan import begins_with
+from kbsync.sync.state import current_deltas, known_model, model_contexts
+from kbsync.sync.target_cache import read_rows, target_keys
+from kbsync.sync.templates import templates_for
+
+__all__ = ["Explained", "ExplainedWording", "Near", "explain", "hint"]
+
+MOST_COMPARED = 300
+"""other facts whose keys are compared, those of the same subject first"""
+ALIKE = 0.95
+"""cosine from which two keys cannot well hold unlike values"""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedWording:
+    """A wording, what each way says to it (see `read_ways`), and the share of z - h that each layer brings."""
+
+    kind: str
+    """prompt, question, wording or paraphrase"""
+    edited: bool
+    """whether the fact is written on it"""
+    text: str
+    readings: Mapping[str, Reading]
+    delivered: Mapping[int, float]
+
+    @property
+    def lost_at(self) -> str | None:
+        """What fails first on the way back from the edited model: rest, keys or target; None where it recalls."""
+        right = {way: reading.recall for way, reading in self.readings.items()}
+        return None if right["model"] else "rest" if right["subject"] else "keys" if right["target"] else "target"
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """The active fact with another object whose key is nearest; `shared` where both have one delta."""
+
+    subject: str
+    relation: str
+    object: str
+    cosine: float
+    shared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """An edit explained."""
+
+    subject: str
+    relation: str
+    object: str
+    model: str
+    batch: int
+    wordings: tuple[ExplainedWording, ...]
+    nearest: Near | None
+    hint: str
+
+
+def explain(home: Path, subject: str, relation: str, model: str, *, loading: Loading = AS_STORED) -> Explained:
+    """Explain the active edit of a fact, by the state that is current in `home`.
+
+    Raises SettingsError for a fact that is not on record or not written into the model, EditError where its target
+    vector is gone, LedgerError where a file is damaged, and ModelError as `apply` does.
+    """
+    with Ledger.open(home, create=False) as ledger:
+        known = model_meant(ledger, model)
+        edit, batch = edit_meant(ledger, known, subject, relation)
+        (request,) = requests_of(ledger, templates_for(home), [edit])
+        choice = choose_model(known.name, settings_on_record(batch.settings), home=home, loading=loading)
+        loaded, settings, layer = choice.loaded, choice.settings, choice.settings.layers[-1]
+        known_model(ledger, choice)  # raises where it is another one now
+        active = {one.request: one for one in ledger.active_edits(known.key)}
+        written = [
+            written_in(EditRequest(one.relation, one.subject, one.prompt, one.object), batch.work)
+            for one in active.values()
+        ]
+        groups = group_requests(loaded, written, settings.wordings)
+        group = next(one for one in groups if request.id in {member.id for member in one.requests})
+        retries = {one.request: one.retries for one in active.values()}
+        keys = target_keys(known, settings, model_contexts(known, choice), [group], retries)
+        z = read_rows(ledger, list(ledger.find_targets(keys).values())).get(keys[0])
+        if z is None:
+            raise EditError(
+                f"the target vector of {relation} of {edit.subject} is not in {ledger.tensors}: put back a copy of that"
+                " folder"
+            )
+        deltas = current_deltas(ledger, batch)
+    shift = z - at_subject(loaded, group.requests[:1], layer)[1][0].float()
+    own = next(one for one in written if one.id == request.id)
+    asked = wordings_of(loaded, request, edited_wordings(loaded, own, settings.wordings))
+    texts = [one for one, _, _ in asked]
+    said = read_ways(loaded, texts, shift, deltas, layer)
+    shares = delivered(loaded, texts, shift, deltas, layer)
+    found = tuple(
+        # Of a question the text is shown without the words of a chat's template.
+        ExplainedWording(
+            kind,
+            written_on,
+            (one.question if kind == "question" else one.prompt).replace("{}", one.subject),
+            by_alias(readings, request),
+            of_row,
+        )
+        for (one, kind, written_on), readings, of_row in zip(asked, said, shares, strict=True)
+    )
+    near = nearest(loaded, layer, request, group, written)
+    told = hint(found, settings, near)
+    return Explained(edit.subject, relation, edit.object, choice.name, batch.id, found, near, told)
+
+
+def edit_meant(ledger: Ledger, model: ModelRow, subject: str, relation: str) -> tuple[EditRow, BatchRow]:
+    """Return the active edit that is meant, and the current batch."""
+    subjects = {row.subject_key for row in facts_meant(ledger, subject, relation)}
+    edits = [one for one in ledger.active_edits(model.key) if one.relation == relation and one.subject_key in subjects]
+    batch = ledger.current_batch(model.key)
+    if not edits or batch is None:
+        why = f"`kbsync plan --model {model.name}` says why"
+        raise SettingsError(f"{relation} of {subject} is not written into {model.name}: {why}")
+    if len(edits) > 1:
+        raise SettingsError(f"{subject!r} names {' and '.join(one.subject_key for one in edits)}: give the id you mean")
+    if batch.algorithm != MEMIT:
+        raise SettingsError(f"the edits are by {batch.algorithm}, which keeps no target vectors: only {MEMIT} does")
+    return edits[0], batch
+
+
+def wordings_of(
+    loaded: LoadedModel, request: EditRequest, further: Sequence[EditRequest]
+) -> list[tuple[EditRequest, str, bool]]:
+    """Return (request in those words, kind, is it edited) of each wording, the edited ones first."""
+    question = question_prompt(loaded.tokenizer, request.question) if request.question else None
+    edited = dict.fromkeys([request.prompt, *(one.prompt for one in further)])
+    kinds = dict.fromkeys(edited, "wording") | {one: "paraphrase" for one in request.paraphrases if one not in edited}
+    kinds |= {request.prompt: "prompt"} | ({question: "question"} if question else {})
+    return [(replace(request, prompt=prompt), kind, prompt in edited) for prompt, kind in kinds.items()]
+
+
+def by_alias(readings: Mapping[str, Reading], request: EditRequest) -> dict[str, Reading]:
+    """Count an answer in another name of the object as right."""
+    return {
+        way: replace(one, recall=one.recall or any(begins_with(one.answer, name) for name in request.aliases))
+        for way, one in readings.items()
+    }
+
+
+def nearest(
+    loaded: LoadedModel, layer: int, request: EditRequest, group: RequestGroup, active: Sequence[EditRequest]
+) -> Near | None:
+    """Return the fact of the same subject or relation, with another object, whose key is nearest in `layer`."""
+    shared = {one.id for one in group.requests}
+    others = [
+        one
+        for one in active
+        if normalise_label(one.target) != normalise_label(request.target)
+        and (one.id in shared or one.subject == request.subject or one.relation == request.relation)
+    ]
+    others.sort(key=lambda one: (one.id not in shared, one.subject != request.subject, content_id("near1", [one.id])))
+    if not others:
+        return None
+    keys, _ = at_subject(loaded, [request, *others[:MOST_COMPARED]], layer)
+    cosines = cosine_similarity(keys[:1], keys[1:])
+    one = others[int(cosines.argmax())]
+    return Near(one.subject, one.relation, one.target, float(cosines.max()), one.id in shared)
+
+
+def hint(found: Sequence[ExplainedWording], settings: MemitSettings, near: Near | None) -> str:
+    """Return the one thing to do that follows from where the edit is lost; edited wordings come first."""
+    lost = [one for one in found if one.lost_at and one.edited] or [one for one in found if one.lost_at]
+    if not lost:
+        return "it stands on every wording: nothing to do"
+    gates = Counter(one.lost_at for one in lost)
+    gate = max(("target", "keys", "rest"), key=lambda name: gates[name])
+    said = {normalise_label(one.readings["model"].answer) for one in lost}
+    alike = near and (near.shared or near.cosine >= ALIKE or normalise_label(near.object) in said)
+    if gate == "rest":
+        more = f"--set rest_weight={2 * settings.rest_weight or 1:g}"
+        return f"the weights give it at the subject, and spoil it elsewhere: hold the rest of the prompt ({more})"
+    if near and alike and (gate == "keys" or near.shared):
+        why = "one delta holds both" if near.shared else f"cosine of their keys {near.cosine:.2f}"
+        return f"conflicts with {near.relation} of {near.subject} ({near.object}): {why}"
+    if not lost[0].edited:
+        more = f"--set wordings={settings.wordings + 2}"
+        return f"it stands where it is written, and not on others: write it on more wordings ({more})"
+    if gate == "target":
+        more = f"`kbsync apply --retry`, or --set steps={2 * settings.steps}"
+        return f"the target itself does not give it: more steps ({more})"
+    more = f"--set lambda={settings.lambda_ / 3:.3g}, or --set sweeps={settings.sweeps + 1}"
+    return f"the target gives it, and the keys do not carry it: a smaller lambda or more sweeps ({more})"

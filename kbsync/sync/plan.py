@@ -1,0 +1,303 @@
+"""Plan: knowledge base | ledger | model, compared fact by fact. Reads only; loads no model."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from kbsync.conflicts import Conflict, Policy, Settled, Statement, settle
+from kbsync.facts import EditRequest, check_relation, normalise_label
+from kbsync.ledger import EditRow, FactRow, Ledger, ModelRow, VetoRow
+from kbsync.ledger.edits import not_recalled
+from kbsync.ledger.facts import aliases, vetoes, withheld
+from kbsync.sync.templates import templates_for
+from kbsync.templates import Templates
+
+__all__ = [
+    "NEW",
+    "NOT_RECALLED",
+    "SIGNS",
+    "Plan",
+    "PlanRow",
+    "Sign",
+    "begins_with",
+    "fact_row",
+    "find_model",
+    "known_facts",
+    "knows",
+    "make_plan",
+    "no_template",
+    "plan_for",
+    "prompts_of",
+    "says",
+    "sort_key",
+]
+
+Sign = Literal["+", "~", "-", "=", "k", "!", "?", "x"]
+NEW = "new"
+NOT_RECALLED = "applied, but the model does not recall it"
+
+SIGNS: tuple[Sign, ...] = ("+", "~", "-", "=", "k", "!", "?", "x")
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """One (subject, relation) and what an apply would do about it.
+
+    `fact` is the knowledge base's statement, `edit` the active edit, `request` what would be written; each None
+    where there is none. Objects are labels.
+    """
+
+    sign: Sign
+    subject: str
+    relation: str
+    object: str | None
+    previous: str | None
+    reason: str
+    fact: FactRow | None = None
+    edit: EditRow | None = None
+    request: EditRequest | None = None
+
+    @property
+    def subject_key(self) -> str | None:
+        """The subject's key, by the fact or else the edit; None for a conflict, which may be of several subjects."""
+        told = self.fact or self.edit
+        return told.subject_key if told else None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All rows of a comparison, and the conflicts that were met on the way."""
+
+    model: str
+    rows: tuple[PlanRow, ...]
+    conflicts: tuple[Conflict, ...] = field(default=(), repr=False)
+
+    @property
+    def counts(self) -> dict[Sign, int]:
+        """How many rows each sign has."""
+        found = Counter(row.sign for row in self.rows)
+        return {sign: found[sign] for sign in SIGNS}
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether knowledge base and ledger agree, as far as the facts can be edited."""
+        return not any(row.sign in "+~-x" for row in self.rows)
+
+    def having(self, *signs: Sign) -> list[PlanRow]:
+        """Return the rows with one of these signs."""
+        return [row for row in self.rows if row.sign in signs]
+
+
+def plan_for(
+    home: Path,
+    model: str | None,
+    relations: Collection[str] | None = None,
+    on_conflict: Policy = "out",
+    include_known: bool = False,
+) -> Plan:
+    """Return the plan for a model by what the ledger holds; `model` None means the one used last, or none yet.
+
+    Raises LedgerError where there is no ledger.
+    """
+    with Ledger.open(home, create=False) as ledger:
+        found = find_model(ledger, model)
+        name = model or (found.name if found else "")
+        plan = make_plan(ledger, templates_for(home), name, found, relations, on_conflict)
+        if found is None or include_known:
+            return plan
+        return known_facts(plan, lambda asked: ledger.answers(found.key, list(asked)))
+
+
+def find_model(ledger: Ledger, name: str | None) -> ModelRow | None:
+    """Return the model of this name that was used last; without a name, whichever was. None where none was."""
+    return next(iter(ledger.models()), None) if name is None else ledger.latest_model(name)
+
+
+def make_plan(
+    ledger: Ledger,
+    templates: Templates,
+    name: str,
+    model: ModelRow | None,
+    relations: Collection[str] | None = None,
+    on_conflict: Policy = "out",
+    among: Iterable[FactRow] | None = None,
+) -> Plan:
+    """Compare facts with active edits. Facts under a veto are left out, then conflicts are settled (Eqn. 5).
+
+    A fact under a veto is ``-`` while its edit is active, and after that ``!`` as long as its source states it. What
+    the last apply that measured it found not recalled is ``x``. `among` are the facts to compare (None: all that
+    stand); all that one of them may contradict must be there too.
+    """
+    wanted = None if relations is None else {check_relation(relation) for relation in relations}
+    facts = {row.id: row for row in (ledger.facts(wanted, withdrawn=False) if among is None else among)}
+    edits = {
+        (edit.relation, edit.subject_key): edit
+        for edit in (ledger.active_edits(model.key) if model else ())
+        if wanted is None or edit.relation in wanted
+    }
+    vetoed = withheld(facts.values(), vetoes(ledger))
+    names = aliases(ledger, {row.object_key for row in facts.values()})
+    statements = [
+        Statement(row.fact, told.prompt.format(row.subject_label) if told else None, row.id, row.id)
+        for row in facts.values()
+        if row.id not in vetoed
+        for told in [templates.wording(row.relation, row.wording)]
+    ]
+    settled = settle(statements, on_conflict)
+    kept_out = [conflict for conflict in settled.conflicts if conflict.resolution == "kept out"]
+    rows = [_conflict_row(conflict, edits) for conflict in kept_out]
+    same_as = _further_keys(settled)
+    rows += [fact_row(facts[kept.ref], same_as[kept.ref], edits, templates, names) for kept in settled.kept]
+    lost = not_recalled(ledger, model.key) if model else set()
+    rows = [
+        replace(row, sign="x", reason=NOT_RECALLED) if row.sign == "=" and row.edit and row.edit.id in lost else row
+        for row in rows
+    ]
+    held = {(c.relation, statement.fact.subject.key) for c in kept_out for statement in c.statements}
+    used = {row.edit.id for row in rows if row.edit is not None}
+    ending = {key: edit for key, edit in edits.items() if edit.id not in used and key not in held}
+    taken = {(veto.relation, veto.subject_key): veto for veto in vetoed.values()}
+    rows += [_ending_row(edit, taken.get(key)) for key, edit in ending.items()]
+    rows += [
+        _veto_row(facts[ref], veto)
+        for ref, veto in vetoed.items()
+        if not _covers(veto, ending.get((veto.relation, veto.subject_key)))
+    ]
+    rows.sort(key=sort_key)
+    return Plan(name, tuple(rows), settled.conflicts)
+
+
+def sort_key(row: PlanRow) -> tuple[int, str, str]:
+    """Return what a plan's rows are sorted by."""
+    return SIGNS.index(row.sign), row.relation, row.subject
+
+
+def _further_keys(settled: Settled) -> dict[int, list[str]]:
+    """Return, by the ref of a kept statement, further subject keys under which its prompt may have been applied.
+
+    They are those of statements merged into it, and of those that it was chosen over in a conflict.
+    """
+    further: dict[int, list[str]] = defaultdict(list)
+    for merged, stand in settled.merged:
+        further[stand.ref].append(merged.fact.subject.key)
+    kept = {statement.ref for statement in settled.kept}
+    for conflict in settled.conflicts:
+        for chosen in (statement for statement in conflict.statements if statement.ref in kept):
+            further[chosen.ref] += [statement.fact.subject.key for statement in conflict.statements]
+    return further
+
+
+def _conflict_row(conflict: Conflict, edits: Mapping[tuple[str, str], EditRow]) -> PlanRow:
+    keys = [(conflict.relation, statement.fact.subject.key) for statement in conflict.statements]
+    edit = next((edits[key] for key in keys if key in edits), None)
+    objects = " | ".join(entity.label for entity in conflict.objects)
+    previous = edit.object if edit else None
+    return PlanRow("!", conflict.subject, conflict.relation, objects, previous, conflict.reason, edit=edit)
+
+
+def _ending_row(edit: EditRow, veto: VetoRow | None) -> PlanRow:
+    reason = "retracted by you" if veto and _covers(veto, edit) else "withdrawn from the source"
+    return PlanRow("-", edit.subject, edit.relation, None, edit.object, reason, edit=edit)
+
+
+def _veto_row(fact: FactRow, veto: VetoRow) -> PlanRow:
+    reason = f"retracted by you on {veto.since[:10]}" + (f": {veto.reason}" if veto.reason else "")
+    return PlanRow("!", fact.subject_label, fact.relation, fact.object_label, None, reason, fact)
+
+
+def _covers(veto: VetoRow, edit: EditRow | None) -> bool:
+    return edit is not None and veto.object_key in (None, edit.object_key)
+
+
+def fact_row(
+    fact: FactRow,
+    same_as: Sequence[str],
+    edits: Mapping[tuple[str, str], EditRow],
+    templates: Templates,
+    names: Mapping[str, tuple[str, ...]],
+) -> PlanRow:
+    """Return a fact's row; `same_as` are further subject keys under which its prompt may have been applied."""
+    keys = [(fact.relation, subject_key) for subject_key in (fact.subject_key, *same_as)]
+    edit = next((edits[key] for key in keys if key in edits), None)
+    told = (fact.subject_label, fact.relation, fact.object_label, edit.object if edit else None)
+    if templates.wording(fact.relation, fact.wording) is None:
+        return PlanRow("?", *told, no_template(fact.relation), fact, edit)
+    request = templates.request(
+        fact.subject_label, fact.relation, fact.object_label, names.get(fact.object_key, ()), fact.wording
+    )
+    sign, reason = _against(edit, fact, request)
+    return PlanRow(sign, *told, reason, fact, edit, request)
+
+
+def no_template(relation: str) -> str:
+    """Return the reason of a fact that nothing puts into words."""
+    return f"{relation} has no template: write one into templates/ of the home"
+
+
+def _against(edit: EditRow | None, fact: FactRow, request: EditRequest) -> tuple[Sign, str]:
+    """Return a fact's sign and reason by its active edit."""
+    if edit is None:
+        return "+", NEW
+    if edit.object_key != fact.object_key and normalise_label(edit.object) != normalise_label(fact.object_label):
+        return "~", "the object has changed"
+    if edit.request != request.id:
+        same = (edit.subject, edit.object) == (fact.subject_label, fact.object_label)
+        return "~", "its template has changed" if same else "relabelled"
+    return "=", "applied"
+
+
+def known_facts(plan: Plan, answers: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Plan:
+    """Mark as ``k`` the new facts that the base model answers already, and as ``-`` the changed ones.
+
+    So whether a fact is an edit depends on what it says now, not on what it said before.
+
+    `answers` takes prompts with the objects that are hoped for, and gives prompt -> what the model says.
+
+    See `knows`. Prompts without an answer count as not known.
+    """
+    new = [row.request for row in plan.having("+", "~") if row.request is not None]
+    said = answers({prompt_of(request): request.target for request in new})
+    likely = [request for request in new if says(said.get(prompt_of(request), ""), request)]
+    asked = {prompt: request.target for request in likely for prompt in prompts_of(request)[1:]}
+    said = {**said, **answers(asked)}
+    known = {request.id for request in likely if knows(request, said)}
+
+    def judged(row: PlanRow) -> PlanRow:
+        if row.sign not in "+~" or row.request is None or row.request.id not in known:
+            return row
+        sign: Sign = "k" if row.sign == "+" else "-"
+        return replace(row, sign=sign, reason="the base model answers it already")
+
+    return replace(plan, rows=tuple(sorted(map(judged, plan.rows), key=sort_key)))
+
+
+def prompt_of(request: EditRequest) -> str:
+    """Return a request's edit prompt with its subject."""
+    return request.prompt.format(request.subject)
+
+
+def prompts_of(request: EditRequest) -> list[str]:
+    """Return a request's edit prompt and its paraphrases with its subject."""
+    return [text.format(request.subject) for text in (request.prompt, *request.paraphrases)]
+
+
+def knows(request: EditRequest, said: Mapping[str, str]) -> bool:
+    """Tell by its answers (prompt -> what it said) whether a model knows a fact.
+
+    It does if what it says begins with the object, or an alias of it, on the edit prompt and on most paraphrases.
+    """
+    first, *others = (says(said.get(prompt, ""), request) for prompt in prompts_of(request))
+    return first and (not others or 2 * sum(others) > len(others))
+
+
+def says(answer: str, request: EditRequest) -> bool:
+    """Tell whether an answer begins with a request's target, or with an alias of it."""
+    return any(begins_with(answer, name) for name in request.names)
+
+
+def begins_with(answer: str, label: str) -> bool:
+    """Tell whether an answer begins with a label, as a whole word; case and spaces do not matter."""
+    said, wanted = normalise_label(answer), normalise_label(label)
+    return said.startswith(wanted) and not said[len(wanted) : len(wanted) + 1].isalnum()

@@ -1,0 +1,115 @@
+"""Preflight: what an apply needs beside its facts, checked before the long work; each lack is one clear error.
+
+The lock is taken before all of it (`Ledger.writer`), and a setting that does not exist shows when the model is chosen.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from kbsync.editors import Editor
+from kbsync.editors.task import block_at
+from kbsync.errors import EditError, LedgerError, ModelError, SettingsError
+from kbsync.ledger import Ledger
+from kbsync.memit.covariance import key_widths
+from kbsync.memit.identity import tokenizer_hash
+from kbsync.models import DeviceMemory, checkpoint_bytes, choose_device, list_devices
+from kbsync.sync.choice import ModelChoice, source_of
+from kbsync.sync.corpus import documents
+from kbsync.sync.covariances import no_corpus, read_records
+from kbsync.sync.loading import Loading
+from kbsync.sync.sampled_text import begin_token
+
+__all__ = ["check_before_load", "check_before_work", "memory_of", "needs_covariance", "too_large"]
+
+_AUTO = "auto"
+_WITHOUT_COVARIANCE = ("ft", "mend", "none")
+_FLOAT, _DOUBLE = 4, 8
+
+
+def check_before_load(home: Path, model: str, loading: Loading) -> None:
+    """Raise ModelError where a model's weights do not fit on the device that it is to be loaded on."""
+    if loading.device != _AUTO and (reason := too_large(source_of(model, home), loading, list_devices())):
+        raise ModelError(reason)
+
+
+def check_before_work(ledger: Ledger, choice: ModelChoice, editor: Editor | None, edits: int) -> None:
+    """Check what writing `edits` edits needs: text or a covariance, room on the disk, memory for the solve.
+
+    Raises SettingsError, LedgerError and EditError.
+    """
+    if not edits or not needs_covariance(editor):
+        return
+    wanted = choice.settings.layers if editor is None else _layers_of(editor, choice)
+    missing = _missing_covariances(ledger.tensors, choice, wanted)
+    m, d = max(key_widths(choice.loaded, wanted).values()), choice.loaded.weight(0).shape[0]
+    sums = missing * m * m * (_FLOAT + _DOUBLE)
+    files = missing * m * (m + 1) // 2 * _DOUBLE + edits * _FLOAT * (d + len(wanted) * (d + m))
+    _check_disk(ledger.home, files)
+    _check_memory(choice, max(sums, 3 * m * m * _DOUBLE))
+
+
+def needs_covariance(editor: Editor | None) -> bool:
+    """Tell whether an editor (None: MEMIT) takes a covariance."""
+    return editor is None or editor.name not in _WITHOUT_COVARIANCE
+
+
+def _layers_of(editor: Editor, choice: ModelChoice) -> tuple[int, ...]:
+    layer = getattr(editor.settings, "layer", None)
+    return choice.settings.layers if layer is None else (block_at(choice.loaded, layer, 0.0),)
+
+
+def _missing_covariances(folder: Path, choice: ModelChoice, layers: Sequence[int]) -> int:
+    """Return of how many layers C has to be collected; SettingsError where there is no text for it."""
+    if choice.corpus is not None:
+        if next(filter(str.strip, documents(choice.corpus)), None) is None:
+            raise SettingsError(f"corpus {choice.corpus} holds no text: name another with --corpus")
+        tokenizer = tokenizer_hash(choice.loaded)
+        on_record = {record.layer for record in read_records(folder) if record.tokenizer == tokenizer}
+        return len(set(layers) - on_record)
+    tokenizer = tokenizer_hash(choice.loaded)
+    missing = set(layers) - {record.layer for record in read_records(folder) if record.tokenizer == tokenizer}
+    if missing and begin_token(choice.loaded) is None:
+        raise no_corpus(choice.name)
+    # Whether those on record are of these very weights, which takes a hash of them all, shows when they are read.
+    return len(missing)
+
+
+def _check_disk(home: Path, needed: int) -> None:
+    free = shutil.disk_usage(home).free
+    if needed > free:
+        raise LedgerError(
+            f"{home} has {free / 2**30:.1f} GB of disk free, and this apply writes about {needed / 2**30:.1f} GB: make"
+            " room, or choose another --home"
+        )
+
+
+def _check_memory(choice: ModelChoice, needed: int) -> None:
+    if len(choice.loaded.devices) > 1:
+        return
+    room = memory_of(choice.loaded.device, list_devices())
+    if needed > room.free:
+        raise EditError(
+            f"{room.name} has {room.free / 2**30:.1f} GB free, and the solve takes about {needed / 2**30:.1f} GB beside"
+            " the weights: free some, or use another --device; `kbsync doctor` tells what each phase needs"
+        )
+
+
+def too_large(source: str, loading: Loading, there: Sequence[DeviceMemory]) -> str | None:
+    """Return why the weights will not fit on the device, or None."""
+    where = choose_device(loading.device)
+    needed = checkpoint_bytes(source, where, loading.dtype)
+    room = memory_of(where, there)
+    if needed is None or needed <= room.free:
+        return None
+    return (
+        f"{source} has {needed / 2**30:.1f} GB of weights and {room.name} has {room.free / 2**30:.1f} GB free: use a"
+        " smaller --dtype or another --device"
+    )
+
+
+def memory_of(device: torch.device, there: Sequence[DeviceMemory]) -> DeviceMemory:
+    """Return the entry of `device`; without a number it is the first of its kind."""
+    return next(one for one in there if one.name == str(device) or one.name.partition(":")[0] == str(device))

@@ -1,0 +1,341 @@
+"""Pull: read a source for some relations, and record what is new, changed and withdrawn."""
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from kbsync.errors import SettingsError, SourceError, WithdrawalsError
+from kbsync.facts import check_relation
+from kbsync.ledger import Change, FactRow, Ledger, PullCounts, Skipped
+from kbsync.ledger.facts import record_aliases
+from kbsync.ledger.pulls import drop_pages, record_pull
+from kbsync.sources import Ask, Reading, Source, is_wikidata, open_source, read_subjects
+from kbsync.sources.access import Access
+from kbsync.sources.base import iri_of, short_id
+from kbsync.sync.changed_files import FileState, look_at
+from kbsync.sync.kept_pages import kept_pages
+from kbsync.sync.templates import templates_for
+
+if TYPE_CHECKING:
+    from kbsync.sources.rdf_file import ChangedPart
+
+__all__ = ["MAX_WITHDRAWN", "Pulled", "make_asks", "pull"]
+
+MAX_WITHDRAWN = 20.0
+"""per cent of a relation's facts that a pull may withdraw; up to `FEW` of them are no reason to doubt a source"""
+FEW = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """One recorded pull: its counts of facts, of subjects in conflict, and notes on what the source left out.
+
+    `label` is the relation's, from its template; None where it has none.
+    """
+
+    pull: int
+    source: str
+    relation: str
+    label: str | None
+    new: int
+    changed: int
+    withdrawn: int
+    unchanged: int
+    conflicting: int
+    aliases: int
+    """names read beside the labels; 0 where they were not asked for"""
+    own_wordings: int
+    """facts that came with prompts of their own"""
+    skipped: tuple[str, ...]
+    changes: tuple[Change, ...]
+    as_of: datetime.date | None = None
+    """the day that was asked about; None: today"""
+    relabelled: int = 0
+    """the same object under another label, of its own or of its subject"""
+    scope: dict[str, Any] | None = None
+    """what narrowed the pull: class, min_sitelinks, and how many subjects; None: the whole relation"""
+    scope_by_default: bool = False
+    """whether its template narrowed it, and not the user"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    ask: Ask
+    reading: Reading
+    started: datetime.datetime
+    missing: tuple[FactRow, ...] = ()
+    """facts whose subjects were in the scope when they were last seen, and are not there now"""
+    outside: frozenset[tuple[str, str]] = frozenset()
+    """(subject key, object key) of those that the source states all the same"""
+
+
+def make_asks(
+    relations: Sequence[str],
+    source: str,
+    *,
+    class_id: str | None = None,
+    subjects_file: Path | None = None,
+    language: str = "en",
+    limit: int | None = None,
+    min_sitelinks: int | None = None,
+    as_of: datetime.date | None = None,
+    aliases: bool = False,
+    everything: bool = False,
+    home: Path | None = None,
+) -> list[Ask]:
+    """Return what a pull asks `source` for, a relation after the other.
+
+    Of a relation that is too large for Wikidata's service it is the part that its template (of `home`, or kbsync's)
+    names, unless the user narrows it or asks for `everything`. Raises SettingsError, and SourceError for the file of
+    subjects.
+    """
+    subjects = None if subjects_file is None else read_subjects(subjects_file)
+    wikidata = is_wikidata(source)
+    asks = [
+        Ask(check_relation(relation), class_id, subjects, language, limit, min_sitelinks, as_of, aliases, not wikidata)
+        for relation in dict.fromkeys(relations)
+    ]
+    if everything:
+        if any(ask.partial for ask in asks):
+            raise SettingsError("--all asks for everything: leave out --class, --subjects, --limit and --min-sitelinks")
+        return [replace(ask, everything=wikidata) for ask in asks]
+    return _with_default_scopes(asks, home) if wikidata else asks
+
+
+def _with_default_scopes(asks: Sequence[Ask], home: Path | None) -> list[Ask]:
+    templates = templates_for(home or Path())
+    narrowed = []
+    for ask in asks:
+        template = templates.get(ask.relation)
+        scope = template.scope if template else None
+        if scope is not None and not ask.partial:
+            ask = replace(ask, class_id=scope.class_id, min_sitelinks=scope.min_sitelinks, by_default=True)
+        narrowed.append(ask)
+    return narrowed
+
+
+def pull(
+    home: Path,
+    asks: Sequence[Ask],
+    source: str,
+    progress: Callable[[str, int, int], None],
+    *,
+    contact: str | None = None,
+    max_withdrawn: float = MAX_WITHDRAWN,
+    accept_withdrawals: bool = False,
+) -> list[Pulled]:
+    """Read `source` for all `asks`, then record them together: an error leaves the facts on record as they were.
+
+    `contact` is told to an endpoint. What an endpoint has answered is kept until the pull is recorded (a day at
+    most), so that one that was interrupted goes on.
+
+    Raises SettingsError, SourceError (also for a relation of which nothing is found and nothing is on record),
+    WithdrawalsError where more than `max_withdrawn` per cent of a relation's facts (and more than a few), or all of
+    them, would be withdrawn and that is not accepted, TemplateError and LedgerError.
+    """
+    templates = templates_for(home)
+    known = _pulled_before(home)  # opens the ledger: one that cannot be used shows before a long reading
+    with kept_pages(home, source) as pages:
+        opened = open_source(source, Access(contact, pages, progress), asks=asks)
+        state = look_at(home, opened, asks)
+        try:
+            reads = _read_all(home, state.part or opened, asks, known, progress)
+            with Ledger.open(home) as ledger, ledger.writing():
+                results, doubts = [], []
+                for done in range(1, len(asks) + 1):
+                    read = reads.pop(0)  # let go of what is recorded
+                    template = templates.get(read.ask.relation)
+                    counts = _record(ledger, read, state)
+                    results.append(_pulled(read, counts, state, template.label if template else None))
+                    doubts += [] if accept_withdrawals else _doubts(results[-1], counts, max_withdrawn)
+                    progress("recording", done, len(asks))
+                if doubts:
+                    raise WithdrawalsError(_too_many(opened.name, doubts))
+                made = {result.relation: result.pull for result in results}
+                state.remember(ledger, opened.name, asks, made, {result.relation: result.skipped for result in results})
+                drop_pages(ledger, pages.used)
+        except (_NothingFoundError, WithdrawalsError):
+            pages.drop()  # kept, they would hide what the source has when it is asked again
+            raise
+    return results
+
+
+def _doubts(pulled: Pulled, counts: PullCounts, most: float) -> list[str]:
+    """Return, in a list, how many facts a pull would withdraw where that is more than a source is believed."""
+    gone, stood = counts.withdrawn, counts.standing
+    if gone and (gone == stood or (gone > FEW and 100 * gone > most * stood)):
+        return [f"{pulled.relation} {gone:,} of {stood:,}"]
+    return []
+
+
+def _too_many(source: str, doubts: Sequence[str]) -> str:
+    return (
+        f"{source} says much less than before; of its facts would be withdrawn: {', '.join(doubts)}. Nothing was "
+        "recorded. If that is right, pull again with --accept-withdrawals (--max-withdrawn sets the bound)"
+    )
+
+
+class _NothingFoundError(SourceError):
+    """A whole answer without a fact: what was kept of it would hide what the source has later."""
+
+
+def _pulled_before(home: Path) -> frozenset[tuple[str, str]]:
+    """The (source, relation) pairs on record."""
+    if not (home / "ledger.db").exists():
+        return frozenset()
+    with Ledger.open(home) as ledger:
+        return frozenset((earlier.source, earlier.relation) for earlier in ledger.pulls())
+
+
+def _read_all(
+    home: Path,
+    source: "Source | ChangedPart",
+    asks: Sequence[Ask],
+    known: frozenset[tuple[str, str]],
+    progress: Callable[[str, int, int], None],
+) -> list[_Read]:
+    reads = []
+    for done, ask in enumerate(asks):
+        progress("reading", done, len(asks))
+        started = datetime.datetime.now(datetime.UTC)
+        reading = source.read(ask)
+        if not reading.facts and (reading.source, ask.relation) not in known:
+            raise _NothingFoundError(_nothing_found(reading, ask), query=reading.query)
+        reads.append(_Read(ask, reading, started, *_missing(home, source, ask, reading)))
+    progress("reading", len(asks), len(asks))
+    return reads
+
+
+def _nothing_found(reading: Reading, ask: Ask) -> str:
+    what = f"{reading.source} has no current statement of {ask.relation}"
+    if ask.partial:
+        what += " within what --class, --subjects, --limit and --min-sitelinks ask for"
+    if reading.skipped:
+        what += f" that can be used ({'; '.join(reading.skipped)})"
+    return f"{what}: check the relation's id and the options; nothing was recorded"
+
+
+def _record(ledger: Ledger, read: _Read, state: FileState) -> PullCounts:
+    ask, reading = read.ask, read.reading
+    counts = record_pull(
+        ledger,
+        source=reading.source,
+        relation=ask.relation,
+        query=reading.query,
+        facts=reading.facts,
+        withdraw=state.part.keys if state.part else _withdraw(ledger, read),
+        started=read.started,
+        rest_unchanged=state.part is not None,
+        as_of=ask.as_of,
+        nameless=reading.nameless,
+        scope=_scope(ask),
+        outside=read.outside,
+        skipped=[
+            Skipped(row.subject_key, row.subject_label, row.object_label, f"outside the scope ({scope_text(ask)})")
+            for row in read.missing
+            if (row.subject_key, row.object_key) in read.outside
+        ],
+    )
+    if reading.aliases:
+        record_aliases(ledger, reading.source, reading.aliases)
+    return counts
+
+
+def _pulled(read: _Read, counts: PullCounts, state: FileState, label: str | None) -> Pulled:
+    ask, reading = read.ask, read.reading
+    return Pulled(
+        counts.pull,
+        reading.source,
+        ask.relation,
+        label,
+        counts.new,
+        counts.changed,
+        counts.withdrawn,
+        counts.unchanged,
+        counts.conflicting,
+        sum(map(len, (reading.aliases or {}).values())),
+        sum(fact.wording is not None for fact in reading.facts),
+        (*reading.skipped, *state.notes(ask.relation)),
+        counts.changes,
+        ask.as_of,
+        counts.relabelled,
+        _scope(ask),
+        ask.by_default,
+    )
+
+
+def _scope(ask: Ask) -> dict[str, Any] | None:
+    """Return what narrows `ask`, as the ledger keeps it."""
+    subjects = None if ask.subjects is None else len(ask.subjects)
+    parts = {"class": ask.class_id, "min_sitelinks": ask.min_sitelinks, "limit": ask.limit, "subjects": subjects}
+    return {name: value for name, value in parts.items() if value is not None} or None
+
+
+def scope_text(ask: Ask) -> str:
+    """Return the class and sitelinks of `ask` in words."""
+    classes = [] if ask.class_id is None else [f"instances of {ask.class_id}"]
+    return ", ".join(classes + ([] if ask.min_sitelinks is None else [f"{ask.min_sitelinks} sitelinks or more"]))
+
+
+def _withdraw(ledger: Ledger, read: _Read) -> Literal["all", "none"] | frozenset[str]:
+    """Say of which subjects a missing fact is withdrawn: of those, and only those, that the pull asked for.
+
+    A limit leaves open whether a subject was asked for.
+    """
+    ask = read.ask
+    if ask.limit is not None:
+        return "none"
+    if ask.narrowed:
+        return frozenset(row.subject_key for row in read.missing)
+    if ask.subjects is None:
+        return "all"
+    return frozenset(row.subject_key for row in _standing(ledger, ask, read.reading.source))
+
+
+def _standing(ledger: Ledger, ask: Ask, source: str) -> list[FactRow]:
+    """Return the facts that stand of a source, of the subjects that `ask` names (of all where it names none).
+
+    A label names the subject that bears it letter by letter, as a source looks it up so.
+    """
+    rows = [row for row in ledger.facts([ask.relation], withdrawn=False) if row.source == source]
+    if ask.subjects is None:
+        return rows
+    ids = {short_id(iri_of(subject) or subject) for subject in ask.subjects}
+    labels = set(ask.subjects)
+    return [row for row in rows if row.subject_id in ids or row.subject_label in labels]
+
+
+def _missing(
+    home: Path, source: "Source | ChangedPart", ask: Ask, reading: Reading
+) -> tuple[tuple[FactRow, ...], frozenset[tuple[str, str]]]:
+    """Return the facts whose subjects left the class or sitelinks of `ask`, and which of them the source still states.
+
+    A subject was in there if the pull that saw it last asked for no wider part. The source is asked for them by name.
+    """
+    if not ask.narrowed or ask.limit is not None or not (home / "ledger.db").exists():
+        return (), frozenset()
+    with Ledger.open(home) as ledger:
+        scopes = {pull.id: pull.scope or {} for pull in ledger.pulls() if pull.relation == ask.relation}
+        rows = _standing(ledger, ask, reading.source)
+    read = {fact.subject.key for fact in reading.facts}
+    gone = tuple(
+        row
+        for row in rows
+        if row.subject_key not in read
+        and (row.subject_key, row.object_key) not in reading.nameless
+        and _within(scopes[row.last_seen], ask)
+    )
+    if not gone:
+        return (), frozenset()
+    names = tuple(dict.fromkeys(row.subject_id or row.subject_label for row in gone))
+    again = source.read(replace(ask, class_id=None, min_sitelinks=None, subjects=names, aliases=False))
+    stated = {(fact.subject.key, fact.object.key) for fact in again.facts} | again.nameless
+    return gone, frozenset(stated & {(row.subject_key, row.object_key) for row in gone})
+
+
+def _within(scope: Mapping[str, Any], ask: Ask) -> bool:
+    """Tell whether an earlier scope lies within the class and sitelinks of `ask`."""
+    enough = ask.min_sitelinks is None or ask.min_sitelinks <= scope.get("min_sitelinks", -1)
+    return enough and ask.class_id in (None, scope.get("class"))

@@ -1,0 +1,146 @@
+"""Relations: what can be synced, and how a relation is found by a word."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbsync.errors import SettingsError
+from kbsync.facts import EditRequest, normalise_label
+from kbsync.ledger import FactRow, Ledger, ModelRow
+from kbsync.ledger.facts import RelationCounts, Standing, aliases, relation_counts
+from kbsync.sync.names import model_name
+from kbsync.sync.overview import answered
+from kbsync.sync.plan import knows, prompt_of, prompts_of
+from kbsync.sync.templates import templates_for
+from kbsync.templates import Templates
+
+__all__ = ["FoundRelation", "RelationRow", "Relations", "relations_for", "search_online", "search_templates"]
+
+
+@dataclass(frozen=True, slots=True)
+class RelationRow:
+    """A relation that has a template or facts on record."""
+
+    relation: str
+    label: str | None
+    """its template's"""
+    template: bool
+    facts: int
+    """that stand in the ledger"""
+    conflicts: int
+    """subjects with several objects"""
+    asked: int
+    """facts that the base model was asked for"""
+    known: float | None
+    """per cent of those that it answers; None where it was asked for none"""
+
+
+@dataclass(frozen=True, slots=True)
+class Relations:
+    """All of them; `model` is the one that `known` speaks of, None where there is none on record."""
+
+    model: str | None
+    relations: tuple[RelationRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRelation:
+    """A relation that a search found; `text` is what holds the word."""
+
+    relation: str
+    label: str
+    text: str
+    template: bool
+
+
+def relations_for(home: Path, model: str | None = None) -> Relations:
+    """Return a row for each relation with a template or facts; no model is loaded.
+
+    What is known is told by answers on record, as `plan` does it. Raises TemplateError and LedgerError.
+    """
+    templates = templates_for(home)
+    if not (home / "ledger.db").exists():
+        return Relations(None, tuple(_rows(templates, {}, Counter(), Counter())))
+    with Ledger.open(home) as ledger:
+        named = None if model is None else ledger.latest_model(model_name(model, home))
+        found = next(iter(ledger.models()), None) if model is None else named
+        asked, known = (Counter[str](), Counter[str]()) if found is None else _known(ledger, found, templates)
+        return Relations(found.name if found else None, tuple(_rows(templates, relation_counts(ledger), asked, known)))
+
+
+def _rows(
+    templates: Templates, counts: dict[str, RelationCounts], asked: Counter[str], known: Counter[str]
+) -> Iterator[RelationRow]:
+    told = [template.relation for template in templates]
+    for relation in [*told, *sorted(counts.keys() - set(told))]:
+        template, held = templates.get(relation), counts.get(relation, RelationCounts(0, 0))
+        share = 100 * known[relation] / asked[relation] if asked[relation] else None
+        label = template.label if template else None
+        yield RelationRow(relation, label, template is not None, held.facts, held.conflicts, asked[relation], share)
+
+
+def _known(ledger: Ledger, model: ModelRow, templates: Templates) -> tuple[Counter[str], Counter[str]]:
+    """Count, by relation, the facts that the base model was asked for and those that it answers."""
+    standing = Standing(ledger, None)
+    standing.involve_named(answered(ledger, model, standing, templates))
+    standing.involve_worded()
+    requests = list(_requests(ledger, standing.involved(), templates))
+    prompts = {prompt for request in requests for prompt in prompts_of(request)}
+    said = ledger.answers(model.key, list(prompts))
+    asked: Counter[str] = Counter()
+    known: Counter[str] = Counter()
+    for request in requests:
+        if prompt_of(request) in said:
+            asked[request.relation] += 1
+            known[request.relation] += knows(request, said)
+    return asked, known
+
+
+def _requests(ledger: Ledger, facts: list[FactRow], templates: Templates) -> Iterator[EditRequest]:
+    names = aliases(ledger, {fact.object_key for fact in facts})
+    for fact in facts:
+        if templates.wording(fact.relation, fact.wording) is not None:
+            named = names.get(fact.object_key, ())
+            yield templates.request(fact.subject_label, fact.relation, fact.object_label, named, fact.wording)
+
+
+def search_templates(home: Path, text: str) -> list[FoundRelation]:
+    """Return the relations whose template's label or wordings hold `text`, in either case; SettingsError if empty."""
+    wanted = _word(text)
+    found = []
+    for template in templates_for(home):
+        texts = (template.label, template.prompt, *template.wordings, *template.paraphrases, template.question)
+        holding = next((one for one in texts if wanted in normalise_label(one)), None)
+        if holding is not None:
+            found.append(FoundRelation(template.relation, template.label, holding, True))
+    return found
+
+
+def search_online(home: Path, text: str, source: str, contact: str | None = None) -> list[FoundRelation]:
+    """Return the properties that the endpoint `source` knows by a name that holds `text`.
+
+    Raises SettingsError for what is no endpoint, SourceError where it cannot be asked.
+    """
+    from kbsync.sources import open_endpoint
+    from kbsync.sources.access import Access
+    from kbsync.sources.properties import find_properties
+
+    wanted, templates = _word(text), templates_for(home)
+    found = find_properties(open_endpoint(source, Access(contact)), wanted)
+    return [
+        FoundRelation(one.relation, one.label, _holding(wanted, one.label, *one.aliases), one.relation in templates)
+        for one in found
+    ]
+
+
+def _holding(word: str, label: str, *names: str) -> str:
+    """Return the first of the texts that holds the word; the label where none does letter by letter."""
+    return next((text for text in (label, *names) if word in normalise_label(text)), label)
+
+
+def _word(text: str) -> str:
+    word = normalise_label(text)
+    if not word:
+        raise SettingsError("--search is empty: name a word of the relation, such as capital")
+    return word

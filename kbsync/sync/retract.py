@@ -1,0 +1,198 @@
+"""Retract: take one fact out of a model, and keep it out, though its source goes on stating it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kbsync.errors import EditError, KbsyncError, SettingsError
+from kbsync.facts import normalise_label
+from kbsync.ledger import BatchRow, EditRow, FactRow, Ledger, VetoRow
+from kbsync.ledger.edits import edits_about, rollback_count
+from kbsync.ledger.facts import aliases, facts_named, lift_vetoes, record_vetoes, vetoes
+from kbsync.sync.guards import Guard
+from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.named import facts_meant, model_meant
+from kbsync.sync.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from kbsync.sync.apply import Applied
+
+__all__ = ["Lifted", "Retracted", "Retraction", "lift", "retract"]
+
+
+@dataclass(frozen=True, slots=True)
+class Retraction:
+    """What a retraction will do: `written` are the objects to be taken out of `model`, `others` name further models."""
+
+    subject: str
+    relation: str
+    objects: tuple[str, ...]
+    model: str | None
+    written: tuple[str, ...]
+    others: tuple[str, ...]
+    """models that the fact is written into too, which an apply of theirs will take out"""
+
+
+@dataclass(frozen=True, slots=True)
+class Retracted:
+    """What was retracted, and the apply that took it out; None where it was not written into the model."""
+
+    retraction: Retraction
+    applied: "Applied | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """A veto that holds no longer; `object` None: it was for any object."""
+
+    subject: str
+    relation: str
+    object: str | None
+
+
+def retract(
+    home: Path,
+    subject: str,
+    relation: str,
+    confirm: Callable[[Retraction], bool],
+    *,
+    object_name: str | None = None,
+    model: str | None = None,
+    reason: str | None = None,
+    corpus: Path | None = None,
+    loading: Loading = AS_STORED,
+    progress: Progress = silent,
+) -> Retracted | None:
+    """Put a fact under a veto and apply that alone; None where `confirm` says no.
+
+    Other new and changed facts wait for the next apply, and settings and bounds are those of the current batch. A model
+    that the fact is not written into is not loaded. Raises SettingsError for a fact or model that is not on record, and
+    as `apply` does; the veto then stays.
+    """
+    with Ledger.open(home, create=False) as ledger:
+        facts = _current_facts(ledger, subject, relation, object_name)
+        known = model_meant(ledger, model) if model or ledger.models() else None
+        edits = _active(ledger, facts, object_name is None)
+        current, rollbacks = ledger.current_batch(known.key) if known else None, rollback_count(ledger)
+        written = [edit for edit in edits if known and edit.model == known.key]
+        names = {row.key: row.name for row in ledger.models()}
+        others = sorted({names[edit.model] for edit in edits if known and edit.model != known.key})
+        preview = Retraction(
+            facts[0].subject_label,
+            relation,
+            tuple(dict.fromkeys(row.object_label for row in facts)),
+            known.name if known else None,
+            tuple(edit.object for edit in written),
+            tuple(others),
+        )
+        if not confirm(preview):
+            return None
+        record_vetoes(ledger, facts, any_object=object_name is None, reason=reason)
+    if known is None or current is None or not written:
+        return Retracted(preview, None)
+    try:
+        applied = _apply(home, known.name, current, written, corpus, loading, progress, rollbacks)
+    except KbsyncError as error:
+        told = f"The retraction is on record, and `kbsync apply --model {known.name}` takes the fact out"
+        raise EditError(f"{error}. {told}") from error
+    return Retracted(preview, applied)
+
+
+def lift(home: Path, subject: str, relation: str, object_name: str | None = None) -> list[Lifted]:
+    """Lift the vetoes on a fact, so that the next apply writes it again.
+
+    Raises SettingsError where there is none.
+    """
+    with Ledger.open(home, create=False) as ledger:
+        facts = _same_things(ledger, facts_meant(ledger, subject, relation), subject)
+        keys = {row.subject_key for row in facts}
+        held = [veto for veto in vetoes(ledger) if veto.relation == relation and veto.subject_key in keys]
+        if object_name is not None:
+            held = [veto for veto in held if _named(object_name, veto.object, veto.object_key, ())]
+        if not held:
+            raise SettingsError(f"{relation} of {facts[0].subject_label} is under no veto: there is nothing to undo")
+        lift_vetoes(ledger, [veto.id for veto in held])
+        return [_lifted(veto) for veto in held]
+
+
+def _lifted(veto: VetoRow) -> Lifted:
+    return Lifted(veto.subject, veto.relation, veto.object)
+
+
+def _current_facts(ledger: Ledger, subject: str, relation: str, object_name: str | None) -> list[FactRow]:
+    """Return the facts that are meant and that their source states now."""
+    facts = _same_things(ledger, facts_meant(ledger, subject, relation), subject)
+    label = facts[0].subject_label
+    stated = [row for row in facts if row.withdrawn is None]
+    if not stated:
+        raise SettingsError(f"{relation} of {label} was withdrawn by its source: the next apply takes it out")
+    if object_name is None:
+        return stated
+    names = aliases(ledger, {row.object_key for row in stated})
+    meant = [
+        row for row in stated if _named(object_name, row.object_label, row.object_key, names.get(row.object_key, ()))
+    ]
+    if not meant:
+        objects = " and ".join(dict.fromkeys(row.object_label for row in stated))
+        raise SettingsError(
+            f"{relation} of {label} is {objects}, not {object_name!r}: leave --object out, or name it so"
+        )
+    return meant
+
+
+def _same_things(ledger: Ledger, facts: Sequence[FactRow], subject: str) -> list[FactRow]:
+    """Add what bears the same label without an id, as a plan takes it for the same; refuse two ids of one label."""
+    ids = {row.subject_id for row in facts} - {None}
+    if len(ids) > 1:
+        raise SettingsError(f"{subject!r} names {' and '.join(sorted(map(str, ids)))}: give the id that you mean")
+    found = {row.id: row for row in facts}
+    for label in {row.subject_label for row in facts}:
+        same = facts_named(ledger, label, facts[0].relation)
+        found |= {row.id: row for row in same if row.subject_key == normalise_label(label)}
+    return list(found.values())
+
+
+def _named(name: str, label: str | None, key: str | None, other_names: Sequence[str]) -> bool:
+    names = {normalise_label(text) for text in (label, key, *other_names) if text is not None}
+    return normalise_label(name) in names
+
+
+def _active(ledger: Ledger, facts: Sequence[FactRow], any_object: bool) -> list[EditRow]:
+    """Return the active edits, of all models, that the facts' veto ends."""
+    objects = {row.object_key for row in facts}
+    about = edits_about(ledger, {(row.relation, row.subject_key) for row in facts})
+    return [edit for edit in about if edit.state == "active" and (any_object or edit.object_key in objects)]
+
+
+def _apply(
+    home: Path,
+    model: str,
+    current: BatchRow,
+    written: Sequence[EditRow],
+    corpus: Path | None,
+    loading: Loading,
+    progress: Progress,
+    rollbacks: int,
+) -> "Applied | None":
+    # torch, which a veto alone does not need
+    from kbsync.memit.settings import settings_on_record
+    from kbsync.sync.apply import ApplyOptions, apply
+
+    guard = Guard.recorded(current.work)
+    only = {(edit.relation, edit.subject_key) for edit in written}
+    options = ApplyOptions(
+        model,
+        values=settings_on_record(current.settings) | current.work.get("editor", {}),
+        algorithm=current.algorithm,
+        loading=loading,
+        corpus=corpus,
+        only=only,
+        max_perplexity_increase=guard.bounds.max_perplexity_increase,
+        max_specificity_loss=guard.bounds.max_specificity_loss,
+        max_weight_change=guard.bounds.max_weight_change,
+        max_known_loss=guard.bounds.max_known_loss,
+        force=guard.force,
+        rollbacks=rollbacks,
+    )
+    return apply(home, options, lambda proposal: True, progress)

@@ -1,0 +1,96 @@
+"""Rollback: make the state after another batch current. The files are there, so no model is loaded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbsync.errors import LedgerError, SettingsError
+from kbsync.ledger import BatchRow, Ledger, ModelRow, check_tensors
+from kbsync.ledger.edits import active_after, roll_back, rollback_count
+from kbsync.sync.named import model_meant
+
+__all__ = ["RolledBack", "rollback", "rollbacks_so_far"]
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What a rollback does, or did; batch 0 is the base model."""
+
+    model: str
+    from_batch: int
+    to_batch: int
+    ended: int
+    """edits that were active and are no more"""
+    restored: int
+    """edits that were not active and are again"""
+    active: int
+
+
+def rollback(
+    home: Path, batch: int | None, model: str | None, confirm: Callable[[RolledBack], bool]
+) -> RolledBack | None:
+    """Make the state after `batch` current (None: the one before the current; 0: the base model); None if refused.
+
+    A batch says which model is meant; without one it is `model`, or the model used last. Raises SettingsError for a
+    batch or model that is not on record, LedgerError for a state whose files are missing or damaged; nothing has
+    changed then.
+    """
+    with Ledger.open(home, create=False) as ledger, ledger.writer("rollback"):
+        known = _model(ledger, batch, model)
+        current = ledger.current_batch(known.key)
+        if batch is None:
+            if current is None:
+                raise SettingsError(f"{known.name} is at the base model already: there is no batch to go back from")
+            batch = current.parent or 0
+        reached = _reached(ledger, known, batch, current)
+        _check_files(ledger, batch, reached)
+        before = {edit.id for edit in ledger.active_edits(known.key)}
+        after = {edit.id for edit in active_after(ledger, known.key, batch or None)}
+        result = RolledBack(
+            known.name, current.id if current else 0, batch, len(before - after), len(after - before), len(after)
+        )
+        if not confirm(result):
+            return None
+        roll_back(ledger, known.key, batch or None)
+        return result
+
+
+def rollbacks_so_far(home: Path) -> int:
+    """Return how many rollbacks a home has had, for an apply that is beginning. Raises LedgerError as `rollback`."""
+    with Ledger.open(home, create=False) as ledger:
+        return rollback_count(ledger)
+
+
+def _model(ledger: Ledger, batch: int | None, model: str | None) -> ModelRow:
+    if model is not None or not batch:
+        return model_meant(ledger, model)
+    found = next((row.model for row in ledger.batches() if row.id == batch), None)
+    known = ledger.find_model(found) if found else None
+    return known or model_meant(ledger, None)
+
+
+def _reached(ledger: Ledger, model: ModelRow, batch: int, current: BatchRow | None) -> BatchRow | None:
+    """Return the batch to go to, None for the base model; SettingsError where it left no state, or is current."""
+    if batch == (current.id if current else 0):
+        where = f"batch {batch}" if batch else "the base model"
+        raise SettingsError(f"{model.name} is at {where} already")
+    if batch == 0:
+        return None
+    found = next((row for row in ledger.batches(model.key) if row.id == batch), None)
+    if found is None:
+        raise SettingsError(f"{model.name} has no batch {batch}: `kbsync history` lists them")
+    if found.state not in ("done", "rolled back"):
+        raise SettingsError(f"batch {batch} is {found.state} and left no state: `kbsync history` lists those that did")
+    return found
+
+
+def _check_files(ledger: Ledger, batch: int, reached: BatchRow | None) -> None:
+    for name, sha256 in (reached.files if reached else {}).items():
+        try:
+            check_tensors(ledger.tensors / name, sha256)
+        except LedgerError as error:
+            cause = str(error).partition(": ")[0]
+            raise LedgerError(
+                f"cannot go to batch {batch}: {cause}; put back a copy of the file, or go to another batch. Nothing was"
+                " changed"
+            ) from error

@@ -1,0 +1,219 @@
+"""Verify: what the ledger says is checked against what can be worked out again. Mends nothing.
+
+Without a model: the database itself, the states of batches and edits, the ids of requests, the tensor files. With one:
+that it is the base model that was edited, and the current deltas, solved again from the cached target vectors.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbsync.errors import LedgerError
+from kbsync.facts import EditRequest
+from kbsync.ledger import BatchRow, EditRow, Ledger, check_sealed, check_tensors, content_of
+from kbsync.ledger.edits import edits_of, endings, line_of, states_after
+from kbsync.ledger.seals import SEALED, broken_seals
+from kbsync.ledger.store import database_faults
+from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.progress import Progress, silent
+
+__all__ = ["Check", "Verified", "verify"]
+
+_CONTENT_NAMED = re.compile(r"(?:.*-)?([0-9a-f]{64})\.safetensors\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One kind of check: over how many things, and what is wrong with which."""
+
+    name: str
+    checked: int
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """All checks that were made."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is wrong."""
+        return not any(check.faults for check in self.checks)
+
+
+def verify(
+    home: Path,
+    model: str | None = None,
+    *,
+    corpus: Path | None = None,
+    loading: Loading = AS_STORED,
+    progress: Progress = silent,
+) -> Verified:
+    """Check a home; with `model`, that model's weights and deltas too. Writes nothing.
+
+    Raises LedgerError where there is no ledger, or it cannot be opened; otherwise what is wrong is in the result.
+    """
+    with Ledger.open(home, create=False, check=False) as ledger:
+        checks = [
+            Check("database", 1, tuple(database_faults(ledger))),
+            Check("rows", len(SEALED), tuple(broken_seals(ledger.db))),
+        ]
+        if checks[0].faults:  # of rows that cannot be trusted nothing more is said
+            return Verified(tuple(checks))
+        parts: tuple[tuple[str, Callable[[Ledger], tuple[int, Iterable[str]]]], ...] = (
+            ("values", lambda ledger: (1, ledger.wrong_values())),
+            ("batches", _batches),
+            ("edits", _edits),
+            ("requests", _requests),
+            ("files of batches", _batch_files),
+            ("files of target vectors", _target_files),
+            ("files of covariances", _covariance_files),
+            ("other files", _other_files),
+        )
+        for done, (name, part) in enumerate(parts):
+            progress("checking", done, len(parts))
+            try:
+                checked, wrong = part(ledger)
+                checks.append(Check(name, checked, tuple(wrong)))
+            except LedgerError as error:  # a value that cannot be read
+                checks.append(Check(name, 0, (str(error),)))
+        progress("checking", len(parts), len(parts))
+        if model is not None:
+            from kbsync.sync.resolve import model_checks  # torch
+
+            checks += [
+                Check(name, checked, tuple(wrong))
+                for name, checked, wrong in model_checks(ledger, model, corpus, loading, progress)
+            ]
+    return Verified(tuple(checks))
+
+
+def _with_state(ledger: Ledger) -> list[BatchRow]:
+    return [batch for batch in ledger.batches() if batch.state in ("done", "rolled back")]
+
+
+def _batches(ledger: Ledger) -> tuple[int, Iterator[str]]:
+    """Done are the current batch and those that it goes back on; the rest that left a state is rolled back."""
+    batches = _with_state(ledger)
+
+    def faults() -> Iterator[str]:
+        for model in dict.fromkeys(batch.model for batch in batches):
+            own = [batch for batch in batches if batch.model == model]
+            current = ledger.current_batch(model)
+            line = set(line_of(own, current.id if current else None))
+            for batch in own:
+                wanted = "done" if batch.id in line else "rolled back"
+                if batch.state != wanted:
+                    yield f"batch {batch.id} is {batch.state}, and by its line of batches it should be {wanted}"
+
+    return len(batches), faults()
+
+
+def _edits(ledger: Ledger) -> tuple[int, list[str]]:
+    """An edit's state follows from its batch and from what ended it; its subject and relation are its fact's."""
+    facts = {row.id: (row.relation, row.subject_key) for row in ledger.facts()}
+    ended = endings(ledger)
+    faults, checked = [], 0
+    for model in ledger.models():
+        edits = edits_of(ledger, model.key)
+        current = ledger.current_batch(model.key)
+        line = set(line_of(ledger.batches(model.key), current.id if current else None))
+        states = states_after(edits, ended, line)
+        checked += len(edits)
+        for edit in edits:
+            if (edit.state, edit.ended_by) != states[edit.id]:
+                faults.append(f"{_about(edit)} is {edit.state}, and by its batches it should be {states[edit.id][0]}")
+            if facts.get(edit.fact) != (edit.relation, edit.subject_key):
+                faults.append(f"{_about(edit)} is not about the fact that it names")
+    return checked, faults
+
+
+def _requests(ledger: Ledger) -> tuple[int, list[str]]:
+    edits = [edit for model in ledger.models() for edit in edits_of(ledger, model.key)]
+    wrong = (
+        edit for edit in edits if EditRequest(edit.relation, edit.subject, edit.prompt, edit.object).id != edit.request
+    )
+    return len(edits), [
+        f"{_about(edit)}: its prompt, subject or object is not what its id was made of" for edit in wrong
+    ]
+
+
+def _about(edit: EditRow) -> str:
+    return f"edit {edit.id} ({edit.relation} of {edit.subject}, batch {edit.batch})"
+
+
+def _batch_files(ledger: Ledger) -> tuple[int, list[str]]:
+    """Each file's sha256 is as recorded; of rolled back batches too, since they can be gone to."""
+    files = [(batch, name, sha256) for batch in _with_state(ledger) for name, sha256 in batch.files.items()]
+    current = {batch.id for model in ledger.models() if (batch := ledger.current_batch(model.key))}
+    faults = []
+    for batch, name, sha256 in files:
+        if said := _fault_of(ledger.tensors / name, sha256):
+            of_now = "it holds the current state: put back a copy, or delete it and run `kbsync apply`"
+            faults.append(f"{said}; {of_now if batch.id in current else f'no rollback to batch {batch.id} without it'}")
+    return len(files), faults
+
+
+def _target_files(ledger: Ledger) -> tuple[int, list[str]]:
+    """A file of target vectors is named by its own sha256."""
+    rows: dict[str, int] = defaultdict(int)
+    for row in ledger.targets():
+        rows[row.file] += 1
+    faults = []
+    for file, count in rows.items():
+        found = _CONTENT_NAMED.match(file)
+        if found is None or Path(file).name != file:
+            faults.append(f"{file!a} is no name of a file of target vectors: {count} of them cannot be found")
+        elif said := _fault_of(ledger.tensors / file, found[1]):
+            faults.append(f"{said}; the next apply searches its {count} target vectors anew if the file is deleted")
+    return len(rows), faults
+
+
+def _covariance_files(ledger: Ledger) -> tuple[int, list[str]]:
+    """Those that a model's current state was solved with are there, of the content that they had."""
+    recorded: dict[str, str] = {}
+    for model in ledger.models():
+        current = ledger.current_batch(model.key)
+        recorded |= current.work.get("covariances", {}) if current else {}
+    faults = []
+    for name, content in recorded.items():
+        path = ledger.tensors / name
+        try:
+            if content_of(path) != content:
+                faults.append(f"{path} is not the one that the current state was solved with: put back a copy of it")
+        except LedgerError as error:
+            again = "put back a copy, or delete it and collect it again with `kbsync stats`"
+            faults.append(f"{str(error).partition(': ')[0]}: {again}")
+    return len(recorded), faults
+
+
+def _other_files(ledger: Ledger) -> tuple[int, list[str]]:
+    """Covariances and the like: each carries the hash of its content, and a covariance that of all it depends on.
+
+    Whatever is there is checked; whether one is missing is told by `_covariance_files`.
+    """
+    named = {name for batch in ledger.batches() for name in batch.files} | {row.file for row in ledger.targets()}
+    others = [path for path in sorted(ledger.tensors.glob("*.safetensors")) if path.name not in named]
+    faults = []
+    for path in others:
+        from kbsync.sync.covariances import read_record  # torch
+
+        try:
+            check_sealed(path)
+            if path.name.startswith("covariance"):
+                read_record(path)
+        except LedgerError as error:
+            faults.append(f"{str(error).partition(': ')[0]}: delete it, and it is made again when it is needed")
+    return len(others), faults
+
+
+def _fault_of(path: Path, sha256: str) -> str | None:
+    try:
+        check_tensors(path, sha256)
+    except LedgerError as error:
+        return str(error).partition(": ")[0]
+    return None

@@ -1,0 +1,143 @@
+"""What can be synced, and how a relation is found; properties come from a real endpoint."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kbsync.errors import SettingsError, SourceError, TemplateError
+from kbsync.ledger import Ledger
+from kbsync.sync.new_template import new_template
+from kbsync.sync.relations import relations_for, search_online, search_templates
+from kbsync.sync.templates import templates_for
+from kbsync.templates import check_file
+from tests.homes import TEMPLATES, done, make_home
+from tests.oxigraph_server import serve, world
+
+PROPERTIES = r"""
+wd:P6 a wikibase:Property ; rdfs:label "head of government"@en, "Regierungschef"@de ;
+    skos:altLabel "mayor"@en, "prime minister"@en ; wikibase:propertyType wikibase:WikibaseItem .
+wd:P35 a wikibase:Property ; rdfs:label "head of state"@en ; wikibase:propertyType wikibase:WikibaseItem .
+wd:P1082 a wikibase:Property ; rdfs:label "population"@en ; skos:altLabel "inhabitants"@en, "pop. {total} [n]"@en ;
+    <http://schema.org/description> "number of people inhabiting the place: all"@en ;
+    wikibase:propertyType wikibase:Quantity .
+wd:P9999 a wikibase:Property ; rdfs:label "{}"@en .
+wd:P9998 a wikibase:Property ; rdfs:label "nur deutsch"@de .
+kb:other rdfs:label "head of nothing"@en .
+"""
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serve(world(tmp_path_factory.mktemp("properties") / "properties.ttl", PROPERTIES)) as url:
+        yield url
+
+
+def answer(home: Path, answers: dict[str, str]) -> None:
+    with Ledger.open(home) as ledger:
+        ledger.record_model(
+            key="m",
+            name="some",
+            revision=None,
+            architecture="x",
+            weights_sha256="",
+            settings={},
+            contexts=[""],
+            layers=[0],
+        )
+        ledger.record_answers("m", answers)
+
+
+def test_each_relation_has_its_counts_and_what_the_model_said(tmp_path: Path) -> None:
+    home = make_home(
+        tmp_path / "home", P36={"France": "Paris", "Peru": "Lima", "Chad": "N'Djamena"}, works_for={"Ada": "Acme"}
+    )
+    rows = {row.relation: row for row in relations_for(home).relations}
+    assert (rows["P36"].facts, rows["P36"].conflicts, rows["P36"].known, rows["P36"].template) == (3, 0, None, True)
+    assert (rows["works_for"].facts, rows["works_for"].label, rows["works_for"].template) == (1, None, False)
+    assert rows["P17"].facts == 0
+    texts = ["The capital of {} is", *yaml.safe_load(TEMPLATES)["P36"]["paraphrases"]]
+    answer(home, {text.format("France"): "Paris, of course" for text in texts} | {texts[0].format("Peru"): "Lima"})
+    found = relations_for(home, "some")
+    rows = {row.relation: row for row in found.relations}
+    assert (found.model, rows["P36"].asked, rows["P36"].known) == ("some", 2, 50.0)  # Peru in one wording of five
+    assert rows["works_for"].known is None
+    assert relations_for(home, "another").model is None
+
+
+def test_conflicts_are_subjects_with_several_objects(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", P36={"France": "Paris", "Peru": "Lima"})
+    (tmp_path / "other.yaml").write_text("P36: {France: Lyon, Peru: Lima}\n")
+    done("pull", "--home", home, "--relation", "P36", "--source", tmp_path / "other.yaml")
+    (row,) = [row for row in relations_for(home).relations if row.relation == "P36"]
+    assert (row.facts, row.conflicts) == (4, 1)
+
+
+def test_without_a_ledger_there_are_the_templates(tmp_path: Path) -> None:
+    found = relations_for(tmp_path / "home")
+    assert len(found.relations) == len(templates_for(tmp_path))
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_search_finds_labels_and_wordings(tmp_path: Path) -> None:
+    assert {"P6", "P35"} <= {one.relation for one in search_templates(tmp_path, "Head  OF")}
+    assert search_templates(tmp_path, "no such word") == []
+    assert [one.text for one in search_templates(tmp_path, "a government led")] == ["{} has a government led by"]
+    with pytest.raises(SettingsError, match="--search is empty"):
+        search_templates(tmp_path, " ")
+
+
+def test_a_search_online_asks_the_endpoint(endpoint: str, tmp_path: Path) -> None:
+    found = search_online(tmp_path, "HEAD of", endpoint)
+    assert [(one.relation, one.label, one.text, one.template) for one in found] == [
+        ("P6", "head of government", "head of government", True),
+        ("P35", "head of state", "head of state", True),
+    ]
+    (found_by_alias,) = search_online(tmp_path, "Mayor", endpoint)
+    assert (found_by_alias.relation, found_by_alias.label) == ("P6", "head of government")
+    assert found_by_alias.text == "mayor"
+    assert search_online(tmp_path, '")) } #', endpoint) == []
+
+
+def test_a_draft_can_be_used_and_says_what_it_is(endpoint: str, tmp_path: Path) -> None:
+    made = new_template(tmp_path / "home", "P1082", endpoint)
+    assert (made.label, made.file) == ("population", tmp_path / "home" / "templates" / "P1082.yaml")
+    assert "of kind Quantity: a pull leaves them out" in (made.remark or "")
+    text = made.file.read_text()
+    assert "# description: number of people inhabiting the place: all\n" in text
+    assert "# aliases: inhabitants, pop. total n\n" in text
+    (template,) = check_file(made.file)
+    assert template.prompt == "The population of {} is"
+    assert "The inhabitants of {} is" in template.paraphrases
+    assert template.wordings == ("{}'s population is", "The population that {} has is")
+    assert templates_for(tmp_path / "home").require("P1082").label == "population"
+    with pytest.raises(TemplateError, match=r"P1082\.yaml is there already"):
+        new_template(tmp_path / "home", "P1082", endpoint)
+    assert made.file.read_text() == text
+
+
+def test_a_home_that_has_a_template_keeps_it(endpoint: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "templates").mkdir(parents=True)
+    (home / "templates" / "own.yaml").write_text(TEMPLATES.replace("P36", "P1082").replace("capital", "people"))
+    with pytest.raises(TemplateError, match=r"own\.yaml:1: this is a template of P1082 already"):
+        new_template(home, "P1082", endpoint)
+    assert [path.name for path in (home / "templates").iterdir()] == ["own.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("relation", "error", "message"),
+    [
+        ("P9999", TemplateError, "no draft comes of what the endpoint says"),
+        ("P9998", SourceError, "has no label of P9998 in en, mul"),
+        ("P424242", SourceError, "has no label of P424242"),
+        ("works_for", SettingsError, "knows Wikidata properties"),
+    ],
+)
+def test_no_draft_is_left_where_none_comes_of_it(
+    relation: str, error: type[Exception], message: str, endpoint: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        new_template(tmp_path / "home", relation, endpoint)
+    assert not (tmp_path / "home").exists()
