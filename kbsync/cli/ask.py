@@ -1,6 +1,5 @@
-"""``kbsync ask`` and ``kbsync export``: the edited model, asked and handed on."""
+"""``kbsync ask``: the base model and the edited one, side by side."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +8,6 @@ from kbsync.cli.choices import ModelOption
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
 from kbsync.report.evaluate import asked_view
-from kbsync.report.tables import plain
 from kbsync.sync.loading import AS_STORED, Loading
 
 app = family()
@@ -36,21 +34,3 @@ def ask(
 
     answers = workflow(options.home, model, prompts, base_only=base, count=count, loading=loading)
     emit({"answers": answers}, asked_view, as_json=options.json)
-
-
-@command(app, "export", examples=("kbsync export --model practice --to edited-model",))
-def export(
-    options: Options,
-    model: ModelOption,
-    folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the checkpoint.")],
-    loading: Loading = AS_STORED,
-) -> None:
-    """Write the edited model as a checkpoint that AutoModelForCausalLM.from_pretrained opens."""
-    from kbsync.sync.export import export as workflow
-
-    exported = workflow(options.home, model, folder, loading=loading)
-    emit(
-        exported,
-        lambda done: plain(f"{done.folder}: {done.model} with {done.edits} edits (batch {done.batch}), {done.dtype}"),
-        as_json=options.json,
-    )

@@ -26,6 +26,7 @@ from kbsync.cli import (
     doctor,
     evaluate,
     explain,
+    export,
     history,
     mend,
     plan,
@@ -34,6 +35,7 @@ from kbsync.cli import (
     relations,
     retract,
     stats,
+    status,
     templates,
     trace,
 )
@@ -57,8 +59,10 @@ app = typer.Typer(
 )
 app.add_typer(pull.app)
 app.add_typer(plan.app)
+app.add_typer(status.app)
 app.add_typer(apply.app)
 app.add_typer(ask.app)
+app.add_typer(export.app)
 app.add_typer(evaluate.app)
 app.add_typer(explain.app)
 app.add_typer(history.app)

@@ -11,11 +11,28 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 import typer
 from typer.core import TyperGroup
 
-from kbsync.cli.choices import DeviceOption, DtypeOption, ExperimentalOption, MaxMemoryOption, parse_max_memory
+from kbsync.cli.choices import (
+    DIFFERENCE,
+    DeviceOption,
+    DtypeOption,
+    ExperimentalOption,
+    MaxMemoryOption,
+    parse_max_memory,
+)
 from kbsync.errors import SettingsError
 from kbsync.sync.loading import Loading
 
-__all__ = ["HELP_NAMES", "HOME_HELP", "DebugOption", "JsonOption", "Options", "VerboseOption", "command", "family"]
+__all__ = [
+    "HELP_NAMES",
+    "HOME_HELP",
+    "DebugOption",
+    "JsonOption",
+    "Options",
+    "VerboseOption",
+    "command",
+    "family",
+    "leave",
+]
 
 DEFAULT_HOME = Path(".kbsync")
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
@@ -141,3 +158,9 @@ def _with_shared_options(signature: inspect.Signature) -> inspect.Signature:
         inspect.Parameter("debug", keyword, default=False, annotation=DebugOption),
     ]
     return signature.replace(parameters=shared, return_annotation=None)
+
+
+def leave(in_sync: bool, check: bool) -> None:
+    """End the command, with the exit code of a difference where ``--check`` found one."""
+    if check and not in_sync:
+        raise typer.Exit(DIFFERENCE)
