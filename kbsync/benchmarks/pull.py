@@ -18,7 +18,7 @@ from SPARQLWrapper import JSON, POST, SPARQLWrapper
 from kbsync.benchmarks.made_up import FACTS_PER_SUBJECT, write_facts
 from kbsync.report.tables import plain, table
 from kbsync.sources import Ask, open_endpoint
-from kbsync.sources.access import Access
+from kbsync.sources.base import Access
 from kbsync.sources.loopback import serve
 from kbsync.sync.progress import Progress, silent
 from kbsync.sync.pull import make_asks, pull

@@ -5,7 +5,7 @@
     .yaml .yml                        a user's own facts                kbsync.sources.yaml_file
     .csv .tsv                         the same in a table               kbsync.sources.table_file
     .tsv of KGTK                      an edge file                      kbsync.sources.kgtk_file
-    .json                             a data set of edits               kbsync.sources.dataset_file
+    .json                             a data set of edits               kbsync.sources.file_facts
 
 An endpoint, an RDF file and KGTK edges are asked with the same queries (`kbsync.sources.queries`) and their answers
 are read by the same code (`kbsync.sources.statements`), so that they agree by construction.
@@ -22,7 +22,7 @@ from kbsync.files import COMPRESSED, check_regular, is_compressed, kind_of, read
 from kbsync.sources.base import Ask, Reading, Source, read_subjects
 
 if TYPE_CHECKING:
-    from kbsync.sources.access import Access
+    from kbsync.sources.base import Access
     from kbsync.sources.sparql import SparqlSource
 
 __all__ = [
@@ -78,7 +78,7 @@ def is_wikidata(source: str) -> bool:
 
 def open_endpoint(source: str, access: "Access | None" = None) -> "SparqlSource":
     """Return the endpoint that `source` names; raises SettingsError for anything else."""
-    from kbsync.sources.access import ALONE
+    from kbsync.sources.base import ALONE
     from kbsync.sources.sparql import SparqlSource
 
     if is_wikidata(source):
@@ -114,7 +114,7 @@ def _open_file(path: Path, asks: tuple[Ask, ...]) -> Source:
 
         return YamlFile(path)
     if kind == DATA_SET_SUFFIX:
-        from kbsync.sources.dataset_file import DataSetFile
+        from kbsync.sources.file_facts import DataSetFile
 
         return DataSetFile(path)
     if kind in TABLE_SUFFIXES:

@@ -1,20 +1,30 @@
-"""What every source shares: the question (`Ask`), the answer (`Reading`) and the notes on what was left out."""
+"""What every source shares: the question (`Ask`), the answer (`Reading`) and the notes on what was left out.
+
+`Access` says how an endpoint is asked: by whom, how long it may take, who is told of a wait, and what was read before.
+"""
 
 import datetime
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from kbsync import __version__
 from kbsync.errors import SettingsError, SourceError
 from kbsync.facts import Fact, check_relation, visible
 from kbsync.files import read_text
+from kbsync.limits import DEADLINE, SILENCE
 
 __all__ = [
+    "ALONE",
+    "NO_PAGES",
+    "Access",
     "Ask",
     "Notes",
+    "PageStore",
     "Reading",
     "Source",
     "by_label",
@@ -159,6 +169,62 @@ class Source(Protocol):
 
     def read(self, ask: Ask) -> Reading:
         """Read what `ask` asks for, whole or not at all; raises SourceError or SettingsError."""
+
+
+class PageStore(Protocol):
+    """Finished answers, so that an interrupted pull goes on where it was."""
+
+    def find(self, query: str) -> bytes | None:
+        """Return the answer to this query that was kept; None where there is none."""
+
+    def keep(self, query: str, body: bytes) -> None:
+        """Keep a whole answer."""
+
+
+class _NoPages:
+    def find(self, query: str) -> bytes | None:
+        return None
+
+    def keep(self, query: str, body: bytes) -> None:
+        pass
+
+
+NO_PAGES = _NoPages()
+
+
+def _silent(phase: str, done: int, total: int) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How an endpoint is asked. Raises SettingsError for a contact that no header can hold."""
+
+    contact: str | None = None
+    """A mail address or URL of the user, for the people who run the endpoint."""
+    pages: PageStore = NO_PAGES
+    progress: Callable[[str, int, int], None] = _silent
+    """``progress(phase, done, total)``; called once a second during a wait"""
+    timeout: int = field(default_factory=lambda: SILENCE.value)
+    """seconds without a byte"""
+    deadline: int = field(default_factory=lambda: DEADLINE.value)
+    """seconds for a whole request"""
+    sleep: Callable[[float], None] = time.sleep
+
+    def __post_init__(self) -> None:
+        if self.contact is not None and not re.fullmatch(r"[\x21-\x7e]+( [\x21-\x7e]+)*", self.contact):
+            raise SettingsError(f"contact {self.contact!r}: write a mail address or a URL, in ASCII letters")
+
+    @property
+    def agent(self) -> str:
+        """The User-Agent: name, version, what it is for, and whom to ask."""
+        purpose = "keeps language models in step with a knowledge base"
+        whom = f"; contact: {self.contact}" if self.contact else ""
+        return f"kbsync/{__version__} ({purpose}{whom})"
+
+
+ALONE = Access()
+"""nobody told, nothing kept"""
 
 
 class Notes:

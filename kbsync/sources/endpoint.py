@@ -24,8 +24,7 @@ from SPARQLWrapper import GET, JSON, POST, SPARQLWrapper
 from SPARQLWrapper import __version__ as wrapper_version
 
 from kbsync.limits import ANSWER, DEADLINE, ERROR_BODY, MEGABYTE, RATIO, REDIRECTS, SILENCE
-from kbsync.sources.access import Access
-from kbsync.sources.base import shown
+from kbsync.sources.base import Access, shown
 from kbsync.sources.results import ACCEPTED, Row, parse_results
 
 __all__ = ["LONGEST_PAUSE", "NO_RETRY_AFTER", "Remedy", "RequestError", "ask_endpoint"]

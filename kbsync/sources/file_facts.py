@@ -1,15 +1,22 @@
-"""What files that list facts share (YAML, tables, data sets): problems in one error, and the facts asked for."""
+"""What files that list facts share (YAML, tables, data sets): problems in one error, and the facts asked for.
+
+A data set of edits (CounterFact, zsRE, KnowEdit) lists facts in words of their own: subject, relation and new object,
+with the record's prompt and paraphrases in place of the relation's template. zsRE and KnowEdit name no relation: all
+their facts are of ``zsRE`` or ``KnowEdit``, so that two records on one subject with different objects are a conflict.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kbsync.datasets import DataSet, open_dataset
 from kbsync.errors import SettingsError, SourceError
-from kbsync.facts import Entity, Fact, normalise_label
-from kbsync.sources.base import Ask, Notes, iri_of, short_enough, short_id, shown, tidy
+from kbsync.facts import Entity, Fact, Wording, normalise_label
+from kbsync.files import Unchanged
+from kbsync.sources.base import Ask, Notes, Reading, clean, iri_of, short_enough, short_id, shown, tidy
 
-__all__ = ["NO_LINE_END", "SHOWN", "Problems", "check_ask", "chosen", "fact_of"]
+__all__ = ["NO_LINE_END", "SHOWN", "DataSetFile", "Problems", "check_ask", "chosen", "fact_of"]
 
 SHOWN = 20
 """problems told in full"""
@@ -100,3 +107,32 @@ def _wanted(facts: list[Fact], ask: Ask, notes: Notes) -> list[Fact]:
         if name not in found:
             notes.add(f"subject asked for that has no {ask.relation} here", name)
     return kept
+
+
+class DataSetFile:
+    """A data set's file, gone through at each reading; of its records only the facts asked for are held."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._state = Unchanged(path)
+        self.name = str(path.resolve())
+
+    def read(self, ask: Ask) -> Reading:
+        """Read `ask`'s facts; raises DataSetError with the bad records, and SettingsError for --class."""
+        check_ask(ask, self._path, "a data set")
+        with self._state.reading():
+            data = open_dataset(self._path)
+            facts, skipped = chosen(_facts(data), ask, Notes())
+        if data.unplaced:
+            skipped += (f"prompt that does not name its subject: {data.unplaced}",)
+        return Reading(self.name, None, facts, skipped)
+
+
+def _facts(data: DataSet) -> Iterator[Fact]:
+    for record in data:
+        request = record.request
+        subject, thing = clean(request.subject), clean(request.target)
+        if subject and thing:
+            yield Fact(
+                Entity(subject), request.relation, Entity(thing), wording=Wording(request.prompt, request.paraphrases)
+            )

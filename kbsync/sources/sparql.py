@@ -10,8 +10,7 @@ import math
 import random
 
 from kbsync.errors import SourceError
-from kbsync.sources.access import ALONE, Access
-from kbsync.sources.base import Ask, Reading, locate, shown
+from kbsync.sources.base import ALONE, Access, Ask, Reading, locate, shown
 from kbsync.sources.endpoint import RequestError, ask_endpoint
 from kbsync.sources.paging import TRIES, TooLongError
 from kbsync.sources.queries import property_id, whole

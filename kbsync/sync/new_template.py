@@ -10,7 +10,7 @@ import yaml
 
 from kbsync.errors import LedgerError, TemplateError
 from kbsync.sources import open_endpoint
-from kbsync.sources.access import Access
+from kbsync.sources.base import Access
 from kbsync.sync.templates import templates_for
 from kbsync.templates import check_file
 

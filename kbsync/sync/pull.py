@@ -12,8 +12,7 @@ from kbsync.ledger import Change, FactRow, Ledger, PullCounts, Skipped
 from kbsync.ledger.facts import record_aliases
 from kbsync.ledger.pulls import drop_pages, record_pull
 from kbsync.sources import Ask, Reading, Source, is_wikidata, open_source, read_subjects
-from kbsync.sources.access import Access
-from kbsync.sources.base import iri_of, short_id
+from kbsync.sources.base import Access, iri_of, short_id
 from kbsync.sync.changed_files import FileState, look_at
 from kbsync.sync.kept_pages import kept_pages
 from kbsync.sync.templates import templates_for

@@ -123,7 +123,7 @@ def search_online(home: Path, text: str, source: str, contact: str | None = None
     Raises SettingsError for what is no endpoint, SourceError where it cannot be asked.
     """
     from kbsync.sources import open_endpoint
-    from kbsync.sources.access import Access
+    from kbsync.sources.base import Access
     from kbsync.sources.properties import find_properties
 
     wanted, templates = _word(text), templates_for(home)

@@ -13,7 +13,7 @@ from SPARQLWrapper import CSV, POST, TSV, XML, SPARQLWrapper
 
 from kbsync.errors import SourceError
 from kbsync.sources import Ask, Reading, open_source
-from kbsync.sources.access import Access
+from kbsync.sources.base import Access
 from kbsync.sources.sparql import SparqlSource
 from tests.sources.fault_proxy import Answer, Fault, between, change_rows, status, true
 

@@ -16,7 +16,7 @@ from pyoxigraph import DefaultGraph, RdfFormat, Store
 
 from kbsync.errors import KbsyncError, SourceError
 from kbsync.sources import Ask, Source, open_endpoint, open_source
-from kbsync.sources.access import Access
+from kbsync.sources.base import Access
 from tests.datasets.test_reading import COUNTERFACT, KNOWEDIT, ZSRE
 
 EXAMPLES = int(os.environ.get("KBSYNC_FUZZ", "60"))

@@ -10,7 +10,7 @@ import pytest
 import kbsync
 from kbsync.errors import SettingsError, SourceError
 from kbsync.sources import WIKIDATA, Ask, open_source, paging, statements
-from kbsync.sources.access import Access
+from kbsync.sources.base import Access
 from kbsync.sources.paging import Paged
 from kbsync.sources.results import Term
 from kbsync.sources.sparql import SparqlSource

@@ -9,7 +9,7 @@ import pytest
 from kbsync.errors import LedgerError, SettingsError, SourceError
 from kbsync.ledger import Ledger
 from kbsync.sources import Ask, open_source, queries
-from kbsync.sources.access import Access
+from kbsync.sources.base import Access
 from kbsync.sources.sparql import SparqlSource
 from kbsync.sync.dry_run import dry_run
 from kbsync.sync.pull import Pulled, make_asks, pull
