@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -40,9 +41,19 @@ Deltas = Mapping[int, torch.Tensor]
 """layer -> change of W_out from the base, [d, m]"""
 
 
+PUBLISHED: dict[str, Any] = {
+    **{"sweeps": 1, "emphasis": 1.0, "coupling": 0.0, "group_weight": 1.0},
+    **{"rest_weight": 0.0, "hold_subjects": 0, "hold_relations": 0, "wordings": 0, "search_dtype": "float32"},
+}
+"""what switches off all that kbsync adds to MEMIT"""
+
+
 def published(settings: MemitSettings) -> MemitSettings:
-    """Return the settings with MEMIT as it was published: one sweep, and nothing that kbsync adds."""
-    return replace(settings, sweeps=1, emphasis=1.0, coupling=0.0, group_weight=1.0, rest_weight=0.0)
+    """Return MEMIT as it was published: one sweep, one wording, and nothing that kbsync adds.
+
+    Layers, lambda and the search are the model's own; where its search has no contexts, it gets the paper's.
+    """
+    return replace(settings, **PUBLISHED, contexts=settings.contexts or MemitSettings().contexts)
 
 
 @dataclass(frozen=True, slots=True)

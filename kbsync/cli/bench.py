@@ -277,14 +277,22 @@ def paper(
     editors: Annotated[
         str | None, typer.Option("--editors", metavar="LIST", help="Such as memit,published,none.  [all]")
     ] = None,
+    without: Annotated[
+        str | None, typer.Option("--without", metavar="LIST", help="Leave these editors out, such as mend.")
+    ] = None,
     seed: SeedOption = 0,
     setting: SetOption = None,
     corpus: CorpusOption = None,
+    text: Annotated[
+        Path | None,
+        typer.Option("--text", metavar="FILE", help="Text for perplexity.  [what the covariance left of its own]"),
+    ] = None,
     loading: Loading = AS_STORED,
 ) -> None:
     """Make the MEMIT paper's tables and figures on a model, with its baselines beside it.
 
-    The row `published` is MEMIT as the paper has it: one sweep, and nothing that kbsync adds. Writes results.json, a
+    The row `published` is MEMIT as the paper has it: one sweep, one wording, and nothing that kbsync adds. --set
+    takes settings of a row too, as in --set ft.lr=0.0001 or --set published.steps=25. Writes results.json, a
     CSV file and figures for each experiment, and index.html with all of it. A run that was interrupted goes on with
     what is missing. MEND's network is trained, once for model and data, on known facts about subjects that the data
     does not edit; --size quick leaves MEND out where there is no such network, unless --editors names it.
@@ -295,7 +303,8 @@ def paper(
     asked = PaperOptions(
         folder=to,
         experiments=tuple(experiments or ()),
-        editors=tuple(name.strip() for name in editors.split(",")) if editors else (),
+        editors=names_of(editors),
+        without=names_of(without),
         dataset=dataset,
         zsre=zsre,
         size=size,
@@ -306,8 +315,14 @@ def paper(
         seed=seed,
         values=parse_values(setting),
         corpus=corpus,
+        text=text,
     )
     with progress(quiet=options.json) as report:
         done = bench_paper(options.home, model, asked, loading, report)
     log_console().print(plain(f"wrote {write_page(done)}"))
     emit(done, paper_view, as_json=options.json)
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """Return the names of a list such as ``memit,none``."""
+    return tuple(name.strip() for name in text.split(",")) if text else ()

@@ -25,4 +25,5 @@ class Memit:
             found = optimise_targets(task.loaded, task.groups, task.contexts, task.settings, progress=task.progress)
             z = torch.stack([target.z for target in found])
         covariances = task.covariances(task.settings.layers)
-        return spread(task.loaded, task.groups, task.contexts, z, covariances, task.settings, task.progress)
+        given = task.groups, task.contexts, z, covariances, task.settings, task.progress
+        return spread(task.loaded, *given, held=task.held)

@@ -46,6 +46,8 @@ class Task:
     """[u, d] target vectors of the groups at layer L, where they are known already"""
     earlier: Mapping[int, torch.Tensor] = field(default_factory=dict)
     """layer -> K_p K_p^T [m, m] over the keys of earlier edits that are in the weights"""
+    held: Sequence[EditRequest] = ()
+    """prompts that MEMIT's deltas are to leave alone"""
     progress: Callable[[str, int, int], None] = lambda phase, done, total: None
     """gets phase, done, total"""
 

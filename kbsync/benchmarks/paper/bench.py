@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,15 +22,18 @@ from kbsync.editors import Deltas, Editor, Task, editor
 from kbsync.editors.mend_network import MendNetwork
 from kbsync.facts import EditRequest, content_id
 from kbsync.ledger import Ledger
-from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, edited, group_requests
-from kbsync.metrics import Case, evaluate, figures
+from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, edited, group_requests, sample_contexts
+from kbsync.metrics import TEXT_METRICS, Case, Figure, evaluate, figures
 from kbsync.sync.choice import ModelChoice
 from kbsync.sync.covariances import Covariances, covariances_for
+from kbsync.sync.edited_words import held_beside
+from kbsync.sync.eval_text import HeldOut, text_figures
 from kbsync.sync.known_facts import facts_to_ask
 from kbsync.sync.mend import has_network, mend_network, train_for
 from kbsync.sync.progress import Progress
 from kbsync.sync.state import identify, model_contexts
 from kbsync.sync.target_cache import cached_targets
+from kbsync.sync.templates import templates_for
 
 __all__ = ["PUBLISHED", "Experiment", "PaperBench", "Result"]
 
@@ -76,9 +80,13 @@ class PaperBench:
         editors: Sequence[str],
         measurements: Measurements,
         progress: Progress,
+        text: HeldOut,
+        values: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> None:
+        """Take what there is; `text` is for perplexity, `values` are settings by the row that they are for."""
         self.ledger, self.choice, self.data, self.sizes = ledger, choice, data, sizes
         self.editors, self.measurements, self.progress = list(editors), measurements, progress
+        self.text, self.values = text, values
         self.loaded, self.settings = choice.loaded, choice.settings
         self.model = identify(ledger, choice)
         self.contexts = model_contexts(self.model, choice)
@@ -114,12 +122,22 @@ class PaperBench:
         return min(self.sizes.edits, len(self.counterfact))
 
     def editor(self, name: str) -> Editor:
-        """Return an editor with what is known to suit the model."""
-        return editor("memit" if name == PUBLISHED else name, model=self.choice.name)
+        """Return an editor with what is known to suit the model, and what the user set for it."""
+        if name in ("memit", PUBLISHED):
+            return editor("memit")
+        return editor(name, self.values.get(name, {}), model=self.choice.name)
 
     def settings_for(self, name: str) -> MemitSettings:
-        """Return the model's settings as an editor gets them."""
-        return published(self.settings) if name == PUBLISHED else self.settings
+        """Return the model's settings as an editor gets them: what kbsync adds is MEMIT's alone."""
+        if name == "memit":
+            return self.settings
+        return published(self.settings).with_values(self.values.get(PUBLISHED, {}))
+
+    def contexts_for(self, settings: MemitSettings) -> tuple[str, ...]:
+        """Return the contexts x_j of a search: those on record, or others where the settings ask for others."""
+        if settings.contexts == self.settings.contexts:
+            return self.contexts
+        return sample_contexts(self.loaded, settings)
 
     def covariances(self, layers: Sequence[int]) -> Mapping[int, torch.Tensor]:
         """Return C of these layers; those not yet in the home are collected in one pass, and kept there."""
@@ -163,24 +181,28 @@ class PaperBench:
     def z(self, groups: Sequence[RequestGroup], settings: MemitSettings) -> torch.Tensor:
         """Return the groups' target vectors [u, d]; those in the home are not searched again."""
         choice = replace(self.choice, settings=settings)
-        return cached_targets(self.ledger, self.model, choice, groups, self.contexts, self.progress).z
+        contexts = self.contexts_for(settings)
+        return cached_targets(self.ledger, self.model, choice, groups, contexts, self.progress).z
 
     def task(self, groups: Sequence[RequestGroup], settings: MemitSettings | None = None) -> Task:
         """Return a task with all that an editor may ask for, but the target vectors."""
+        settings = settings or self.settings
+        edited = {(request.relation, request.subject) for group in groups for request in group.requests}
         return Task(
             self.loaded,
             groups,
-            self.contexts,
-            settings or self.settings,
+            self.contexts_for(settings),
+            settings,
             covariances=self.covariances,
             network=self.network,
+            held=held_beside(self.ledger, templates_for(self.ledger.home), self.loaded, settings, edited),
             progress=self.progress,
         )
 
     def groups(self, name: str, requests: Sequence[EditRequest]) -> list[RequestGroup]:
         """Return the requests as an editor takes them: MEMIT by subject, others one by one in their order."""
         if name == "memit":
-            return group_requests(self.loaded, requests)
+            return group_requests(self.loaded, requests, self.settings.wordings)
         return [RequestGroup((request,)) for request in requests]
 
     def deltas(self, name: str, requests: Sequence[EditRequest], settings: MemitSettings | None = None) -> Deltas:
@@ -196,13 +218,13 @@ class PaperBench:
     def rome_order(self) -> dict[int, WeightDelta]:
         """ROME's deltas for the N edits: a factor for each request, in their order."""
         requests = [case.request for case in self.counterfact[: self.largest]]
-        return dict(self.editor("rome").edit(self.task(self.groups("rome", requests))))  # type: ignore[arg-type]
+        return dict(self.editor("rome").edit(self.task(self.groups("rome", requests), self.settings_for("rome"))))  # type: ignore[arg-type]
 
     def rome(self, requests: Sequence[EditRequest]) -> Deltas:
         """Return ROME's deltas; it edits one after another, so those of a prefix are the first factors of the whole."""
         order = [case.request for case in self.counterfact[: self.largest]]
         if order[: len(requests)] != list(requests):
-            return self.editor("rome").edit(self.task(self.groups("rome", requests)))
+            return self.editor("rome").edit(self.task(self.groups("rome", requests), self.settings_for("rome")))
         count = len(requests)
         return {
             layer: WeightDelta(delta.left[:, :count], delta.right[:count]) for layer, delta in self.rome_order.items()
@@ -236,13 +258,15 @@ class PaperBench:
             "metrics": list(metrics),
             "seed": self.data.seed,
             "network": self.network_id if name == "mend" else None,
+            "text": content_id("text1", self.text.lines) if TEXT_METRICS.keys() & set(metrics) else None,
         }
 
         def make() -> dict[str, Any]:
             began, cpu = time.monotonic(), time.process_time()
             deltas = self.deltas(name, requests, settings)
             with edited(self.loaded, deltas):
-                found = self.figures(seen, [one for one in metrics if one not in OF_TEXT])
+                of_cases = [one for one in metrics if one not in (*OF_TEXT, *TEXT_METRICS)]
+                found = self.figures(seen, of_cases) | self.perplexity(metrics)
                 found |= self.figures(heard, [one for one in metrics if one in OF_TEXT])
             seconds = {"seconds": round(time.monotonic() - began, 3), "cpu": round(time.process_time() - cpu, 3)}
             return {"figures": found, **seconds}
@@ -254,8 +278,18 @@ class PaperBench:
         """Return the figures of the model as it is, flat, with their intervals."""
         if not metrics:
             return {}
-        found = figures(evaluate(self.loaded, cases, metrics, self.data.seed, self.progress), self.data.seed)
-        flat: dict[str, float] = {}
-        for name, one in found.items():
-            flat |= {name: round(one.mean, 3), f"{name}_low": round(one.low, 3), f"{name}_high": round(one.high, 3)}
-        return flat
+        return flat(figures(evaluate(self.loaded, cases, metrics, self.data.seed, self.progress), self.data.seed))
+
+    def perplexity(self, metrics: Sequence[str]) -> dict[str, float]:
+        """Return those figures that are over text, of the model as it is, flat."""
+        names = [one for one in metrics if one in TEXT_METRICS]
+        return flat(text_figures(self.choice, self.text, names, self.data.seed, self.progress))
+
+
+def flat(found: Mapping[str, Figure]) -> dict[str, float]:
+    """Return figures with the bounds of their intervals beside them."""
+    return {
+        f"{name}{part}": round(value, 3)
+        for name, one in found.items()
+        for part, value in (("", one.mean), ("_low", one.low), ("_high", one.high))
+    }

@@ -29,8 +29,10 @@ from kbsync.editors import EDITORS
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
 from kbsync.sync.choice import choose_model
+from kbsync.sync.eval_text import held_out
 from kbsync.sync.loading import AS_STORED, Loading
 from kbsync.sync.progress import Progress, silent
+from kbsync.sync.sampled_text import with_text
 
 __all__ = ["EXPERIMENTS", "ROWS", "Done", "PaperOptions", "PaperRun", "bench_paper", "chosen_experiments", "run_paper"]
 
@@ -54,6 +56,8 @@ class PaperOptions:
     """names; none means all"""
     editors: tuple[str, ...] = ()
     """names of `ROWS`; none means all (of size quick, MEND only where its network is there already)"""
+    without: tuple[str, ...] = ()
+    """names of `ROWS` that are left out"""
     dataset: Path | None = None
     """in CounterFact's form; None is the practice model's, and so is `zsre` then"""
     zsre: Path | None = None
@@ -64,7 +68,10 @@ class PaperOptions:
     noises: int | None = None
     seed: int = 0
     values: Mapping[str, Any] = field(default_factory=dict)
+    """settings of the model; those of a row are ``ROW.NAME``"""
     corpus: Path | None = None
+    text: Path | None = None
+    """that perplexity is measured on; None is what the covariance leaves out of its own"""
 
     def sizes(self) -> Sizes:
         """Return the sizes; SettingsError for a name that there is not, or too few edits."""
@@ -107,19 +114,38 @@ def bench_paper(
     a corpus, and what loading a model raises.
     """
     sizes = options.sizes()
-    check_names("editor", options.editors, ROWS)
+    check_names("editor", (*options.editors, *options.without), ROWS)
+    own, of_rows = values_by_row(options.values)
     check_names("experiment", options.experiments, EXPERIMENTS)
     data = open_data(options.dataset, options.zsre, options.seed)  # before a model is loaded: its faults show at once
     experiments = chosen_experiments(options.experiments, data)
     with Ledger.open(home) as ledger, ledger.writer(f"bench paper {model}"):
         progress("loading the model", 0, 1)
-        choice = choose_model(model, options.values, home=home, loading=loading, corpus=options.corpus)
+        choice = choose_model(model, own, home=home, loading=loading, corpus=options.corpus)
         progress("loading the model", 1, 1)
+        choice = with_text(home, choice, progress)
+        text = held_out(choice, options.text)
         kept = Measurements(options.folder / MEASUREMENTS)
-        bench = PaperBench(ledger, choice, data, sizes, options.editors or ROWS, kept, progress)
-        if options.size == "quick" and not options.editors and not bench.has_network():
+        rows = [name for name in options.editors or ROWS if name not in options.without]
+        text = replace(text, lines=text.lines[: sizes.lines])
+        bench = PaperBench(ledger, choice, data, sizes, rows, kept, progress, text, of_rows)
+        if "mend" in rows and options.size == "quick" and not options.editors and not bench.has_network():
             bench.editors.remove("mend")  # its training takes longer than all else of a quick run
         return run_paper(bench, experiments, options.folder)
+
+
+def values_by_row(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the model's settings, and those of rows, which are written as ``ROW.NAME``."""
+    own: dict[str, Any] = {}
+    of_rows: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        row, dot, setting = name.partition(".")
+        if dot:
+            check_names("editor", [row], ROWS)
+            of_rows.setdefault(row, {})[setting] = value
+        else:
+            own[name] = value
+    return own, of_rows
 
 
 def chosen_experiments(names: Sequence[str], data: PaperData) -> list[Experiment]:
@@ -161,7 +187,9 @@ def about(bench: PaperBench) -> dict[str, Any]:
         "data": [str(file) for file in bench.data.files],
         "seed": bench.data.seed,
         "sizes": asdict(bench.sizes),
+        "text": bench.text.corpus,
         "settings": bench.settings.as_dict(),
+        "published": bench.settings_for(PUBLISHED).as_dict(),
         "editors": {name: asdict(bench.editor(name).settings) for name in bench.editors},
         "versions": {
             "kbsync": __version__,

@@ -21,6 +21,8 @@ class Sizes:
     """cases that are measured of n edits, evenly over their order"""
     generated: int = 20
     """of those, cases with free text for GE and RS"""
+    lines: int = 200
+    """of text, for perplexity"""
     zsre: int = 200
     categories: int = 5
     """relations, those of the most records"""
@@ -69,6 +71,7 @@ SIZES = {
         points=3,
         measured=30,
         generated=6,
+        lines=40,
         zsre=16,
         categories=2,
         category_edits=10,

@@ -8,7 +8,7 @@ from kbsync.benchmarks.paper.drawings import Bars, Line, Lines, Row, line_with_b
 
 __all__ = ["COUNTERFACT", "SCALING", "ZSRE", "numbers_of_edits"]
 
-METRICS = ("ES", "PS", "NS", "recall", "GE", "RS")
+METRICS = ("ES", "PS", "NS", "recall", "perplexity", "GE", "RS")
 ZSRE_METRICS = ("efficacy", "paraphrase", "specificity")
 BASE = "none"
 AXES = {"S": "S, %", "ES": "ES, %", "PS": "PS, %", "NS": "NS, %", "GE": "GE, bits x 100", "RS": "RS, cosine x 100"}

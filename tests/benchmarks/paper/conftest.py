@@ -16,6 +16,7 @@ from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings
 from kbsync.models import LoadedModel
 from kbsync.sync.choice import ModelChoice
+from kbsync.sync.eval_text import HeldOut
 from kbsync.sync.mend import train_for
 from kbsync.sync.progress import silent
 from tests.homes import small_model
@@ -91,7 +92,8 @@ def make_bench(ledger: Ledger, loaded: LoadedModel, folder: Path) -> PaperBench:
     """All editors, on data sets that are written into the folder."""
     choice = ModelChoice("known", loaded, SETTINGS, small_model(Path(loaded.source).parent).corpus, None)
     data, kept = open_data(*write_data(folder), 0), Measurements(folder / "out" / "units.jsonl")
-    return PaperBench(ledger, choice, data, SIZES, ROWS, kept, silent)
+    text = HeldOut("tests", ("The capital of France is Paris.", "A line of text."))
+    return PaperBench(ledger, choice, data, SIZES, ROWS, kept, silent, text, {"ft": {"steps": "7"}})
 
 
 @pytest.fixture(scope="session")

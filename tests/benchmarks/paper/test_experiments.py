@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import pytest
 
+from kbsync.benchmarks.edits import published
 from kbsync.benchmarks.paper.bench import PaperBench
 from kbsync.benchmarks.paper.data import evenly
 from kbsync.benchmarks.paper.drawings import Bars, Lines, Points
-from kbsync.benchmarks.paper.run import EXPERIMENTS, ROWS
+from kbsync.benchmarks.paper.run import EXPERIMENTS, ROWS, values_by_row
 from kbsync.benchmarks.paper.settings import lambdas, layer_choices
 from kbsync.benchmarks.paper.stars import stars
 from kbsync.benchmarks.paper.tables import numbers_of_edits
 from kbsync.benchmarks.paper.timing import PhaseClock
-from kbsync.memit import RequestGroup, edited
+from kbsync.memit import MemitSettings, RequestGroup, edited
 
 
 def test_zsre_has_a_row_for_each_editor(bench: PaperBench) -> None:
@@ -32,7 +33,7 @@ def test_counterfact_has_the_largest_number_and_the_further_ones(bench: PaperBen
     rows = EXPERIMENTS["counterfact"].run(bench).rows
     names = [(name, count) for count in (3, 6) for name in bench.editors]
     assert [(row["editor"], row["edits"]) for row in rows] == names
-    assert all({"S", "ES", "PS", "NS", "recall", "GE", "RS"} <= row.keys() for row in rows)
+    assert all({"S", "ES", "PS", "NS", "recall", "perplexity", "GE", "RS"} <= row.keys() for row in rows)
 
 
 def test_what_is_measured_is_the_edited_model(bench: PaperBench) -> None:
@@ -45,15 +46,32 @@ def test_what_is_measured_is_the_edited_model(bench: PaperBench) -> None:
 
 
 def test_the_published_method_is_one_sweep_of_single_requests_with_nothing_added(bench: PaperBench) -> None:
-    bench.settings = replace(bench.settings, sweeps=3, emphasis=3.0, rest_weight=0.3)
+    bench.settings = replace(bench.settings, sweeps=3, emphasis=3.0, rest_weight=0.3, wordings=2, hold_relations=2)
     requests = [case.request for case in bench.counterfact[:3]]
-    plain = replace(bench.settings, sweeps=1, emphasis=1.0, coupling=0.0, group_weight=1.0, rest_weight=0.0)
+    plain = replace(bench.settings, sweeps=1, emphasis=1.0, rest_weight=0.0, coupling=0.0, group_weight=1.0)
+    plain = replace(plain, wordings=0, hold_relations=0)
     groups = [RequestGroup((request,)) for request in requests]
     expected = bench.editor("memit").edit(replace(bench.task(groups, plain), z=bench.z(groups, plain)))
     found, own = bench.deltas("published", requests), bench.deltas("memit", requests)
     for layer, delta in expected.items():
         assert (found[layer].matrix() - delta.matrix()).norm() < 1e-5 * delta.matrix().norm()  # type: ignore[union-attr]
         assert (own[layer].matrix() - delta.matrix()).norm() > 1e-3 * delta.matrix().norm()  # type: ignore[union-attr]
+
+
+def test_a_row_has_settings_of_its_own(bench: PaperBench) -> None:
+    assert bench.editor("ft").settings.steps == 7
+    bench.values = {"published": {"steps": "9", "contexts": "0"}}
+    own = bench.settings_for("published")
+    assert (own.steps, own.coupling) == (9, 0)
+    assert bench.settings_for("rome") == bench.settings_for("alphaedit") == own
+    assert len(bench.contexts_for(own)) == 1
+    assert values_by_row({"steps": "9", "ft.lr": "0.1"}) == ({"steps": "9"}, {"ft": {"lr": "0.1"}})
+
+
+def test_the_paper_has_contexts_where_the_models_own_search_has_none() -> None:
+    own = replace(MemitSettings(), contexts=0, wordings=5, hold_subjects=30, lambda_=1.0)
+    found = published(own)
+    assert (found.contexts, found.wordings, found.hold_subjects, found.lambda_) == (5, 0, 0, 1.0)
 
 
 def test_scaling_shares_its_measurements_with_counterfact(bench: PaperBench) -> None:

@@ -115,6 +115,8 @@ def test_the_command_tells_what_is_wrong_before_a_model_is_loaded(tmp_path: Path
     for wrong, told in (
         (("mistake",), "no experiment mistake"),
         (("--editors", "memit,mistake"), "no editor mistake"),
+        (("--without", "mistake"), "no editor mistake"),
+        (("--set", "mistake.lr=1"), "no editor mistake"),
         (("--dataset", zsre), "in zsre's form; a data set in counterfact's form is needed here"),
         (("--size", "mistake"), "--size mistake: choose one of quick, standard, paper"),
     ):
