@@ -39,7 +39,7 @@ from kbsync.memit import (
     optimise_targets,
     spread,
 )
-from kbsync.memit.target_rows import group_rows
+from kbsync.memit.fast.packed_rows import group_rows
 from kbsync.models import LoadedModel, choose_device, family_of
 from kbsync.models.load import choose_dtype
 from kbsync.report.tables import plain, table

@@ -24,7 +24,7 @@ from kbsync.benchmarks.edits import Deltas, Pool, Workbench, edit_pool, publishe
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
 from kbsync.memit import RequestGroup, edited, optimise_targets, spread
-from kbsync.memit.subject_states import SubjectStates
+from kbsync.memit.keys import SubjectStates
 from kbsync.metrics import Counterfact
 from kbsync.models import greedy_answers
 from kbsync.report.plots import lines_figure

@@ -3,7 +3,7 @@
 Each follows its own paper, with its own settings, in a file of its own; `editor` finds it by name.
 """
 
+from kbsync.editors.editor import Deltas, Editor, Task
 from kbsync.editors.registry import EDITORS, editor
-from kbsync.editors.task import Deltas, Editor, Task
 
 __all__ = ["EDITORS", "Deltas", "Editor", "Task", "editor"]

@@ -15,8 +15,8 @@ from typing import ClassVar
 
 import torch
 
+from kbsync.editors.editor import Deltas, Task
 from kbsync.editors.settings import check
-from kbsync.editors.task import Deltas, Task
 from kbsync.errors import EditError
 from kbsync.memit import optimise_targets, solve, spread
 from kbsync.memit.solve import Solution

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from kbsync.editors.task import NO_SETTINGS, Deltas, NoSettings, Task
+from kbsync.editors.editor import NO_SETTINGS, Deltas, NoSettings, Task
 from kbsync.memit import optimise_targets, spread
 
 __all__ = ["Memit"]

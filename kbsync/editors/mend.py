@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import torch
 
+from kbsync.editors.editor import NO_SETTINGS, Deltas, NoSettings, Task
 from kbsync.editors.mend_factors import gradient_factors
 from kbsync.editors.objects import object_texts
-from kbsync.editors.task import NO_SETTINGS, Deltas, NoSettings, Task
 from kbsync.errors import EditError
 from kbsync.models.forward import batches_by_length
 

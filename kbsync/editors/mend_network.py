@@ -14,8 +14,8 @@ from torch import nn
 
 from kbsync.editors.mend_factors import Factors
 from kbsync.errors import ModelError
-from kbsync.memit.identity import weights_hashes
 from kbsync.models import LoadedModel
+from kbsync.models.identity import weights_hashes
 
 __all__ = ["FactorNetwork", "MendNetwork", "read_network"]
 

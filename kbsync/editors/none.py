@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kbsync.editors.task import NO_SETTINGS, Deltas, NoSettings, Task
+from kbsync.editors.editor import NO_SETTINGS, Deltas, NoSettings, Task
 
 __all__ = ["NoEditor"]
 

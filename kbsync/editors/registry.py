@@ -5,13 +5,13 @@ from types import MappingProxyType
 from typing import Any
 
 from kbsync.editors.alphaedit import AlphaEdit
+from kbsync.editors.editor import Editor
 from kbsync.editors.ft import FineTuning
 from kbsync.editors.memit import Memit
 from kbsync.editors.mend import Mend
 from kbsync.editors.none import NoEditor
 from kbsync.editors.rome import Rome
 from kbsync.editors.settings import known_values
-from kbsync.editors.task import Editor
 from kbsync.errors import SettingsError
 from kbsync.memit.settings import changed
 

@@ -14,14 +14,14 @@ from typing import ClassVar
 
 import torch
 
+from kbsync.editors.editor import Deltas, Task, block_at
 from kbsync.editors.settings import check
-from kbsync.editors.task import Deltas, Task, block_at
 from kbsync.errors import EditError
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, optimise_targets
 from kbsync.memit.delta import with_delta
-from kbsync.memit.post_norm import before_norm
+from kbsync.memit.extensions.post_norm import before_norm
+from kbsync.memit.keys import SubjectStates
 from kbsync.memit.solve import JITTERS
-from kbsync.memit.subject_states import SubjectStates
 from kbsync.models import hold_weights
 
 __all__ = ["Rome", "RomeSettings", "rank_one"]

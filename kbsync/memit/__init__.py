@@ -21,7 +21,7 @@ The order of work: `group_requests`, `sample_contexts`, `optimise_targets`, `col
 from kbsync.memit.contexts import sample_contexts
 from kbsync.memit.covariance import collect_covariances
 from kbsync.memit.delta import WeightDelta, edited
-from kbsync.memit.groups import RequestGroup, group_requests
+from kbsync.memit.extensions.groups import RequestGroup, group_requests
 from kbsync.memit.settings import MemitSettings, Preset, default_settings, load_preset, preset_names, write_preset
 from kbsync.memit.solve import solve
 from kbsync.memit.spread import spread

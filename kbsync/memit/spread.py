@@ -15,13 +15,13 @@ from torch import nn
 from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.memit.delta import WeightDelta, with_delta
-from kbsync.memit.groups import RequestGroup, columns
-from kbsync.memit.kept_keys import kept_moments
-from kbsync.memit.post_norm import before_norm
-from kbsync.memit.recall import RecallCheck
+from kbsync.memit.extensions.groups import RequestGroup, columns
+from kbsync.memit.extensions.post_norm import before_norm
+from kbsync.memit.extensions.preserved_keys import kept_moments
+from kbsync.memit.extensions.reweighting import RecallCheck
+from kbsync.memit.fast.solve_device import solve_device
 from kbsync.memit.settings import MemitSettings
 from kbsync.memit.solve import Solution, solve
-from kbsync.memit.solve_device import solve_device
 from kbsync.memit.team_states import TeamStates
 from kbsync.models import ALONE, LoadedModel, Team, hold_weights
 

@@ -3,7 +3,7 @@
 Causality makes the steps small without changing them. Blocks up to L do not depend on the delta: they run once,
 and stand-ins give their output back. Positions before the subject's last token S do not depend on it either:
 their keys and values are kept as a cache, and each step runs only positions S to the end in the blocks above L,
-rows of alike lengths together (`kbsync.memit.target_rows`).
+rows of alike lengths together (`kbsync.memit.fast.packed_rows`).
 
 Groups of one subject are searched together: to each one's loss comes `coupling` x |delta - their mean|^2 / |h|^2, since
 keys that are much alike cannot hold values that differ much. Alone, each would find a delta of its own, far from the
@@ -18,12 +18,12 @@ from functools import partial
 import torch
 
 from kbsync.errors import EditError
-from kbsync.memit.groups import RequestGroup
-from kbsync.memit.search_dtype import search_model
+from kbsync.memit.extensions.groups import RequestGroup
+from kbsync.memit.fast.activations import fused_activations
+from kbsync.memit.fast.packed_rows import GroupRows, group_rows, pack_rows
+from kbsync.memit.fast.search_model import search_model
 from kbsync.memit.settings import MemitSettings
-from kbsync.memit.target_rows import GroupRows, group_rows, pack_rows
 from kbsync.models import ALONE, LoadedModel, Team, head_log_probs, resume
-from kbsync.models.activations import fused_activations
 from kbsync.models.hooks import StandIn
 
 __all__ = ["EARLY_STOP_LOSS", "Target", "optimise_targets"]

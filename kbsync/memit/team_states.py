@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
-from kbsync.memit.groups import RequestGroup
+from kbsync.memit.extensions.groups import RequestGroup
+from kbsync.memit.keys import SubjectStates
 from kbsync.memit.settings import MemitSettings
-from kbsync.memit.subject_states import SubjectStates
 from kbsync.models import LoadedModel, Team
 
 __all__ = ["TeamStates"]

@@ -4,6 +4,7 @@ from kbsync.models.answers import Answer, greedy_answers, sampled_rows, top_answ
 from kbsync.models.awkward import AWKWARD_SUBJECTS, Misplaced, misplaced_subjects
 from kbsync.models.chat import require_chat_template, score_chat
 from kbsync.models.devices import DeviceMemory, list_devices
+from kbsync.models.distributed import ALONE, Team, join_team, local_device
 from kbsync.models.family import FAMILIES, Family, family_of
 from kbsync.models.forward import Rows, head_log_probs, last_hidden, make_rows
 from kbsync.models.generate import generate_texts
@@ -14,7 +15,6 @@ from kbsync.models.loaded import LoadedModel
 from kbsync.models.scoring import TargetScore, score_targets
 from kbsync.models.sizes import ModelSizes, checkpoint_bytes, sizes_of
 from kbsync.models.subject import TokenizedPrompt, locate
-from kbsync.models.team import ALONE, Team, join_team, local_device
 from kbsync.models.weights import HeldWeight, execution_device, hold_weights, read_weight
 
 __all__ = [

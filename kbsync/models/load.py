@@ -17,11 +17,11 @@ from transformers.utils import logging
 
 from kbsync.errors import KbsyncError, ModelError
 from kbsync.models.checkpoint import Checkpoint, check_config, find_checkpoint
+from kbsync.models.distributed import local_device
 from kbsync.models.family import FAMILIES, check_kind, family_of
-from kbsync.models.kept import copy_of, is_whole, keep
+from kbsync.models.gguf_cache import copy_of, is_whole, keep
 from kbsync.models.loaded import LoadedModel
 from kbsync.models.structure import family_by_structure, settle
-from kbsync.models.team import local_device
 from kbsync.models.weights import stored_value
 
 __all__ = ["choose_device", "load_model"]

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
-    from kbsync.memit.search import Trial
+    from kbsync.memit.extensions.calibration import Trial
     from kbsync.sync.calibrate import Calibration
 
 __all__ = ["calibration_json", "calibration_view"]

@@ -9,7 +9,7 @@ from kbsync.report.plots import save_figure
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
-    from kbsync.memit.explain import Reading
+    from kbsync.memit.extensions.explain import Reading
     from kbsync.sync.explain import Explained
 
 __all__ = ["explained_view", "plot_explained"]

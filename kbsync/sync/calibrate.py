@@ -14,7 +14,7 @@ from kbsync.errors import EditError, LedgerError
 from kbsync.facts import EditRequest, content_id
 from kbsync.ledger import Ledger, ModelRow
 from kbsync.memit import MemitSettings, edited, group_requests, spread, write_preset
-from kbsync.memit.search import Trial, candidate_windows, search_settings, suggested_window
+from kbsync.memit.extensions.calibration import Trial, candidate_windows, search_settings, suggested_window
 from kbsync.metrics import Case, measure, perplexity, summary
 from kbsync.metrics.counterfacts import cases, counterfacts
 from kbsync.metrics.trace import MlpEffects, mlp_effects

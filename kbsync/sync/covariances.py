@@ -17,10 +17,10 @@ from kbsync.errors import LedgerError, SettingsError
 from kbsync.facts import content_id
 from kbsync.ledger import content_of, read_metadata, read_tensors, replace_tensors, write_tensors
 from kbsync.memit.covariance import covariance_text, key_widths
-from kbsync.memit.identity import tokenizer_hash, weights_hashes
-from kbsync.memit.moments import MomentSums, unpack_triangle
-from kbsync.memit.packing import PackedText
+from kbsync.memit.fast.moments import MomentSums, unpack_triangle
+from kbsync.memit.fast.packed_text import PackedText
 from kbsync.models import list_devices
+from kbsync.models.identity import tokenizer_hash, weights_hashes
 from kbsync.sync.choice import ModelChoice
 from kbsync.sync.corpus import corpus_name, covariance_documents
 from kbsync.sync.crew import share_covariance

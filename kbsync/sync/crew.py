@@ -15,8 +15,8 @@ from kbsync.errors import KbsyncError
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, optimise_targets, spread
 from kbsync.memit.covariance import sum_moments
-from kbsync.memit.moments import MomentSums
-from kbsync.memit.packing import PackedText
+from kbsync.memit.fast.moments import MomentSums
+from kbsync.memit.fast.packed_text import PackedText
 from kbsync.models import LoadedModel, Team, join_team
 from kbsync.sync.choice import ModelChoice, choose_model
 from kbsync.sync.loading import Loading

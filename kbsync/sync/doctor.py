@@ -7,8 +7,8 @@ from pathlib import Path
 
 from kbsync.errors import EditError, KbsyncError
 from kbsync.memit import MemitSettings
-from kbsync.memit.budget import Need, RequestRows, memory_needs, solve_operations, target_batch
-from kbsync.memit.trial import graph_bytes, row_tokens, solve_rate, target_costs, token_rate
+from kbsync.memit.extensions.budget import Need, RequestRows, memory_needs, solve_operations, target_batch
+from kbsync.memit.extensions.trial import graph_bytes, row_tokens, solve_rate, target_costs, token_rate
 from kbsync.models import (
     AWKWARD_SUBJECTS,
     DeviceMemory,

@@ -10,7 +10,7 @@ from typing import Any
 from kbsync.facts import EditRequest, content_id
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings, RequestGroup
-from kbsync.memit.groups import edited_wordings
+from kbsync.memit.extensions.groups import edited_wordings
 from kbsync.models import LoadedModel
 from kbsync.templates import Templates
 

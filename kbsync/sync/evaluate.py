@@ -13,7 +13,7 @@ from kbsync.errors import SettingsError
 from kbsync.ledger import BatchRow, Ledger, Metric, ModelRow
 from kbsync.ledger.edits import record_figures
 from kbsync.memit import edited
-from kbsync.memit.groups import edited_wordings
+from kbsync.memit.extensions.groups import edited_wordings
 from kbsync.metrics import (
     ABOUT,
     KEPT_METRICS,

@@ -11,8 +11,8 @@ from kbsync.errors import EditError, SettingsError
 from kbsync.facts import EditRequest, content_id, normalise_label
 from kbsync.ledger import BatchRow, EditRow, Ledger, ModelRow
 from kbsync.memit import MemitSettings, RequestGroup, group_requests
-from kbsync.memit.explain import Reading, at_subject, delivered, read_ways
-from kbsync.memit.groups import edited_wordings
+from kbsync.memit.extensions.explain import Reading, at_subject, delivered, read_ways
+from kbsync.memit.extensions.groups import edited_wordings
 from kbsync.memit.settings import settings_on_record
 from kbsync.models import LoadedModel
 from kbsync.models.chat import question_prompt

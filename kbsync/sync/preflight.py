@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 
 from kbsync.editors import Editor
-from kbsync.editors.task import block_at
+from kbsync.editors.editor import block_at
 from kbsync.errors import EditError, LedgerError, ModelError, SettingsError
 from kbsync.ledger import Ledger
 from kbsync.memit.covariance import key_widths
-from kbsync.memit.identity import tokenizer_hash
 from kbsync.models import DeviceMemory, checkpoint_bytes, choose_device, list_devices
+from kbsync.models.identity import tokenizer_hash
 from kbsync.sync.choice import ModelChoice, source_of
 from kbsync.sync.corpus import documents
 from kbsync.sync.covariances import no_corpus, read_records

@@ -8,8 +8,8 @@ import torch
 from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, Ledger, ModelRow
 from kbsync.memit import WeightDelta, group_requests, spread
-from kbsync.memit.identity import model_hash
 from kbsync.memit.settings import settings_on_record
+from kbsync.models.identity import model_hash
 from kbsync.sync.algorithms import deltas_of, recorded_editor
 from kbsync.sync.choice import ModelChoice, choose_model
 from kbsync.sync.covariances import covariances_for

@@ -8,8 +8,8 @@ from pathlib import Path
 from kbsync.errors import LedgerError
 from kbsync.facts import content_id
 from kbsync.memit.covariance import TOKENS_PER_DIMENSION, key_widths
-from kbsync.memit.identity import model_hash, tokenizer_hash, weights_hashes
 from kbsync.models import LoadedModel, list_devices, sampled_rows
+from kbsync.models.identity import model_hash, tokenizer_hash, weights_hashes
 from kbsync.sync.choice import ModelChoice
 from kbsync.sync.corpus import SAMPLED, documents
 from kbsync.sync.covariances import no_corpus, on_record, read_records

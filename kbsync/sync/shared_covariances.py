@@ -14,7 +14,7 @@ import torch
 from kbsync.errors import LedgerError, SettingsError
 from kbsync.facts import content_id
 from kbsync.ledger import Ledger, read_metadata, read_tensors, replace_tensors, write_tensors
-from kbsync.memit.identity import tokenizer_hash, weights_hashes
+from kbsync.models.identity import tokenizer_hash, weights_hashes
 from kbsync.sync.choice import choose_model
 from kbsync.sync.covariances import UPPER, CovarianceRecord
 from kbsync.sync.loading import AS_STORED, Loading

@@ -8,7 +8,7 @@ from kbsync.errors import ModelError
 from kbsync.facts import content_id
 from kbsync.ledger import BatchRow, Ledger, ModelRow, read_tensors
 from kbsync.memit import WeightDelta, sample_contexts
-from kbsync.memit.identity import model_hash
+from kbsync.models.identity import model_hash
 from kbsync.sync.choice import ModelChoice
 
 __all__ = ["current_deltas", "delta_tensors", "identify", "is_model_of", "known_model", "model_contexts"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from kbsync.errors import EditError, SettingsError
 from kbsync.ledger import Ledger
 from kbsync.memit import write_preset
-from kbsync.memit.search import critical_layers
+from kbsync.memit.extensions.calibration import critical_layers
 from kbsync.metrics.trace import SAMPLES, TraceFigures, causal_trace, trace_figures
 from kbsync.sync.choice import ModelChoice, choose_model
 from kbsync.sync.known_facts import facts_to_ask, known_requests

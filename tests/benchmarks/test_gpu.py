@@ -15,7 +15,7 @@ from kbsync.benchmarks.gpu import CONFIGS, Run, bench_gpu, covariance_flops, pea
 from kbsync.cli.main import main
 from kbsync.errors import ModelError, SettingsError
 from kbsync.memit import Target, optimise_targets
-from kbsync.memit.target_rows import group_rows
+from kbsync.memit.fast.packed_rows import group_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 

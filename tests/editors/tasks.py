@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import torch
 
+from kbsync.editors.editor import Task
 from kbsync.editors.mend_network import MendNetwork, new_network
-from kbsync.editors.task import Task
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, collect_covariances, group_requests
 from kbsync.models import LoadedModel

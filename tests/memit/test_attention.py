@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kbsync.memit import MemitSettings, edited, group_requests, optimise_targets, spread
-from kbsync.memit.groups import RequestGroup
+from kbsync.memit.extensions.groups import RequestGroup
 from kbsync.models import LoadedModel, capture, locate, score_targets
 from tests.memit.test_families import CONTEXTS, EDITS
 from tests.taught import READ_AFTER, taught_model

@@ -10,9 +10,9 @@ from kbsync.benchmarks.plain import hooked
 from kbsync.errors import EditError
 from kbsync.memit import MemitSettings, collect_covariances
 from kbsync.memit import covariance as covariance_module
-from kbsync.memit import moments as moments_module
 from kbsync.memit.covariance import covariance_text, key_widths
-from kbsync.memit.moments import LayerSum
+from kbsync.memit.fast import moments as moments_module
+from kbsync.memit.fast.moments import LayerSum
 from kbsync.models import LoadedModel, capture
 from tests.tiny_models import TEXTS
 

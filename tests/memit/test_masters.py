@@ -12,7 +12,7 @@ from kbsync.benchmarks.plain import read_at_subject
 from kbsync.errors import EditError
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, edited, optimise_targets, spread
 from kbsync.memit.delta import with_delta
-from kbsync.memit.subject_states import SubjectStates
+from kbsync.memit.keys import SubjectStates
 from kbsync.models import LoadedModel, load_model, score_targets
 from tests.memit.test_spread import CONTEXTS
 from tests.tiny_models import FACTS, left_as_found, ridged

@@ -19,7 +19,7 @@ from kbsync.memit import (
     optimise_targets,
     spread,
 )
-from kbsync.memit.subject_states import SubjectStates
+from kbsync.memit.keys import SubjectStates
 from kbsync.models import LoadedModel, score_targets
 from tests.tiny_models import FACTS, ridged
 
@@ -152,7 +152,7 @@ def test_a_key_is_half_the_bare_prompts_and_half_the_prefixed_ones(
 def test_how_prompts_are_batched_does_not_matter(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     given = work(tiny, MemitSettings(layers=(0, 2), lambda_=2.0, sweeps=2))
     whole = spread(*given.arguments)
-    monkeypatch.setattr(importlib.import_module("kbsync.memit.shared_rows"), "TOKEN_BUDGET", 30)
+    monkeypatch.setattr(importlib.import_module("kbsync.memit.fast.shared_rows"), "TOKEN_BUDGET", 30)
     assert all(len(rows.batches) > 1 for rows in SubjectStates(tiny, GROUPS, CONTEXTS).every)
     parts = spread(*given.arguments)
     for layer, delta in whole.items():

@@ -11,7 +11,7 @@ from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup, Target, optimise_targets
 from kbsync.memit import targets as targets_module
-from kbsync.memit.target_rows import GroupRows, RowPack, pack_rows
+from kbsync.memit.fast.packed_rows import GroupRows, RowPack, pack_rows
 from kbsync.models import LoadedModel
 from tests.tiny_models import set_to
 

@@ -7,9 +7,9 @@ import torch
 from kbsync.benchmarks.plain import read_at_subject
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup, edited, group_requests, optimise_targets, spread
-from kbsync.memit.groups import columns, edited_wordings
-from kbsync.memit.kept_keys import kept_moments
-from kbsync.memit.search_dtype import search_model
+from kbsync.memit.extensions.groups import columns, edited_wordings
+from kbsync.memit.extensions.preserved_keys import kept_moments
+from kbsync.memit.fast.search_model import search_model
 from kbsync.memit.spread import at_every_key
 from kbsync.models import LoadedModel, locate
 from kbsync.models.chat import question_prompt

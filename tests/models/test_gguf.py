@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from kbsync.errors import ModelError
-from kbsync.memit.identity import model_hash
 from kbsync.models import LoadedModel, greedy_answers, load_model
-from kbsync.models.kept import copy_of, is_whole
+from kbsync.models.gguf_cache import copy_of, is_whole
+from kbsync.models.identity import model_hash
 from tests.gguf_file import write_gguf
 from tests.real import loaded_once, real, real_file
 from tests.tiny_models import random_folder

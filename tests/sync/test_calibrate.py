@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kbsync.memit.search import PERPLEXITY_GROWTH
+from kbsync.memit.extensions.calibration import PERPLEXITY_GROWTH
 from tests.homes import SWAPPED, WIDE, Editable, done, kbsync, make_home, pull, snapshot
 from tests.tiny_models import CAPITALS
 

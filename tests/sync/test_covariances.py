@@ -16,7 +16,7 @@ import kbsync
 from kbsync.errors import SettingsError
 from kbsync.memit import collect_covariances
 from kbsync.memit import covariance as covariance_module
-from kbsync.memit.moments import MomentSums
+from kbsync.memit.fast.moments import MomentSums
 from kbsync.models import LoadedModel
 from kbsync.sync import covariances as module
 from kbsync.sync.choice import ModelChoice, choose_model

@@ -7,7 +7,7 @@ import pytest
 
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings
-from kbsync.memit.explain import Reading
+from kbsync.memit.extensions.explain import Reading
 from kbsync.models import load_model, score_targets
 from kbsync.sync.explain import ExplainedWording, Near, hint
 from tests.homes import SWAPPED, Editable, done, kbsync, make_home, snapshot

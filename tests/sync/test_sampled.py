@@ -9,7 +9,7 @@ import pytest
 from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings
-from kbsync.memit.groups import edited_wordings
+from kbsync.memit.extensions.groups import edited_wordings
 from kbsync.metrics import KEPT_METRICS, Sampled
 from kbsync.models import LoadedModel
 from kbsync.sync.edited_words import held_beside

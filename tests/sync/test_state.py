@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from kbsync.errors import LedgerError, ModelError
 from kbsync.ledger import Ledger, write_tensors
 from kbsync.memit import MemitSettings, WeightDelta
-from kbsync.memit.identity import model_hash
 from kbsync.models import LoadedModel
+from kbsync.models.identity import model_hash
 from kbsync.sync.choice import ModelChoice
 from kbsync.sync.state import current_deltas, delta_tensors, identify, known_model, model_contexts
 from tests.homes import Editable, done, make_home

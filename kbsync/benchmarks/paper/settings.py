@@ -8,7 +8,7 @@ from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
 from kbsync.benchmarks.paper.drawings import Lines, Row, bars_by_row, line_with_band
 from kbsync.facts import content_id
 from kbsync.memit import edited, spread
-from kbsync.memit.search import lambda_of
+from kbsync.memit.extensions.calibration import lambda_of
 from kbsync.sync.covariances import covariances_for
 
 __all__ = ["ATTENTION", "LAMBDA", "LAYERS", "lambdas", "layer_choices"]

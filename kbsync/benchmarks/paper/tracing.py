@@ -6,7 +6,7 @@ from typing import Any
 from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
 from kbsync.benchmarks.paper.drawings import Bars, Drawing, Heat, Row
 from kbsync.facts import EditRequest
-from kbsync.memit.search import critical_layers
+from kbsync.memit.extensions.calibration import critical_layers
 from kbsync.metrics.trace import TraceFigures, causal_trace, trace_figures
 from kbsync.metrics.trace_batch import LAST_SUBJECT
 from kbsync.sync.known_facts import known_requests

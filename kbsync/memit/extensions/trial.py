@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from kbsync.facts import EditRequest
-from kbsync.memit.groups import RequestGroup
+from kbsync.memit.extensions.groups import RequestGroup
 from kbsync.memit.settings import MemitSettings
 from kbsync.memit.targets import optimise_targets
 from kbsync.models import LoadedModel, Rows, capture, last_hidden, locate, stop_after

@@ -10,7 +10,7 @@ import torch
 from kbsync.benchmarks.plain import read_at_subject
 from kbsync.facts import EditRequest
 from kbsync.memit import edited
-from kbsync.memit.explain import at_subject, delivered, read_ways
+from kbsync.memit.extensions.explain import at_subject, delivered, read_ways
 from kbsync.models import LoadedModel, locate
 
 ASKED = [

@@ -10,7 +10,7 @@ import torch
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-from kbsync.memit.groups import RequestGroup
+from kbsync.memit.extensions.groups import RequestGroup
 from kbsync.models import LoadedModel, Rows, capture, locate, make_rows, stop_after
 from kbsync.models.forward import continue_hidden, fill_cache
 from kbsync.models.hooks import StandIn

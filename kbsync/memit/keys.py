@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from kbsync.memit.groups import RequestGroup
-from kbsync.memit.shared_rows import RowBatch, SharedRows
+from kbsync.memit.extensions.groups import RequestGroup
+from kbsync.memit.fast.shared_rows import RowBatch, SharedRows
 from kbsync.models import LoadedModel, capture, locate, stop_before
 from kbsync.models.hooks import Captured
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from kbsync.memit import moments as moments_module
-from kbsync.memit.moments import FLOAT64_DEVICES, LayerSum, MomentSums, pack_triangle, unpack_triangle
+from kbsync.memit.fast import moments as moments_module
+from kbsync.memit.fast.moments import FLOAT64_DEVICES, LayerSum, MomentSums, pack_triangle, unpack_triangle
 
 
 def keys(rows: int, m: int, seed: int = 0) -> torch.Tensor:

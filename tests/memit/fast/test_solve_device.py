@@ -5,13 +5,13 @@ import importlib
 import pytest
 import torch
 
-from kbsync.memit.solve_device import cholesky_seconds, solve_device
+from kbsync.memit.fast.solve_device import cholesky_seconds, solve_device
 
 CPU, FIRST, SECOND, MPS = (torch.device(name) for name in ("cpu", "cuda:0", "cuda:1", "mps"))
 
 
 def test_a_model_on_the_cpu_is_solved_there_without_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("kbsync.memit.solve_device")
+    module = importlib.import_module("kbsync.memit.fast.solve_device")
     monkeypatch.setattr(module, "cholesky_seconds", lambda device: pytest.fail("measured"))
     assert solve_device([CPU, CPU]) == (CPU, "solve on cpu: the model uses no other device")
 
@@ -32,7 +32,7 @@ def test_the_measurement_is_taken_once() -> None:
 def test_of_the_fast_devices_the_one_with_room(
     seconds: dict[torch.device, float], chosen: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = importlib.import_module("kbsync.memit.solve_device")
+    module = importlib.import_module("kbsync.memit.fast.solve_device")
     monkeypatch.setattr(module, "cholesky_seconds", seconds.__getitem__)
     monkeypatch.setattr(module, "free_memory", {FIRST: 10, SECOND: 20}.__getitem__)
     found, remark = solve_device([FIRST, SECOND, FIRST])

@@ -14,8 +14,8 @@ from torch import nn
 
 from kbsync.facts import EditRequest
 from kbsync.memit.delta import edited, with_delta
-from kbsync.memit.groups import RequestGroup
-from kbsync.memit.subject_states import SubjectStates
+from kbsync.memit.extensions.groups import RequestGroup
+from kbsync.memit.keys import SubjectStates
 from kbsync.models import LoadedModel, TokenizedPrompt, head_log_probs, last_hidden, locate, make_rows, replace, watch
 from kbsync.models.answers import ANSWER_TOKENS, decode, sentence_end
 

@@ -7,7 +7,7 @@ from torch import nn
 from kbsync.benchmarks.plain import read_at_subject
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup, collect_covariances, edited, spread
-from kbsync.memit.post_norm import before_norm
+from kbsync.memit.extensions.post_norm import before_norm
 from kbsync.models import LoadedModel, capture
 from tests.tiny_models import TEXTS, random_model
 

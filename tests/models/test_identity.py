@@ -6,8 +6,8 @@ import pytest
 import torch
 from accelerate import cpu_offload
 
-from kbsync.memit.identity import model_hash, tokenizer_hash, weights_hashes
 from kbsync.models import LoadedModel, load_model
+from kbsync.models.identity import model_hash, tokenizer_hash, weights_hashes
 from tests.tiny_models import random_folder, set_to
 
 

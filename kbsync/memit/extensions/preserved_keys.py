@@ -13,8 +13,8 @@ from contextlib import ExitStack
 import torch
 
 from kbsync.facts import EditRequest
-from kbsync.memit.groups import RequestGroup
-from kbsync.memit.moments import LayerSum
+from kbsync.memit.extensions.groups import RequestGroup
+from kbsync.memit.fast.moments import LayerSum
 from kbsync.memit.settings import MemitSettings
 from kbsync.models import ALONE, LoadedModel, Rows, Team, last_hidden, locate, make_rows, stop_after, watch
 from kbsync.models.forward import batches_by_length

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from kbsync.facts import EditRequest
-from kbsync.memit.shared_rows import RowBatch, SharedRows
+from kbsync.memit.fast.shared_rows import RowBatch, SharedRows
 from kbsync.models import LoadedModel, head_log_probs, locate
 
 __all__ = ["SURE", "RecallCheck"]

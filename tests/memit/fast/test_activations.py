@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from kbsync.memit.fast.activations import WRITTEN_OUT, fused_activations
 from kbsync.models import LoadedModel
-from kbsync.models.activations import WRITTEN_OUT, fused_activations
 
 
 def written_out(loaded: LoadedModel) -> int:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from accelerate.utils import align_module_device
 
-from kbsync.models import LoadedModel
+from kbsync.models.loaded import LoadedModel
 
 __all__ = ["model_hash", "tokenizer_hash", "weights_hashes"]
 

@@ -8,7 +8,7 @@ import torch
 
 from kbsync.benchmarks.plain import keys_and_hidden, mean_key, read, read_at_subject
 from kbsync.memit import MemitSettings, RequestGroup, collect_covariances, spread
-from kbsync.memit.kept_keys import kept_moments
+from kbsync.memit.extensions.preserved_keys import kept_moments
 from kbsync.memit.solve import solve
 from kbsync.models import LoadedModel, capture
 from tests.tiny_models import FACTS, TEXTS
@@ -58,7 +58,7 @@ def written_out(known: LoadedModel, settings: MemitSettings, layer: int) -> torc
 
 
 def test_every_token_but_the_subjects_last_is_kept(known: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kbsync.memit.kept_keys.TOKEN_BUDGET", 40)
+    monkeypatch.setattr("kbsync.memit.extensions.preserved_keys.TOKEN_BUDGET", 40)
     settings = MemitSettings(layers=(0, 2), rest_weight=0.3)
     found = kept_moments(known, EDITS, settings)
     for layer in settings.layers:

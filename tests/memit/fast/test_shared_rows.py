@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from kbsync.benchmarks.plain import sure
-from kbsync.memit.recall import RecallCheck
-from kbsync.memit.shared_rows import SharedRows, even_batches, shared_lengths, tokens_to_run
+from kbsync.memit.extensions.reweighting import RecallCheck
+from kbsync.memit.fast.shared_rows import SharedRows, even_batches, shared_lengths, tokens_to_run
 from kbsync.models import LoadedModel, capture
 from tests.memit.test_spread import GROUPS
 from tests.tiny_models import FACTS
@@ -28,7 +28,7 @@ def test_what_rows_of_a_class_begin_with() -> None:
 
 
 def test_batches_hold_little_padding(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("kbsync.memit.shared_rows")
+    module = importlib.import_module("kbsync.memit.fast.shared_rows")
     monkeypatch.setattr(module, "ENOUGH", 8)
     assert list(even_batches([2, 5, 4, 2, 5, 1], 3)) == [[1, 4], [2, 0], [3, 5]]
     monkeypatch.setattr(module, "TOKEN_BUDGET", 12)
@@ -39,7 +39,7 @@ def test_batches_hold_little_padding(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_states_are_those_of_each_row_alone(
     tiny: LoadedModel, contexts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.import_module("kbsync.memit.shared_rows"), "TOKEN_BUDGET", 6)
+    monkeypatch.setattr(importlib.import_module("kbsync.memit.fast.shared_rows"), "TOKEN_BUDGET", 6)
     blocks = tiny.family.block_list(tiny.model)
     with torch.no_grad():
         rows = SharedRows(tiny, ROWS, [len(row) - 1 for row in ROWS], PROMPTS, contexts)

@@ -3,10 +3,8 @@
 import torch
 
 from kbsync.memit import MemitSettings, optimise_targets
-from kbsync.memit.budget import RequestRows, memory_needs, solve_operations, target_batch
-from kbsync.memit.target_rows import group_rows
-from kbsync.memit.targets import TOKEN_BUDGET
-from kbsync.memit.trial import (
+from kbsync.memit.extensions.budget import RequestRows, memory_needs, solve_operations, target_batch
+from kbsync.memit.extensions.trial import (
     graph_bytes,
     row_tokens,
     solve_rate,
@@ -15,6 +13,8 @@ from kbsync.memit.trial import (
     trial_contexts,
     trial_requests,
 )
+from kbsync.memit.fast.packed_rows import group_rows
+from kbsync.memit.targets import TOKEN_BUDGET
 from kbsync.models import LoadedModel, ModelSizes, sizes_of
 
 SETTINGS = MemitSettings(layers=(1, 2), contexts=2)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from kbsync.memit import MemitSettings
-from kbsync.memit.search import (
+from kbsync.memit.extensions.calibration import (
     PERPLEXITY_GROWTH,
     Trial,
     best,

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from kbsync.memit import target_rows
-from kbsync.memit.target_rows import pack_lengths
+from kbsync.memit.fast import packed_rows as target_rows
+from kbsync.memit.fast.packed_rows import pack_lengths
 
 
 def work(lengths: list[int], packs: list[list[int]], cost: int) -> int:
