@@ -41,7 +41,7 @@ from kbsync.memit import (
 )
 from kbsync.memit.fast.packed_rows import group_rows
 from kbsync.models import LoadedModel, choose_device, family_of
-from kbsync.models.load import choose_dtype
+from kbsync.models.devices import choose_dtype
 from kbsync.report.tables import plain, table
 from kbsync.sync.progress import Progress, silent
 

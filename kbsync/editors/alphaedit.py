@@ -15,8 +15,7 @@ from typing import ClassVar
 
 import torch
 
-from kbsync.editors.editor import Deltas, Task
-from kbsync.editors.settings import check
+from kbsync.editors.editor import Deltas, Task, check
 from kbsync.errors import EditError
 from kbsync.memit import optimise_targets, solve, spread
 from kbsync.memit.solve import Solution

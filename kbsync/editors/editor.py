@@ -1,20 +1,19 @@
 """What every editor takes and gives: requests in, deltas of down projections out."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
+from torch import nn
 
 from kbsync.errors import EditError, SettingsError
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta
 from kbsync.models import LoadedModel
 
-if TYPE_CHECKING:
-    from kbsync.editors.mend_network import MendNetwork
-
-__all__ = ["NO_SETTINGS", "Deltas", "Editor", "NoSettings", "Task", "block_at"]
+__all__ = ["NO_SETTINGS", "Deltas", "Editor", "NoSettings", "Task", "block_at", "check"]
 
 Deltas = Mapping[int, WeightDelta | torch.Tensor]
 """layer -> change of its W_out, [d, m]: what `kbsync.memit.edited` takes"""
@@ -25,7 +24,7 @@ def no_covariances(layers: Sequence[int]) -> Mapping[int, torch.Tensor]:
     raise EditError(f"this editor needs the covariance of layers {list(layers)}: name a text for it (--corpus)")
 
 
-def no_network() -> "MendNetwork":
+def no_network() -> nn.Module:
     """Stand where a task was given no network."""
     raise EditError("MEND needs a network that is trained for this model: run `kbsync mend train --model ...` first")
 
@@ -41,7 +40,8 @@ class Task:
     """the model's own: R, contexts, the search for target vectors"""
     covariances: Callable[[Sequence[int]], Mapping[int, torch.Tensor]] = no_covariances
     """layers -> C [m, m] of each, of the base model"""
-    network: Callable[[], "MendNetwork"] = no_network
+    network: Callable[[], nn.Module] = no_network
+    """MEND's trained network"""
     z: torch.Tensor | None = None
     """[u, d] target vectors of the groups at layer L, where they are known already"""
     earlier: Mapping[int, torch.Tensor] = field(default_factory=dict)
@@ -93,3 +93,11 @@ def block_at(loaded: LoadedModel, layer: int | None, share: float) -> int:
     if layer >= depth:
         raise SettingsError(f"layer: {layer} is too high; the model has {depth} blocks, so {depth - 1} is the highest")
     return layer
+
+
+def check(settings: object, wanted: str, good: Callable[[Any], bool], *names: str) -> None:
+    """Raise SettingsError unless each named field is `good` (told as `wanted`), finite, or None."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and (not good(value) or not math.isfinite(value)):
+            raise SettingsError(f"{name}: {value} is not {wanted}")

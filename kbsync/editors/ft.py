@@ -12,10 +12,8 @@ from typing import ClassVar
 
 import torch
 
-from kbsync.editors.added import added
-from kbsync.editors.editor import Deltas, Task, block_at
-from kbsync.editors.objects import object_losses, object_texts
-from kbsync.editors.settings import check
+from kbsync.editors.editor import Deltas, Task, block_at, check
+from kbsync.editors.losses import added, object_losses, object_texts
 from kbsync.errors import EditError
 from kbsync.models import LoadedModel, TokenizedPrompt, execution_device
 from kbsync.models.forward import batches_by_length

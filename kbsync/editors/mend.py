@@ -1,17 +1,218 @@
-"""MEND (Mitchell et al. 2022, arXiv 2110.11309) applied: one pass over a whole batch, its tokens' edits summed."""
+"""MEND (Mitchell et al. 2022, arXiv 2110.11309): a trained network makes an edit of a gradient's factors.
 
+The gradient of a down projection is a sum of rank-one factors, one for each token (its section 3.1): with u [m] the
+projection's input and g [d] the loss's gradient at its output, dL/dW = sum of g u^T. A token's factors, normalised and
+joined to z = [u; g], pass two residual layers of low rank, h = x + f(U V x), that down projections of one shape share,
+each with a scale and an offset of its own (Eqn. 3). What comes out, [u~; g~], gives the edit of layer l, -alpha_l x the
+sum over tokens of g~ u~^T, with a learned step size alpha_l. U starts at zero, so that the network starts as gradient
+descent on normalised factors. As in the published code, the first layer's f is a ReLU and the second's the identity.
+The paper edits both matrices of the last three MLPs; here it is their down projections."""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import nn
 
 from kbsync.editors.editor import NO_SETTINGS, Deltas, NoSettings, Task
-from kbsync.editors.mend_factors import gradient_factors
-from kbsync.editors.objects import object_texts
-from kbsync.errors import EditError
+from kbsync.editors.losses import Change, added, object_losses, object_texts
+from kbsync.errors import EditError, ModelError
+from kbsync.models import LoadedModel, TokenizedPrompt
 from kbsync.models.forward import batches_by_length
+from kbsync.models.identity import weights_hashes
 
-__all__ = ["Mend"]
+__all__ = ["FactorNetwork", "Factors", "Mend", "MendNetwork", "gradient_factors", "read_network"]
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """One layer's factors at the n tokens where the gradient is not zero, in float32."""
+
+    inputs: torch.Tensor
+    """u, [n, m]"""
+    gradients: torch.Tensor
+    """g, [n, d]"""
+
+
+def gradient_factors(
+    loaded: LoadedModel, texts: Sequence[TokenizedPrompt], layers: Sequence[int]
+) -> dict[int, Factors]:
+    """Return each layer's factors of the gradient of sum_i -log P[target_i] (the mean over a target's tokens)."""
+    seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def seeing(layer: int) -> Change:
+        width = loaded.weight(layer).shape[0]
+
+        def see(given: torch.Tensor) -> torch.Tensor:
+            # Zeros that take the gradient at the output, so that no weight has to.
+            leaf = torch.zeros(*given.shape[:-1], width, device=given.device, requires_grad=True)
+            seen[layer] = (given.detach(), leaf)
+            return leaf
+
+        return see
+
+    with torch.enable_grad(), added(loaded, {layer: seeing(layer) for layer in layers}):
+        loss = object_losses(loaded, texts).sum()
+    found = torch.autograd.grad(loss, [seen[layer][1] for layer in layers])
+    return {layer: factors(seen[layer][0], gradient) for layer, gradient in zip(layers, found, strict=True)}
+
+
+def factors(given: torch.Tensor, gradient: torch.Tensor) -> Factors:
+    """Return the factors of all tokens [..., m] and [..., d] but those without a gradient, such as padding."""
+    inputs, gradients = given.flatten(0, -2), gradient.flatten(0, -2)
+    used = gradients.any(1)
+    return Factors(inputs[used], gradients[used])
+
+
+EPSILON = 1e-7
+FIRST_STEP = 1e-4
+"""alpha before training"""
+
+
+class LowRankLayer(nn.Module):
+    """x -> x + f(scale (U V x + b) + offset) for tokens of one of several down projections."""
+
+    def __init__(self, width: int, rank: int, places: int, *, relu: bool, generator: torch.Generator) -> None:
+        super().__init__()
+        rank = min(rank, width)
+        self.relu = relu
+        self.U = nn.Parameter(torch.zeros(width, rank))
+        self.V = nn.Parameter(torch.randn(rank, width, generator=generator) / width**0.5)
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.scale = nn.Parameter(torch.ones(places, width))
+        self.offset = nn.Parameter(torch.zeros(places, width))
+
+    def forward(self, x: torch.Tensor, place: int) -> torch.Tensor:
+        """Transform x [n, width] of the down projection at `place`."""
+        moved = self.scale[place] * (x @ self.V.T @ self.U.T + self.bias) + self.offset[place]
+        # clamp, not relu: at zero, where training begins, it lets the gradient through
+        return x + (moved.clamp(min=0) if self.relu else moved)
+
+
+class FactorNetwork(nn.Module):
+    """Transforms factors of down projections [d, m]; `mean` and `spread` normalise what goes in."""
+
+    count: torch.Tensor
+    mean: torch.Tensor
+    spread: torch.Tensor
+
+    def __init__(self, d: int, m: int, places: int, rank: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.m = m
+        self.layers = nn.ModuleList(
+            LowRankLayer(m + d, rank, places, relu=relu, generator=generator) for relu in (True, False)
+        )
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(m + d))
+        self.register_buffer("spread", torch.ones(m + d))
+
+    @torch.no_grad()
+    def see(self, factors: Factors) -> None:
+        """Take more tokens into mean and standard deviation (Chan et al. 1979, their pairwise update)."""
+        z = joined(factors)
+        count, mean = len(z), z.mean(0)
+        squares = (z - mean).pow(2).sum(0)
+        apart, total = mean - self.mean, self.count + count
+        if self.count:
+            squares += self.spread**2 * (self.count - 1) + apart**2 * self.count * count / total
+        self.mean += apart * count / total
+        self.spread.copy_((squares / (total - 1).clamp(min=1)).sqrt())
+        self.count.copy_(total)
+
+    def forward(self, factors: Factors, place: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return u~ [n, m] and g~ [n, d] of the down projection at `place`."""
+        x = (joined(factors) - self.mean) / (self.spread + EPSILON)
+        for layer in self.layers:
+            x = layer(x, place)
+        return x[:, : self.m], x[:, self.m :]
+
+
+def joined(factors: Factors) -> torch.Tensor:
+    """Return z = [u; g] of each token, [n, m + d]."""
+    return torch.cat([factors.inputs, factors.gradients], dim=1)
+
+
+class MendNetwork(nn.Module):
+    """The factor networks of one model, by shape of the down projections, and the step sizes."""
+
+    def __init__(self, shapes: Mapping[int, tuple[int, int]], rank: int, weights: str, seed: int = 0) -> None:
+        """Begin with the identity.
+
+        `shapes` maps edited layers to (d, m); `weights` is the SHA-256 of the model that it is for.
+        """
+        super().__init__()
+        self.shapes, self.rank, self.weights = dict(shapes), rank, weights
+        generator = torch.Generator().manual_seed(seed)
+        self.networks = nn.ModuleDict(
+            {name: FactorNetwork(*shape, len(layers), rank, generator) for name, shape, layers in self.by_shape()}
+        )
+        self.steps = nn.Parameter(torch.full((len(shapes),), FIRST_STEP))
+
+    @property
+    def layers(self) -> list[int]:
+        """The edited layers, ascending."""
+        return sorted(self.shapes)
+
+    def by_shape(self) -> Iterator[tuple[str, tuple[int, int], list[int]]]:
+        """Yield each shape's name, (d, m), and layers."""
+        for shape in sorted(set(self.shapes.values())):
+            yield f"{shape[0]}x{shape[1]}", shape, [layer for layer in self.layers if self.shapes[layer] == shape]
+
+    def see(self, factors: Mapping[int, Factors]) -> None:
+        """Take factors into what normalises them."""
+        for name, _, layers in self.by_shape():
+            for layer in layers:
+                self.networks[name].see(factors[layer])  # type: ignore[operator]
+
+    def forward(self, factors: Mapping[int, Factors]) -> dict[int, torch.Tensor]:
+        """Return the edit [d, m] of each layer: one pass over all tokens of all requests, summed."""
+        found = {}
+        for name, _, layers in self.by_shape():
+            for place, layer in enumerate(layers):
+                u, g = self.networks[name](factors[layer], place)
+                found[layer] = -self.steps[self.layers.index(layer)] * (g.T @ u)
+        return found
+
+    def metadata(self) -> dict[str, str]:
+        """Return what a file's header says of the network."""
+        shapes = " ".join(f"{layer}:{d}x{m}" for layer, (d, m) in sorted(self.shapes.items()))
+        return {"kind": "mend", "shapes": shapes, "rank": str(self.rank), "weights": self.weights}
+
+
+def weights_of(loaded: LoadedModel) -> str:
+    """Return the SHA-256 of the embeddings and all blocks: what a network is trained for."""
+    last = len(loaded.family.block_list(loaded.model)) - 1
+    return weights_hashes(loaded, [last])[last]
+
+
+def new_network(loaded: LoadedModel, layers: Sequence[int], rank: int, seed: int) -> MendNetwork:
+    """Return an untrained network for these layers of a model, on its device."""
+    shapes = {layer: (loaded.weight(layer).shape[0], loaded.weight(layer).shape[1]) for layer in layers}
+    return MendNetwork(shapes, rank, weights_of(loaded), seed).to(loaded.device)
+
+
+def read_network(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], loaded: LoadedModel) -> MendNetwork:
+    """Return the network of a file's tensors and metadata, on the model's device.
+
+    Raises ModelError where it is no network, or was trained for other weights than those of `loaded`.
+    """
+    if metadata.get("kind") != "mend":
+        raise ModelError("the file is no MEND network: run `kbsync mend train` to make one")
+    if metadata["weights"] != weights_of(loaded):
+        raise ModelError(
+            f"the MEND network was trained for a model of other weights than {loaded.source}:"
+            " run `kbsync mend train` for this one"
+        )
+    shapes = {}
+    for part in metadata["shapes"].split():
+        layer, _, shape = part.partition(":")
+        d, _, m = shape.partition("x")
+        shapes[int(layer)] = (int(d), int(m))
+    network = MendNetwork(shapes, int(metadata["rank"]), metadata["weights"])
+    network.load_state_dict(dict(tensors))
+    return network.to(loaded.device).requires_grad_(False)
+
 
 TOKEN_BUDGET = 8192
 """padded tokens of one pass"""
@@ -28,6 +229,7 @@ class Mend:
     def edit(self, task: Task) -> Deltas:
         """Return the change [d, m] of each layer of the network, in float32."""
         network = task.network()
+        assert isinstance(network, MendNetwork)
         texts = object_texts(task.loaded, task.requests)
         if not texts:
             raise EditError("there is no request to edit")

@@ -12,11 +12,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from kbsync.editors.added import added, matrix_change
-from kbsync.editors.mend_factors import gradient_factors
-from kbsync.editors.mend_network import MendNetwork, new_network
-from kbsync.editors.objects import object_log_probs, object_losses, object_texts
-from kbsync.editors.settings import check
+from kbsync.editors.editor import check
+from kbsync.editors.losses import added, matrix_change, object_log_probs, object_losses, object_texts
+from kbsync.editors.mend import MendNetwork, gradient_factors, new_network
 from kbsync.errors import EditError, SettingsError
 from kbsync.facts import EditRequest
 from kbsync.models import LoadedModel

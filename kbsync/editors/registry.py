@@ -1,21 +1,38 @@
 """The editors by name. A new one is a file of its own, a line here, and its test."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
+
+import yaml
 
 from kbsync.editors.alphaedit import AlphaEdit
-from kbsync.editors.editor import Editor
+from kbsync.editors.editor import NO_SETTINGS, Deltas, Editor, NoSettings, Task
 from kbsync.editors.ft import FineTuning
 from kbsync.editors.memit import Memit
 from kbsync.editors.mend import Mend
-from kbsync.editors.none import NoEditor
 from kbsync.editors.rome import Rome
-from kbsync.editors.settings import known_values
 from kbsync.errors import SettingsError
 from kbsync.memit.settings import changed
 
-__all__ = ["EDITORS", "editor"]
+__all__ = ["EDITORS", "NoEditor", "editor", "known_values"]
+
+PRESETS = Path(__file__).resolve().parent / "presets"
+
+
+@dataclass(frozen=True, slots=True)
+class NoEditor:
+    """No edit at all: what every table compares with."""
+
+    name: ClassVar[str] = "none"
+    settings: NoSettings = NO_SETTINGS
+
+    def edit(self, task: Task) -> Deltas:
+        """Return no deltas."""
+        return {}
+
 
 EDITORS: dict[str, Callable[..., Editor]] = {
     "memit": Memit,
@@ -37,3 +54,12 @@ def editor(name: str, values: Mapping[str, Any] = MappingProxyType({}), *, model
         raise SettingsError(f"there is no editor {name!r}; there are {', '.join(EDITORS)}")
     make = EDITORS[name]
     return make(changed(changed(make().settings, known_values(model, name)), values))
+
+
+def known_values(model: str | None, editor: str) -> dict[str, Any]:
+    """Return the settings of an editor that were measured for a model of this name; {} where none were."""
+    files = {path.stem: path for path in PRESETS.glob("*.yaml")}
+    if model not in files:
+        return {}
+    content: dict[str, dict[str, Any]] = yaml.safe_load(files[model].read_text(encoding="utf-8"))
+    return content.get(editor, {})

@@ -14,8 +14,7 @@ from typing import ClassVar
 
 import torch
 
-from kbsync.editors.editor import Deltas, Task, block_at
-from kbsync.editors.settings import check
+from kbsync.editors.editor import Deltas, Task, block_at, check
 from kbsync.errors import EditError
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, optimise_targets
 from kbsync.memit.delta import with_delta

@@ -19,9 +19,8 @@ import torch
 
 from kbsync.errors import EditError
 from kbsync.memit.extensions.groups import RequestGroup
-from kbsync.memit.fast.activations import fused_activations
 from kbsync.memit.fast.packed_rows import GroupRows, group_rows, pack_rows
-from kbsync.memit.fast.search_model import search_model
+from kbsync.memit.fast.search_model import fused_activations, search_model
 from kbsync.memit.settings import MemitSettings
 from kbsync.models import ALONE, LoadedModel, Team, head_log_probs, resume
 from kbsync.models.hooks import StandIn

@@ -1,26 +1,22 @@
 """Language models: their families, loading, the subject's last token, reading and replacing blocks, answers."""
 
-from kbsync.models.answers import Answer, greedy_answers, sampled_rows, top_answers
-from kbsync.models.awkward import AWKWARD_SUBJECTS, Misplaced, misplaced_subjects
 from kbsync.models.chat import require_chat_template, score_chat
-from kbsync.models.devices import DeviceMemory, list_devices
+from kbsync.models.checkpoint import in_hub_cache
+from kbsync.models.devices import DeviceMemory, ModelSizes, checkpoint_bytes, choose_device, list_devices, sizes_of
 from kbsync.models.distributed import ALONE, Team, join_team, local_device
 from kbsync.models.family import FAMILIES, Family, family_of
 from kbsync.models.forward import Rows, head_log_probs, last_hidden, make_rows
-from kbsync.models.generate import generate_texts
+from kbsync.models.generation import Answer, generate_texts, greedy_answers, sampled_rows, top_answers
 from kbsync.models.hooks import capture, replace, resume, stop_after, stop_before, watch
-from kbsync.models.hub import in_hub_cache
-from kbsync.models.load import choose_device, load_model
-from kbsync.models.loaded import LoadedModel
+from kbsync.models.load import load_model
+from kbsync.models.loaded import HeldWeight, LoadedModel, execution_device, hold_weights, read_weight
 from kbsync.models.scoring import TargetScore, score_targets
-from kbsync.models.sizes import ModelSizes, checkpoint_bytes, sizes_of
-from kbsync.models.subject import TokenizedPrompt, locate
-from kbsync.models.weights import HeldWeight, execution_device, hold_weights, read_weight
+from kbsync.models.subject import TEST_SUBJECTS, Misplaced, TokenizedPrompt, locate, misplaced_subjects
 
 __all__ = [
     "ALONE",
-    "AWKWARD_SUBJECTS",
     "FAMILIES",
+    "TEST_SUBJECTS",
     "Answer",
     "DeviceMemory",
     "Family",

@@ -1,28 +1,32 @@
 """Where a model's files lie: a directory, a repository of the hub, or one GGUF file of either.
 
 A model is data, however it came here: none of its code is run, nothing outside its folder is read, and what its config
-asks for is held against what its files have before any memory is taken for it.
-"""
+asks for is held against what its files have before any memory is taken for it. Whether the hub answers is found out
+once and quickly, so that nobody waits for the retries of its library."""
 
 import json
 import math
 import os
 import re
 import struct
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants, get_session, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM
 from transformers.utils.import_utils import is_gguf_available
 
 from kbsync.errors import ModelError
-from kbsync.models.hub import from_hub
 
-__all__ = ["Checkpoint", "check_config", "count_numbers", "find_checkpoint"]
+__all__ = ["Checkpoint", "check_config", "count_numbers", "find_checkpoint", "from_hub", "in_hub_cache"]
 
 GGUF = ".gguf"
 LEAST_POSITIONS = 16
@@ -173,3 +177,54 @@ def shapes(folder: Path) -> Iterator[list[int]]:
                     yield opened.get_slice(name).get_shape()
         except (OSError, SafetensorError):
             continue
+
+
+PATIENCE = 3.0
+"""seconds in which the hub must give some answer"""
+
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+def from_hub(source: str, name: str = "config.json", revision: str | None = None) -> dict[str, Any]:
+    """Return what transformers needs beside `source` to load it: nothing, or to keep to the files on this machine.
+
+    An earlier download is known by the file `name`.
+
+    Raises ModelError, in one line, where `source` is no directory, no earlier download, and the hub does not answer.
+    """
+    if Path(source).is_dir() or (not constants.HF_HUB_OFFLINE and _answers(constants.ENDPOINT)):
+        return {}
+    with suppress(HFValidationError):  # such a name is no hub id, which transformers tells at once
+        if not isinstance(try_to_load_from_cache(source, name, revision=revision), str):
+            why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} does not answer"
+            raise ModelError(
+                f"model {source} is not on this machine and {why}: check the network, or name a model's directory"
+            )
+    return {"local_files_only": True}
+
+
+@cache
+def _answers(endpoint: str) -> bool:
+    """Whether anything answers there within `PATIENCE`, through whatever proxies are set."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        with suppress(Exception):  # refused, no such name, a broken proxy: all of it is no answer
+            get_session().head(endpoint, timeout=PATIENCE)
+            answered.set()
+
+    # In a thread, as a name with several addresses is tried address by address, each for the whole time.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    return answered.is_set()
+
+
+def in_hub_cache(repository: str) -> bool:
+    """Tell whether the hub's cache on this machine holds a repository's config and weights."""
+
+    def held(name: str) -> bool:
+        return isinstance(try_to_load_from_cache(repository, name), str)
+
+    return held("config.json") and any(held(name) or held(f"{name}.index.json") for name in WEIGHTS)

@@ -1,14 +1,34 @@
-"""The devices of this machine and their memory."""
+"""The devices of this machine, and how much of their memory a model takes."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
+from transformers import AutoConfig, DynamicCache
 
-__all__ = ["DeviceMemory", "list_devices"]
+from kbsync.errors import ModelError
+from kbsync.models.checkpoint import check_config, count_numbers, find_checkpoint
+from kbsync.models.distributed import local_device
+from kbsync.models.forward import kept_in
+from kbsync.models.loaded import LoadedModel
+
+__all__ = [
+    "AUTO",
+    "DeviceMemory",
+    "ModelSizes",
+    "checkpoint_bytes",
+    "choose_device",
+    "choose_dtype",
+    "list_devices",
+    "sizes_of",
+]
 
 CGROUP = Path("/sys/fs/cgroup")
+AUTO = "auto"
+"""the device that stands for all there are, and the CPU and the disk beside them"""
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +70,83 @@ def cgroup_figure(name: str) -> int | None:
     except OSError:
         return None
     return int(text) if text.isdigit() else None
+
+
+def choose_device(name: str | None) -> torch.device:
+    """Return the named device, or the best there is (for ``auto`` too): CUDA, then MPS, then the CPU."""
+    name = name or local_device()
+    if name in (None, AUTO):
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def choose_dtype(name: str | None, device: torch.device, stored: torch.dtype | None) -> torch.dtype:
+    """Return the named dtype; by default float32 on a CPU and what the checkpoint is stored in elsewhere."""
+    if name is None:
+        return torch.float32 if device.type == "cpu" or stored is None else stored
+    if name not in DTYPES:
+        raise ModelError(f"dtype {name!r} is not one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSizes:
+    """Dimensions of a loaded model, in the words of DESIGN; bytes where a name says so."""
+
+    blocks: int
+    d: int
+    m: int
+    vocabulary: int
+    positions: int | None
+    """tokens of a sequence at most; None where the config sets no bound"""
+    tied_head: bool
+    """whether the output embedding is the input embedding"""
+    weights_bytes: int
+    item_bytes: int
+    """of one number in the model's dtype"""
+    cache_bytes: int
+    """keys and values of one token in all blocks"""
+
+
+@torch.no_grad()
+def sizes_of(loaded: LoadedModel) -> ModelSizes:
+    """Measure a loaded model; the cache by one token's forward, as families differ in what they keep."""
+    model: Any = loaded.model
+    d, m = loaded.family.weight(model, 0).shape
+    head, embedding = model.get_output_embeddings().weight, model.get_input_embeddings().weight
+    cache: Any = DynamicCache(config=model.config)
+    token = torch.zeros(1, 1, dtype=torch.long, device=loaded.device)
+    model.base_model(input_ids=token, use_cache=True, **kept_in(model.base_model, cache))
+    kept = [part for layer in cache.layers for part in (layer.keys, layer.values) if part is not None]
+    return ModelSizes(
+        blocks=len(loaded.family.block_list(model)),
+        d=d,
+        m=m,
+        vocabulary=head.shape[0],
+        positions=loaded.positions,
+        tied_head=head.data_ptr() == embedding.data_ptr(),
+        weights_bytes=sum(weight.numel() * weight.element_size() for weight in model.parameters()),
+        item_bytes=model.dtype.itemsize,
+        cache_bytes=sum(part.numel() * part.element_size() for part in kept),
+    )
+
+
+def checkpoint_bytes(source: str, device: torch.device, dtype: str | None) -> int | None:
+    """Return the bytes of a model's weights as `load_model` would load it, from its config alone.
+
+    None where the config cannot be read: `load_model` tells why.
+    """
+    try:
+        checkpoint = find_checkpoint(source)
+        config = AutoConfig.from_pretrained(checkpoint.place, **checkpoint.arguments())
+        check_config(checkpoint, config)
+        numbers = count_numbers(config)
+    except Exception:  # whatever of several libraries reads it; it is told where the model is loaded
+        return None
+    item: int = choose_dtype(dtype, device, getattr(config, "dtype", None)).itemsize
+    return item * numbers

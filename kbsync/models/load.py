@@ -17,40 +17,13 @@ from transformers.utils import logging
 
 from kbsync.errors import KbsyncError, ModelError
 from kbsync.models.checkpoint import Checkpoint, check_config, find_checkpoint
-from kbsync.models.distributed import local_device
+from kbsync.models.devices import AUTO, choose_device, choose_dtype
 from kbsync.models.family import FAMILIES, check_kind, family_of
 from kbsync.models.gguf_cache import copy_of, is_whole, keep
-from kbsync.models.loaded import LoadedModel
+from kbsync.models.loaded import LoadedModel, stored_value
 from kbsync.models.structure import family_by_structure, settle
-from kbsync.models.weights import stored_value
 
-__all__ = ["choose_device", "load_model"]
-
-AUTO = "auto"
-"""the device that stands for all there are, and the CPU and the disk beside them"""
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-def choose_device(name: str | None) -> torch.device:
-    """Return the named device, or the best there is (for ``auto`` too): CUDA, then MPS, then the CPU."""
-    name = name or local_device()
-    if name in (None, AUTO):
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
-    return device
-
-
-def choose_dtype(name: str | None, device: torch.device, stored: torch.dtype | None) -> torch.dtype:
-    """Return the named dtype; by default float32 on a CPU and what the checkpoint is stored in elsewhere."""
-    if name is None:
-        return torch.float32 if device.type == "cpu" or stored is None else stored
-    if name not in DTYPES:
-        raise ModelError(f"dtype {name!r} is not one of {', '.join(DTYPES)}")
-    return DTYPES[name]
+__all__ = ["load_model"]
 
 
 def layout(max_memory: Mapping[int | str, str] | None) -> dict[str, Any]:

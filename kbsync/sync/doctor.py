@@ -7,10 +7,20 @@ from pathlib import Path
 
 from kbsync.errors import EditError, KbsyncError
 from kbsync.memit import MemitSettings
-from kbsync.memit.extensions.budget import Need, RequestRows, memory_needs, solve_operations, target_batch
-from kbsync.memit.extensions.trial import graph_bytes, row_tokens, solve_rate, target_costs, token_rate
+from kbsync.memit.extensions.estimates import (
+    Need,
+    RequestRows,
+    graph_bytes,
+    memory_needs,
+    row_tokens,
+    solve_operations,
+    solve_rate,
+    target_batch,
+    target_costs,
+    token_rate,
+)
 from kbsync.models import (
-    AWKWARD_SUBJECTS,
+    TEST_SUBJECTS,
     DeviceMemory,
     LoadedModel,
     Misplaced,
@@ -157,7 +167,7 @@ def examined(choice: ModelChoice, told: Diagnosis, progress: Progress) -> Diagno
         memory,
         seconds,
         rates,
-        len(AWKWARD_SUBJECTS),
+        len(TEST_SUBJECTS),
         misplaced,
         problems,
         remarks,
@@ -195,7 +205,7 @@ def subject_problems(misplaced: Sequence[Misplaced]) -> list[str]:
         return []
     subjects = list(dict.fromkeys(one.subject for one in misplaced))
     return [
-        f"the last token of {len(subjects)} of {len(AWKWARD_SUBJECTS)} awkward subjects is not found, such as"
+        f"the last token of {len(subjects)} of {len(TEST_SUBJECTS)} awkward subjects is not found, such as"
         f" {subjects[0]!r}: edits of such subjects would go wrong"
     ]
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from kbsync.editors.editor import Task
-from kbsync.editors.mend_network import MendNetwork, new_network
+from kbsync.editors.mend import MendNetwork, new_network
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, collect_covariances, group_requests
 from kbsync.models import LoadedModel

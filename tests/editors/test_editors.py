@@ -5,8 +5,8 @@ import torch
 
 from kbsync.editors import EDITORS, Task, editor
 from kbsync.editors.mend_train import MendSettings
+from kbsync.editors.registry import PRESETS, known_values
 from kbsync.editors.rome import Rome, RomeSettings
-from kbsync.editors.settings import PRESETS, known_values
 from kbsync.errors import EditError, SettingsError
 from kbsync.memit import WeightDelta, edited, group_requests, optimise_targets, preset_names, spread
 from kbsync.memit.settings import changed

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kbsync.editors.ft import FineTuning, FineTuningSettings
-from kbsync.editors.objects import object_losses, object_texts
+from kbsync.editors.losses import object_losses, object_texts
 from kbsync.memit import edited
 from kbsync.models import LoadedModel
 from tests.editors.tasks import make_task, swapped

@@ -6,11 +6,9 @@ import pytest
 import torch
 
 from kbsync.editors import mend as mend_module
-from kbsync.editors.mend import Mend
-from kbsync.editors.mend_factors import Factors, gradient_factors
-from kbsync.editors.mend_network import FIRST_STEP, FactorNetwork, new_network, read_network
+from kbsync.editors.losses import object_losses, object_texts
+from kbsync.editors.mend import FIRST_STEP, FactorNetwork, Factors, Mend, gradient_factors, new_network, read_network
 from kbsync.editors.mend_train import MendSettings, lessons, train_mend
-from kbsync.editors.objects import object_losses, object_texts
 from kbsync.errors import EditError, ModelError, SettingsError
 from kbsync.models import LoadedModel
 from tests.editors.tasks import make_task, swapped

@@ -19,7 +19,7 @@ from kbsync.benchmarks.paper.drawings import Drawing, Row
 from kbsync.benchmarks.paper.measurements import Measurements
 from kbsync.benchmarks.paper.sizes import Sizes
 from kbsync.editors import Deltas, Editor, Task, editor
-from kbsync.editors.mend_network import MendNetwork
+from kbsync.editors.mend import MendNetwork
 from kbsync.facts import EditRequest, content_id
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, edited, group_requests, sample_contexts

@@ -17,7 +17,7 @@ from kbsync.memit.delta import edited, with_delta
 from kbsync.memit.extensions.groups import RequestGroup
 from kbsync.memit.keys import SubjectStates
 from kbsync.models import LoadedModel, TokenizedPrompt, head_log_probs, last_hidden, locate, make_rows, replace, watch
-from kbsync.models.answers import ANSWER_TOKENS, decode, sentence_end
+from kbsync.models.generation import ANSWER_TOKENS, decode, sentence_end
 
 __all__ = ["Reading", "at_subject", "delivered", "read_ways"]
 

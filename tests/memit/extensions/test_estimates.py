@@ -3,11 +3,14 @@
 import torch
 
 from kbsync.memit import MemitSettings, optimise_targets
-from kbsync.memit.extensions.budget import RequestRows, memory_needs, solve_operations, target_batch
-from kbsync.memit.extensions.trial import (
+from kbsync.memit.extensions.estimates import (
+    RequestRows,
     graph_bytes,
+    memory_needs,
     row_tokens,
+    solve_operations,
     solve_rate,
+    target_batch,
     target_costs,
     token_rate,
     trial_contexts,

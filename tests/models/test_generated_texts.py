@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kbsync.models import LoadedModel
-from kbsync.models.generate import draw, generate_texts
+from kbsync.models.generation import draw, generate_texts
 from tests.models.plain import next_log_probs
 
 PROMPTS = ["The capital of France is", "Peru", "In 1987 the government of Saint Lucia sat in", "x"]

@@ -1,13 +1,16 @@
-"""How likely a model finds the objects of requests, with gradient: what fine-tuning and MEND descend on."""
+"""How likely a model finds the objects of requests, with gradient, while down projections give more than they do."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
+from torch import nn
 
 from kbsync.facts import EditRequest
 from kbsync.models import LoadedModel, TokenizedPrompt, head_log_probs, last_hidden, locate, make_rows
 
-__all__ = ["object_log_probs", "object_losses", "object_texts"]
+__all__ = ["Change", "added", "matrix_change", "object_log_probs", "object_losses", "object_texts"]
 
 
 def object_texts(loaded: LoadedModel, requests: Sequence[EditRequest]) -> list[TokenizedPrompt]:
@@ -32,3 +35,30 @@ def object_losses(loaded: LoadedModel, texts: Sequence[TokenizedPrompt]) -> torc
     counts = torch.tensor([len(text.target) for text in texts], device=nll.device)
     row = torch.repeat_interleave(torch.arange(len(texts), device=nll.device), counts)
     return torch.zeros(len(texts), device=nll.device).index_add(0, row, nll) / counts
+
+
+Change = Callable[[torch.Tensor], torch.Tensor]
+"""the input [..., m] of a down projection, in float32 -> what is added to its output, [..., d]"""
+
+
+@contextmanager
+def added(loaded: LoadedModel, changes: Mapping[int, Change]) -> Iterator[None]:
+    """Add each layer's change to the output of its down projection; hooks are gone on leaving, whatever happened."""
+
+    def hook(change: Change) -> Callable[..., torch.Tensor]:
+        def add(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
+            given = args[0] if args else kwargs["hidden_states"]
+            return (output.float() + change(given.float())).to(output.dtype)
+
+        return add
+
+    with ExitStack() as stack:
+        for layer, change in changes.items():
+            module = loaded.family.down_projection(loaded.model, layer)
+            stack.callback(module.register_forward_hook(hook(change), with_kwargs=True).remove)
+        yield
+
+
+def matrix_change(matrix: torch.Tensor) -> Change:
+    """Return the change that a delta [d, m] of the weights makes."""
+    return lambda given: given @ matrix.T

@@ -7,19 +7,19 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from kbsync.models import AWKWARD_SUBJECTS, LoadedModel, misplaced_subjects
-from kbsync.models import awkward as module
+from kbsync.models import TEST_SUBJECTS, LoadedModel, misplaced_subjects
+from kbsync.models import subject as module
 from kbsync.models.subject import TokenizedPrompt, locate
 from tests.tiny_models import TEXTS, bos_tokenizer, byte_level_tokenizer
 
 
 def test_there_are_fifty_subjects_of_many_kinds() -> None:
-    assert len(set(AWKWARD_SUBJECTS)) == 50
-    letters = "".join(AWKWARD_SUBJECTS)
+    assert len(set(TEST_SUBJECTS)) == 50
+    letters = "".join(TEST_SUBJECTS)
     for kind in ("'", "’", "é", "\u0308", "東", "ا", "ש", "🦊", "\u200d", "2", "-", "  ", "."):
         assert kind in letters
-    assert any(subject.startswith("the ") for subject in AWKWARD_SUBJECTS)
-    assert any(len(subject) == 1 for subject in AWKWARD_SUBJECTS)
+    assert any(subject.startswith("the ") for subject in TEST_SUBJECTS)
+    assert any(len(subject) == 1 for subject in TEST_SUBJECTS)
 
 
 @pytest.mark.parametrize("make", [byte_level_tokenizer, bos_tokenizer])
@@ -52,7 +52,7 @@ def test_a_neighbouring_token_is_not_the_last_one(shift: int, reason: str, monke
 
     monkeypatch.setattr(module, "locate", off)
     found = misplaced_subjects(byte_level_tokenizer())
-    assert {one.subject for one in found} == set(AWKWARD_SUBJECTS)
+    assert {one.subject for one in found} == set(TEST_SUBJECTS)
     assert all(reason in one.reason or "spell" in one.reason for one in found)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from kbsync.errors import ModelError
 from kbsync.models import LoadedModel, greedy_answers, last_hidden, make_rows, sampled_rows, top_answers
-from kbsync.models.answers import sentence_end
+from kbsync.models.generation import sentence_end
 from tests.models.plain import next_log_probs
 from tests.tiny_models import CAPITALS, set_to
 
