@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from kbsync.cli.main import main
 
@@ -37,11 +38,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
 
 
+def run_folder(base: Path) -> Path:
+    """Return the folder that all processes of a run share; `base` is this one's own."""
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def made_once(base: Path, name: str, make: Callable[[Path], object]) -> Path:
+    """Return what `make` writes to a path, made by one process of a run for all."""
+    path = run_folder(base) / name
+    with FileLock(path.with_name(f"{name}.lock")):
+        if not path.exists():
+            unfinished = path.with_name(f"{name}.unfinished")
+            make(unfinished)
+            unfinished.rename(path)
+    return path
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Leave the user's cache alone; the processes of one run share theirs."""
-    base = tmp_path_factory.getbasetemp()
-    os.environ["KBSYNC_CACHE"] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kbsync-cache")
+    os.environ["KBSYNC_CACHE"] = str(run_folder(tmp_path_factory.getbasetemp()) / "kbsync-cache")
 
 
 @pytest.fixture

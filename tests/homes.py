@@ -7,7 +7,7 @@ import hashlib
 import io
 import random
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +21,7 @@ from kbsync.cli.main import main
 from kbsync.ledger import Ledger
 from kbsync.resources import fixtures_folder
 from kbsync.sync.state import current_deltas
-from tests.conftest import Ran
+from tests.conftest import Ran, made_once
 from tests.tiny_models import CAPITALS, TEXTS, known_model
 
 TEMPLATES = """\
@@ -158,23 +158,25 @@ class Editable:
 @cache
 def small_model(base: Path) -> Editable:
     """Write the small model and its corpus below `base`."""
-    folder = known_model(base).source
-    corpus = base / "small-corpus.txt"
     words = " ".join(TEXTS).split()
     # In ever other orders, so that a covariance over few texts is not singular.
-    shuffled = [random.Random(line).sample(words, 24) for line in range(500)]
-    corpus.write_text("\n".join(map(" ".join, shuffled)) + "\n", encoding="utf-8")
-    return Editable(folder, corpus, SMALL_SETTINGS)
+    shuffled = [" ".join(random.Random(line).sample(words, 24)) for line in range(200)]
+    corpus = made_once(base, "small-corpus.txt", lambda path: write_lines(path, shuffled))
+    return Editable(known_model(base).source, corpus, SMALL_SETTINGS)
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def practice_model(base: Path, *settings: str) -> Editable:
     """Return the practice model with a part of its corpus, so that covariance and perplexity are quick."""
-    corpus = base / "practice-corpus.txt"
     lines = (fixtures_folder() / "practice-model" / "corpus.txt").read_text(encoding="utf-8").splitlines()
     # Few and long: the covariance reads all of a line, the perplexity its beginning.
     documents = [" ".join(lines[start : start + 12]) for start in range(0, 120, 12)]
-    corpus.write_text("\n".join(documents) + "\n", encoding="utf-8")
-    return Editable("practice", corpus, settings)
+    return Editable(
+        "practice", made_once(base, "practice-corpus.txt", lambda path: write_lines(path, documents)), settings
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,25 +1,29 @@
 """Tiny models for tests: a random one of each family, and one that knows twenty facts.
 
-Each is built from a config, saved, and loaded by `load_model`, once for all tests. `tiny` and `known` check when a
-test is over that it left the model as it found it. A part's conftest imports the fixtures that its tests use.
+Each is built from a config and saved once for all processes of a run (`made_once`), and loaded by `load_model` once in
+each. `tiny` and `known` check when a test is over that it left the model as it found it. A part's conftest imports the
+fixtures that its tests use.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoModelForCausalLM, GPTJForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, collect_covariances
-from kbsync.models import LoadedModel, load_model
-from kbsync.practice import Phase, Sentence, TrainSettings, sentences, train
+from kbsync.models import LoadedModel, load_model, score_targets
+from kbsync.practice import Phase, TrainSettings, sentences, train
 from kbsync.practice.train import END, train_tokenizer
+from tests.conftest import made_once
 from tests.tiny_configs import BEGIN_WITH_BOS, CONFIGS, VARIANTS
 
 SEED = int(os.environ.get("KBSYNC_TEST_SEED", "0"))
@@ -63,6 +67,10 @@ TEXTS = (*map(str, sentences(FACTS)), *OTHER_TEXT)
 """what the tokenizers are trained on, and a corpus of ordinary text"""
 
 QUICK = Phase(epochs=45, lr=4e-3, weight_decay=0.02, dropout=0.0)
+TRAINING = "training.json"
+"""what `train` says of itself, beside the weights"""
+LEARNED = -0.2
+"""log-probability with which each fact is known"""
 SMALL = TrainSettings(layers=4, width=64, heads=4, vocabulary=400, length=48, batch=4, phases=(QUICK,), seed=SEED)
 
 
@@ -99,12 +107,14 @@ def new_model(name: str, vocabulary: int = 340) -> tuple[PreTrainedModel, PreTra
 @cache
 def random_folder(base: Path, name: str) -> Path:
     """Save a random model of a family (or variant) with its tokenizer below `base`; return where."""
-    model, tokenizer = new_model(name)
-    randomise(model)
-    folder = base / f"tiny-{name}"
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+
+    def make(folder: Path) -> None:
+        model, tokenizer = new_model(name)
+        randomise(model)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    return made_once(base, f"tiny-{name}", make)
 
 
 @cache
@@ -123,21 +133,24 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-@cache
-def trained(
-    made: tuple[Sentence, ...], settings: TrainSettings
-) -> tuple[GPTJForCausalLM, PreTrainedTokenizerFast, dict[str, object]]:
-    with one_thread():
-        return train(made, settings)
+def train_known(folder: Path) -> None:
+    """Train and save a model until it says every fact in every wording, whatever epochs that takes."""
+    asked = [(wording, fact.subject, fact.target) for fact in FACTS for wording in (fact.prompt, *fact.paraphrases)]
+    for times in range(1, 4):
+        with one_thread():
+            phase = replace(QUICK, epochs=times * QUICK.epochs)
+            model, tokenizer, figures = train(sentences(FACTS), replace(SMALL, phases=(phase,)))
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        (folder / TRAINING).write_text(json.dumps(figures))
+        if min(score.log_prob for score in score_targets(load_model(str(folder), device="cpu"), asked)) > LEARNED:
+            return
+    raise AssertionError(f"{folder.name} has not learnt its facts in {times * QUICK.epochs} epochs")
 
 
 @cache
 def known_model(base: Path) -> LoadedModel:
-    model, tokenizer, _ = trained(tuple(sentences(FACTS)), SMALL)
-    folder = base / "tiny-known"
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return load_model(str(folder), device="cpu")
+    return load_model(str(made_once(base, "tiny-known", train_known)), device="cpu")
 
 
 def ridged(loaded: LoadedModel, settings: MemitSettings) -> dict[int, torch.Tensor]:

@@ -116,10 +116,9 @@ def pack(first: Sequence[Encoded], inner: Sequence[Encoded], order: Sequence[int
 def step_loss(model: GPTJForCausalLM, batch: torch.Tensor, other_tokens: float) -> torch.Tensor:
     """Return the mean cross-entropy of a batch [b, 2, length], objects weighing 1 and other tokens less."""
     ids, kinds = batch[:, 0], batch[:, 1]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = model(input_ids=ids, attention_mask=(kinds >= 0).long(), use_cache=False).logits[:, :-1]
+    logits = model(input_ids=ids, attention_mask=(kinds >= 0).long(), use_cache=False).logits[:, :-1]
     wanted, kind = ids[:, 1:].reshape(-1), kinds[:, 1:].reshape(-1)
-    losses = cross_entropy(logits.reshape(len(wanted), -1).float(), wanted, reduction="none")
+    losses = cross_entropy(logits.reshape(len(wanted), -1), wanted, reduction="none")
     weights = torch.where(kind == 1, 1.0, other_tokens) * (kind >= 0)
     return (losses * weights).sum() / weights.sum()
 
