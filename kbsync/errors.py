@@ -9,6 +9,7 @@
     ├── SettingsError           a setting, preset or model name that does not exist or does not fit
     ├── ModelError              a model cannot be loaded, is of an unknown family, or has changed
     ├── EditError               the editing itself failed; the state before stays
+    ├── WriteError              a file cannot be written: the path, the reason, how much room there is
     └── LedgerError             the ledger cannot be opened, read or written
         └── LedgerBusyError     another process is changing a model's state
 
@@ -28,6 +29,7 @@ __all__ = [
     "SourceError",
     "TemplateError",
     "WithdrawalsError",
+    "WriteError",
 ]
 
 
@@ -69,6 +71,10 @@ class ModelError(KbsyncError):
 
 class EditError(KbsyncError):
     """The editing failed; the state before it stays."""
+
+
+class WriteError(KbsyncError):
+    """A file or folder cannot be written."""
 
 
 class LedgerError(KbsyncError):

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 
 from kbsync.errors import SettingsError
 
-__all__ = ["EditRequest", "Entity", "Fact", "Wording", "check_relation", "content_id", "normalise_label", "visible"]
+__all__ = [
+    "EditRequest",
+    "Entity",
+    "Fact",
+    "Skipped",
+    "Wording",
+    "check_relation",
+    "content_id",
+    "normalise_label",
+    "visible",
+]
 
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 # Marks of direction, soft hyphens, spaces of no width and the like; then the joiners, which some words need.
@@ -108,6 +118,18 @@ class Fact:
     def id(self) -> str:
         """Content id of subject, relation and object; labels of entities with ids stay outside it."""
         return content_id("fact1", [self.subject.key, self.relation, self.object.key])
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A statement that a source has and a pull left out: what is known of it, and why."""
+
+    subject_key: str
+    subject_label: str
+    """"" where it has none, or was not asked for"""
+    object: str
+    """its id or text; "" where the whole subject was left out"""
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""Files that users name: opened, unpacked and read within bounds, and what goes wrong with them in one error.
+"""Files that users name: opened, unpacked and read within bounds; what goes wrong is one error for each direction.
 
     with reading(path):                  errors of the system and of the packing become SourceError
         for line in lines_of(path): ...  bytes, line by line, unpacked
+    with writing(path):                  errors of the system become WriteError
 
 A file that changes while it is read gives half of each state: `Unchanged` refuses that. Only regular files are opened,
 as a pipe or a device may never end. Standard library only.
@@ -11,6 +12,7 @@ import bz2
 import gzip
 import io
 import os
+import shutil
 import stat
 import sys
 import zlib
@@ -21,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO
 
-from kbsync.errors import SourceError
+from kbsync.errors import SourceError, WriteError
 from kbsync.limits import DOCUMENT, LINE, MEGABYTE, Limit
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "read_text",
     "reading",
     "text_lines",
+    "writing",
 ]
 
 COMPRESSED = (".gz", ".bz2", ".zst")
@@ -177,3 +180,16 @@ def reading(path: Path) -> Iterator[None]:
 
 def _damaged(path: Path, error: Exception) -> SourceError:
     return SourceError(f"{path}: cut off or damaged ({error}); get it again: nothing was taken from it")
+
+
+@contextmanager
+def writing(path: Path, *others: type[Exception]) -> Iterator[None]:
+    """Turn what goes wrong with writing `path` (OSError, and `others`) into WriteError, with the room that there is."""
+    wrong: tuple[type[Exception], ...] = (OSError, *others)
+    try:
+        yield
+    except wrong as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        place = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+        room = f"{shutil.disk_usage(place).free / 1e6:,.0f} MB are free in {place}"
+        raise WriteError(f"cannot write {path}: {reason} ({room})") from error

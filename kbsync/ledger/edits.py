@@ -12,7 +12,6 @@ from typing import Any
 
 from kbsync.errors import LedgerError
 from kbsync.ledger.db import Database, insert, now, telling
-from kbsync.ledger.pulls import objects_json
 from kbsync.ledger.rows import (
     BatchRow,
     ConflictNote,
@@ -24,6 +23,7 @@ from kbsync.ledger.rows import (
     RollbackRow,
     columns,
     compact,
+    objects_json,
 )
 from kbsync.ledger.store import Ledger
 

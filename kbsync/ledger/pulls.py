@@ -1,276 +1,275 @@
-"""Recording a pull: what a source states, compared with what is on record; and what helps the next one."""
+"""Recording a pull: what a source states is compared with what is on record, and written, all of it or nothing.
+
+What was read goes into tables of the connection's own, which SQLite keeps on disk, and is compared there, so that
+memory does not grow with the source:
+
+    temp.read      the facts in the order read, and what becomes of each: `fate`, and `row`, its row in `facts`
+    temp.gone      rows of facts that the source no longer states
+    temp.asked     the keys and normalised labels of subjects that were asked for by name
+    temp.nameless  facts that stand, though a label is missing
+"""
 
 import datetime
-import itertools
-import json
-import zlib
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+import marshal
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from weakref import finalize
 
-from kbsync.errors import LedgerError
-from kbsync.facts import Entity, Fact, content_id, normalise_label
+from kbsync.facts import Entity, Fact, Skipped, normalise_label
+from kbsync.files import writing
 from kbsync.ledger.db import Database, insert, iso, now, telling
-from kbsync.ledger.rows import (
-    Change,
-    FactRow,
-    HistoryRow,
-    PullCounts,
-    Skipped,
-    SkippedRow,
-    columns,
-    compact,
-    wording_json,
+from kbsync.ledger.rows import Change, FactRow, PullCounts, SkippedRow, Withdraw, compact, objects_json, wording_json
+from kbsync.ledger.store import Ledger
+from kbsync.limits import MEGABYTE
+
+__all__ = ["OUTSIDE", "NewPull", "Staged", "changes", "record_pull", "skipped_rows", "unread"]
+
+OUTSIDE = "outside the scope"
+"""what the reason of a `Skipped` begins with that the source states of a subject which a narrowed pull left out"""
+
+_STAGE = """
+DROP TABLE IF EXISTS temp.read; DROP TABLE IF EXISTS temp.gone; DROP TABLE IF EXISTS temp.asked;
+DROP TABLE IF EXISTS temp.nameless;
+CREATE TEMP TABLE read (
+    place INTEGER PRIMARY KEY, subject_key TEXT, object_key TEXT, subject_label TEXT, subject_id TEXT,
+    object_label TEXT, object_id TEXT, rank TEXT, since TEXT, wording TEXT, subject_name TEXT, row INTEGER, fate TEXT,
+    UNIQUE (subject_key, object_key)
+);
+CREATE TEMP TABLE gone (row INTEGER PRIMARY KEY, subject_key TEXT, nth INTEGER);
+CREATE TEMP TABLE asked (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TEMP TABLE nameless (subject_key TEXT, object_key TEXT, PRIMARY KEY (subject_key, object_key)) WITHOUT ROWID;
+"""
+_READ = (
+    "subject_key, object_key, subject_label, subject_id, object_label, object_id, rank, since, wording, subject_name"
 )
-from kbsync.ledger.store import RESTORE, Ledger
+_WORDING = 8
+# Of the pull's source and relation; the statements below take these, and the `pull`.
+_STANDS = "facts.source = :source AND facts.relation = :relation AND facts.withdrawn IS NULL"
+_NOT_READ = "facts.subject_key NOT IN (SELECT subject_key FROM temp.read)"
+_OTHERS = """subject_key NOT IN (SELECT subject_key FROM temp.read)
+    AND subject_key NOT IN (SELECT name FROM temp.asked)"""
+_LAST_PULL = "(SELECT max(id) FROM main.pulls WHERE source = :source AND relation = :relation AND id < :pull)"
 
-__all__ = [
-    "KEPT",
-    "FileReading",
-    "Withdraw",
-    "drop_expired",
-    "drop_pages",
-    "find_page",
-    "find_reading",
-    "keep_page",
-    "objects_json",
-    "page_key",
-    "record_pull",
-    "record_reading",
-    "skipped_rows",
-]
+_COMPARE = (
+    f"""UPDATE temp.read SET row = facts.id, fate = iif(
+        (facts.subject_label, facts.object_label) = (read.subject_label, read.object_label), 'unchanged', 'relabelled')
+    FROM main.facts AS facts
+    WHERE {_STANDS} AND facts.subject_key = read.subject_key AND facts.object_key = read.object_key""",
+    f"""INSERT INTO temp.gone
+    SELECT id, subject_key, row_number() OVER (PARTITION BY subject_key ORDER BY id) FROM main.facts AS facts
+    WHERE {_STANDS} AND subject_key IN (SELECT subject_key FROM temp.read) AND NOT EXISTS (
+        SELECT 1 FROM temp.read WHERE read.subject_key = facts.subject_key AND read.object_key = facts.object_key)""",
+    # An old object and a new one of the same subject that are both left over are one change.
+    """UPDATE temp.read SET row = gone.row, fate = 'changed'
+    FROM (
+        SELECT place, subject_key, row_number() OVER (PARTITION BY subject_key ORDER BY place) AS nth FROM temp.read
+        WHERE fate IS NULL AND subject_key IN (SELECT subject_key FROM temp.gone)
+    ) AS fresh JOIN temp.gone USING (subject_key, nth)
+    WHERE read.place = fresh.place""",
+    "DELETE FROM temp.gone WHERE row IN (SELECT row FROM temp.read WHERE fate = 'changed')",
+    """UPDATE temp.read SET row = (
+        SELECT max(id) FROM main.facts AS facts
+        WHERE source = :source AND relation = :relation AND withdrawn IS NOT NULL
+        AND facts.subject_key = read.subject_key AND facts.object_key = read.object_key)
+    WHERE fate IS NULL""",
+    "UPDATE temp.read SET fate = iif(row IS NULL, 'new', 'revived') WHERE fate IS NULL",
+)
+_WRITE = (
+    """INSERT INTO main.fact_history (fact, object_key, object_label, object_id, rank, since, subject_label, ended,
+        ended_by, restated_by)
+    SELECT facts.id, facts.object_key, facts.object_label, facts.object_id, facts.rank, facts.since,
+        facts.subject_label, iif(fate = 'revived', 'withdrawn', fate), ifnull(facts.withdrawn, :pull),
+        iif(fate = 'revived', :pull, NULL)
+    FROM temp.read CROSS JOIN main.facts AS facts ON facts.id = read.row
+    WHERE fate IN ('changed', 'relabelled', 'revived') ORDER BY place""",
+    # Those that are unchanged are most, and keep their places in the indexes.
+    """UPDATE main.facts SET rank = read.rank, since = read.since, wording = read.wording, last_seen = :pull
+    FROM temp.read WHERE facts.id = read.row""",
+    """UPDATE main.facts SET object_key = read.object_key, object_label = read.object_label,
+        object_id = read.object_id, subject_label = read.subject_label, subject_id = read.subject_id,
+        subject_name = read.subject_name, withdrawn = NULL
+    FROM temp.read WHERE facts.id = read.row AND read.fate <> 'unchanged'""",
+    "UPDATE main.facts SET withdrawn = :pull WHERE id IN (SELECT row FROM temp.gone)",
+    f"""INSERT INTO main.facts ({_READ}, source, relation, first_seen, last_seen)
+    SELECT {_READ}, :source, :relation, :pull, :pull FROM temp.read WHERE fate = 'new' ORDER BY place""",
+)
+# What is on record of all subjects but those read and asked for is seen as it is, where a pull says so.
+_SEE_REST = (
+    f"UPDATE main.facts SET last_seen = :pull WHERE {_STANDS} AND {_OTHERS}",
+    f"""INSERT INTO main.conflicts (pull, relation, subject_key, subject, objects, resolution)
+    SELECT :pull, relation, subject_key, subject, objects, resolution FROM main.conflicts
+    WHERE pull = {_LAST_PULL} AND {_OTHERS} ORDER BY id""",
+    f"""UPDATE main.skipped SET last_seen = :pull
+    WHERE source = :source AND relation = :relation AND last_seen = {_LAST_PULL} AND {_OTHERS}""",
+)
 
 
-# Subjects whose missing facts may be marked withdrawn: all, none beyond those read, or these keys or labels.
-Withdraw = Literal["all", "none"] | frozenset[str]
+@dataclass(frozen=True, slots=True)
+class NewPull:
+    """One reading of a source for a relation, about to be recorded."""
+
+    source: str
+    relation: str
+    started: datetime.datetime
+    query: str | None = None
+    withdraw: Withdraw = "all"
+    """which further subjects were asked for, so that facts of theirs that are missing are withdrawn: all, none, or
+    those with these keys or normalised labels"""
+    rest_unchanged: bool = False
+    """`withdraw` names all subjects that were read, as those that changed: all else was seen as it is on record"""
+    as_of: datetime.date | None = None
+    """the day that was asked about; None: that of the pull"""
+    scope: Mapping[str, object] | None = None
+    """what narrowed it"""
+    nameless: Collection[tuple[str, str]] = ()
+    """(subject key, object key) of facts that stand as they are on record, though a label is missing now"""
+    skipped: Collection[Skipped] = ()
+    """what was left out"""
 
 
-@dataclass(slots=True)
-class _Diff:
-    """What a pull does to the facts on record: each row and each fact read is in one list."""
+class Staged:
+    """Facts that were read and are not recorded yet: on disk where they are many, and to be gone through again."""
 
-    new: list[Fact] = field(default_factory=list)
-    revived: list[tuple[FactRow, Fact]] = field(default_factory=list)
-    changed: list[tuple[FactRow, Fact]] = field(default_factory=list)
-    relabelled: list[tuple[FactRow, Fact]] = field(default_factory=list)
-    unchanged: list[tuple[FactRow, Fact]] = field(default_factory=list)
-    withdrawn: list[FactRow] = field(default_factory=list)
+    def __init__(self, relation: str, facts: Iterable[Fact], home: Path) -> None:
+        """Take `facts` of `relation`; their file has no name and lies by `home`. Raises WriteError."""
+        folder = next(place for place in (home, *home.absolute().parents) if place.is_dir())
+        self._file = SpooledTemporaryFile(MEGABYTE, dir=str(folder))  # noqa: SIM115
+        finalize(self, self._file.close)
+        self.relation = relation
+        self.count = 0
+        self.worded = 0
+        """those that have a wording of their own"""
+        values = (_values(fact, relation) for fact in facts)
+        with writing(folder):
+            while part := list(islice(values, 1000)):
+                marshal.dump(part, self._file)
+                self.count += len(part)
+                self.worded += sum(row[_WORDING] is not None for row in part)
+
+    def rows(self) -> Iterator[Sequence[str | None]]:
+        """Yield the values of temp.read, of one fact after the other."""
+        self._file.seek(0)
+        for _ in range(0, self.count, 1000):
+            yield from marshal.load(self._file)
 
 
-def record_pull(
-    ledger: Ledger,
-    *,
-    source: str,
-    relation: str,
-    query: str | None,
-    facts: Sequence[Fact],
-    withdraw: Withdraw,
-    started: datetime.datetime,
-    rest_unchanged: bool = False,
-    as_of: datetime.date | None = None,
-    nameless: Collection[tuple[str, str]] = (),
-    scope: Mapping[str, object] | None = None,
-    outside: Collection[tuple[str, str]] = (),
-    skipped: Sequence[Skipped] = (),
-) -> PullCounts:
-    """Record one reading of `source` for `relation`, all of it or (on an error) none.
+def record_pull(ledger: Ledger, pull: NewPull, facts: Staged | Iterable[Fact]) -> PullCounts:
+    """Record one reading, all of it or (on an error) none; `facts` holds every object of each subject that was read.
 
-    `facts` holds every object of each subject that was read. `withdraw` says which further subjects were asked
-    for, so that facts of theirs that are missing are withdrawn: "all", "none", or a set of keys and normalised
-    labels. With `rest_unchanged` the set names all the subjects that were read, as those that changed, and every
-    other fact on record was seen as it is. `as_of` is the day that was asked about (None: today). Facts on record
-    whose (subject key, object key) is in `nameless` still stand, under the labels that they have on record. `scope` is
-    what narrowed the pull, `outside` are pairs like those of `nameless` that the source states outside of it, and
-    `skipped` is what was left out. Several pulls inside one `Ledger.writing` block are recorded together or not at all.
+    Several pulls inside one `Ledger.writing` block are recorded together or not at all.
     """
-    read = _by_subject(facts, relation)
-    among = sorted({*read, *withdraw}) if rest_unchanged else None
-    about = {"source": source, "relation": relation, "query": query, "as_of": as_of and as_of.isoformat()}
-    about["scope"] = compact(scope) if scope else None
+    about: dict[str, object] = {"source": pull.source, "relation": pull.relation}
+    told = {"query": pull.query, "as_of": pull.as_of and pull.as_of.isoformat(), "started": iso(pull.started)}
+    told["scope"] = compact(pull.scope) if pull.scope else None
     with ledger.writing() as db:
-        stood = "SELECT count(*) FROM facts WHERE source = ? AND relation = ? AND withdrawn IS NULL"
-        standing = int(db.execute(stood, [source, relation]).fetchone()[0])
-        rows = _rows(ledger, source, relation, among)
-        for row in itertools.chain.from_iterable(rows.values()):
-            if row.withdrawn is None and (row.subject_key, row.object_key) in nameless:
-                read.setdefault(row.subject_key, {}).setdefault(row.object_key, row.fact)
-        diff = _compare(rows, read, withdraw)
-        contested = [objects for objects in read.values() if len(objects) > 1]
-        counts = {
-            "new": len(diff.new) + len(diff.revived),
-            "changed": len(diff.changed),
-            "withdrawn": len(diff.withdrawn),
-            "relabelled": len(diff.relabelled),
-            "unchanged": len(diff.unchanged),
-            "conflicting": len(contested),
-        }
-        pull = insert(db, "pulls", {**about, "started": iso(started), "finished": now(), **counts})
-        if among is not None:
-            counts |= _see_rest(db, pull, source, relation, among, counts)
-        _write(db, pull, source, diff)
-        _record_conflicts(db, pull, relation, contested)
-        _record_skipped(db, pull, source, relation, among, skipped)
-    return PullCounts(
-        pull=pull, changes=_changes(diff, relation, outside if scope else None), standing=standing, **counts
-    )
-
-
-def objects_json(objects: Sequence[Entity]) -> str:
-    """The objects of a conflict as the conflicts table holds them."""
-    return compact([{"id": entity.id, "label": entity.label} for entity in objects])
-
-
-def _by_subject(facts: Sequence[Fact], relation: str) -> dict[str, dict[str, Fact]]:
-    """subject key -> object key -> fact, in the order read; a statement given twice counts once."""
-    read: dict[str, dict[str, Fact]] = defaultdict(dict)
-    for fact in facts:
-        if fact.relation != relation:
-            raise ValueError(f"a pull of {relation} was given a fact of {fact.relation}")
-        read[fact.subject.key].setdefault(fact.object.key, fact)
-    return read
-
-
-def _rows(ledger: Ledger, source: str, relation: str, among: Sequence[str] | None) -> dict[str, list[FactRow]]:
-    """subject key -> its rows, withdrawn ones too, oldest first; of the subjects `among` (None: of all)."""
-    where, values = "source = ? AND relation = ?", [source, relation]
-    if among is not None:
-        where, values = f"{where} AND subject_key IN (SELECT value FROM json_each(?))", [*values, json.dumps(among)]
-    rows: dict[str, list[FactRow]] = defaultdict(list)
-    for row in ledger.select(FactRow, "facts", f"WHERE {where}", *values):
-        rows[row.subject_key].append(row)
-    for found in rows.values():
-        found.sort(key=lambda row: row.id)
-    return rows
-
-
-def _see_rest(
-    db: Database, pull: int, source: str, relation: str, among: Sequence[str], counts: Mapping[str, int]
-) -> dict[str, int]:
-    """Record that the facts and conflicts of all subjects but those `among` were seen as they are on record.
-
-    Returns the pull's counts of unchanged facts and of conflicts with these.
-    """
-    others = "subject_key NOT IN (SELECT value FROM json_each(?))"
-    facts = db.execute(
-        f"UPDATE facts SET last_seen = ? WHERE source = ? AND relation = ? AND withdrawn IS NULL AND {others}",
-        [pull, source, relation, json.dumps(among)],
-    )
-    conflicts = db.execute(
-        f"""INSERT INTO conflicts (pull, relation, subject_key, subject, objects, resolution)
-        SELECT ?, relation, subject_key, subject, objects, resolution FROM conflicts
-        WHERE pull = (SELECT max(id) FROM pulls WHERE source = ? AND relation = ? AND id < ?) AND {others}
-        ORDER BY id""",
-        [pull, source, relation, pull, json.dumps(among)],
-    )
-    seen = {
-        "unchanged": counts["unchanged"] + facts.rowcount,
-        "conflicting": counts["conflicting"] + conflicts.rowcount,
-    }
-    db.table("pulls").update(pull, seen)
-    return seen
-
-
-def _compare(rows: dict[str, list[FactRow]], read: dict[str, dict[str, Fact]], withdraw: Withdraw) -> _Diff:
-    diff = _Diff()
-    for key, objects in read.items():
-        _compare_subject(diff, rows.get(key, []), objects)
-    for key, missing in rows.items():
-        if key not in read and any(_asked(row, withdraw) for row in missing):
-            diff.withdrawn += [row for row in missing if row.withdrawn is None]
-    return diff
-
-
-def _compare_subject(diff: _Diff, rows: list[FactRow], read: dict[str, Fact]) -> None:
-    """Compare sets of objects. An old object and a new one that are both left over are one change."""
-    current = {row.object_key: row for row in rows if row.withdrawn is None}
-    ended = {row.object_key: row for row in rows if row.withdrawn is not None}
-    for key, fact in read.items():
-        if row := current.get(key):
-            same = (row.subject_label, row.object_label) == (fact.subject.label, fact.object.label)
-            (diff.unchanged if same else diff.relabelled).append((row, fact))
-    old = [row for key, row in current.items() if key not in read]
-    new = [fact for key, fact in read.items() if key not in current]
-    diff.changed += zip(old, new, strict=False)
-    # A source gives a subject with all of its objects: one that it no longer gives is withdrawn, in part pulls too.
-    diff.withdrawn += old[len(new) :]
-    for fact in new[len(old) :]:
-        row = ended.get(fact.object.key)
-        if row is None:
-            diff.new.append(fact)
-        else:
-            diff.revived.append((row, fact))
-
-
-def _asked(row: FactRow, withdraw: Withdraw) -> bool:
-    if isinstance(withdraw, str):
-        return withdraw == "all"
-    return row.subject_key in withdraw or normalise_label(row.subject_label) in withdraw
-
-
-def _write(db: Database, pull: int, source: str, diff: _Diff) -> None:
-    past: list[tuple[FactRow, str, int, int | None]] = [(row, "changed", pull, None) for row, _ in diff.changed]
-    past += [(row, "relabelled", pull, None) for row, _ in diff.relabelled]
-    past += [(row, "withdrawn", row.withdrawn, pull) for row, _ in diff.revived if row.withdrawn is not None]
-    db.conn.executemany(
-        f"INSERT INTO fact_history ({columns(HistoryRow)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (row.id, row.object_key, row.object_label, row.object_id, row.rank, row.since, *ending, row.subject_label)
-            for row, *ending in past
-        ],
-    )
-    db.conn.executemany(
-        """UPDATE facts SET subject_name = ?, subject_label = ?, subject_id = ?, object_key = ?, object_label = ?,
-        object_id = ?, rank = ?, since = ?, wording = ?, last_seen = ?, withdrawn = NULL WHERE id = ?""",
-        [
-            (normalise_label(fact.subject.label), *_values(fact)[1:], pull, row.id)
-            for row, fact in (*diff.changed, *diff.revived, *diff.relabelled, *diff.unchanged)
-        ],
-    )
-    db.conn.executemany("UPDATE facts SET withdrawn = ? WHERE id = ?", [(pull, row.id) for row in diff.withdrawn])
-    db.conn.executemany(
-        """INSERT INTO facts (source, relation, subject_key, subject_label, subject_id, object_key, object_label,
-        object_id, rank, since, wording, first_seen, last_seen, subject_name)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-        [(source, fact.relation, *_values(fact), pull, pull, normalise_label(fact.subject.label)) for fact in diff.new],
-    )
-
-
-def _values(fact: Fact) -> tuple[str | None, ...]:
-    """The fact's columns from subject_key to since, and wording."""
-    subject, thing = fact.subject, fact.object
-    named = (subject.key, subject.label, subject.id, thing.key, thing.label, thing.id)
-    return (*named, fact.rank, fact.since, wording_json(fact.wording))
-
-
-def _record_conflicts(db: Database, pull: int, relation: str, contested: Sequence[dict[str, Fact]]) -> None:
-    rows = []
-    for objects in contested:
-        subject = next(iter(objects.values())).subject
-        named = objects_json([fact.object for fact in objects.values()])
-        rows.append((pull, relation, subject.key, subject.label, named, "kept out"))
-    db.conn.executemany(
-        "INSERT INTO conflicts (pull, relation, subject_key, subject, objects, resolution) VALUES (?, ?, ?, ?, ?, ?)",
-        rows,
-    )
-
-
-def _record_skipped(
-    db: Database, pull: int, source: str, relation: str, among: Sequence[str] | None, skipped: Sequence[Skipped]
-) -> None:
-    """Record what was left out; what an earlier pull left out of subjects that were not read again still is."""
-    if among is not None:
-        db.execute(
-            """UPDATE skipped SET last_seen = ? WHERE source = ? AND relation = ?
-            AND last_seen = (SELECT max(id) FROM pulls WHERE source = ? AND relation = ? AND id < ?)
-            AND subject_key NOT IN (SELECT value FROM json_each(?))""",
-            [pull, source, relation, source, relation, pull, json.dumps(among)],
+        standing = db.execute(f"SELECT count(*) FROM facts WHERE {_STANDS}", about).fetchone()[0]
+        _stage(db, pull.relation, facts)
+        _keep_nameless(db, pull)
+        for statement in _COMPARE:
+            db.execute(statement, about)
+        _withdraw_unread(db, pull)
+        counts = _counts(db)
+        key = about["pull"] = insert(db, "pulls", {**about, **told, "finished": now(), **counts})
+        if pull.rest_unchanged:
+            facts_seen, conflicts_seen, _ = (db.execute(statement, about).rowcount for statement in _SEE_REST)
+            counts["unchanged"] += facts_seen
+            counts["conflicting"] += conflicts_seen
+            db.table("pulls").update(key, counts)
+        for statement in _WRITE:
+            db.execute(statement, about)
+        db.conn.executemany(
+            "INSERT INTO conflicts (pull, relation, subject_key, subject, objects, resolution) VALUES (?,?,?,?,?,?)",
+            ((key, pull.relation, *contested, "kept out") for contested in _contested(db)),
         )
+        _record_skipped(db, key, pull)
+    return PullCounts(pull=key, standing=standing, **counts)
+
+
+def unread(ledger: Ledger, source: str, facts: Staged) -> list[FactRow]:
+    """Return the facts on record that stand, and of whose subject `facts` holds none."""
+    with telling(ledger.path):
+        _stage(ledger.db, facts.relation, facts)
+    which = f"WHERE source = ? AND relation = ? AND withdrawn IS NULL AND {_NOT_READ} ORDER BY id"
+    return ledger.select(FactRow, "facts", which, source, facts.relation)
+
+
+def _stage(db: Database, relation: str, facts: Staged | Iterable[Fact]) -> None:
+    """Put `facts` into temp.read; of a statement given twice the first counts."""
+    for statement in _STAGE.split(";"):  # executescript would commit
+        db.execute(statement)
+    sql = f"INSERT OR IGNORE INTO temp.read ({_READ}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    rows = facts.rows() if isinstance(facts, Staged) else (_values(fact, relation) for fact in facts)
+    db.conn.executemany(sql, rows)
+
+
+def _values(fact: Fact, relation: str) -> tuple[str | None, ...]:
+    if fact.relation != relation:
+        raise ValueError(f"a pull of {relation} was given a fact of {fact.relation}")
+    subject, thing = fact.subject, fact.object
+    named = (subject.key, thing.key, subject.label, subject.id, thing.label, thing.id)
+    return (*named, fact.rank, fact.since, wording_json(fact.wording), normalise_label(subject.label))
+
+
+def _keep_nameless(db: Database, pull: NewPull) -> None:
+    db.conn.executemany("INSERT INTO temp.nameless VALUES (?, ?)", pull.nameless)
+    db.execute(
+        f"""INSERT OR IGNORE INTO temp.read ({_READ}) SELECT {_READ} FROM main.facts AS facts
+        WHERE {_STANDS} AND (subject_key, object_key) IN temp.nameless ORDER BY id""",
+        {"source": pull.source, "relation": pull.relation},
+    )
+
+
+def _withdraw_unread(db: Database, pull: NewPull) -> None:
+    if pull.withdraw == "none":
+        return
+    asked = "TRUE"
+    if not isinstance(pull.withdraw, str):
+        db.conn.executemany("INSERT INTO temp.asked VALUES (?)", ((name,) for name in pull.withdraw))
+        asked = "(subject_key IN temp.asked OR subject_name IN temp.asked)"
+    db.execute(
+        f"""INSERT INTO temp.gone SELECT id, subject_key, 0 FROM main.facts AS facts
+        WHERE {_STANDS} AND {_NOT_READ} AND {asked}""",
+        {"source": pull.source, "relation": pull.relation},
+    )
+
+
+def _counts(db: Database) -> dict[str, int]:
+    fates = dict(db.execute("SELECT fate, count(*) FROM temp.read GROUP BY fate").fetchall())
+    several = "SELECT count(*) FROM (SELECT 1 FROM temp.read GROUP BY subject_key HAVING count(*) > 1)"
+    return {
+        "new": fates.get("new", 0) + fates.get("revived", 0),
+        "changed": fates.get("changed", 0),
+        "withdrawn": db.execute("SELECT count(*) FROM temp.gone").fetchone()[0],
+        "relabelled": fates.get("relabelled", 0),
+        "unchanged": fates.get("unchanged", 0),
+        "conflicting": db.execute(several).fetchone()[0],
+    }
+
+
+def _contested(db: Database) -> Iterator[tuple[str, str, str]]:
+    """Yield key, label and objects (as JSON) of each subject that was read with several objects."""
+    rows = db.execute(
+        """SELECT subject_key, subject_label, object_label, object_id FROM temp.read
+        WHERE subject_key IN (SELECT subject_key FROM temp.read GROUP BY subject_key HAVING count(*) > 1)
+        ORDER BY min(place) OVER (PARTITION BY subject_key), place"""
+    )
+    for key, group in groupby(rows, key=lambda row: str(row[0])):
+        objects = list(group)
+        yield key, objects[0][1], objects_json([Entity(*thing[2:]) for thing in objects])
+
+
+def _record_skipped(db: Database, key: int, pull: NewPull) -> None:
     db.conn.executemany(
         """INSERT INTO skipped (source, relation, subject_key, subject_label, object, reason, first_seen, last_seen)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
         SET last_seen = excluded.last_seen, subject_label = excluded.subject_label""",
-        [(source, relation, one.subject_key, one.subject_label, one.object, one.reason, pull, pull) for one in skipped],
+        (
+            (pull.source, pull.relation, one.subject_key, one.subject_label, one.object, one.reason, key, key)
+            for one in pull.skipped
+        ),
     )
 
 
@@ -282,103 +281,34 @@ def skipped_rows(ledger: Ledger, *, now: bool = False) -> list[SkippedRow]:
     return ledger.select(SkippedRow, "skipped", f"{which} ORDER BY source, relation, subject_key, object, reason")
 
 
-def _changes(diff: _Diff, relation: str, outside: Collection[tuple[str, str]] | None) -> tuple[Change, ...]:
-    def relabelled(row: FactRow, fact: Fact) -> str:
-        same = row.subject_label == fact.subject.label
-        return "relabelled" if same else f"relabelled: the subject was {row.subject_label}"
-
-    def why(row: FactRow) -> str:
-        if outside is None:
-            return ""
-        return "outside the scope now" if (row.subject_key, row.object_key) in outside else "gone from the source"
-
-    came = (*diff.new, *(fact for _, fact in diff.revived))
-    return (
-        *(Change("+", fact.subject.label, relation, None, fact.object.label) for fact in came),
-        *(Change("~", fact.subject.label, relation, row.object_label, fact.object.label) for row, fact in diff.changed),
-        *(Change("-", row.subject_label, relation, row.object_label, None, why(row)) for row in diff.withdrawn),
-        *(
-            Change("=", fact.subject.label, relation, row.object_label, fact.object.label, relabelled(row, fact))
-            for row, fact in diff.relabelled
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class FileReading:
-    """How a file stood when it was last read: its digest, by language and day, and the pulls that recorded it."""
-
-    language: str
-    day: str
-    digest: bytes
-    pulls: Mapping[str, int]
-    """relation -> the pull that recorded it"""
-    skipped: Mapping[str, Sequence[str]]
-    """relation -> the notes on what was left out"""
+_OF_PULL = "facts.source = :source AND facts.relation = :relation"
+_CHANGES = {
+    "+": f"""SELECT '+', subject_label, relation, NULL, object_label, '' FROM facts
+        WHERE {_OF_PULL} AND (first_seen = :pull
+            OR id IN (SELECT fact FROM fact_history WHERE restated_by = :pull AND fact = facts.id))
+        ORDER BY id""",
+    "~": f"""SELECT '~', facts.subject_label, relation, past.object_label, facts.object_label, '' FROM facts
+        CROSS JOIN fact_history AS past ON past.fact = facts.id
+        WHERE {_OF_PULL} AND past.ended_by = :pull AND past.ended = 'changed' ORDER BY past.id""",
+    "-": f"""SELECT '-', subject_label, relation, object_label, NULL, CASE
+            WHEN (SELECT scope FROM pulls WHERE id = :pull) IS NULL THEN ''
+            WHEN EXISTS (SELECT 1 FROM skipped WHERE source = :source AND skipped.relation = :relation
+                AND last_seen = :pull AND skipped.subject_key = facts.subject_key
+                AND skipped.object = facts.object_label AND reason LIKE '{OUTSIDE}%') THEN 'outside the scope now'
+            ELSE 'gone from the source' END
+        FROM facts WHERE {_OF_PULL} AND withdrawn = :pull ORDER BY id""",
+    "=": f"""SELECT '=', facts.subject_label, relation, past.object_label, facts.object_label,
+            iif(past.subject_label <> facts.subject_label, 'relabelled: the subject was ' || past.subject_label,
+                'relabelled')
+        FROM facts CROSS JOIN fact_history AS past ON past.fact = facts.id
+        WHERE {_OF_PULL} AND past.ended_by = :pull AND past.ended = 'relabelled' ORDER BY past.id""",
+}
 
 
-def find_reading(ledger: Ledger, source: str) -> FileReading | None:
-    """Return what is remembered of a file, of those relations alone that no other pull has recorded since."""
+def changes(ledger: Ledger, pull: int, signs: Iterable[str] = _CHANGES) -> Iterator[Change]:
+    """Yield the diff of the newest pull of a source and relation, by sign; labels are those on record now."""
     with telling(ledger.path):
-        sql = "SELECT language, day, digest, pulls, skipped FROM file_readings WHERE source = ?"
-        found = ledger.db.execute(sql, [source]).fetchone()
-        newest = "SELECT relation, max(id) FROM pulls WHERE source = ? GROUP BY relation"
-        last = dict(ledger.db.execute(newest, [source]).fetchall())
-    if found is None:
-        return None
-    try:
-        language, day, digest = found[:3]
-        pulls, skipped = json.loads(found[3]), json.loads(found[4])
-    except (ValueError, TypeError) as error:
-        raise LedgerError(f"{ledger.path} is damaged: file_readings, row {source}: {error}; {RESTORE}") from error
-    standing = {relation: pull for relation, pull in pulls.items() if last.get(relation) == pull}
-    return FileReading(language, day, digest, standing, skipped)
-
-
-def record_reading(ledger: Ledger, source: str, reading: FileReading) -> None:
-    """Remember how a file stands, in place of how it stood."""
-    with ledger.writing() as db:
-        values = (json.dumps(dict(reading.pulls)), json.dumps(dict(reading.skipped), ensure_ascii=False))
-        db.execute(
-            "INSERT OR REPLACE INTO file_readings (source, language, day, digest, pulls, skipped) VALUES (?,?,?,?,?,?)",
-            (source, reading.language, reading.day, reading.digest, *values),
-        )
-
-
-KEPT = datetime.timedelta(days=1)
-"""How long a page counts as what the endpoint would say."""
-
-
-def page_key(source: str, query: str) -> str:
-    """Return the key of the answer of `source` to `query`."""
-    return content_id("page1", [source, query])
-
-
-def find_page(ledger: Ledger, key: str) -> bytes | None:
-    """Return the answer that was kept under `key`; None where there is none, or it has expired."""
-    with telling(ledger.path):
-        found = ledger.db.execute("SELECT body FROM pages WHERE key = ? AND time > ?", [key, _oldest()]).fetchone()
-    return None if found is None else zlib.decompress(found[0])
-
-
-def keep_page(ledger: Ledger, key: str, body: bytes) -> None:
-    """Keep an answer."""
-    with ledger.writing() as db:
-        values = (key, now(), zlib.compress(body, 1))
-        db.execute("INSERT OR REPLACE INTO pages (key, time, body) VALUES (?, ?, ?)", values)
-
-
-def drop_expired(ledger: Ledger) -> None:
-    """Drop the answers of which none can be found any more."""
-    with ledger.writing() as db:
-        db.execute("DELETE FROM pages WHERE time <= ?", [_oldest()])
-
-
-def drop_pages(ledger: Ledger, keys: Collection[str]) -> None:
-    """Drop the answers kept under `keys`."""
-    with ledger.writing() as db:
-        db.conn.executemany("DELETE FROM pages WHERE key = ?", [(key,) for key in keys])
-
-
-def _oldest() -> str:
-    return iso(datetime.datetime.now(datetime.UTC) - KEPT)
+        source, relation = ledger.db.execute("SELECT source, relation FROM pulls WHERE id = ?", [pull]).fetchone()
+        about = {"source": source, "relation": relation, "pull": pull}
+        for sign in signs:
+            yield from (Change(*row) for row in ledger.db.execute(_CHANGES[sign], about))

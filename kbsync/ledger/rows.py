@@ -9,7 +9,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from kbsync.facts import Entity, Fact, Wording
+from kbsync.facts import Entity, Fact, Skipped, Wording
 from kbsync.ledger.db import Database
 
 __all__ = [
@@ -28,18 +28,22 @@ __all__ = [
     "PullCounts",
     "PullRow",
     "RollbackRow",
-    "Skipped",
     "SkippedRow",
     "TargetRow",
     "VetoRow",
+    "Withdraw",
     "columns",
     "compact",
+    "objects_json",
     "raw",
     "select",
     "wording_from",
     "wording_json",
     "wrong_value",
 ]
+
+
+Withdraw = Literal["all", "none"] | frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +59,6 @@ class Change:
     previous: str | None
     object: str | None
     why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A statement that a source has and a pull left out: what is known of it, and why."""
-
-    subject_key: str
-    subject_label: str
-    """"" where it has none, or was not asked for"""
-    object: str
-    """its id or text; "" where the whole subject was left out"""
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +81,6 @@ class PullCounts:
     withdrawn: int
     unchanged: int
     conflicting: int
-    changes: tuple[Change, ...] = ()
     relabelled: int = 0
     """the same object under another label, of its own or of its subject"""
     standing: int = 0
@@ -438,6 +429,11 @@ def compact(value: object) -> str:
 
 def _names(row: type[Any]) -> list[str]:
     return [field.name for field in fields(row)]
+
+
+def objects_json(objects: Sequence[Entity]) -> str:
+    """The objects of a conflict as the conflicts table holds them."""
+    return compact([{"id": entity.id, "label": entity.label} for entity in objects])
 
 
 def _list(text: str) -> tuple[Any, ...]:

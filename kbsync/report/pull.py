@@ -1,6 +1,7 @@
 """How a pull is shown."""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -44,13 +45,12 @@ def pulls_view(result: Mapping[str, Sequence["Pulled"]]) -> RenderableType:
 
 def _changes(pulls: Sequence["Pulled"]) -> list[RenderableType]:
     """Return a table of what is not merely new, cut after the first few."""
-    changes = [change for p in pulls for change in p.changes if change.sign != "+"]
-    if not changes:
+    count = sum(p.changed + p.withdrawn + p.relabelled for p in pulls)
+    if not count:
         return []
-    rows = [(c.sign, c.subject, c.relation, c.previous, c.object, c.why) for c in changes[:_MOST_CHANGES]]
+    shown = list(islice((change for p in pulls for change in p.changes.of("~-=")), _MOST_CHANGES))
+    rows = [(c.sign, c.subject, c.relation, c.previous, c.object, c.why) for c in shown]
     parts: list[RenderableType] = [table(("", "subject", "relation", "previous", "object", "why"), rows)]
-    if len(changes) > _MOST_CHANGES:
-        parts.append(
-            plain(f"and {len(changes) - _MOST_CHANGES} more changed, relabelled or withdrawn (--json lists all)")
-        )
+    if count > len(shown):
+        parts.append(plain(f"and {count - len(shown)} more changed, relabelled or withdrawn (--json lists all)"))
     return parts

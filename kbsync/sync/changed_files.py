@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbsync.ledger import Ledger
-from kbsync.ledger.pulls import FileReading, find_reading, record_reading
+from kbsync.ledger.pages import FileReading, find_reading, record_reading
 from kbsync.sources import Ask, Source
 
 if TYPE_CHECKING:

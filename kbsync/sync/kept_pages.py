@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kbsync.ledger import Ledger
-from kbsync.ledger.pulls import drop_expired, drop_pages, find_page, keep_page, page_key
+from kbsync.ledger.pages import drop_expired, drop_pages, find_page, keep_page, page_key
 
 __all__ = ["KeptPages", "kept_pages"]
 

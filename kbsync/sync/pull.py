@@ -1,16 +1,17 @@
 """Pull: read a source for some relations, and record what is new, changed and withdrawn."""
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kbsync.errors import SettingsError, SourceError, WithdrawalsError
-from kbsync.facts import check_relation
-from kbsync.ledger import Change, FactRow, Ledger, PullCounts, Skipped
+from kbsync.facts import Skipped, check_relation
+from kbsync.ledger import Change, FactRow, Ledger, PullCounts
 from kbsync.ledger.facts import record_aliases
-from kbsync.ledger.pulls import drop_pages, record_pull
+from kbsync.ledger.pages import drop_pages
+from kbsync.ledger.pulls import OUTSIDE, NewPull, Staged, changes, record_pull, unread
 from kbsync.sources import Ask, Reading, Source, is_wikidata, open_source, read_subjects
 from kbsync.sources.base import Access, iri_of, short_id
 from kbsync.sync.changed_files import FileState, look_at
@@ -25,6 +26,21 @@ __all__ = ["MAX_WITHDRAWN", "Pulled", "make_asks", "pull"]
 MAX_WITHDRAWN = 20.0
 """per cent of a relation's facts that a pull may withdraw; up to `FEW` of them are no reason to doubt a source"""
 FEW = 4
+
+
+class Changes:
+    """What a pull changed, read from the ledger of `home` each time that it is gone through: it may be a million."""
+
+    def __init__(self, home: Path, pull: int) -> None:
+        self._home, self._pull = home, pull
+
+    def __iter__(self) -> Iterator[Change]:
+        return self.of("+~-=")
+
+    def of(self, signs: str) -> Iterator[Change]:
+        """Yield the changes with one of these signs."""
+        with Ledger.open(self._home, create=False) as ledger:
+            yield from changes(ledger, self._pull, signs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +64,7 @@ class Pulled:
     own_wordings: int
     """facts that came with prompts of their own"""
     skipped: tuple[str, ...]
-    changes: tuple[Change, ...]
+    changes: Changes
     as_of: datetime.date | None = None
     """the day that was asked about; None: today"""
     relabelled: int = 0
@@ -63,6 +79,8 @@ class Pulled:
 class _Read:
     ask: Ask
     reading: Reading
+    """without its facts"""
+    facts: Staged
     started: datetime.datetime
     missing: tuple[FactRow, ...] = ()
     """facts whose subjects were in the scope when they were last seen, and are not there now"""
@@ -147,7 +165,7 @@ def pull(
                     read = reads.pop(0)  # let go of what is recorded
                     template = templates.get(read.ask.relation)
                     counts = _record(ledger, read, state)
-                    results.append(_pulled(read, counts, state, template.label if template else None))
+                    results.append(_pulled(home, read, counts, state, template.label if template else None))
                     doubts += [] if accept_withdrawals else _doubts(results[-1], counts, max_withdrawn)
                     progress("recording", done, len(asks))
                 if doubts:
@@ -200,9 +218,11 @@ def _read_all(
         progress("reading", done, len(asks))
         started = datetime.datetime.now(datetime.UTC)
         reading = source.read(ask)
-        if not reading.facts and (reading.source, ask.relation) not in known:
+        facts = Staged(ask.relation, reading.facts, home)
+        reading = replace(reading, facts=())
+        if not facts.count and (reading.source, ask.relation) not in known:
             raise _NothingFoundError(_nothing_found(reading, ask), query=reading.query)
-        reads.append(_Read(ask, reading, started, *_missing(home, source, ask, reading)))
+        reads.append(_Read(ask, reading, facts, started, *_missing(home, source, ask, reading, facts)))
     progress("reading", len(asks), len(asks))
     return reads
 
@@ -218,31 +238,29 @@ def _nothing_found(reading: Reading, ask: Ask) -> str:
 
 def _record(ledger: Ledger, read: _Read, state: FileState) -> PullCounts:
     ask, reading = read.ask, read.reading
-    counts = record_pull(
-        ledger,
+    pull = NewPull(
         source=reading.source,
         relation=ask.relation,
-        query=reading.query,
-        facts=reading.facts,
-        withdraw=state.part.keys if state.part else _withdraw(ledger, read),
         started=read.started,
+        query=reading.query,
+        withdraw=state.part.keys if state.part else _withdraw(ledger, read),
         rest_unchanged=state.part is not None,
         as_of=ask.as_of,
-        nameless=reading.nameless,
         scope=_scope(ask),
-        outside=read.outside,
+        nameless=reading.nameless,
         skipped=[
-            Skipped(row.subject_key, row.subject_label, row.object_label, f"outside the scope ({scope_text(ask)})")
+            Skipped(row.subject_key, row.subject_label, row.object_label, f"{OUTSIDE} ({scope_text(ask)})")
             for row in read.missing
             if (row.subject_key, row.object_key) in read.outside
         ],
     )
+    counts = record_pull(ledger, pull, read.facts)
     if reading.aliases:
         record_aliases(ledger, reading.source, reading.aliases)
     return counts
 
 
-def _pulled(read: _Read, counts: PullCounts, state: FileState, label: str | None) -> Pulled:
+def _pulled(home: Path, read: _Read, counts: PullCounts, state: FileState, label: str | None) -> Pulled:
     ask, reading = read.ask, read.reading
     return Pulled(
         counts.pull,
@@ -255,9 +273,9 @@ def _pulled(read: _Read, counts: PullCounts, state: FileState, label: str | None
         counts.unchanged,
         counts.conflicting,
         sum(map(len, (reading.aliases or {}).values())),
-        sum(fact.wording is not None for fact in reading.facts),
+        read.facts.worded,
         (*reading.skipped, *state.notes(ask.relation)),
-        counts.changes,
+        Changes(home, counts.pull),
         ask.as_of,
         counts.relabelled,
         _scope(ask),
@@ -290,15 +308,14 @@ def _withdraw(ledger: Ledger, read: _Read) -> Literal["all", "none"] | frozenset
         return frozenset(row.subject_key for row in read.missing)
     if ask.subjects is None:
         return "all"
-    return frozenset(row.subject_key for row in _standing(ledger, ask, read.reading.source))
+    return frozenset(row.subject_key for row in _named(unread(ledger, read.reading.source, read.facts), ask))
 
 
-def _standing(ledger: Ledger, ask: Ask, source: str) -> list[FactRow]:
-    """Return the facts that stand of a source, of the subjects that `ask` names (of all where it names none).
+def _named(rows: Sequence[FactRow], ask: Ask) -> Sequence[FactRow]:
+    """Return the facts of the subjects that `ask` names (all where it names none).
 
     A label names the subject that bears it letter by letter, as a source looks it up so.
     """
-    rows = [row for row in ledger.facts([ask.relation], withdrawn=False) if row.source == source]
     if ask.subjects is None:
         return rows
     ids = {short_id(iri_of(subject) or subject) for subject in ask.subjects}
@@ -307,7 +324,7 @@ def _standing(ledger: Ledger, ask: Ask, source: str) -> list[FactRow]:
 
 
 def _missing(
-    home: Path, source: "Source | ChangedPart", ask: Ask, reading: Reading
+    home: Path, source: "Source | ChangedPart", ask: Ask, reading: Reading, facts: Staged
 ) -> tuple[tuple[FactRow, ...], frozenset[tuple[str, str]]]:
     """Return the facts whose subjects left the class or sitelinks of `ask`, and which of them the source still states.
 
@@ -317,14 +334,11 @@ def _missing(
         return (), frozenset()
     with Ledger.open(home) as ledger:
         scopes = {pull.id: pull.scope or {} for pull in ledger.pulls() if pull.relation == ask.relation}
-        rows = _standing(ledger, ask, reading.source)
-    read = {fact.subject.key for fact in reading.facts}
+        rows = _named(unread(ledger, reading.source, facts), ask)
     gone = tuple(
         row
         for row in rows
-        if row.subject_key not in read
-        and (row.subject_key, row.object_key) not in reading.nameless
-        and _within(scopes[row.last_seen], ask)
+        if (row.subject_key, row.object_key) not in reading.nameless and _within(scopes[row.last_seen], ask)
     )
     if not gone:
         return (), frozenset()

@@ -7,7 +7,7 @@ from typing import Any
 from kbsync.facts import EditRequest, Entity, Fact
 from kbsync.ledger import FactRow, Ledger, NewEdit, PullCounts
 from kbsync.ledger.edits import finish_batch, start_batch
-from kbsync.ledger.pulls import record_pull
+from kbsync.ledger.pulls import NewPull, record_pull
 
 ROOT = Path(__file__).parents[2]  # where other processes find kbsync and these helpers
 STARTED = datetime.datetime(2025, 6, 1, 12, 0, tzinfo=datetime.UTC)
@@ -24,9 +24,7 @@ def fact(subject: str, object_: str, relation: str = "P36", since: str | None = 
 
 
 def pull(ledger: Ledger, *facts: Fact, withdraw: Any = "all", relation: str = "P36", source: str = "s") -> PullCounts:
-    return record_pull(
-        ledger, source=source, relation=relation, query="SELECT", facts=facts, withdraw=withdraw, started=STARTED
-    )
+    return record_pull(ledger, NewPull(source, relation, STARTED, query="SELECT", withdraw=withdraw), facts)
 
 
 def counts(result: PullCounts) -> tuple[int, int, int, int, int]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.ledger import Ledger, pulls
-from kbsync.ledger.pulls import drop_expired, drop_pages, find_page, keep_page, page_key
+from kbsync.ledger import Ledger, pages
+from kbsync.ledger.pages import drop_expired, drop_pages, find_page, keep_page, page_key
 
 
 def test_a_page_is_found_until_it_is_dropped(home: Path) -> None:
@@ -28,7 +28,7 @@ def test_a_page_expires(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = page_key("s", "old"), page_key("s", "new")
     with Ledger.open(home) as ledger:
         keep_page(ledger, old, b"old")
-        monkeypatch.setattr(pulls, "KEPT", datetime.timedelta(0))
+        monkeypatch.setattr(pages, "KEPT", datetime.timedelta(0))
         assert find_page(ledger, old) is None
         drop_expired(ledger)
         monkeypatch.undo()

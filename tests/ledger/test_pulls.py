@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from kbsync.facts import Entity, Fact
-from kbsync.ledger import Change, Ledger, Skipped
-from kbsync.ledger.pulls import record_pull, skipped_rows
+from kbsync.facts import Entity, Fact, Skipped
+from kbsync.ledger import Change, Ledger
+from kbsync.ledger.pulls import NewPull, changes, record_pull, skipped_rows
 from tests.ledger.helpers import STARTED, counts, dump, fact, pull
 
 # name: (first pull, second pull, new changed withdrawn unchanged conflicting, what is current after it)
@@ -52,7 +52,8 @@ def test_second_pull(
     row = ledger.pulls()[-1]
     assert (row.new, row.changed, row.withdrawn, row.unchanged, row.conflicting) == expected
     signs = {"+": expected[0], "~": expected[1], "-": expected[2], "=": result.relabelled}
-    assert [change.sign for change in result.changes] == [sign for sign, count in signs.items() for _ in range(count)]
+    made = [change.sign for change in changes(ledger, result.pull)]
+    assert made == [sign for sign, count in signs.items() for _ in range(count)]
     again = pull(ledger, *facts_of(second))
     assert counts(again) == (0, 0, 0, len(after), expected[4])
 
@@ -60,7 +61,7 @@ def test_second_pull(
 def test_first_and_last_seen_and_the_changes(ledger: Ledger) -> None:
     one = pull(ledger, fact("A", "x", since="2019"), fact("B", "x"), fact("C", "x")).pull
     result = pull(ledger, fact("A", "y", since="2024", rank="preferred"), fact("B", "x"), fact("D", "z"))
-    assert set(result.changes) == {
+    assert set(changes(ledger, result.pull)) == {
         Change("+", "D", "P36", None, "z"),
         Change("~", "A", "P36", "x", "y"),
         Change("-", "C", "P36", "x", None),
@@ -93,16 +94,7 @@ def test_another_label_of_the_same_object_is_no_change_and_the_old_one_is_kept(l
 
 def test_what_was_left_out_is_kept_as_long_as_it_is_left_out(ledger: Ledger) -> None:
     def read(*skipped: Skipped) -> int:
-        return record_pull(
-            ledger,
-            source="s",
-            relation="P36",
-            query=None,
-            facts=[],
-            withdraw="all",
-            started=STARTED,
-            skipped=skipped,
-        ).pull
+        return record_pull(ledger, NewPull("s", "P36", STARTED, skipped=skipped), []).pull
 
     nameless = Skipped("Q1", "A", "Q9", "object without a label (en)")
     first = read(nameless, Skipped("Q2", "", "1889", "date in place of an entity"))

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console, RenderableType
 
@@ -18,7 +19,7 @@ from kbsync.sync.cost import Again, Cost
 from kbsync.sync.demo import Demo, Said
 from kbsync.sync.failures import Failure
 from kbsync.sync.plan import Plan, PlanRow, Sign
-from kbsync.sync.pull import Pulled
+from kbsync.sync.pull import Changes, Pulled
 from kbsync.sync.status import Status
 
 FIGURES: dict[str, dict[str, float | None]] = {
@@ -141,7 +142,7 @@ def test_answers_stand_side_by_side() -> None:
 
 
 def test_the_demo_tells_all_six_steps() -> None:
-    pulled = Pulled(1, "http://127.0.0.1/query", "P36", "capital", 2, 0, 0, 0, 0, 0, 0, (), ())
+    pulled = Pulled(1, "http://127.0.0.1/query", "P36", "capital", 2, 0, 0, 0, 0, 0, 0, (), Changes(Path(), 1))
     said = [
         Said("Peru's capital is", "Riga", "Lima", "Riga", "Lima", True),
         Said("Norway's capital is", "Bergen", "Oslo", "Oslo", "Oslo", False),

@@ -1,0 +1,104 @@
+"""What helps the next pull: how a file stood when it was read, and the answers of an endpoint that was not done."""
+
+import datetime
+import json
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from kbsync.errors import LedgerError
+from kbsync.facts import content_id
+from kbsync.ledger.db import iso, now, telling
+from kbsync.ledger.store import RESTORE, Ledger
+
+__all__ = [
+    "KEPT",
+    "FileReading",
+    "drop_expired",
+    "drop_pages",
+    "find_page",
+    "find_reading",
+    "keep_page",
+    "page_key",
+    "record_reading",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FileReading:
+    """How a file stood when it was last read: its digest, by language and day, and the pulls that recorded it."""
+
+    language: str
+    day: str
+    digest: bytes
+    pulls: Mapping[str, int]
+    """relation -> the pull that recorded it"""
+    skipped: Mapping[str, Sequence[str]]
+    """relation -> the notes on what was left out"""
+
+
+def find_reading(ledger: Ledger, source: str) -> FileReading | None:
+    """Return what is remembered of a file, of those relations alone that no other pull has recorded since."""
+    with telling(ledger.path):
+        sql = "SELECT language, day, digest, pulls, skipped FROM file_readings WHERE source = ?"
+        found = ledger.db.execute(sql, [source]).fetchone()
+        newest = "SELECT relation, max(id) FROM pulls WHERE source = ? GROUP BY relation"
+        last = dict(ledger.db.execute(newest, [source]).fetchall())
+    if found is None:
+        return None
+    try:
+        language, day, digest = found[:3]
+        pulls, skipped = json.loads(found[3]), json.loads(found[4])
+    except (ValueError, TypeError) as error:
+        raise LedgerError(f"{ledger.path} is damaged: file_readings, row {source}: {error}; {RESTORE}") from error
+    standing = {relation: pull for relation, pull in pulls.items() if last.get(relation) == pull}
+    return FileReading(language, day, digest, standing, skipped)
+
+
+def record_reading(ledger: Ledger, source: str, reading: FileReading) -> None:
+    """Remember how a file stands, in place of how it stood."""
+    with ledger.writing() as db:
+        values = (json.dumps(dict(reading.pulls)), json.dumps(dict(reading.skipped), ensure_ascii=False))
+        db.execute(
+            "INSERT OR REPLACE INTO file_readings (source, language, day, digest, pulls, skipped) VALUES (?,?,?,?,?,?)",
+            (source, reading.language, reading.day, reading.digest, *values),
+        )
+
+
+KEPT = datetime.timedelta(days=1)
+"""How long a page counts as what the endpoint would say."""
+
+
+def page_key(source: str, query: str) -> str:
+    """Return the key of the answer of `source` to `query`."""
+    return content_id("page1", [source, query])
+
+
+def find_page(ledger: Ledger, key: str) -> bytes | None:
+    """Return the answer that was kept under `key`; None where there is none, or it has expired."""
+    with telling(ledger.path):
+        found = ledger.db.execute("SELECT body FROM pages WHERE key = ? AND time > ?", [key, _oldest()]).fetchone()
+    return None if found is None else zlib.decompress(found[0])
+
+
+def keep_page(ledger: Ledger, key: str, body: bytes) -> None:
+    """Keep an answer."""
+    with ledger.writing() as db:
+        values = (key, now(), zlib.compress(body, 1))
+        db.execute("INSERT OR REPLACE INTO pages (key, time, body) VALUES (?, ?, ?)", values)
+
+
+def drop_expired(ledger: Ledger) -> None:
+    """Drop the answers of which none can be found any more."""
+    with ledger.writing() as db:
+        db.execute("DELETE FROM pages WHERE time <= ?", [_oldest()])
+
+
+def drop_pages(ledger: Ledger, keys: Collection[str]) -> None:
+    """Drop the answers kept under `keys`."""
+    with ledger.writing() as db:
+        db.conn.executemany("DELETE FROM pages WHERE key = ?", [(key,) for key in keys])
+
+
+def _oldest() -> str:
+    return iso(datetime.datetime.now(datetime.UTC) - KEPT)
