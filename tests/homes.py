@@ -20,7 +20,7 @@ import torch
 from kbsync.cli.main import main
 from kbsync.ledger import Ledger
 from kbsync.resources import fixtures_folder
-from kbsync.sync.state import current_deltas
+from kbsync.sync.model import current_deltas
 from tests.conftest import Ran, made_once
 from tests.tiny_models import CAPITALS, TEXTS, known_model
 

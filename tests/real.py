@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from kbsync.models import LoadedModel, load_model
-from kbsync.sync.choice import source_of
+from kbsync.sync.model import source_of
 from tests.tiny_models import left_as_found
 
 __all__ = ["REAL", "real", "real_file"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.sync.templates import check_templates
+from kbsync.sync.home import check_templates
 from tests.cli.test_help import ALL, COMMANDS
 
 ROOT = Path(__file__).parent.parent

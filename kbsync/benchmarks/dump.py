@@ -21,7 +21,7 @@ from kbsync.benchmarks.made_up import ASKED, dump_lines
 from kbsync.errors import SourceError
 from kbsync.report.tables import plain, table
 from kbsync.sources import Ask, open_source
-from kbsync.sync.progress import Progress, silent
+from kbsync.sync.home import Progress, silent
 
 __all__ = ["WAYS", "DumpBench", "Reading", "bench_dump", "dump_view"]
 

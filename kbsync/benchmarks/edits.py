@@ -24,13 +24,12 @@ from kbsync.memit import (
 )
 from kbsync.metrics import Case, Counterfact, cases, counterfacts, measure, perplexity, summary
 from kbsync.models import LoadedModel, score_targets
-from kbsync.sync.choice import ModelChoice
 from kbsync.sync.corpus import documents
-from kbsync.sync.covariances import covariances_for
+from kbsync.sync.covariances import covariances_for, with_text
 from kbsync.sync.eval_cases import case_of
+from kbsync.sync.home import Progress, silent
+from kbsync.sync.model import ModelChoice
 from kbsync.sync.practice import practice_requests
-from kbsync.sync.progress import Progress, silent
-from kbsync.sync.sampled_text import with_text
 
 __all__ = ["Deltas", "Pool", "Workbench", "edit_pool", "published"]
 

@@ -43,7 +43,7 @@ from kbsync.memit.fast.packed_rows import group_rows
 from kbsync.models import LoadedModel, choose_device, family_of
 from kbsync.models.devices import choose_dtype
 from kbsync.report.tables import plain, table
-from kbsync.sync.progress import Progress, silent
+from kbsync.sync.home import Progress, silent
 
 __all__ = ["CONFIGS", "GpuBench", "bench_gpu", "gpu_view"]
 

@@ -18,8 +18,8 @@ from kbsync.memit import RequestGroup, optimise_targets, spread
 from kbsync.metrics import Counterfact
 from kbsync.models import greedy_answers
 from kbsync.report.tables import plain, table
-from kbsync.sync.choice import choose_model
-from kbsync.sync.progress import Progress, silent
+from kbsync.sync.home import Progress, silent
+from kbsync.sync.model import choose_model
 
 __all__ = ["OBJECTS", "GroupsBench", "SizeFigures", "bench_groups", "groups_view"]
 

@@ -24,7 +24,7 @@ from kbsync.ledger import FactRow, Ledger, Metric, NewEdit
 from kbsync.ledger.edits import finish_batch, start_batch
 from kbsync.report.tables import plain, table
 from kbsync.resources import templates_folder
-from kbsync.sync.progress import Progress, silent
+from kbsync.sync.home import Progress, silent
 from kbsync.templates import Template, Templates, load_templates
 
 __all__ = ["LedgerBench", "Step", "bench_ledger", "ledger_view"]

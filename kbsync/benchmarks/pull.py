@@ -20,8 +20,9 @@ from kbsync.report.tables import plain, table
 from kbsync.sources import Ask, open_endpoint
 from kbsync.sources.base import Access
 from kbsync.sources.loopback import serve
-from kbsync.sync.progress import Progress, silent
-from kbsync.sync.pull import make_asks, pull
+from kbsync.sync.home import Progress, silent
+from kbsync.sync.pull import pull
+from kbsync.sync.reading import make_asks
 
 __all__ = ["PullBench", "bench_pull", "pull_view"]
 

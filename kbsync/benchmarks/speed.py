@@ -38,9 +38,9 @@ from kbsync.metrics import Counterfact, measure, summary
 from kbsync.models import LoadedModel
 from kbsync.report.tables import plain, table
 from kbsync.resources import fixtures_folder
-from kbsync.sync.choice import choose_model
 from kbsync.sync.corpus import documents
-from kbsync.sync.progress import Progress, silent
+from kbsync.sync.home import Progress, silent
+from kbsync.sync.model import choose_model
 
 __all__ = [
     "PHASES",

@@ -29,9 +29,8 @@ from kbsync.metrics import Counterfact
 from kbsync.models import greedy_answers
 from kbsync.report.plots import lines_figure
 from kbsync.report.tables import plain, table
-from kbsync.sync.choice import choose_model
-from kbsync.sync.loading import AS_STORED, Loading
-from kbsync.sync.progress import Progress, silent
+from kbsync.sync.home import AS_STORED, Loading, Progress, silent
+from kbsync.sync.model import choose_model
 
 __all__ = ["WAYS", "Day", "SyncBench", "SyncDay", "bench_sync", "draw_days", "plot_sync", "run_days", "sync_view"]
 

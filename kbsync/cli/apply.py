@@ -19,7 +19,7 @@ from kbsync.report.console import emit, log_console
 from kbsync.report.plan import plan_view
 from kbsync.report.progress import progress
 from kbsync.report.tables import plain
-from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:
     from kbsync.sync.apply import Proposal
@@ -109,7 +109,7 @@ def apply(
     rollbacks = rollbacks_so_far(options.home)  # before the imports below, which take seconds
     from kbsync.sync.apply import ApplyOptions
     from kbsync.sync.apply import apply as workflow
-    from kbsync.sync.crew import join_team, work_along
+    from kbsync.sync.team import join_team, work_along
 
     team = join_team()
     if not team.leads:

@@ -8,7 +8,7 @@ from kbsync.cli.choices import ModelOption
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
 from kbsync.report.evaluate import asked_view
-from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.home import AS_STORED, Loading
 
 app = family()
 
@@ -30,7 +30,7 @@ def ask(
     loading: Loading = AS_STORED,
 ) -> None:
     """Show a prompt's top answers with their probabilities, of the base model and the edited one side by side."""
-    from kbsync.sync.ask import ask as workflow
+    from kbsync.sync.answers import ask as workflow
 
     answers = workflow(options.home, model, prompts, base_only=base, count=count, loading=loading)
     emit({"answers": answers}, asked_view, as_json=options.json)

@@ -12,7 +12,7 @@ from kbsync.cli.options import DEFAULT_HOME, Options, command, family
 from kbsync.report.console import emit, log_console
 from kbsync.report.progress import progress
 from kbsync.report.tables import plain
-from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.home import AS_STORED, Loading
 
 app = family()
 group = family("Benchmarks: each runs both sides in one go and prints what it measured.")

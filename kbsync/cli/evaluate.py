@@ -10,7 +10,7 @@ from kbsync.cli.options import Options, command, family
 from kbsync.report.console import show
 from kbsync.report.evaluate import eval_json, eval_view
 from kbsync.report.progress import progress
-from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.home import AS_STORED, Loading
 
 app = family()
 

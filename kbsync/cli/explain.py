@@ -10,7 +10,7 @@ from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit, log_console
 from kbsync.report.explain import explained_view, plot_explained
 from kbsync.report.tables import plain
-from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.home import AS_STORED, Loading
 
 app = family()
 
@@ -36,7 +36,7 @@ def explain(
     edited weights', used at that token alone; the edited model's. Beside them: how much of the way each layer brings.
     """
     from kbsync.sync.explain import explain as workflow
-    from kbsync.sync.log import parse_fact
+    from kbsync.sync.history import parse_fact
 
     subject, relation = parse_fact(fact)
     found = workflow(options.home, subject, relation, model, loading=loading)

@@ -9,7 +9,7 @@ from kbsync.cli.choices import ModelOption
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
 from kbsync.report.tables import plain
-from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.home import AS_STORED, Loading
 
 app = family()
 

@@ -10,7 +10,7 @@ from kbsync.errors import SettingsError
 from kbsync.report.console import emit, log_console
 from kbsync.report.history import history_view, log_view, pruned_view, rollback_view, verified_view
 from kbsync.report.progress import progress
-from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:
     from kbsync.sync.rollback import RolledBack
@@ -76,7 +76,7 @@ def log(
     ] = None,
 ) -> None:
     """Show everything that ever happened to a fact: pulls, conflicts, vetoes, edits, rollbacks, figures."""
-    from kbsync.sync.log import fact_log, parse_fact
+    from kbsync.sync.history import fact_log, parse_fact
 
     if (fact is None) == (subject is None) or (fact is not None and relation is not None):
         raise SettingsError("name one fact: --fact 'France P36', or --subject France --relation P36")
@@ -114,7 +114,7 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
 ) -> None:
     """Remove the tensor files that no state needs, such as those that a killed apply left."""
-    from kbsync.sync.prune import prune as workflow
+    from kbsync.sync.verify import prune as workflow
 
     result = workflow(options.home, dry_run=dry_run)
     emit({"dry_run": dry_run, "bytes": result.bytes, "files": result.files}, pruned_view, as_json=options.json)

@@ -9,7 +9,7 @@ from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
 from kbsync.report.models import mend_view
 from kbsync.report.progress import progress
-from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.home import AS_STORED, Loading
 
 app = family("MEND, an editor that is trained for each model before it can edit.")
 

@@ -20,7 +20,7 @@ from kbsync.cli.choices import (
     parse_max_memory,
 )
 from kbsync.errors import SettingsError
-from kbsync.sync.loading import Loading
+from kbsync.sync.home import Loading
 
 __all__ = [
     "HELP_NAMES",

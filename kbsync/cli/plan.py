@@ -16,7 +16,7 @@ from kbsync.cli.options import Options, command, family, leave
 from kbsync.report.console import emit, show
 from kbsync.report.plan import plan_json, plan_view
 from kbsync.report.progress import progress
-from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.home import AS_STORED, Loading
 
 app = family()
 
@@ -35,11 +35,11 @@ def plan(
     loading: Loading = AS_STORED,
 ) -> None:
     """Show what an apply would do, and why. Writes no weights."""
-    from kbsync.sync.names import model_name
-    from kbsync.sync.overview import long_plan_for, overview_for
+    from kbsync.sync.home import model_name
+    from kbsync.sync.status import long_plan_for, overview_for
 
     if probe:
-        from kbsync.sync.probe import probed_plan
+        from kbsync.sync.answers import probed_plan
 
         with progress(quiet=options.json) as report:
             result = probed_plan(

@@ -36,7 +36,7 @@ def datasets(
     folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the two JSON files are written.")],
 ) -> None:
     """Make data sets in CounterFact's and zsRE's forms from the fixtures' earlier edition."""
-    from kbsync.sync.practice_datasets import write_datasets
+    from kbsync.sync.practice import write_datasets
 
     written = write_datasets(folder)
     emit(written, lambda made: table(("file", "records"), list(made.items())), as_json=options.json)

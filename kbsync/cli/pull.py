@@ -92,9 +92,9 @@ def pull(
     interrupted pull of an endpoint goes on where it was, within a day.
     """
     from kbsync.sync import pull as workflow
-    from kbsync.sync.dry_run import dry_run
+    from kbsync.sync.reading import dry_run, make_asks
 
-    asks = workflow.make_asks(
+    asks = make_asks(
         relation,
         source,
         class_id=class_id,

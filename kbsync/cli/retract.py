@@ -10,7 +10,7 @@ from kbsync.errors import SettingsError
 from kbsync.report.console import emit, log_console
 from kbsync.report.progress import progress
 from kbsync.report.retract import lifted_view, retracted_view, retraction_view
-from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:
     from kbsync.sync.retract import Retraction

@@ -11,7 +11,7 @@ from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
 from kbsync.report.models import exported_view, imported_view, stats_view
 from kbsync.report.progress import progress
-from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:
     from kbsync.sync.stats import StatsOptions
@@ -75,7 +75,7 @@ def export(
 
     They are collected first where they are not on record. The header says what they were taken over.
     """
-    from kbsync.sync.shared_covariances import export_covariances
+    from kbsync.sync.stats import export_covariances
 
     wanted = _wanted(model, corpus, tokens, sequence_length, setting, loading)
     with progress(quiet=options.json) as report:
@@ -93,7 +93,7 @@ def import_file(
     loading: Loading = AS_STORED,
 ) -> None:
     """Check a file of covariances and put them on record; `kbsync apply` then needs no corpus for that model."""
-    from kbsync.sync.shared_covariances import import_covariances
+    from kbsync.sync.stats import import_covariances
 
     emit(import_covariances(options.home, file, model, loading), imported_view, as_json=options.json)
 

@@ -9,7 +9,7 @@ from kbsync.cli.options import Options, command, family, leave
 from kbsync.report.console import emit, show
 from kbsync.report.plan import status_json, status_view
 from kbsync.report.progress import progress
-from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.home import AS_STORED, Loading
 
 app = family()
 
@@ -24,11 +24,11 @@ def status(
     loading: Loading = AS_STORED,
 ) -> None:
     """Show the diff between knowledge base, ledger and model, and the last figures."""
-    from kbsync.sync.names import model_name
+    from kbsync.sync.home import model_name
     from kbsync.sync.status import Status, last_batch, long_status_for, status_at_a_glance, used_model
 
     if probe:
-        from kbsync.sync.probe import probed_plan
+        from kbsync.sync.answers import probed_plan
 
         with progress(quiet=options.json) as report:
             found = probed_plan(

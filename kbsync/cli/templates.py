@@ -10,7 +10,7 @@ from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
 from kbsync.report.progress import progress
 from kbsync.report.relations import checked_view, drafted_view, template_view, templates_view, tested_view
-from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.home import AS_STORED, Loading
 
 app = family("The wordings of each relation; your own, in the home's templates/, come first.")
 
@@ -18,7 +18,7 @@ app = family("The wordings of each relation; your own, in the home's templates/,
 @command(app, "list", examples=("kbsync templates list", "kbsync templates list --json"))
 def list_templates(options: Options) -> None:
     """List the relations that have a template."""
-    from kbsync.sync.templates import templates_for
+    from kbsync.sync.home import templates_for
 
     emit({"templates": list(templates_for(options.home))}, templates_view, as_json=options.json)
 
@@ -29,7 +29,7 @@ def show(
     relation: Annotated[str, typer.Argument(help="A relation's id, such as P17.")],
 ) -> None:
     """Show a relation's prompt, wordings, paraphrases, question and kind of subject."""
-    from kbsync.sync.templates import templates_for
+    from kbsync.sync.home import templates_for
 
     emit(templates_for(options.home).require(relation), template_view, as_json=options.json)
 
@@ -40,7 +40,7 @@ def check(
     file: Annotated[Path, typer.Argument(help="A template file (YAML).")],
 ) -> None:
     """Check a template file, and that its prompts are no other relation's; every bad entry is named with its line."""
-    from kbsync.sync.templates import check_templates
+    from kbsync.sync.home import check_templates
 
     emit({"file": file, "templates": check_templates(options.home, file)}, checked_view, as_json=options.json)
 
@@ -56,7 +56,7 @@ def new(
 
     The draft goes into the home's templates/, never over a file. Read its wordings and mend them before an apply.
     """
-    from kbsync.sync.new_template import new_template
+    from kbsync.sync.relations import new_template
 
     emit(new_template(options.home, relation, source, contact), drafted_view, as_json=options.json)
 

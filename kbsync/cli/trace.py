@@ -11,7 +11,7 @@ from kbsync.report.console import log_console, show
 from kbsync.report.progress import progress
 from kbsync.report.tables import plain
 from kbsync.report.trace import trace_json, trace_view
-from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.home import AS_STORED, Loading
 
 app = family()
 

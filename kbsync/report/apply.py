@@ -9,8 +9,8 @@ from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
     from kbsync.sync.batch import Applied
-    from kbsync.sync.cost import Cost
-    from kbsync.sync.failures import Failure
+    from kbsync.sync.guards import Cost
+    from kbsync.sync.measure import Failure
 
 __all__ = ["applied_view", "cost_view"]
 

@@ -11,7 +11,7 @@ from kbsync.report.tables import plain, table
 if TYPE_CHECKING:
     from kbsync.metrics import Figure
     from kbsync.models import Answer
-    from kbsync.sync.ask import Asked
+    from kbsync.sync.answers import Asked
     from kbsync.sync.evaluate import Evaluation
 
 __all__ = ["asked_view", "eval_json", "eval_view"]

@@ -8,11 +8,9 @@ from rich.console import Group, RenderableType
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
-    from kbsync.sync.history import History, HistoryBatch
-    from kbsync.sync.log import Event, FactLog
-    from kbsync.sync.prune import Leftover
+    from kbsync.sync.history import Event, FactLog, History, HistoryBatch
     from kbsync.sync.rollback import RolledBack
-    from kbsync.sync.verify import Check
+    from kbsync.sync.verify import Check, Leftover
 
 __all__ = ["history_view", "log_view", "pruned_view", "rollback_view", "verified_view"]
 

@@ -9,8 +9,7 @@ from kbsync.report.tables import plain, table
 if TYPE_CHECKING:
     from kbsync.sync.doctor import Diagnosis, Loads
     from kbsync.sync.mend import TrainedMend
-    from kbsync.sync.shared_covariances import SharedCovariances
-    from kbsync.sync.stats import Stats
+    from kbsync.sync.stats import SharedCovariances, Stats
 
 __all__ = ["diagnosis_json", "diagnosis_view", "exported_view", "imported_view", "mend_view", "stats_view"]
 

@@ -8,9 +8,8 @@ from rich.console import Group, RenderableType
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
-    from kbsync.sync.overview import LongPlan, Overview
     from kbsync.sync.plan import Plan, Sign
-    from kbsync.sync.status import Status
+    from kbsync.sync.status import LongPlan, Overview, Status
 
 __all__ = ["in_sync_text", "metrics_table", "plan_json", "plan_view", "status_json", "status_view"]
 

@@ -9,8 +9,7 @@ from rich.table import Table
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
-    from kbsync.sync.new_template import NewTemplate
-    from kbsync.sync.relations import Relations
+    from kbsync.sync.relations import NewTemplate, Relations
     from kbsync.sync.wordings import MeasuredWordings
     from kbsync.templates import Template
 

@@ -11,23 +11,16 @@ from kbsync.ledger import Ledger, ModelRow
 from kbsync.ledger.edits import rollback_count
 from kbsync.ledger.store import database_faults
 from kbsync.models import ALONE, Team, require_chat_template
-from kbsync.sync.algorithms import MEMIT, chosen_editor
-from kbsync.sync.base_answers import base_answers
-from kbsync.sync.batch import Applied, Batch, Work
-from kbsync.sync.choice import ModelChoice, choose_model
-from kbsync.sync.clock import Clock
+from kbsync.sync.answers import base_answers
+from kbsync.sync.batch import Applied, Batch, Clock, Work
 from kbsync.sync.corpus import settle_stdin
-from kbsync.sync.cost import Cost
-from kbsync.sync.crew import led
-from kbsync.sync.guards import Guard
-from kbsync.sync.lengths import check_lengths
-from kbsync.sync.loading import AS_STORED, Loading
-from kbsync.sync.names import model_name
+from kbsync.sync.deltas import MEMIT, chosen_editor
+from kbsync.sync.guards import Cost, Guard
+from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent, templates_for
+from kbsync.sync.model import ModelChoice, choose_model, identify
 from kbsync.sync.plan import Plan, known_facts, make_plan
-from kbsync.sync.preflight import check_before_load, check_before_work
-from kbsync.sync.progress import Progress, silent
-from kbsync.sync.state import identify
-from kbsync.sync.templates import templates_for
+from kbsync.sync.preflight import check_before_load, check_before_work, check_lengths
+from kbsync.sync.team import led
 from kbsync.templates import Templates
 
 __all__ = ["Applied", "ApplyOptions", "Proposal", "apply"]

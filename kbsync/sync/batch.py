@@ -4,9 +4,12 @@ Nothing is current before the last step: the batch's files are written and the f
 of the ledger makes the new state current. Killed anywhere, the old state stays; targets that were found are kept.
 """
 
+import resource
+import sys
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -19,28 +22,64 @@ from kbsync.ledger.edits import fail_batch, finish_batch, not_recalled, start_ba
 from kbsync.memit import MemitSettings, WeightDelta, edited, group_requests
 from kbsync.memit.settings import settings_on_record
 from kbsync.models import LoadedModel
-from kbsync.sync.algorithms import MEMIT, deltas_of, editor_record, same_editor
-from kbsync.sync.base_answers import BaseScores, other_answers
-from kbsync.sync.choice import ModelChoice
-from kbsync.sync.clock import Clock, peak_memory_mb
-from kbsync.sync.cost import Again, Cost, expected_seconds
-from kbsync.sync.covariances import Covariances, covariances_for
-from kbsync.sync.crew import together
-from kbsync.sync.edit_requests import requests_of
-from kbsync.sync.edited_words import held_beside, words_record
-from kbsync.sync.failures import Failure
-from kbsync.sync.guards import WEIGHT_CHANGE, Guard
-from kbsync.sync.measuring import Measured, cases_for, measure_edits, recall_of
+from kbsync.sync.answers import BaseScores, other_answers
+from kbsync.sync.covariances import Covariances, covariances_for, with_text
+from kbsync.sync.deltas import (
+    MEMIT,
+    NO_TARGETS,
+    Targets,
+    cached_targets,
+    deltas_of,
+    editor_record,
+    same_editor,
+    stronger,
+    target_keys,
+)
+from kbsync.sync.guards import WEIGHT_CHANGE, Again, Cost, Guard, expected_seconds
+from kbsync.sync.home import Progress
+from kbsync.sync.known import requests_of
+from kbsync.sync.measure import Failure, Measured, cases_for, measure_edits, recall_of, sampled_prompts
+from kbsync.sync.model import ModelChoice, delta_tensors, model_contexts
 from kbsync.sync.plan import Plan, PlanRow, Sign
 from kbsync.sync.preflight import needs_covariance
-from kbsync.sync.progress import Progress
-from kbsync.sync.sampled import sampled_prompts
-from kbsync.sync.sampled_text import with_text
-from kbsync.sync.state import delta_tensors, model_contexts
-from kbsync.sync.target_cache import NO_TARGETS, Targets, cached_targets, stronger, target_keys
+from kbsync.sync.team import together
+from kbsync.sync.wordings import held_beside, words_record
 from kbsync.templates import Templates
 
-__all__ = ["Applied", "Batch", "Work", "new_edit"]
+
+class Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.started = time.monotonic()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time inside to a phase."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # what runs on the device still belongs to this phase
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
+
+    def total(self) -> dict[str, float]:
+        """Return all phases and the whole so far, rounded to milliseconds."""
+        return {
+            name: round(value, 3) for name, value in {**self.seconds, "total": time.monotonic() - self.started}.items()
+        }
+
+
+def peak_memory_mb(devices: Collection[torch.device]) -> float:
+    """Return the most memory that was in use: the sum of the CUDA devices', or this process's where there is none."""
+    cuda = [device for device in devices if device.type == "cuda"]
+    if cuda:
+        return round(sum(torch.cuda.max_memory_allocated(device) for device in cuda) / 2**20, 1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
 
 Deltas = Mapping[int, WeightDelta | torch.Tensor]
 

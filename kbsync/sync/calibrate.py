@@ -18,17 +18,13 @@ from kbsync.memit.extensions.calibration import Trial, candidate_windows, search
 from kbsync.metrics import Case, measure, perplexity, summary
 from kbsync.metrics.counterfacts import cases, counterfacts
 from kbsync.metrics.trace import MlpEffects, mlp_effects
-from kbsync.sync.choice import ModelChoice, choose_model
 from kbsync.sync.corpus import held_out_documents
-from kbsync.sync.covariances import covariances_for
-from kbsync.sync.known_facts import facts_to_ask, known_requests
-from kbsync.sync.loading import AS_STORED, Loading
-from kbsync.sync.measuring import PERPLEXITY_LINES
-from kbsync.sync.new_preset import new_preset, preset_file_for
-from kbsync.sync.progress import Progress, silent
-from kbsync.sync.sampled_text import with_text
-from kbsync.sync.state import identify, model_contexts
-from kbsync.sync.target_cache import cached_targets
+from kbsync.sync.covariances import covariances_for, with_text
+from kbsync.sync.deltas import cached_targets
+from kbsync.sync.home import AS_STORED, Loading, Progress, silent
+from kbsync.sync.measure import PERPLEXITY_LINES
+from kbsync.sync.model import ModelChoice, choose_model, identify, model_contexts, new_preset, preset_file_for
+from kbsync.sync.practice import facts_to_ask, known_requests
 
 __all__ = ["CalibrateOptions", "Calibration", "calibrate"]
 

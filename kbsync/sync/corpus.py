@@ -1,4 +1,4 @@
-"""Corpora: text files, JSON lines, Parquet, Hugging Face data sets and stdin, read one document after another.
+"""Corpora, read one document after another: files, data sets, stdin, and text that the model writes itself.
 
 Nothing is held but the document at hand, so a corpus may be larger than memory.
 """
@@ -10,12 +10,17 @@ import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from kbsync.errors import KbsyncError, LedgerError, SettingsError
-
-__all__ = ["corpus_name", "covariance_documents", "documents", "held_out_documents", "settle_stdin"]
+from kbsync.facts import content_id
+from kbsync.memit.covariance import TOKENS_PER_DIMENSION, key_widths
+from kbsync.models import LoadedModel, list_devices, sampled_rows
+from kbsync.models.identity import model_hash
+from kbsync.sync.home import Progress
+from kbsync.sync.model import ModelChoice
 
 LONGEST = 1 << 20
 """characters of a line that are read as one document; a longer line makes several"""
@@ -185,4 +190,102 @@ def missing_package(corpus: Path | str, what: str, package: str) -> SettingsErro
     """Return the error that tells how to read such a corpus."""
     return SettingsError(
         f"corpus {corpus}: to read {what}, the package {package} is needed: pip install 'kbsync[corpora]'"
+    )
+
+
+LENGTH = 128
+"""tokens of a row, which is one document: each step copies all keys and values so far, so many short rows are fast"""
+MOST_ROWS = 256
+"""that are written at once, where there is memory for their keys and values"""
+SAMPLING_SHARE = 4
+"""one part in so many of a device's free memory may go to those"""
+SPARE = 1.17
+"""times the covariance's tokens: a tenth of the documents is held out, and text that is read again may be shorter"""
+
+
+def begin_token(loaded: LoadedModel) -> int | None:
+    """Return the token that begins a text, or else ends one; None where the tokenizer has neither."""
+    found: int | None = loaded.tokenizer.bos_token_id
+    if found is None:
+        found = loaded.tokenizer.eos_token_id
+    return found
+
+
+def shape(choice: ModelChoice) -> tuple[int, int]:
+    """Return how many rows of text the settings ask for, and their tokens; the token that begins each counts."""
+    length = min(LENGTH, choice.loaded.positions or LENGTH)
+    m = max(key_widths(choice.loaded, choice.settings.layers).values())
+    wanted = choice.settings.covariance_tokens or TOKENS_PER_DIMENSION * m
+    return 1 + ceil(SPARE * wanted / (length - 1)), length
+
+
+def sampled_file(home: Path, choice: ModelChoice) -> Path:
+    """Return where a model's text lies: its name is the hash of all that the text depends on."""
+    key = content_id("sampled1", [model_hash(choice.loaded), begin_token(choice.loaded), *shape(choice)])
+    return home / "corpora" / f"{SAMPLED}-{key.partition(':')[2][:16]}.jsonl"
+
+
+def write_text(path: Path, choice: ModelChoice, progress: Progress) -> None:
+    """Let the model write the text, and keep it; a run that was killed goes on behind its last batch of rows."""
+    loaded, (rows, length) = choice.loaded, shape(choice)
+    begin = begin_token(loaded)
+    if begin is None:
+        raise no_corpus(choice.name)
+    partial = path.with_name(f"{path.stem}.partial.jsonl")
+    texts = list(documents(partial)) if partial.exists() else []
+    batches = ceil((rows - len(texts)) / rows_at_once(loaded, length))
+    total = rows * (length - 1)
+    for left in range(batches, 0, -1):
+        first = len(texts)
+        seeds = range(first, first + ceil((rows - first) / left))
+
+        def told(tokens: int, first: int = first) -> None:
+            progress("sampling text from the model", first * (length - 1) + tokens, total)
+
+        for row in sampled_rows(loaded, begin, length - 1, seeds, told).tolist():
+            texts.append(str(loaded.tokenizer.decode(row, clean_up_tokenization_spaces=False)))
+        keep(texts, partial)
+    try:
+        partial.replace(path)
+    except OSError as error:
+        raise cannot_keep(path, error) from error
+
+
+def keep(texts: list[str], path: Path) -> None:
+    """Write texts as JSON lines, all or none."""
+    new = path.with_suffix(".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+        new.replace(path)
+    except OSError as error:
+        raise cannot_keep(path, error) from error
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def cannot_keep(path: Path, error: OSError) -> LedgerError:
+    """Return the error that tells why a text cannot be kept."""
+    return LedgerError(f"cannot keep the model's text in {path.parent}: {error.strerror or error}")
+
+
+def rows_at_once(loaded: LoadedModel, length: int) -> int:
+    """Return for how many rows there is memory: each has a key and a value per token, block and head."""
+    config = loaded.model.config.get_text_config()
+    heads = config.num_attention_heads
+    head = getattr(config, "head_dim", None) or config.hidden_size // heads
+    width = head * (getattr(config, "num_key_value_heads", None) or heads)
+    row: int = 2 * config.num_hidden_layers * width * length * loaded.model.dtype.itemsize
+    names = {str(device) for device in loaded.devices}
+    there = list_devices()
+    free = [one.free for one in there if one.name in names or one.name.partition(":")[0] in names]
+    return max(1, min(MOST_ROWS, min(free or [there[-1].free]) // SAMPLING_SHARE // row))
+
+
+def no_corpus(model: str) -> SettingsError:
+    """Return the error that says what a model's covariance can be had from."""
+    return SettingsError(
+        f"{model} has no corpus, and its tokenizer no token that begins or ends a text, after which it could write one:"
+        " name a text for its covariance, such as --corpus text.txt, or get one that is collected already (kbsync stats"
+        " import)"
     )

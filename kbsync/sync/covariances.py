@@ -7,13 +7,13 @@ and another person's file is as good as one's own.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
 from kbsync import __version__
-from kbsync.errors import LedgerError, SettingsError
+from kbsync.errors import LedgerError
 from kbsync.facts import content_id
 from kbsync.ledger import content_of, read_metadata, read_tensors, replace_tensors, write_tensors
 from kbsync.memit.covariance import covariance_text, key_widths
@@ -21,12 +21,10 @@ from kbsync.memit.fast.moments import MomentSums, unpack_triangle
 from kbsync.memit.fast.packed_text import PackedText
 from kbsync.models import list_devices
 from kbsync.models.identity import tokenizer_hash, weights_hashes
-from kbsync.sync.choice import ModelChoice
-from kbsync.sync.corpus import corpus_name, covariance_documents
-from kbsync.sync.crew import share_covariance
-from kbsync.sync.progress import Progress
-
-__all__ = ["CovarianceRecord", "Covariances", "covariances_for", "no_corpus", "on_record", "read_records"]
+from kbsync.sync.corpus import SAMPLED, corpus_name, covariance_documents, no_corpus, sampled_file, write_text
+from kbsync.sync.home import Progress
+from kbsync.sync.model import ModelChoice
+from kbsync.sync.team import share_covariance
 
 CHECKPOINT_SECONDS = 60.0
 WRITING_SHARE = 0.1
@@ -172,15 +170,6 @@ def room_for(choice: ModelChoice) -> int:
     return list_devices()[-1].free // MEMORY_SHARE if choice.settings.sweeps > 1 else 0
 
 
-def no_corpus(model: str) -> SettingsError:
-    """Return the error that says what a model's covariance can be had from."""
-    return SettingsError(
-        f"{model} has no corpus, and its tokenizer no token that begins or ends a text, after which it could write one:"
-        " name a text for its covariance, such as --corpus text.txt, or get one that is collected already (kbsync stats"
-        " import)"
-    )
-
-
 def collect(
     folder: Path, choice: ModelChoice, text: PackedText, wanted: Sequence[CovarianceRecord], progress: Progress
 ) -> None:
@@ -250,3 +239,31 @@ def on_record(folder: Path, weights: Mapping[int, str], tokenizer: str) -> dict[
         return None
     records = found[max(whole)]
     return {layer: records[layer] for layer in weights}
+
+
+def with_text(home: Path, choice: ModelChoice, progress: Progress) -> ModelChoice:
+    """Return `choice` with a corpus: the one that is named, else text that the model writes now or wrote before.
+
+    Where covariances of another text are on record (`stats import`) they do, and there is no corpus. Raises
+    SettingsError where the model has no token that begins a text, LedgerError where the text cannot be kept.
+    """
+    loaded, folder = choice.loaded, home / "tensors"
+    if choice.corpus is not None:
+        return choice
+    if any(record.corpus != SAMPLED for record in read_records(folder)):
+        layers = choice.settings.layers
+        found = on_record(folder, weights_hashes(loaded, layers), tokenizer_hash(loaded))
+        if found is not None and found[layers[0]].corpus != SAMPLED:
+            return choice
+    path = sampled_file(home, choice)
+    if not path.exists():
+        write_text(path, choice, progress)
+    return replace(choice, corpus=path)
+
+
+def kept_text(home: Path, choice: ModelChoice) -> ModelChoice:
+    """Return `choice` with the text that the model wrote before, where it has no corpus and there is one."""
+    if choice.corpus is not None or not list((home / "corpora").glob(f"{SAMPLED}-*")):
+        return choice
+    path = sampled_file(home, choice)
+    return replace(choice, corpus=path) if path.exists() else choice

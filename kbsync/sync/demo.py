@@ -12,13 +12,15 @@ from kbsync.models import LoadedModel, greedy_answers
 from kbsync.models.chat import render
 from kbsync.resources import fixtures_folder
 from kbsync.sources.loopback import serve
-from kbsync.sync.apply import Applied, ApplyOptions, Proposal, apply
-from kbsync.sync.choice import choose_model
-from kbsync.sync.plan import Plan, PlanRow, plan_for, prompt_of
-from kbsync.sync.progress import Progress
-from kbsync.sync.pull import Pulled, make_asks, pull
+from kbsync.sync.apply import ApplyOptions, Proposal, apply
+from kbsync.sync.batch import Applied
+from kbsync.sync.home import Progress
+from kbsync.sync.known import prompt_of
+from kbsync.sync.model import choose_model, current_deltas, known_model
+from kbsync.sync.plan import Plan, PlanRow, plan_for
+from kbsync.sync.pull import Pulled, pull
+from kbsync.sync.reading import make_asks
 from kbsync.sync.retract import retract
-from kbsync.sync.state import current_deltas, known_model
 from kbsync.sync.status import Status, status_for
 
 __all__ = ["LATEST", "PRACTICE_RELATIONS", "RELATIONS", "Demo", "Said", "demo", "latest", "story"]

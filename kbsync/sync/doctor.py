@@ -29,11 +29,9 @@ from kbsync.models import (
     misplaced_subjects,
     sizes_of,
 )
-from kbsync.sync.choice import ModelChoice, choose_model, source_of
-from kbsync.sync.loading import AS_STORED, Loading
-from kbsync.sync.names import model_name
+from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent
+from kbsync.sync.model import ModelChoice, choose_model, source_of
 from kbsync.sync.preflight import memory_of, too_large
-from kbsync.sync.progress import Progress, silent
 
 __all__ = ["Diagnosis", "Loads", "Memory", "doctor"]
 

@@ -1,9 +1,10 @@
 """Eval: base and edited model side by side, on the ledger's active edits or on a data set as it is."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -28,21 +29,56 @@ from kbsync.metrics import (
     figures,
     kept_values,
     say,
+    text_figure,
 )
-from kbsync.sync.choice import ModelChoice, choose_model
-from kbsync.sync.edit_requests import requests_of
-from kbsync.sync.edited_words import held_prompts, written_in
-from kbsync.sync.eval_cases import dataset_cases, ledger_cases
-from kbsync.sync.eval_text import HeldOut, held_out, text_figures
-from kbsync.sync.loading import AS_STORED, Loading
-from kbsync.sync.progress import Progress, silent
-from kbsync.sync.references import read_references
-from kbsync.sync.sampled import sampled_prompts
-from kbsync.sync.sampled_text import kept_text
-from kbsync.sync.state import current_deltas, known_model
-from kbsync.sync.templates import templates_for
+from kbsync.sync.corpus import corpus_name, documents, held_out_documents
+from kbsync.sync.covariances import kept_text
+from kbsync.sync.eval_cases import dataset_cases, ledger_cases, read_references
+from kbsync.sync.home import AS_STORED, Loading, Progress, silent, templates_for
+from kbsync.sync.known import requests_of
+from kbsync.sync.measure import PERPLEXITY_LINES, sampled_prompts
+from kbsync.sync.model import ModelChoice, choose_model, current_deltas, known_model
+from kbsync.sync.wordings import held_prompts, written_in
 
-__all__ = ["EvalOptions", "Evaluation", "RelationFigures", "run_eval"]
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The first lines of a corpus."""
+
+    corpus: str
+    """its name"""
+    lines: tuple[str, ...]
+
+
+def held_out(choice: ModelChoice, corpus: Path | None) -> HeldOut:
+    """Return the first lines of `corpus`, or those of the model's own that its covariance was not taken over.
+
+    SettingsError where there is none, or no text.
+    """
+    read = corpus or choice.corpus
+    if read is None:
+        raise SettingsError(f"{choice.name} has no corpus: name held-out text with --corpus")
+    texts = documents(corpus) if corpus else held_out_documents(read)
+    lines = tuple(line for line in islice(texts, PERPLEXITY_LINES) if line.strip())
+    if not lines:
+        raise SettingsError(f"corpus {read} has no text to measure on")
+    return HeldOut(corpus_name(read), lines)
+
+
+def text_figures(
+    choice: ModelChoice, text: HeldOut, names: Sequence[str], seed: int, progress: Callable[[str, int, int], None]
+) -> dict[str, Figure]:
+    """Return these metrics of the model as it is. SettingsError where no line has two tokens."""
+    found = {}
+    for name in names:
+        progress(f"measuring {name}", 0, 1)
+        read = TEXT_METRICS[name].read(choice.loaded, text.lines, choice.settings.sequence_length)
+        if not len(read):
+            raise SettingsError(f"corpus {text.corpus} has no line of two tokens to measure {name} on")
+        found[name] = text_figure(TEXT_METRICS[name], read, seed)
+        progress(f"measuring {name}", 1, 1)
+    return found
+
 
 WITH_OLD = ("ES", "PS", "NS", "recall", "paraphrase_recall")
 """measured by default where the object before the edit is known"""

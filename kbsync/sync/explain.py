@@ -16,16 +16,12 @@ from kbsync.memit.extensions.groups import edited_wordings
 from kbsync.memit.settings import settings_on_record
 from kbsync.models import LoadedModel
 from kbsync.models.chat import question_prompt
-from kbsync.sync.algorithms import MEMIT
-from kbsync.sync.choice import choose_model
-from kbsync.sync.edit_requests import requests_of
-from kbsync.sync.edited_words import written_in
-from kbsync.sync.loading import AS_STORED, Loading
-from kbsync.sync.named import facts_meant, model_meant
-from kbsync.sync.plan import begins_with
-from kbsync.sync.state import current_deltas, known_model, model_contexts
-from kbsync.sync.target_cache import read_rows, target_keys
-from kbsync.sync.templates import templates_for
+from kbsync.sync.deltas import MEMIT, read_rows, target_keys
+from kbsync.sync.history import facts_meant, model_meant
+from kbsync.sync.home import AS_STORED, Loading, templates_for
+from kbsync.sync.known import begins_with, requests_of
+from kbsync.sync.model import choose_model, current_deltas, known_model, model_contexts
+from kbsync.sync.wordings import written_in
 
 __all__ = ["Explained", "ExplainedWording", "Near", "explain", "hint"]
 

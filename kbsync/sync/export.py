@@ -20,9 +20,8 @@ from kbsync.ledger import Ledger
 from kbsync.ledger.edits import active_after
 from kbsync.ledger.tensors import alive
 from kbsync.memit import edited
-from kbsync.sync.choice import choose_model
-from kbsync.sync.loading import AS_STORED, Loading
-from kbsync.sync.state import current_deltas, known_model
+from kbsync.sync.home import AS_STORED, Loading
+from kbsync.sync.model import choose_model, current_deltas, known_model
 
 __all__ = ["Exported", "ended_by_signals", "export", "unfinished"]
 

@@ -17,10 +17,9 @@ from kbsync.facts import EditRequest, content_id, normalise_label
 from kbsync.ledger import Ledger, read_metadata, read_tensors, replace_tensors
 from kbsync.memit.settings import changed
 from kbsync.models import LoadedModel
-from kbsync.sync.choice import ModelChoice, choose_model
-from kbsync.sync.known_facts import facts_to_ask, known_requests
-from kbsync.sync.loading import AS_STORED, Loading
-from kbsync.sync.progress import Progress, silent
+from kbsync.sync.home import AS_STORED, Loading, Progress, silent
+from kbsync.sync.model import ModelChoice, choose_model
+from kbsync.sync.practice import facts_to_ask, known_requests
 
 __all__ = ["MendOptions", "TrainedMend", "has_network", "mend_network", "train_for", "train_network"]
 

@@ -11,28 +11,9 @@ from kbsync.facts import EditRequest, check_relation, normalise_label
 from kbsync.ledger import EditRow, FactRow, Ledger, ModelRow, VetoRow
 from kbsync.ledger.edits import not_recalled
 from kbsync.ledger.facts import aliases, vetoes, withheld
-from kbsync.sync.templates import templates_for
+from kbsync.sync.home import templates_for
+from kbsync.sync.known import knows, prompt_of, prompts_of, says
 from kbsync.templates import Templates
-
-__all__ = [
-    "NEW",
-    "NOT_RECALLED",
-    "SIGNS",
-    "Plan",
-    "PlanRow",
-    "Sign",
-    "begins_with",
-    "fact_row",
-    "find_model",
-    "known_facts",
-    "knows",
-    "make_plan",
-    "no_template",
-    "plan_for",
-    "prompts_of",
-    "says",
-    "sort_key",
-]
 
 Sign = Literal["+", "~", "-", "=", "k", "!", "?", "x"]
 NEW = "new"
@@ -271,33 +252,3 @@ def known_facts(plan: Plan, answers: Callable[[Mapping[str, str]], Mapping[str, 
         return replace(row, sign=sign, reason="the base model answers it already")
 
     return replace(plan, rows=tuple(sorted(map(judged, plan.rows), key=sort_key)))
-
-
-def prompt_of(request: EditRequest) -> str:
-    """Return a request's edit prompt with its subject."""
-    return request.prompt.format(request.subject)
-
-
-def prompts_of(request: EditRequest) -> list[str]:
-    """Return a request's edit prompt and its paraphrases with its subject."""
-    return [text.format(request.subject) for text in (request.prompt, *request.paraphrases)]
-
-
-def knows(request: EditRequest, said: Mapping[str, str]) -> bool:
-    """Tell by its answers (prompt -> what it said) whether a model knows a fact.
-
-    It does if what it says begins with the object, or an alias of it, on the edit prompt and on most paraphrases.
-    """
-    first, *others = (says(said.get(prompt, ""), request) for prompt in prompts_of(request))
-    return first and (not others or 2 * sum(others) > len(others))
-
-
-def says(answer: str, request: EditRequest) -> bool:
-    """Tell whether an answer begins with a request's target, or with an alias of it."""
-    return any(begins_with(answer, name) for name in request.names)
-
-
-def begins_with(answer: str, label: str) -> bool:
-    """Tell whether an answer begins with a label, as a whole word; case and spaces do not matter."""
-    said, wanted = normalise_label(answer), normalise_label(label)
-    return said.startswith(wanted) and not said[len(wanted) : len(wanted) + 1].isalnum()

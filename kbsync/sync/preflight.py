@@ -4,7 +4,7 @@ The lock is taken before all of it (`Ledger.writer`), and a setting that does no
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -12,17 +12,15 @@ import torch
 from kbsync.editors import Editor
 from kbsync.editors.editor import block_at
 from kbsync.errors import EditError, LedgerError, ModelError, SettingsError
+from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger
 from kbsync.memit.covariance import key_widths
-from kbsync.models import DeviceMemory, checkpoint_bytes, choose_device, list_devices
+from kbsync.models import DeviceMemory, LoadedModel, checkpoint_bytes, choose_device, list_devices
 from kbsync.models.identity import tokenizer_hash
-from kbsync.sync.choice import ModelChoice, source_of
-from kbsync.sync.corpus import documents
-from kbsync.sync.covariances import no_corpus, read_records
-from kbsync.sync.loading import Loading
-from kbsync.sync.sampled_text import begin_token
-
-__all__ = ["check_before_load", "check_before_work", "memory_of", "needs_covariance", "too_large"]
+from kbsync.sync.corpus import begin_token, documents, no_corpus
+from kbsync.sync.covariances import read_records
+from kbsync.sync.home import Loading
+from kbsync.sync.model import ModelChoice, source_of
 
 _AUTO = "auto"
 _WITHOUT_COVARIANCE = ("ft", "mend", "none")
@@ -113,3 +111,46 @@ def too_large(source: str, loading: Loading, there: Sequence[DeviceMemory]) -> s
 def memory_of(device: torch.device, there: Sequence[DeviceMemory]) -> DeviceMemory:
     """Return the entry of `device`; without a number it is the first of its kind."""
     return next(one for one in there if one.name == str(device) or one.name.partition(":")[0] == str(device))
+
+
+ROOM = 32
+"""positions kept free for an answer of the model's own"""
+SHOWN = 3
+
+
+def check_lengths(loaded: LoadedModel, requests: Iterable[EditRequest], contexts: Iterable[str]) -> None:
+    """Raise EditError, with the first few and what to do, where a request is too long for the model.
+
+    What is counted is the longest of `contexts` with the longest of a request's texts and its object. A model whose
+    positions have no end takes anything.
+    """
+    if loaded.positions is None:
+        return
+    room = loaded.positions - ROOM - max((_tokens(loaded, text) for text in contexts), default=0)
+    long = [(request, count) for request in requests if (count := _longest(loaded, request, room)) > room]
+    if long:
+        told = ", ".join(f"{one.relation} of {_short(one.subject)!r} ({count} tokens)" for one, count in long[:SHOWN])
+        more = f" and {len(long) - SHOWN} more" if len(long) > SHOWN else ""
+        raise EditError(
+            f"too long for {loaded.source}, which has room for {room} tokens: {told}{more}; "
+            "shorten the labels in the source, or leave the facts out with `kbsync retract`"
+        )
+
+
+def _longest(loaded: LoadedModel, request: EditRequest, room: int) -> int:
+    """Return the tokens of a request's longest text; 0 where no text can be over `room`."""
+    # A token has a byte at least, so most texts need not be cut into tokens.
+    return max((_tokens(loaded, text) for text in _texts(request) if len(text.encode()) > room), default=0)
+
+
+def _texts(request: EditRequest) -> Iterator[str]:
+    for text in (request.prompt, *request.paraphrases):
+        yield f"{text.format(request.subject)} {request.target}"
+
+
+def _tokens(loaded: LoadedModel, text: str) -> int:
+    return len(loaded.tokenizer(text, verbose=False)["input_ids"])
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 40 else f"{label[:40]}..."

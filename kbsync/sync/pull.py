@@ -6,22 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kbsync.errors import SettingsError, SourceError, WithdrawalsError
-from kbsync.facts import Skipped, check_relation
+from kbsync.errors import SourceError, WithdrawalsError
+from kbsync.facts import Skipped
 from kbsync.ledger import Change, FactRow, Ledger, PullCounts
 from kbsync.ledger.facts import record_aliases
 from kbsync.ledger.pages import drop_pages
 from kbsync.ledger.pulls import OUTSIDE, NewPull, Staged, changes, record_pull, unread
-from kbsync.sources import Ask, Reading, Source, is_wikidata, open_source, read_subjects
+from kbsync.sources import Ask, Reading, Source, open_source
 from kbsync.sources.base import Access, iri_of, short_id
-from kbsync.sync.changed_files import FileState, look_at
-from kbsync.sync.kept_pages import kept_pages
-from kbsync.sync.templates import templates_for
+from kbsync.sync.home import templates_for
+from kbsync.sync.reading import FileState, _scope, kept_pages, look_at, scope_text
 
 if TYPE_CHECKING:
     from kbsync.sources.rdf_file import ChangedPart
 
-__all__ = ["MAX_WITHDRAWN", "Pulled", "make_asks", "pull"]
 
 MAX_WITHDRAWN = 20.0
 """per cent of a relation's facts that a pull may withdraw; up to `FEW` of them are no reason to doubt a source"""
@@ -86,51 +84,6 @@ class _Read:
     """facts whose subjects were in the scope when they were last seen, and are not there now"""
     outside: frozenset[tuple[str, str]] = frozenset()
     """(subject key, object key) of those that the source states all the same"""
-
-
-def make_asks(
-    relations: Sequence[str],
-    source: str,
-    *,
-    class_id: str | None = None,
-    subjects_file: Path | None = None,
-    language: str = "en",
-    limit: int | None = None,
-    min_sitelinks: int | None = None,
-    as_of: datetime.date | None = None,
-    aliases: bool = False,
-    everything: bool = False,
-    home: Path | None = None,
-) -> list[Ask]:
-    """Return what a pull asks `source` for, a relation after the other.
-
-    Of a relation that is too large for Wikidata's service it is the part that its template (of `home`, or kbsync's)
-    names, unless the user narrows it or asks for `everything`. Raises SettingsError, and SourceError for the file of
-    subjects.
-    """
-    subjects = None if subjects_file is None else read_subjects(subjects_file)
-    wikidata = is_wikidata(source)
-    asks = [
-        Ask(check_relation(relation), class_id, subjects, language, limit, min_sitelinks, as_of, aliases, not wikidata)
-        for relation in dict.fromkeys(relations)
-    ]
-    if everything:
-        if any(ask.partial for ask in asks):
-            raise SettingsError("--all asks for everything: leave out --class, --subjects, --limit and --min-sitelinks")
-        return [replace(ask, everything=wikidata) for ask in asks]
-    return _with_default_scopes(asks, home) if wikidata else asks
-
-
-def _with_default_scopes(asks: Sequence[Ask], home: Path | None) -> list[Ask]:
-    templates = templates_for(home or Path())
-    narrowed = []
-    for ask in asks:
-        template = templates.get(ask.relation)
-        scope = template.scope if template else None
-        if scope is not None and not ask.partial:
-            ask = replace(ask, class_id=scope.class_id, min_sitelinks=scope.min_sitelinks, by_default=True)
-        narrowed.append(ask)
-    return narrowed
 
 
 def pull(
@@ -281,19 +234,6 @@ def _pulled(home: Path, read: _Read, counts: PullCounts, state: FileState, label
         _scope(ask),
         ask.by_default,
     )
-
-
-def _scope(ask: Ask) -> dict[str, Any] | None:
-    """Return what narrows `ask`, as the ledger keeps it."""
-    subjects = None if ask.subjects is None else len(ask.subjects)
-    parts = {"class": ask.class_id, "min_sitelinks": ask.min_sitelinks, "limit": ask.limit, "subjects": subjects}
-    return {name: value for name, value in parts.items() if value is not None} or None
-
-
-def scope_text(ask: Ask) -> str:
-    """Return the class and sitelinks of `ask` in words."""
-    classes = [] if ask.class_id is None else [f"instances of {ask.class_id}"]
-    return ", ".join(classes + ([] if ask.min_sitelinks is None else [f"{ask.min_sitelinks} sitelinks or more"]))
 
 
 def _withdraw(ledger: Ledger, read: _Read) -> Literal["all", "none"] | frozenset[str]:

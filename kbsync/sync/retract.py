@@ -11,12 +11,11 @@ from kbsync.ledger import BatchRow, EditRow, FactRow, Ledger, VetoRow
 from kbsync.ledger.edits import edits_about, rollback_count
 from kbsync.ledger.facts import aliases, facts_named, lift_vetoes, record_vetoes, vetoes
 from kbsync.sync.guards import Guard
-from kbsync.sync.loading import AS_STORED, Loading
-from kbsync.sync.named import facts_meant, model_meant
-from kbsync.sync.progress import Progress, silent
+from kbsync.sync.history import facts_meant, model_meant
+from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 
 if TYPE_CHECKING:
-    from kbsync.sync.apply import Applied
+    from kbsync.sync.batch import Applied
 
 __all__ = ["Lifted", "Retracted", "Retraction", "lift", "retract"]
 

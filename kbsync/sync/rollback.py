@@ -7,7 +7,7 @@ from pathlib import Path
 from kbsync.errors import LedgerError, SettingsError
 from kbsync.ledger import BatchRow, Ledger, ModelRow, check_tensors
 from kbsync.ledger.edits import active_after, roll_back, rollback_count
-from kbsync.sync.named import model_meant
+from kbsync.sync.history import model_meant
 
 __all__ = ["RolledBack", "rollback", "rollbacks_so_far"]
 

@@ -9,11 +9,9 @@ from kbsync.ledger import Ledger
 from kbsync.memit import write_preset
 from kbsync.memit.extensions.calibration import critical_layers
 from kbsync.metrics.trace import SAMPLES, TraceFigures, causal_trace, trace_figures
-from kbsync.sync.choice import ModelChoice, choose_model
-from kbsync.sync.known_facts import facts_to_ask, known_requests
-from kbsync.sync.loading import AS_STORED, Loading
-from kbsync.sync.new_preset import new_preset, preset_file_for
-from kbsync.sync.progress import Progress, silent
+from kbsync.sync.home import AS_STORED, Loading, Progress, silent
+from kbsync.sync.model import ModelChoice, choose_model, new_preset, preset_file_for
+from kbsync.sync.practice import facts_to_ask, known_requests
 
 __all__ = ["Trace", "TraceOptions", "trace"]
 

@@ -7,6 +7,7 @@ that it is the base model that was edited, and the current deltas, solved again 
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,7 @@ from kbsync.ledger import BatchRow, EditRow, Ledger, check_sealed, check_tensors
 from kbsync.ledger.edits import edits_of, endings, line_of, states_after
 from kbsync.ledger.seals import SEALED, broken_seals
 from kbsync.ledger.store import database_faults
-from kbsync.sync.loading import AS_STORED, Loading
-from kbsync.sync.progress import Progress, silent
-
-__all__ = ["Check", "Verified", "verify"]
+from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 
 _CONTENT_NAMED = re.compile(r"(?:.*-)?([0-9a-f]{64})\.safetensors\Z")
 
@@ -83,7 +81,7 @@ def verify(
                 checks.append(Check(name, 0, (str(error),)))
         progress("checking", len(parts), len(parts))
         if model is not None:
-            from kbsync.sync.resolve import model_checks  # torch
+            from kbsync.sync.deltas import model_checks  # torch
 
             checks += [
                 Check(name, checked, tuple(wrong))
@@ -217,3 +215,52 @@ def _fault_of(path: Path, sha256: str) -> str | None:
     except LedgerError as error:
         return str(error).partition(": ")[0]
     return None
+
+
+_STATE_FILE = re.compile(r"[0-9a-f]{64}\.safetensors\Z")
+"""files of batches and of target vectors, which no other name tells"""
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A file that no state needs, and its size in bytes."""
+
+    path: Path
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What was removed; with `dry_run`, what would be."""
+
+    dry_run: bool
+    files: tuple[Leftover, ...]
+
+    @property
+    def bytes(self) -> int:
+        """The size of all of them."""
+        return sum(file.bytes for file in self.files)
+
+
+def prune(home: Path, *, dry_run: bool = False) -> Pruned:
+    """Remove what no state needs; with `dry_run` only say what that is.
+
+    Raises LedgerError where there is no ledger or a file cannot be removed, LedgerBusyError while an apply runs.
+    """
+    with (
+        Ledger.open(home, create=False) as ledger,
+        nullcontext() if dry_run else ledger.writer("prune"),
+    ):
+        needed = {row.file for row in ledger.targets()}
+        needed |= {name for row in ledger.batches() if row.state in ("done", "rolled back") for name in row.files}
+        found = tuple(
+            Leftover(path, path.stat().st_size)
+            for path in sorted(ledger.tensors.glob("*.safetensors"))
+            if _STATE_FILE.match(path.name) and path.name not in needed
+        )
+        for file in () if dry_run else found:
+            try:
+                file.path.unlink(missing_ok=True)
+            except OSError as error:
+                raise LedgerError(f"cannot remove {file.path}: {error.strerror}") from error
+    return Pruned(dry_run, found)

@@ -10,7 +10,7 @@ from kbsync.benchmarks.groups import measure_size
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings
 from kbsync.models import LoadedModel
-from kbsync.sync.choice import ModelChoice
+from kbsync.sync.model import ModelChoice
 from tests.homes import Editable, small
 from tests.tiny_models import FACTS
 

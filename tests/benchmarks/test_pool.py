@@ -8,7 +8,7 @@ from kbsync.benchmarks.edits import Pool, Workbench, edit_pool
 from kbsync.errors import SettingsError
 from kbsync.memit import MemitSettings
 from kbsync.models import LoadedModel
-from kbsync.sync.choice import ModelChoice
+from kbsync.sync.model import ModelChoice
 from tests.benchmarks.paper.conftest import RECORDS, write_data
 from tests.tiny_models import FACTS, random_model
 

@@ -5,7 +5,7 @@ import pytest
 from kbsync.benchmarks import pull
 from kbsync.benchmarks.pull import bench_pull, pull_view
 from kbsync.sources import paging
-from kbsync.sync.progress import Progress
+from kbsync.sync.home import Progress
 
 
 def test_both_ways_take_the_same_pages(monkeypatch: pytest.MonkeyPatch) -> None:

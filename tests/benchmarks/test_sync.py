@@ -8,7 +8,7 @@ import pytest
 from kbsync.benchmarks.edits import Pool, Workbench
 from kbsync.benchmarks.sync import WAYS, SyncBench, draw_days, run_days
 from kbsync.memit import MemitSettings
-from kbsync.sync.choice import ModelChoice
+from kbsync.sync.model import ModelChoice
 from tests.homes import small_model
 from tests.tiny_models import FACTS, known_model, left_as_found, one_thread
 

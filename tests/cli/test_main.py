@@ -202,7 +202,7 @@ def test_main_returns_its_code_for_the_console_script() -> None:
     assert main(["--version"]) == 0
 
 
-@pytest.mark.parametrize("moment", ["typer", "kbsync.cli.main", "kbsync.sync.loading"])
+@pytest.mark.parametrize("moment", ["typer", "kbsync.cli.main", "kbsync.sync.home"])
 def test_ctrl_c_while_kbsync_starts_is_one_line(moment: str, tmp_path: Path) -> None:
     """The interrupt comes just when a module is looked for, early or late in the start."""
     script = (

@@ -23,8 +23,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTJForCausalLM, PreTrainedTokenizerFast
 
 import kbsync.sources.sparql
+import kbsync.sync.answers
 import kbsync.sync.export
-import kbsync.sync.probe
 import kbsync.sync.pull
 from kbsync.cli.main import main
 from kbsync.memit import targets

@@ -20,7 +20,8 @@ from kbsync.ledger import Ledger
 from kbsync.report.tables import plain
 from kbsync.sources import Ask, open_source, rdf_file
 from kbsync.sources.base import MOST_LETTERS, clean, iri_of
-from kbsync.sync.plan import plan_for, prompt_of
+from kbsync.sync.known import prompt_of
+from kbsync.sync.plan import plan_for
 from tests.homes import TEMPLATES, Editable, done, kbsync, small
 
 __all__ = ["small"]

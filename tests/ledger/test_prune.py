@@ -7,7 +7,7 @@ import pytest
 from kbsync.errors import LedgerBusyError
 from kbsync.ledger import Ledger
 from kbsync.ledger.edits import roll_back
-from kbsync.sync.prune import prune
+from kbsync.sync.verify import prune
 from tests.ledger.helpers import apply, fact, model, new_edit, pull
 
 CURRENT, BACK, TARGETS, LEFT = (f"{letter * 64}.safetensors" for letter in "abcd")

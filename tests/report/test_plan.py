@@ -13,11 +13,11 @@ from kbsync.report.demo import demo_view
 from kbsync.report.evaluate import asked_view
 from kbsync.report.json_text import to_plain
 from kbsync.report.plan import plan_json, plan_view, status_json, status_view
-from kbsync.sync.ask import Asked
+from kbsync.sync.answers import Asked
 from kbsync.sync.batch import Applied
-from kbsync.sync.cost import Again, Cost
 from kbsync.sync.demo import Demo, Said
-from kbsync.sync.failures import Failure
+from kbsync.sync.guards import Again, Cost
+from kbsync.sync.measure import Failure
 from kbsync.sync.plan import Plan, PlanRow, Sign
 from kbsync.sync.pull import Changes, Pulled
 from kbsync.sync.status import Status

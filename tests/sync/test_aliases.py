@@ -4,8 +4,8 @@ from pathlib import Path
 
 from kbsync.ledger import Ledger
 from kbsync.ledger.facts import aliases
+from kbsync.sync.answers import probed_plan
 from kbsync.sync.plan import plan_for
-from kbsync.sync.probe import probed_plan
 from tests.homes import COUNTRIES, Editable, done, make_home
 from tests.tiny_models import CAPITALS
 

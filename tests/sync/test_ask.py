@@ -6,7 +6,7 @@ import pytest
 
 from kbsync.errors import LedgerError, SettingsError
 from kbsync.models import load_model, top_answers
-from kbsync.sync.ask import ask
+from kbsync.sync.answers import ask
 from tests.homes import SWAPPED, Editable, deltas_of, make_home, snapshot
 from tests.tiny_models import CAPITALS, set_to
 

@@ -8,9 +8,9 @@ import pytest
 from kbsync.errors import SourceError
 from kbsync.ledger import Ledger
 from kbsync.sources import Ask, open_source
-from kbsync.sync import changed_files
-from kbsync.sync.changed_files import FileState, look_at
-from kbsync.sync.pull import Pulled, make_asks, pull
+from kbsync.sync import reading as changed_files
+from kbsync.sync.pull import Pulled, pull
+from kbsync.sync.reading import FileState, look_at, make_asks
 
 E, P = "http://www.wikidata.org/entity/", "http://www.wikidata.org/prop/"
 LABEL = "<http://www.w3.org/2000/01/rdf-schema#label>"

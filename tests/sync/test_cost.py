@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.ledger import BatchRow, Ledger
-from kbsync.sync.cost import Cost, expected_seconds
+from kbsync.sync.guards import Cost, expected_seconds
 from tests.homes import COUNTRIES, SWAPPED, Editable, kbsync, make_home, pull
 
 SECONDS = {"targets": 20.0, "keys": 6.0, "solve": 3.0, "measure": 10.0, "covariance": 99.0, "total": 140.0}

@@ -19,11 +19,10 @@ from kbsync.memit import covariance as covariance_module
 from kbsync.memit.fast.moments import MomentSums
 from kbsync.models import LoadedModel
 from kbsync.sync import covariances as module
-from kbsync.sync.choice import ModelChoice, choose_model
 from kbsync.sync.corpus import covariance_documents
 from kbsync.sync.covariances import Covariances, covariances_for, read_records
-from kbsync.sync.loading import Loading
-from kbsync.sync.progress import silent
+from kbsync.sync.home import Loading, silent
+from kbsync.sync.model import ModelChoice, choose_model
 from tests.homes import COUNTRIES, SWAPPED, Editable, make_home
 
 VALUES = {"layers": "0,1", "covariance_tokens": "2000", "sequence_length": "32"}

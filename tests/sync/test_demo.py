@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from kbsync.resources import fixtures_folder
+from kbsync.sync.answers import ask
 from kbsync.sync.apply import ApplyOptions
-from kbsync.sync.ask import ask
 from kbsync.sync.demo import LATEST, RELATIONS, Demo, latest, story
+from kbsync.sync.home import silent
 from kbsync.sync.plan import plan_for
-from kbsync.sync.progress import silent
 from tests.homes import COUNTRIES, SWAPPED, Editable, done, make_home, small
 
 __all__ = ["small"]

@@ -17,7 +17,7 @@ from kbsync.ledger import Ledger
 from kbsync.memit import edited
 from kbsync.models import load_model
 from kbsync.sync.export import ended_by_signals, export, unfinished
-from kbsync.sync.loading import Loading
+from kbsync.sync.home import Loading
 from tests.e2e.commands import start
 from tests.homes import SWAPPED, Editable, deltas_of, make_home
 

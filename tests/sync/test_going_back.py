@@ -11,8 +11,8 @@ import torch
 
 from kbsync.errors import EditError, LedgerError, SettingsError
 from kbsync.ledger import Ledger
+from kbsync.sync.answers import ask
 from kbsync.sync.apply import ApplyOptions, apply
-from kbsync.sync.ask import ask
 from kbsync.sync.export import export
 from kbsync.sync.retract import Retraction, lift, retract
 from kbsync.sync.rollback import rollback, rollbacks_so_far

@@ -9,7 +9,7 @@ from kbsync.errors import SettingsError
 from kbsync.ledger import FactRow, Ledger, Metric
 from kbsync.ledger.edits import roll_back
 from kbsync.ledger.facts import lift_vetoes, record_aliases, record_vetoes, vetoes
-from kbsync.sync.log import Event, fact_log, parse_fact
+from kbsync.sync.history import Event, fact_log, parse_fact
 from tests.ledger.helpers import apply, fact, model, new_edit, pull
 
 

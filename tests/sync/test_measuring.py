@@ -12,11 +12,10 @@ from kbsync.ledger import FactRow, Ledger, Metric
 from kbsync.memit import MemitSettings
 from kbsync.metrics import Case
 from kbsync.models import LoadedModel, score_targets
-from kbsync.sync.base_answers import BaseScores
-from kbsync.sync.choice import ModelChoice
-from kbsync.sync.measuring import NEIGHBOURS, Measured, cases_for, measure_edits
-from kbsync.sync.progress import silent
-from kbsync.sync.state import identify
+from kbsync.sync.answers import BaseScores
+from kbsync.sync.home import silent
+from kbsync.sync.measure import NEIGHBOURS, Measured, cases_for, measure_edits
+from kbsync.sync.model import ModelChoice, identify
 from kbsync.templates import Templates, load_templates
 from tests.homes import TEMPLATES
 from tests.tiny_models import CAPITALS, FACTS, TEXTS, known, set_to

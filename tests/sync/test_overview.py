@@ -11,8 +11,9 @@ from kbsync.errors import ConflictError, LedgerError, SettingsError
 from kbsync.facts import Entity, Fact
 from kbsync.ledger import Ledger
 from kbsync.ledger.facts import record_vetoes
-from kbsync.sync.overview import QUIET, SHOWN, long_plan_for, overview_for
-from kbsync.sync.plan import PlanRow, plan_for, prompt_of
+from kbsync.sync.known import prompt_of
+from kbsync.sync.plan import PlanRow, plan_for
+from kbsync.sync.status import QUIET, SHOWN, long_plan_for, overview_for
 from tests.ledger.helpers import apply, fact, model, new_edit, pull
 
 # Prompts that become those of P36 ("The capital of {} is") with labels such as "capital of X".

@@ -8,8 +8,8 @@ import pytest
 from kbsync.facts import EditRequest, Wording
 from kbsync.ledger import Ledger
 from kbsync.resources import fixtures_folder
-from kbsync.sync.overview import overview_for
 from kbsync.sync.plan import plan_for
+from kbsync.sync.status import overview_for
 from tests.homes import COUNTRIES, SWAPPED, Editable, done, kbsync, make_home, small
 
 __all__ = ["small"]

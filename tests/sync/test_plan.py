@@ -12,9 +12,10 @@ from kbsync.facts import Fact, Wording
 from kbsync.ledger import Ledger
 from kbsync.ledger.edits import start_batch
 from kbsync.sync.batch import new_edit
-from kbsync.sync.overview import overview_for
-from kbsync.sync.plan import Plan, begins_with, known_facts, plan_for, prompt_of
+from kbsync.sync.known import begins_with, prompt_of
+from kbsync.sync.plan import Plan, known_facts, plan_for
 from kbsync.sync.relations import relations_for
+from kbsync.sync.status import overview_for
 from tests.ledger.helpers import fact, finish, model, pull
 
 Row = tuple[str, str, str | None, str | None]

@@ -8,7 +8,8 @@ import pytest
 from kbsync.facts import Fact
 from kbsync.ledger import Ledger
 from kbsync.ledger.facts import lift_vetoes, record_aliases, record_vetoes, vetoes
-from kbsync.sync.plan import plan_for, prompt_of
+from kbsync.sync.known import prompt_of
+from kbsync.sync.plan import plan_for
 from tests.ledger.helpers import apply, fact, model, new_edit, pull
 
 PARIS, LYON = fact("Q142/France", "Q90/Paris"), fact("Q142/France", "Q456/Lyon")

@@ -6,8 +6,7 @@ import pytest
 
 from kbsync.datasets import open_dataset
 from kbsync.resources import fixtures_folder
-from kbsync.sync.practice import practice_requests
-from kbsync.sync.practice_datasets import COUNTERFACT, RECORDS, ZSRE, write_datasets
+from kbsync.sync.practice import COUNTERFACT, RECORDS, ZSRE, practice_requests, write_datasets
 from tests.conftest import Run
 
 

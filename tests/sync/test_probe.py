@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from kbsync.ledger import Ledger
+from kbsync.sync.answers import probed_plan
 from kbsync.sync.plan import Plan, plan_for
-from kbsync.sync.probe import probed_plan
 from kbsync.sync.status import status_for
 from tests.homes import COUNTRIES, SWAPPED, Editable, done, make_home, pull, snapshot
 from tests.tiny_models import CAPITALS
@@ -43,7 +43,7 @@ def test_a_second_probe_needs_no_model(small: Editable, tmp_path: Path, monkeypa
     home = make_home(tmp_path / "home", P36={**NEW, **KNOWN})
     first = probed_plan(home, small.name)
     with monkeypatch.context() as patch:
-        patch.setattr("kbsync.sync.probe.choose_model", lambda *given, **options: pytest.fail("a model was loaded"))
+        patch.setattr("kbsync.sync.answers.choose_model", lambda *given, **options: pytest.fail("a model was loaded"))
         assert probed_plan(home, small.name) == first
         done("plan", "--home", home, *small.model, "--probe")
     pull(home, P36={**NEW, **KNOWN, "Kenya": "Nairobi"})

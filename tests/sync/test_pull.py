@@ -6,7 +6,8 @@ import pytest
 
 from kbsync.errors import KbsyncError, LedgerError, SourceError, WithdrawalsError
 from kbsync.ledger import Ledger
-from kbsync.sync.pull import Pulled, make_asks, pull
+from kbsync.sync.pull import Pulled, pull
+from kbsync.sync.reading import make_asks
 from tests.oxigraph_server import world
 
 CAPITALS = {"France": "Paris", "Kazakhstan": "Astana", "Burundi": "Bujumbura"}

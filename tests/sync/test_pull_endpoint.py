@@ -11,8 +11,8 @@ from kbsync.ledger import Ledger
 from kbsync.sources import Ask, open_source, queries
 from kbsync.sources.base import Access
 from kbsync.sources.sparql import SparqlSource
-from kbsync.sync.dry_run import dry_run
-from kbsync.sync.pull import Pulled, make_asks, pull
+from kbsync.sync.pull import Pulled, pull
+from kbsync.sync.reading import dry_run, make_asks
 from kbsync.sync.relations import relations_for
 from tests.oxigraph_server import serve, world
 from tests.sources.fault_proxy import between, status, true

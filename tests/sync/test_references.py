@@ -8,8 +8,8 @@ import pytest
 from kbsync.datasets import Expected, Record
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
-from kbsync.sync.references import fact_references, read_references, record_references
-from kbsync.sync.templates import templates_for
+from kbsync.sync.eval_cases import fact_references, read_references, record_references
+from kbsync.sync.home import templates_for
 from tests.homes import make_home
 from tests.tiny_models import FACTS
 

@@ -8,9 +8,8 @@ import yaml
 
 from kbsync.errors import SettingsError, SourceError, TemplateError
 from kbsync.ledger import Ledger
-from kbsync.sync.new_template import new_template
-from kbsync.sync.relations import relations_for, search_online, search_templates
-from kbsync.sync.templates import templates_for
+from kbsync.sync.home import templates_for
+from kbsync.sync.relations import new_template, relations_for, search_online, search_templates
 from kbsync.templates import check_file
 from tests.homes import TEMPLATES, done, make_home
 from tests.oxigraph_server import serve, world

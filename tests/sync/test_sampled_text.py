@@ -9,13 +9,11 @@ import torch
 from kbsync.errors import SettingsError
 from kbsync.metrics import perplexity
 from kbsync.models import DeviceMemory, LoadedModel, sampled_rows
-from kbsync.sync import sampled_text as module
-from kbsync.sync.choice import ModelChoice, choose_model
-from kbsync.sync.corpus import corpus_name, documents
-from kbsync.sync.covariances import covariances_for
-from kbsync.sync.loading import Loading
-from kbsync.sync.progress import silent
-from kbsync.sync.sampled_text import begin_token, kept_text, rows_at_once, shape, with_text
+from kbsync.sync import corpus as module
+from kbsync.sync.corpus import begin_token, corpus_name, documents, rows_at_once, shape
+from kbsync.sync.covariances import covariances_for, kept_text, with_text
+from kbsync.sync.home import Loading, silent
+from kbsync.sync.model import ModelChoice, choose_model
 from tests.homes import Editable
 from tests.tiny_models import known, set_to
 

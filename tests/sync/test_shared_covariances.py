@@ -8,10 +8,8 @@ import torch
 
 from kbsync.errors import SettingsError
 from kbsync.ledger import replace_tensors
-from kbsync.sync.loading import Loading
-from kbsync.sync.progress import silent
-from kbsync.sync.shared_covariances import export_covariances, import_covariances, read_shared
-from kbsync.sync.stats import StatsOptions, covariances_of
+from kbsync.sync.home import Loading, silent
+from kbsync.sync.stats import StatsOptions, covariances_of, export_covariances, import_covariances, read_shared
 from tests.homes import Editable
 from tests.tiny_models import random_folder
 

@@ -11,10 +11,9 @@ from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings, RequestGroup, group_requests
 from kbsync.models import LoadedModel
-from kbsync.sync.choice import ModelChoice
-from kbsync.sync.progress import silent
-from kbsync.sync.state import identify
-from kbsync.sync.target_cache import Targets, cached_targets
+from kbsync.sync.deltas import Targets, cached_targets
+from kbsync.sync.home import silent
+from kbsync.sync.model import ModelChoice, identify
 from tests.homes import SWAPPED
 from tests.tiny_models import known
 

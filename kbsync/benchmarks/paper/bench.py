@@ -24,16 +24,14 @@ from kbsync.facts import EditRequest, content_id
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, edited, group_requests, sample_contexts
 from kbsync.metrics import TEXT_METRICS, Case, Figure, evaluate, figures
-from kbsync.sync.choice import ModelChoice
 from kbsync.sync.covariances import Covariances, covariances_for
-from kbsync.sync.edited_words import held_beside
-from kbsync.sync.eval_text import HeldOut, text_figures
-from kbsync.sync.known_facts import facts_to_ask
+from kbsync.sync.deltas import cached_targets
+from kbsync.sync.evaluate import HeldOut, text_figures
+from kbsync.sync.home import Progress, templates_for
 from kbsync.sync.mend import has_network, mend_network, train_for
-from kbsync.sync.progress import Progress
-from kbsync.sync.state import identify, model_contexts
-from kbsync.sync.target_cache import cached_targets
-from kbsync.sync.templates import templates_for
+from kbsync.sync.model import ModelChoice, identify, model_contexts
+from kbsync.sync.practice import facts_to_ask
+from kbsync.sync.wordings import held_beside
 
 __all__ = ["PUBLISHED", "Experiment", "PaperBench", "Result"]
 

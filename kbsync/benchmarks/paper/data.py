@@ -14,9 +14,8 @@ from kbsync.datasets import DataSet, Record, open_dataset
 from kbsync.errors import SettingsError
 from kbsync.metrics import Case
 from kbsync.resources import fixtures_folder
-from kbsync.sync.eval_cases import case_of, with_references
-from kbsync.sync.practice_datasets import COUNTERFACT, ZSRE
-from kbsync.sync.references import record_references
+from kbsync.sync.eval_cases import case_of, record_references, with_references
+from kbsync.sync.practice import COUNTERFACT, ZSRE
 
 __all__ = ["PaperData", "Published", "evenly", "open_data", "published_tables"]
 

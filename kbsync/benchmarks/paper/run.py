@@ -28,11 +28,10 @@ from kbsync.benchmarks.paper.tracing import TRACE
 from kbsync.editors import EDITORS
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
-from kbsync.sync.choice import choose_model
-from kbsync.sync.eval_text import held_out
-from kbsync.sync.loading import AS_STORED, Loading
-from kbsync.sync.progress import Progress, silent
-from kbsync.sync.sampled_text import with_text
+from kbsync.sync.covariances import with_text
+from kbsync.sync.evaluate import held_out
+from kbsync.sync.home import AS_STORED, Loading, Progress, silent
+from kbsync.sync.model import choose_model
 
 __all__ = ["EXPERIMENTS", "ROWS", "Done", "PaperOptions", "PaperRun", "bench_paper", "chosen_experiments", "run_paper"]
 

@@ -15,10 +15,10 @@ from kbsync.benchmarks.paper.sizes import Sizes
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings
 from kbsync.models import LoadedModel
-from kbsync.sync.choice import ModelChoice
-from kbsync.sync.eval_text import HeldOut
+from kbsync.sync.evaluate import HeldOut
+from kbsync.sync.home import silent
 from kbsync.sync.mend import train_for
-from kbsync.sync.progress import silent
+from kbsync.sync.model import ModelChoice
 from tests.homes import small_model
 from tests.tiny_models import FACTS, known, known_model, left_as_found
 

@@ -17,11 +17,10 @@ from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, optimise_targ
 from kbsync.memit.covariance import sum_moments
 from kbsync.memit.fast.moments import MomentSums
 from kbsync.memit.fast.packed_text import PackedText
-from kbsync.models import LoadedModel, Team, join_team
-from kbsync.sync.choice import ModelChoice, choose_model
-from kbsync.sync.loading import Loading
-
-__all__ = ["join_team", "led", "share_covariance", "together", "work_along"]
+from kbsync.models import LoadedModel, Team
+from kbsync.models import join_team as join_team
+from kbsync.sync.home import Loading
+from kbsync.sync.model import ModelChoice, choose_model
 
 
 def moments(loaded: LoadedModel, text: PackedText, widths: Mapping[int, int], rows: int, *, team: Team) -> None:

@@ -1,0 +1,63 @@
+"""Whether a model knows a fact, by what it says; and the requests that edits on record were made of. Loads no torch."""
+
+from collections.abc import Mapping, Sequence
+
+from kbsync.errors import LedgerError
+from kbsync.facts import EditRequest, Wording, normalise_label
+from kbsync.ledger import EditRow, Ledger
+from kbsync.ledger.facts import aliases, own_wordings
+from kbsync.templates import Templates
+
+
+def requests_of(ledger: Ledger, templates: Templates, edits: Sequence[EditRow]) -> list[EditRequest]:
+    """Return the request that each edit wrote, with its object's aliases.
+
+    Paraphrases, question and further wordings are the present ones of its fact or, where that has none of its own, its
+    relation. Raises LedgerError if an edit's record is damaged.
+    """
+    names = aliases(ledger, {edit.object_key for edit in edits})
+    own = own_wordings(ledger, {edit.fact for edit in edits})
+    found = []
+    for edit in edits:
+        now = templates.wording(edit.relation, own.get(edit.fact)) or Wording(edit.prompt)
+        also = names.get(edit.object_key, ())
+        request = EditRequest(
+            edit.relation, edit.subject, edit.prompt, edit.object, now.paraphrases, now.question, also, now.wordings
+        )
+        if request.id != edit.request:
+            raise LedgerError(
+                f"{ledger.path} is damaged: edit {edit.id} ({edit.relation} of {edit.subject}) is not as it was"
+                " written; put back a copy of it, or choose another --home (`kbsync verify` says what else is wrong)"
+            )
+        found.append(request)
+    return found
+
+
+def prompt_of(request: EditRequest) -> str:
+    """Return a request's edit prompt with its subject."""
+    return request.prompt.format(request.subject)
+
+
+def prompts_of(request: EditRequest) -> list[str]:
+    """Return a request's edit prompt and its paraphrases with its subject."""
+    return [text.format(request.subject) for text in (request.prompt, *request.paraphrases)]
+
+
+def knows(request: EditRequest, said: Mapping[str, str]) -> bool:
+    """Tell by its answers (prompt -> what it said) whether a model knows a fact.
+
+    It does if what it says begins with the object, or an alias of it, on the edit prompt and on most paraphrases.
+    """
+    first, *others = (says(said.get(prompt, ""), request) for prompt in prompts_of(request))
+    return first and (not others or 2 * sum(others) > len(others))
+
+
+def says(answer: str, request: EditRequest) -> bool:
+    """Tell whether an answer begins with a request's target, or with an alias of it."""
+    return any(begins_with(answer, name) for name in request.names)
+
+
+def begins_with(answer: str, label: str) -> bool:
+    """Tell whether an answer begins with a label, as a whole word; case and spaces do not matter."""
+    said, wanted = normalise_label(answer), normalise_label(label)
+    return said.startswith(wanted) and not said[len(wanted) : len(wanted) + 1].isalnum()

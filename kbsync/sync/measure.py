@@ -1,0 +1,276 @@
+"""Measure a batch: the cases of its edits, the prompts around them, and the figures before and after."""
+
+import math
+import random
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from heapq import nsmallest
+from itertools import islice
+from statistics import fmean
+from typing import TypeVar
+
+from kbsync.errors import KbsyncError
+from kbsync.facts import EditRequest, Wording, content_id
+from kbsync.ledger import FactRow, Ledger, Metric
+from kbsync.ledger.facts import aliases
+from kbsync.metrics import (
+    Case,
+    CaseFigures,
+    Neighbour,
+    Said,
+    Sampled,
+    Values,
+    kept_values,
+    measure,
+    measure_chat,
+    perplexity,
+    recalled,
+    say,
+    summary,
+)
+from kbsync.metrics.recall import Scorer
+from kbsync.models import LoadedModel, greedy_answers, locate, score_targets
+from kbsync.sync.answers import BaseScores
+from kbsync.sync.corpus import held_out_documents
+from kbsync.sync.home import Progress
+from kbsync.sync.known import prompt_of
+from kbsync.sync.model import ModelChoice
+from kbsync.templates import Templates
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An edit that is not recalled; probabilities, from 0 to 1, are of the whole object and of the whole answer."""
+
+    subject: str
+    relation: str
+    object: str
+    probability: float
+    rival: str
+    """the model's own answer to the edit prompt; empty where it ends the text"""
+    rival_probability: float | None
+
+
+def failures(loaded: LoadedModel, requests: Sequence[EditRequest]) -> tuple[Failure, ...]:
+    """Ask the model, as it is, for the edits of these requests; none of them is to be recalled by it."""
+    rivals = greedy_answers(loaded, [prompt_of(request) for request in requests])
+    own = _probabilities(loaded, [(one.prompt, one.subject, one.target) for one in requests])
+    asked = [(one.prompt, one.subject, rival) for one, rival in zip(requests, rivals, strict=True) if rival]
+    theirs = dict(zip(asked, _probabilities(loaded, asked), strict=True))
+    return tuple(
+        Failure(one.subject, one.relation, one.target, likely, rival, theirs.get((one.prompt, one.subject, rival)))
+        for one, likely, rival in zip(requests, own, rivals, strict=True)
+    )
+
+
+def _probabilities(loaded: LoadedModel, triples: Sequence[tuple[str, str, str]]) -> list[float]:
+    """Return the product of the probabilities of each target's tokens."""
+    if not triples:
+        return []
+    lengths = [len(tokens.target) for tokens in locate(loaded.tokenizer, triples)]
+    scores = score_targets(loaded, triples)
+    return [math.exp(score.log_prob * length) for score, length in zip(scores, lengths, strict=True)]
+
+
+PROMPTS = 100
+"""prompts of a kind at most, so that measuring them takes the same time however many edits there are"""
+
+Item = TypeVar("Item")
+Pair = tuple[str, str]
+"""(relation, subject label)"""
+
+
+def sampled_prompts(
+    ledger: Ledger,
+    templates: Templates,
+    loaded: LoadedModel,
+    active: Sequence[EditRequest],
+    wordings: Iterable[EditRequest],
+    held: Collection[EditRequest],
+) -> Sampled:
+    """Return `PROMPTS` of each kind at most; `wordings` are the `active` edits in their further edited words.
+
+    A prompt that the model has no room for, or its tokenizer no token for the subject of, is left out.
+    """
+    edited = {(one.relation, one.subject) for one in active}
+    relations, subjects = {relation for relation, _ in edited}, {subject for _, subject in edited}
+    held_subjects = {one.subject for one in held}
+    held_relations = {one.relation for one in held if one.subject in subjects}
+    facts: dict[Pair, list[FactRow]] = defaultdict(list)
+    if edited:
+        for fact in ledger.facts(withdrawn=False):
+            if fact.wording is None and fact.relation in templates:
+                facts[fact.relation, fact.subject_label].append(fact)
+    beside = {
+        (template.relation, subject)
+        for relation, subject in _of_few_subjects(edited)
+        for template in templates.beside(relation)
+        if template.relation not in held_relations
+    }
+    known = (pair for pair in facts if pair[1] in subjects and pair[0] not in held_relations and pair not in edited)
+    others = (pair for pair in facts if pair[0] in relations and pair[1] not in subjects | held_subjects)
+    further = list(wordings)
+    return Sampled(
+        worded=tuple(_drawn([*active, *further], lambda one: one.id)) if further else (),
+        same=tuple(_open(templates, loaded, beside - edited)),
+        known=tuple(_told(ledger, templates, loaded, {pair: facts[pair] for pair in _drawn(known, _name)})),
+        others=tuple(_open(templates, loaded, others)),
+    )
+
+
+def _drawn(items: Iterable[Item], name: Callable[[Item], object]) -> list[Item]:
+    """Return those that come first in an order that hangs on their names, and not on how they are spelt."""
+    return nsmallest(PROMPTS, items, key=lambda item: content_id("measured1", name(item)))
+
+
+def _name(pair: Pair) -> list[str]:
+    return list(pair)
+
+
+def _of_few_subjects(edited: Collection[Pair]) -> Iterator[Pair]:
+    """Yield the edits of some subjects: enough for `PROMPTS`."""
+    some = set(_drawn({subject for _, subject in edited}, lambda subject: subject))
+    return (pair for pair in edited if pair[1] in some)
+
+
+def _open(templates: Templates, loaded: LoadedModel, pairs: Iterable[Pair]) -> Iterator[EditRequest]:
+    """Yield the drawn pairs' prompts without an object."""
+    for relation, subject in _drawn(pairs, _name):
+        request = templates.request(subject, relation, "")
+        if _fits(loaded, request, ""):
+            yield request
+
+
+def _told(
+    ledger: Ledger, templates: Templates, loaded: LoadedModel, facts: dict[Pair, list[FactRow]]
+) -> Iterator[EditRequest]:
+    """Yield a request for each pair's facts: its first object is the target, the others and their names are aliases."""
+    names = aliases(ledger, {fact.object_key for rows in facts.values() for fact in rows})
+    for (relation, subject), rows in facts.items():
+        objects = dict.fromkeys(name for fact in rows for name in (fact.object_label, *names.get(fact.object_key, ())))
+        request = templates.request(subject, relation, "")
+        fitting = [name for name in objects if _fits(loaded, request, name)]
+        if fitting:
+            yield replace(request, target=fitting[0], aliases=tuple(fitting[1:]))
+
+
+def _fits(loaded: LoadedModel, request: EditRequest, name: str) -> bool:
+    try:
+        (placed,) = locate(loaded.tokenizer, [(request.prompt, request.subject, name)])
+    except KbsyncError:
+        return False
+    return loaded.positions is None or len(placed.ids) <= loaded.positions
+
+
+NEIGHBOURS = 5
+"""neighbourhood prompts of an edit at most; the paper's CounterFact has ten"""
+PERPLEXITY_LINES = 200
+NOTHING_SAMPLED = Sampled()
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A batch's figures: rows for the ledger, a table of before and after, edits of its cases that are not recalled."""
+
+    metrics: list[Metric]
+    table: dict[str, dict[str, float | None]]
+    failed: tuple[Failure, ...]
+    recalled: dict[str, bool]
+    """by request: whether the edited model recalls it; for all active edits"""
+
+    def add(self, name: str, after: float) -> None:
+        """Add a figure of the whole batch that the base model has no counterpart of."""
+        self.metrics.append(Metric(name, None, after))
+        self.table[name] = {"before": None, "after": after}
+
+
+def cases_for(
+    requests: Sequence[EditRequest],
+    old: Mapping[str, str],
+    facts: Sequence[FactRow],
+    edited_subjects: set[tuple[str, str]],
+    templates: Templates,
+) -> list[Case]:
+    """Return a case for each request: `old` maps its id to o^c; neighbours are unedited subjects of its relation.
+
+    A fact with a wording of its own is no neighbour: what a data set asks for is not what holds. Neighbours whose
+    object is o^c come first, as in the paper, then others in an order drawn from the request's id.
+    """
+    unedited: dict[str, list[FactRow]] = defaultdict(list)
+    for fact in facts:
+        if (fact.relation, fact.subject_label) not in edited_subjects and fact.wording is None:
+            unedited[fact.relation].append(fact)
+    cases = []
+    for request in requests:
+        near = [fact for fact in unedited[request.relation] if fact.object_label != request.target]
+        random.Random(request.id).shuffle(near)
+        near.sort(key=lambda fact, old_object=old[request.id]: fact.object_label != old_object)  # type: ignore[misc]
+        told = templates.wording(request.relation) or Wording(request.prompt)
+        neighbours = [Neighbour(told.prompt, fact.subject_label, fact.object_label) for fact in near[:NEIGHBOURS]]
+        cases.append(Case(request, old[request.id], tuple(neighbours)))
+    return cases
+
+
+def measure_edits(
+    choice: ModelChoice,
+    edited: Callable[[], AbstractContextManager[None]],
+    cases: Sequence[Case],
+    active: Sequence[EditRequest],
+    progress: Progress,
+    base: BaseScores,
+    *,
+    sampled: Sampled = NOTHING_SAMPLED,
+    chat: bool = False,
+) -> Measured:
+    """Measure `cases` on base and edited model, the recall of all `active` edits, and perplexity on the corpus.
+
+    The `sampled` prompts tell what is kept. `base` knows what the base model was asked before; it is not asked again.
+    With `chat`, also recall of the cases' question forms in the tokenizer's chat template.
+    """
+    lines = list(islice(held_out_documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
+
+    def look(
+        when: str, score: Scorer, of_text: Callable[[LoadedModel, Sequence[str], int], float]
+    ) -> tuple[list[CaseFigures], dict[str, float], list[bool], Said]:
+        def told(phase: str, done: int, total: int) -> None:
+            progress(f"{phase} {when}", done, total)
+
+        measured = measure(choice.loaded, cases, told, score)
+        if chat:
+            measured = measure_chat(choice.loaded, cases, measured, told)
+        figures = summary(measured)
+        said = recalled(choice.loaded, active, score=score)
+        if active:
+            figures["recall_active"] = 100 * sum(said) / len(said)
+        if lines:
+            figures["perplexity"] = of_text(choice.loaded, lines, choice.settings.sequence_length)
+        return measured, figures, said, say(choice.loaded, sampled, score)
+
+    before, figures_before, _, said_before = look("before", base, base.perplexity)
+    figures_before |= means(kept_values(said_before, said_before))
+    with edited():
+        after, figures_after, said, said_after = look("after", score_targets, perplexity)
+        figures_after |= means(kept_values(said_before, said_after))
+        missed = [case.request for case, new in zip(cases, after, strict=True) if not new.recall]
+        # A model that gives no numbers has no answers; that its figures are not finite is the guard's to tell.
+        failed = failures(choice.loaded, missed) if all(map(math.isfinite, figures_after.values())) else ()
+    table = {name: {"before": figures_before.get(name), "after": figures_after.get(name)} for name in figures_after}
+    metrics = [Metric(name, figure["before"], figure["after"]) for name, figure in table.items()]
+    for case, old, new in zip(cases, before, after, strict=True):
+        for name in ("ES", "PS", "NS", "recall", "paraphrase_recall", "chat_recall"):
+            was, now = getattr(old, name), getattr(new, name)
+            if now is not None:
+                metrics.append(Metric(name, 100 * was, 100 * now, case.request.id))
+    return Measured(metrics, table, failed, {one.id: right for one, right in zip(active, said, strict=True)})
+
+
+def means(values: Mapping[str, Values]) -> dict[str, float]:
+    """Return the mean of each figure's values."""
+    return {name: fmean(value for value in column if value is not None) for name, column in values.items()}
+
+
+def recall_of(loaded: LoadedModel, requests: Sequence[EditRequest]) -> float:
+    """Return the percentage of requests whose object is the exact top answer."""
+    return 100 * sum(recalled(loaded, requests)) / len(requests)

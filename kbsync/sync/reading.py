@@ -1,0 +1,259 @@
+"""Before anything is recorded: what a pull asks for, what an interrupted one left, and what changed in a file."""
+
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kbsync.errors import SettingsError
+from kbsync.facts import check_relation
+from kbsync.ledger import Ledger
+from kbsync.ledger.pages import (
+    FileReading,
+    drop_expired,
+    drop_pages,
+    find_page,
+    find_reading,
+    keep_page,
+    page_key,
+    record_reading,
+)
+from kbsync.sources import Ask, Source, is_endpoint, is_wikidata, open_endpoint, queries, read_subjects
+from kbsync.sources.base import iri_of
+from kbsync.sources.paging import BATCH, PAGE
+from kbsync.sync.home import templates_for
+
+if TYPE_CHECKING:
+    from kbsync.sources.rdf_changes import Digest
+    from kbsync.sources.rdf_file import ChangedPart
+
+
+def make_asks(
+    relations: Sequence[str],
+    source: str,
+    *,
+    class_id: str | None = None,
+    subjects_file: Path | None = None,
+    language: str = "en",
+    limit: int | None = None,
+    min_sitelinks: int | None = None,
+    as_of: datetime.date | None = None,
+    aliases: bool = False,
+    everything: bool = False,
+    home: Path | None = None,
+) -> list[Ask]:
+    """Return what a pull asks `source` for, a relation after the other.
+
+    Of a relation that is too large for Wikidata's service it is the part that its template (of `home`, or kbsync's)
+    names, unless the user narrows it or asks for `everything`. Raises SettingsError, and SourceError for the file of
+    subjects.
+    """
+    subjects = None if subjects_file is None else read_subjects(subjects_file)
+    wikidata = is_wikidata(source)
+    asks = [
+        Ask(check_relation(relation), class_id, subjects, language, limit, min_sitelinks, as_of, aliases, not wikidata)
+        for relation in dict.fromkeys(relations)
+    ]
+    if everything:
+        if any(ask.partial for ask in asks):
+            raise SettingsError("--all asks for everything: leave out --class, --subjects, --limit and --min-sitelinks")
+        return [replace(ask, everything=wikidata) for ask in asks]
+    return _with_default_scopes(asks, home) if wikidata else asks
+
+
+def _with_default_scopes(asks: Sequence[Ask], home: Path | None) -> list[Ask]:
+    templates = templates_for(home or Path())
+    narrowed = []
+    for ask in asks:
+        template = templates.get(ask.relation)
+        scope = template.scope if template else None
+        if scope is not None and not ask.partial:
+            ask = replace(ask, class_id=scope.class_id, min_sitelinks=scope.min_sitelinks, by_default=True)
+        narrowed.append(ask)
+    return narrowed
+
+
+def _scope(ask: Ask) -> dict[str, Any] | None:
+    """Return what narrows `ask`, as the ledger keeps it."""
+    subjects = None if ask.subjects is None else len(ask.subjects)
+    parts = {"class": ask.class_id, "min_sitelinks": ask.min_sitelinks, "limit": ask.limit, "subjects": subjects}
+    return {name: value for name, value in parts.items() if value is not None} or None
+
+
+def scope_text(ask: Ask) -> str:
+    """Return the class and sitelinks of `ask` in words."""
+    classes = [] if ask.class_id is None else [f"instances of {ask.class_id}"]
+    return ", ".join(classes + ([] if ask.min_sitelinks is None else [f"{ask.min_sitelinks} sitelinks or more"]))
+
+
+_STAND_IN = "http://www.wikidata.org/entity/Q42"
+
+
+@dataclass(frozen=True, slots=True)
+class DryQuery:
+    """One query of a pull's first pages; `text` says in a comment what it is, and can be run as it is."""
+
+    relation: str
+    step: str
+    text: str
+
+
+def dry_run(asks: Sequence[Ask], source: str) -> list[DryQuery]:
+    """Return the queries for the first page of each step; raises SettingsError where `source` is no endpoint."""
+    if not is_endpoint(source):
+        raise SettingsError(f"--dry-run: {source} is a file and gets no request; it goes with an endpoint")
+    endpoint = open_endpoint(source)
+    found = []
+    for ask in asks:
+        queries.property_id(ask.relation, f"endpoint {endpoint.endpoint}")
+        for number, (step, about, text) in enumerate(_steps(ask, endpoint.ordered_sample), start=1):
+            comment = f"# {ask.relation} at {endpoint.endpoint}, step {number}: {about}\n"
+            found.append(DryQuery(ask.relation, step, comment + text))
+    return found
+
+
+def _steps(ask: Ask, ordered: bool) -> Iterator[tuple[str, str, str]]:
+    iris = [iri for iri in map(iri_of, (ask.subjects or ())[:BATCH]) if iri] or [_STAND_IN]
+    if ask.subjects is not None:
+        text = queries.subjects_named(ask, ask.subjects[:BATCH]).counted()
+        yield "subjects", f"which of the named subjects have it, {BATCH} names at a time", text
+    elif ask.limit is not None:
+        yield "subjects", "its subjects, some more than --limit asks for", queries.sample(ask, ordered=ordered)
+    else:
+        text = queries.subjects_page(ask, PAGE, None)
+        yield "subjects", f"its subjects, {PAGE:,} at a time; later pages have a FILTER above the last IRI", text
+    shown = "" if iris != [_STAND_IN] else "; wd:Q42 stands for those that step 1 finds"
+    text = queries.statements(ask.relation, iris).counted()
+    yield "statements", f"their statements, {BATCH} subjects at a time{shown}", text
+    shown = "; those named here stand for the subjects and objects of step 2"
+    yield "labels", f"labels, {BATCH} at a time{shown}", queries.labels(iris, ask.language).counted()
+    if ask.aliases:
+        yield "aliases", f"aliases, {BATCH} at a time{shown}", queries.aliases(iris, ask.language).counted()
+
+
+class KeptPages:
+    """Pages of one source in a home's ledger, which is made when the first one is kept."""
+
+    def __init__(self, home: Path, source: str) -> None:
+        self._home, self._source = home, source
+        self._ledger: Ledger | None = None
+        self._used: set[str] = set()
+
+    def find(self, query: str) -> bytes | None:
+        """Return the answer to `query` that an interrupted pull left."""
+        ledger = self._open(create=False)
+        key = page_key(self._source, query)
+        found = None if ledger is None else find_page(ledger, key)
+        if found is not None:
+            self._used.add(key)
+        return found
+
+    def keep(self, query: str, body: bytes) -> None:
+        """Keep an answer."""
+        ledger = self._open(create=True)
+        assert ledger is not None
+        key = page_key(self._source, query)
+        self._used.add(key)
+        keep_page(ledger, key, body)
+
+    @property
+    def used(self) -> frozenset[str]:
+        """The keys of all that this pull found or kept."""
+        return frozenset(self._used)
+
+    def drop(self) -> None:
+        """Drop all that this pull found or kept, as it was of no use."""
+        ledger = self._open(create=False)
+        if ledger is not None:
+            drop_pages(ledger, self._used)
+
+    def close(self) -> None:
+        """Close the ledger."""
+        if self._ledger is not None:
+            self._ledger.close()
+
+    def _open(self, *, create: bool) -> Ledger | None:
+        if self._ledger is None and (create or (self._home / "ledger.db").exists()):
+            self._ledger = Ledger.open(self._home)
+            # A page lost to a power cut is only asked for again, so no page waits for the disk (WAL stays whole).
+            self._ledger.db.execute("PRAGMA synchronous = NORMAL")
+            drop_expired(self._ledger)
+        return self._ledger
+
+
+@contextmanager
+def kept_pages(home: Path, source: str) -> Iterator[KeptPages]:
+    """Give the pages of `source`; what an error or Ctrl-C leaves is there for the next pull."""
+    pages = KeptPages(home, source)
+    try:
+        yield pages
+    finally:
+        pages.close()
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """How a source stands: the file's digest, how it stood earlier, and the part to read; each None where not known."""
+
+    digest: "Digest | None" = None
+    earlier: FileReading | None = None
+    part: "ChangedPart | None" = None
+
+    def notes(self, relation: str) -> tuple[str, ...]:
+        """Return what was told of a relation when it was last read whole, where only a part is read now."""
+        return tuple(self.earlier.skipped.get(relation, ())) if self.part is not None and self.earlier else ()
+
+    def remember(
+        self,
+        ledger: Ledger,
+        source: str,
+        asks: Sequence[Ask],
+        pulls: Mapping[str, int],
+        told: Mapping[str, Sequence[str]],
+    ) -> None:
+        """Record the state with the `pulls` that were made of it and what each has `told`, by relation."""
+        if self.digest is None:
+            return
+        skipped = {
+            relation: self.notes(relation) or [f"{line} (as of pull {pulls[relation]})" for line in lines]
+            for relation, lines in told.items()
+        }
+        asked = asks[0]
+        record_reading(
+            ledger, source, FileReading(asked.language, asked.day.isoformat(), self.digest.pack(), pulls, skipped)
+        )
+
+
+def look_at(home: Path, source: Source, asks: Sequence[Ask]) -> FileState:
+    """Return how a source stands against its last reading; nothing is known of one that is no N-Triples file.
+
+    Raises SourceError if the file cannot be read.
+    """
+    if not source.name.lower().endswith(".nt") or any(ask.partial or ask.aliases for ask in asks):
+        return FileState()
+    from kbsync.sources.rdf_changes import Digest
+    from kbsync.sources.rdf_file import RdfFile
+
+    digest = source.digest() if isinstance(source, RdfFile) else None
+    if digest is None or not isinstance(source, RdfFile):
+        return FileState()
+    earlier = _earlier(home, source.name)
+    if earlier is None or not _fits(earlier, asks):
+        return FileState(digest)
+    before = Digest.unpack(earlier.digest)
+    if (digest.timed or before.timed) and earlier.day != asks[0].day.isoformat():
+        return FileState(digest)
+    return FileState(digest, earlier, source.changed_since(before, digest))
+
+
+def _earlier(home: Path, source: str) -> FileReading | None:
+    if not (home / "ledger.db").exists():
+        return None
+    with Ledger.open(home) as ledger:
+        return find_reading(ledger, source)
+
+
+def _fits(earlier: FileReading, asks: Sequence[Ask]) -> bool:
+    return all(ask.relation in earlier.pulls and ask.language == earlier.language for ask in asks)
