@@ -1,5 +1,6 @@
 """What tests of several parts share."""
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -43,9 +44,16 @@ def run_folder(base: Path) -> Path:
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
-def made_once(base: Path, name: str, make: Callable[[Path], object]) -> Path:
-    """Return what `make` writes to a path, made by one process of a run for all."""
-    path = run_folder(base) / name
+def made_once(base: Path, name: str, make: Callable[[Path], object], made_of: str = "") -> Path:
+    """Return what `make` writes to a path, made by one process of a run for all.
+
+    What is long to make says what it is `made_of`: it stays in pytest's folder for later runs.
+    """
+    folder = run_folder(base)
+    if made_of and folder.parent.name.startswith("pytest-of-"):
+        folder = folder.parent / f"{name}-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
+        folder.mkdir(exist_ok=True)
+    path = folder / name
     with FileLock(path.with_name(f"{name}.lock")):
         if not path.exists():
             unfinished = path.with_name(f"{name}.unfinished")

@@ -150,7 +150,9 @@ def train_known(folder: Path) -> None:
 
 @cache
 def known_model(base: Path) -> LoadedModel:
-    return load_model(str(made_once(base, "tiny-known", train_known)), device="cpu")
+    code = [Path(part.__code__.co_filename).read_text() for part in (sentences, train, train_known)]
+    made_of = "".join([*code, torch.__version__, torch.backends.cpu.get_cpu_capability()])
+    return load_model(str(made_once(base, "tiny-known", train_known, made_of)), device="cpu")
 
 
 def ridged(loaded: LoadedModel, settings: MemitSettings) -> dict[int, torch.Tensor]:
