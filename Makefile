@@ -1,5 +1,6 @@
 # make demo    the whole story on a pretrained model, in a temporary home; make demo ARGS="--model practice" on the small one
 # make test    all tests, a process on each core; more arguments by ARGS, e.g. make test ARGS=tests/test_templates.py
+# make numeric the tests that compute, again as on processors with AVX2 alone and with neither it nor AVX-512
 # make fuzz    mutated answers and files, many more than the tests try; how many of each by EXAMPLES=10000
 # make soak    a hundred kills of pulls and applies at random moments; more or fewer by ARGS="--kills 20"
 # make lint    ruff and mypy
@@ -15,7 +16,10 @@ READY := .venv/.ready
 ARGS ?=
 EXAMPLES ?= 2000
 
-.PHONY: demo test fuzz soak lint wheel
+NUMERIC := $(addprefix tests/,memit editors metrics models/test_forward.py models/test_scoring.py sync/test_retry.py \
+	sync/test_apply.py e2e/test_any_order.py e2e/test_theorem.py)
+
+.PHONY: demo test numeric fuzz soak lint wheel
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -23,6 +27,10 @@ demo: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --dist loadfile $(ARGS)
+
+numeric: $(READY)
+	for able in default avx2; do ATEN_CPU_CAPABILITY=$$able OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -q -n logical --dist loadfile $(NUMERIC) $(ARGS) || exit 1; done
 
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 KBSYNC_FUZZ=$(EXAMPLES) $(BIN)/python -m pytest -q -n logical tests/sources/test_fuzz.py $(ARGS)
