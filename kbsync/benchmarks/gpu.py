@@ -27,7 +27,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoModelForCausalLM, GPTJConfig, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
-from kbsync.benchmarks.memory import PeakMemory
+from kbsync.benchmarks.measured import Phases
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
 from kbsync.memit import (
@@ -96,7 +96,7 @@ class GpuBench:
     peak_stated: bool
     share: dict[str, float]
     """percent of the peak that the needed arithmetic of targets and covariance reaches"""
-    peak_memory_mb: dict[str, float | None]
+    peak_memory_mb: dict[str, float]
     """by phase, the model included"""
     memory_cap_gb: float | None
     projected_seconds: float | None
@@ -168,8 +168,7 @@ class Run:
         self.groups = group_requests(loaded, [self.request(number) for number in range(edits)])
         tokens, length = settings.covariance_tokens or 0, settings.sequence_length
         self.lines = [self.words(min(length, tokens - start)) for start in range(0, tokens, length)]
-        self.seconds: dict[str, float] = {}
-        self.memory: dict[str, float | None] = {}
+        self.clock = Phases(str(loaded.device))
 
     def words(self, count: int) -> str:
         """Return so many random tokens as text."""
@@ -181,32 +180,21 @@ class Run:
         target = self.words(OBJECT[number % len(OBJECT)])
         return EditRequest("P1", self.words(SUBJECT), f"{{}} {self.words(PROMPT_END)}", target)
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Time what runs inside, and watch its memory."""
-        device, memory = self.loaded.device, PeakMemory(self.loaded.device)
-        with memory.watching():
-            began = time.perf_counter()
-            yield
-            synchronise(device)
-            self.seconds[name] = round(time.perf_counter() - began, 3)
-        self.memory[name] = memory.mb
-
     def measured(self, memory_cap: float | None, progress: Progress) -> GpuBench:
         """Run the phases and return the figures."""
         loaded, groups, settings = self.loaded, self.groups, self.settings
         optimise_targets(loaded, groups[:2], self.contexts, replace(settings, steps=2))  # what is made at first use
-        with self.phase("targets"):
+        with self.clock.phase("targets"):
             found = optimise_targets(loaded, groups, self.contexts, settings, progress=progress, stop_loss=-math.inf)
             z = torch.stack([target.z for target in found])
-        with self.phase("covariance"):
+        with self.clock.phase("covariance"):
             covariances, tokens = collect_covariances(loaded, self.lines, settings, progress)
             covariances = {layer: value.float().cpu() for layer, value in covariances.items()}  # as apply keeps them
-        with self.phase("insertion"):
+        with self.clock.phase("insertion"):
             spread(loaded, groups, self.contexts, z, covariances, settings, progress)
         peak, stated = peak_flops(loaded.device, loaded.model.dtype)
         needed = {"targets": targets_flops(self), "covariance": covariance_flops(self, tokens)}
-        editing = self.seconds["targets"] + self.seconds["insertion"]
+        editing = self.clock.seconds["targets"] + self.clock.seconds["insertion"]
         return GpuBench(
             config=self.config,
             device=torch.cuda.get_device_name(loaded.device) if loaded.device.type == "cuda" else loaded.device.type,
@@ -215,13 +203,13 @@ class Run:
             edits=self.edits,
             steps=settings.steps,
             covariance_tokens=tokens,
-            seconds=self.seconds,
+            seconds=self.clock.seconds,
             requests_per_second=round(self.edits / editing, 3),
-            tokens_per_second=round(tokens / self.seconds["covariance"], 1),
+            tokens_per_second=round(tokens / self.clock.seconds["covariance"], 1),
             peak_tflops=round(peak / 1e12, 3),
             peak_stated=stated,
-            share={phase: round(100 * needed[phase] / self.seconds[phase] / peak, 2) for phase in needed},
-            peak_memory_mb=self.memory,
+            share={phase: round(100 * needed[phase] / self.clock.seconds[phase] / peak, 2) for phase in needed},
+            peak_memory_mb=self.clock.peak_mb,
             memory_cap_gb=memory_cap,
             projected_seconds=round(editing * PROJECTED / self.edits, 1) if self.edits < PROJECTED else None,
         )

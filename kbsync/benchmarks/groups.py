@@ -6,15 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-import torch
 from rich.console import Group, RenderableType
 
-from kbsync.benchmarks.edits import Pool, Workbench, edit_pool
+from kbsync.benchmarks.bench import Bench
+from kbsync.benchmarks.edits import Pool, edit_pool
 from kbsync.facts import EditRequest
-from kbsync.memit import RequestGroup, optimise_targets, spread
+from kbsync.ledger import Ledger
 from kbsync.metrics import Counterfact
 from kbsync.models import greedy_answers
 from kbsync.report.tables import plain, table
@@ -25,7 +24,8 @@ __all__ = ["OBJECTS", "GroupsBench", "SizeFigures", "bench_groups", "groups_view
 
 OBJECTS = (1, 2, 4, 8)
 """objects to edit for each subject"""
-FIGURES = ("ES", "PS", "NS", "S", "recall", "paraphrase_recall", "perplexity", "loss")
+METRICS = ("ES", "PS", "NS", "recall", "paraphrase_recall", "perplexity")
+FIGURES = ("ES", "PS", "NS", "S", "recall", "paraphrase_recall", "perplexity")
 
 Answers = Callable[[Sequence[str]], Sequence[str]]
 """prompts -> what the base model says"""
@@ -41,8 +41,7 @@ class SizeFigures:
     new_relations: int
     """edits of a relation that there is no fact of for their subject: no subject has enough others"""
     ways: dict[str, dict[str, float]]
-    """``apart``, ``groups``, and ``single``, as many edits of a subject each; percentages, but for perplexity and loss,
-    the mean of the whole loss that the search for the targets ends with"""
+    """``apart``, ``groups``, and ``single``, as many edits of a subject each; percentages, but for perplexity"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,48 +74,34 @@ def bench_groups(
     the same relations; a number beyond the relations that there are facts of is left out. Covariances are kept in the
     home. Raises SettingsError where there is no text for them, or no fact to edit.
     """
-    choice = choose_model(model, values, home=home, corpus=corpus)
-    pool = edit_pool(choice.loaded, dataset, progress)
-    bench = Workbench(home, choice, pool, progress)
-    relations = len({fact.relation for fact in pool.facts})
-    sizes = [measure_size(bench, objects, subjects, seed) for objects in OBJECTS if objects <= relations]
-    base, settings = bench.figures([], bench.text([])), choice.settings.as_dict()
-    return GroupsBench(choice.name, pool.source, seed, len(pool.facts), settings, base, sizes)
+    with Ledger.open(home) as ledger, ledger.writer(f"bench groups {model}"):
+        choice = choose_model(model, values, home=home, corpus=corpus)
+        pool = edit_pool(choice.loaded, dataset, progress)
+        bench = Bench(ledger, choice, progress)
+        relations = len({fact.relation for fact in pool.facts})
+        sizes = [measure_size(bench, pool, objects, subjects, seed) for objects in OBJECTS if objects <= relations]
+        base = {name: one.mean for name, one in bench.figures([], METRICS, bench.text([])).items()}
+        return GroupsBench(choice.name, pool.source, seed, len(pool.facts), choice.settings.as_dict(), base, sizes)
 
 
-def measure_size(bench: Workbench, objects: int, subjects: int, seed: int) -> SizeFigures:
+def measure_size(bench: Bench, pool: Pool, objects: int, subjects: int, seed: int) -> SizeFigures:
     """Draw and measure one number of objects; with one object, the three ways are the same."""
-    edits = group_edits(bench.pool, objects, subjects, partial(greedy_answers, bench.loaded), seed)
-    requests = [edit.request for edit in edits]
-    apart = solve(bench, edits, one_each(requests), f"{objects} objects apart")
+    edits = group_edits(pool, objects, subjects, partial(greedy_answers, bench.loaded), seed)
+    apart = solve(bench, pool, edits, "apart")
     ways = dict.fromkeys(("apart", "groups", "single"), apart)
     if objects > 1:
-        ways["groups"] = solve(bench, edits, bench.groups(requests), f"{objects} objects as groups")
-        single = single_edits(bench.pool, edits, seed)
-        ways["single"] = solve(bench, single, one_each([one.request for one in single]), f"{len(single)} single edits")
-    taken = len({request.subject for request in requests})
-    return SizeFigures(objects, taken, len(edits), new_relations(bench.pool, edits), ways)
+        ways["groups"] = solve(bench, pool, edits, "memit")
+        ways["single"] = solve(bench, pool, single_edits(pool, edits, seed), "apart")
+    taken = len({edit.request.subject for edit in edits})
+    return SizeFigures(objects, taken, len(edits), new_relations(pool, edits), ways)
 
 
-def solve(
-    bench: Workbench, edits: Sequence[Counterfact], groups: Sequence[RequestGroup], name: str
-) -> dict[str, float]:
-    """Write the edits from the base, in these groups, and return the figures."""
-
-    def report(phase: str, done: int, total: int) -> None:
-        bench.progress(f"{name}: {phase}", done, total)
-
-    targets = optimise_targets(bench.loaded, groups, bench.contexts, bench.settings, progress=report)
-    z = torch.stack([target.z for target in targets])
-    found = spread(bench.loaded, groups, bench.contexts, z, bench.covariances, bench.settings, report)
-    deltas = {layer: delta.matrix() for layer, delta in found.items()}
-    figures = bench.figures(edits, bench.text([]), deltas)
-    return {**figures, "loss": fmean(target.losses[-1] for target in targets)}
-
-
-def one_each(requests: Sequence[EditRequest]) -> list[RequestGroup]:
-    """Return a group for each request, as if no other had its subject."""
-    return [RequestGroup((request,)) for request in requests]
+def solve(bench: Bench, pool: Pool, edits: Sequence[Counterfact], grouped: str) -> dict[str, float]:
+    """Write the edits from the base, as `Bench.groups` groups them for that name, and return the figures."""
+    groups = bench.groups(grouped, [edit.request for edit in edits])
+    deltas = bench.editor("memit").edit(bench.task(groups, bench.settings, search=True))
+    found = bench.figures(pool.cases(edits), METRICS, bench.text([]), deltas=deltas)
+    return {name: figure.mean for name, figure in found.items()}
 
 
 def group_edits(pool: Pool, objects: int, subjects: int, answers: Answers, seed: int = 0) -> list[Counterfact]:

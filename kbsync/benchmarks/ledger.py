@@ -6,10 +6,6 @@ alone.
 """
 
 import os
-import subprocess
-import sys
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +14,8 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 
 from kbsync.benchmarks.made_up import write_facts
-from kbsync.errors import LedgerError, SettingsError
+from kbsync.benchmarks.measured import Took, run_process
+from kbsync.errors import KbsyncError, LedgerError, SettingsError
 from kbsync.facts import EditRequest
 from kbsync.ledger import FactRow, Ledger, Metric, NewEdit
 from kbsync.ledger.edits import finish_batch, start_batch
@@ -27,26 +24,13 @@ from kbsync.resources import templates_folder
 from kbsync.sync.home import Progress, silent
 from kbsync.templates import Template, Templates, load_templates
 
-__all__ = ["LedgerBench", "Step", "bench_ledger", "ledger_view"]
+__all__ = ["LedgerBench", "bench_ledger", "ledger_view"]
 
 MODEL = "made-up"
 CHANGED = 0.01
 """share of the facts that differ at the second pull"""
 UNTOLD = ("P1999999", "P2999999")
 """relations without a template, so that these are met too"""
-MAXRSS_IN_MB = 2**20 if sys.platform == "darwin" else 2**10
-"""what ru_maxrss counts, in a MB"""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step and what it took, start of the process included."""
-
-    name: str
-    seconds: float
-    cpu_seconds: float
-    peak_mb: float
-    """most memory that its process held at once"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +45,7 @@ class LedgerBench:
     ledger_mb: float
     second_pull: float
     """the second pull's seconds over the first one's"""
-    steps: tuple[Step, ...]
+    steps: dict[str, Took]
 
 
 def bench_ledger(home: Path, facts: int, edits: int, *, seed: int = 0, progress: Progress = silent) -> LedgerBench:
@@ -80,22 +64,25 @@ def bench_ledger(home: Path, facts: int, edits: int, *, seed: int = 0, progress:
     source = home / "facts.nt"
     pull = ("pull", "--source", str(source), *(part for one in relations for part in ("--relation", one)))
     plan = ("plan", "--model", MODEL)
-    steps: list[Step] = []
+    steps: dict[str, Took] = {}
 
-    def run(*commands: tuple[str, tuple[str, ...]]) -> None:
-        for name, arguments in commands:
-            progress(f"commands: {name}", len(steps), 6)
-            steps.append(run_command(name, home, arguments))
+    def run(name: str, arguments: Sequence[str]) -> None:
+        progress(f"commands: {name}", len(steps), 6)
+        try:
+            steps[name], _ = run_process(["-m", "kbsync", "--home", str(home), *arguments])
+        except KbsyncError as error:
+            raise LedgerError(f"`kbsync {name}` failed: {error}") from error
 
     progress("the file", 0, 0)
     write_facts(source, facts, relations, seed=seed)
-    run(("pull", pull))
+    run("pull", pull)
     progress("the edits", 0, 0)
     record_edits(home, edits, templates)
-    run(("status", ("status",)), ("plan", plan), ("plan --json", (*plan, "--json")))
+    for name, arguments in (("status", ("status",)), ("plan", plan), ("plan --json", (*plan, "--json"))):
+        run(name, arguments)
     write_facts(source, facts, relations, seed=seed, changed=CHANGED)
-    run((f"pull, {CHANGED:.0%} changed", pull), ("status after it", ("status",)))
-    progress("commands: done", 6, 6)
+    run(again := f"pull, {CHANGED:.0%} changed", pull)
+    run("status after it", ("status",))
     return LedgerBench(
         facts,
         len(relations),
@@ -103,24 +90,9 @@ def bench_ledger(home: Path, facts: int, edits: int, *, seed: int = 0, progress:
         len(os.sched_getaffinity(0)),
         source.stat().st_size / 2**20,
         (home / "ledger.db").stat().st_size / 2**20,
-        steps[4].seconds / steps[0].seconds,
-        tuple(steps),
+        steps[again].seconds / steps["pull"].seconds,
+        steps,
     )
-
-
-def run_command(name: str, home: Path, arguments: Sequence[str]) -> Step:
-    """Run ``kbsync`` with these arguments in a process of its own; raise LedgerError with its message if it fails."""
-    command = [sys.executable, "-m", "kbsync", "--home", str(home), *arguments]
-    with tempfile.TemporaryFile() as said:
-        started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
-        _, status, usage = os.wait4(process.pid, 0)  # of this process alone, unlike RUSAGE_CHILDREN
-        seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            said.seek(0)
-            raise LedgerError(f"`kbsync {name}` failed: {said.read().decode(errors='replace').strip()[-500:]}")
-    return Step(name, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / MAXRSS_IN_MB)
 
 
 def record_edits(home: Path, edits: int, templates: Templates) -> None:
@@ -176,12 +148,12 @@ def _edit(row: FactRow, template: Template) -> NewEdit:
 def ledger_view(bench: LedgerBench) -> RenderableType:
     """Return each step's seconds and memory, and what the steps worked on."""
     rows = [
-        (step.name, round(step.seconds, 2), round(step.cpu_seconds, 2), round(step.peak_mb)) for step in bench.steps
+        (name, round(one.seconds, 2), round(one.cpu_seconds, 2), round(one.peak_mb))
+        for name, one in bench.steps.items()
     ]
+    title = f"{bench.facts:,} facts, {bench.edits:,} edits"
     return Group(
-        table(
-            ("step", "seconds", "CPU seconds", "peak MB"), rows, title=f"{bench.facts:,} facts, {bench.edits:,} edits"
-        ),
+        table(("step", "seconds", "CPU seconds", "peak MB"), rows, title=title),
         plain(f"{bench.relations} relations, a file of {bench.file_mb:.0f} MB, a ledger of {bench.ledger_mb:.0f} MB"),
         plain(f"the second pull took {bench.second_pull:.2f} of the first one's time; {bench.cores} cores"),
     )

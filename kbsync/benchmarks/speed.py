@@ -1,4 +1,4 @@
-"""`bench speed`: the same requests edited the plain way and by kbsync, in one process, phase by phase in turn.
+"""``kbsync bench speed``: the same requests edited the plain way and by kbsync, in one process, phase by phase in turn.
 
 Phases: targets (Eqn. 16), covariance (Eqn. 15) and insertion (keys and solve, Eqn. 14, 17-20). Both sides get the
 same model, groups, contexts, settings, text and threads; a few requests go through both before the clock starts.
@@ -6,7 +6,6 @@ same model, groups, contexts, settings, text and threads; a few requests go thro
 
 import math
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ import torch
 from rich.console import Group, RenderableType
 
 from kbsync.benchmarks.edits import Pool, edit_pool
-from kbsync.benchmarks.memory import PeakMemory
+from kbsync.benchmarks.measured import Phases
 from kbsync.benchmarks.plain import plain_covariances, plain_spread, plain_targets
 from kbsync.errors import SettingsError
 from kbsync.memit import (
@@ -42,17 +41,8 @@ from kbsync.sync.corpus import documents
 from kbsync.sync.home import Progress, silent
 from kbsync.sync.model import choose_model
 
-__all__ = [
-    "PHASES",
-    "SCALE",
-    "Drawn",
-    "SpeedBench",
-    "SpeedScale",
-    "bench_scale",
-    "bench_speed",
-    "scale_view",
-    "speed_view",
-]
+__all__ = ["PHASES", "SCALE", "Drawn", "SpeedBench", "SpeedScale", "bench_scale", "bench_speed", "scale_view"]
+__all__ += ["speed_view"]
 
 PHASES = ("targets", "covariance", "insertion")
 SCALE = (10, 30, 100, 300, 1000)
@@ -60,20 +50,16 @@ SCALE = (10, 30, 100, 300, 1000)
 WARM_UP = 2
 """edits that go through both sides before the clock starts"""
 
-Phases = dict[str, Callable[[], None]]
 Deltas = Mapping[int, torch.Tensor] | Mapping[int, WeightDelta]
 
 
 @dataclass(frozen=True, slots=True)
 class SpeedBench:
-    """What `bench speed` measured; `plain` and `kbsync` are seconds by phase, `ratio` the one by the other."""
+    """What `bench speed` measured, by side (``plain`` and ``kbsync``) and phase; `ratio` is plain's over kbsync's."""
 
     model: str
     edits: int
-    device: str
-    dtype: str
-    threads: int
-    processors: int
+    machine: dict[str, Any]
     covariance_tokens: int
     """tokens that each side's covariances were taken over"""
     plain: dict[str, float]
@@ -81,7 +67,7 @@ class SpeedBench:
     ratio: dict[str, float]
     requests_per_second: dict[str, float]
     """edits by the seconds of targets and insertion, for each side; a covariance is taken once for a model"""
-    peak_memory_mb: dict[str, float | None]
+    peak_memory_mb: dict[str, float]
     """most memory of the process while a side ran, the model included"""
     agreement: dict[str, float]
     """distance of kbsync's z, covariances and deltas to the plain ones, by the norm of the plain ones (the largest
@@ -96,10 +82,7 @@ class SpeedScale:
     """Seconds of kbsync by phase for rising numbers of edits, and the power of the number that they grow with."""
 
     model: str
-    device: str
-    dtype: str
-    threads: int
-    processors: int
+    machine: dict[str, Any]
     scale: tuple[dict[str, float], ...]
     """edits, and seconds of targets, insertion and total"""
     exponent: dict[str, float]
@@ -135,80 +118,64 @@ class Work:
         edits = self.edits[:count]
         return replace(self, edits=edits, groups=group_requests(self.loaded, [edit.request for edit in edits]))
 
+    @property
+    def given(self) -> tuple[LoadedModel, Sequence[RequestGroup], Sequence[str]]:
+        """What the search and the insertion begin with on either side."""
+        return self.loaded, self.groups, self.contexts
+
 
 @dataclass(slots=True)
-class Side:
-    """What one side found, its seconds by phase, and its memory."""
+class Found:
+    """What one side has found so far, and what it took."""
 
-    memory: PeakMemory
-    seconds: dict[str, float] = field(default_factory=dict)
+    clock: Phases
     z: torch.Tensor = field(default_factory=lambda: torch.empty(0))
     covariances: dict[int, torch.Tensor] = field(default_factory=dict)
     tokens: int = 0
     deltas: Deltas = field(default_factory=dict)
 
-    def timed(self, phase: str, work: Callable[[], None]) -> None:
-        """Run `work` under the clock of a phase."""
-        device = self.memory.device
-        with self.memory.watching():
-            began = time.perf_counter()
-            work()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            self.seconds[phase] = time.perf_counter() - began
+
+Side = Callable[[str, Work, Found, Progress], None]
+"""does one of `PHASES`, and leaves what it found"""
 
 
-def plain_phases(work: Work, side: Side, progress: Progress) -> Phases:
-    """Return the plain way's phases; each leaves what it found in `side`."""
-    loaded, groups, contexts, settings = work.loaded, work.groups, work.contexts, work.settings
-
-    def targets() -> None:
+def plain_side(phase: str, work: Work, found: Found, progress: Progress) -> None:
+    """Do a phase the plain way."""
+    told = partial(progress, f"plain {phase}")
+    if phase == "targets":
         of_subject: dict[str, list[RequestGroup]] = {}
-        for group in groups:
-            of_subject.setdefault(group.as_searched(settings.coupling).subject_id, []).append(group)
-        found: dict[str, torch.Tensor] = {}
+        for group in work.groups:
+            of_subject.setdefault(group.as_searched(work.settings.coupling).subject_id, []).append(group)
+        z: dict[str, torch.Tensor] = {}
         for together in of_subject.values():
-            for group, (z, _) in zip(together, plain_targets(loaded, together, contexts, settings), strict=True):
-                found[group.id] = z.cpu()
-            progress("plain targets", len(found), len(groups))
-        side.z = torch.stack([found[group.id] for group in groups])
-
-    def covariance() -> None:
-        text = covariance_text(loaded, work.lines, settings)
+            targets = plain_targets(work.loaded, together, work.contexts, work.settings)
+            z |= {group.id: one.cpu() for group, (one, _) in zip(together, targets, strict=True)}
+            told(len(z), len(work.groups))
+        found.z = torch.stack([z[group.id] for group in work.groups])
+    elif phase == "covariance":
+        text = covariance_text(work.loaded, work.lines, work.settings)
         rows = [row for start in range(text.row_count) for row in text.batch(start, 1).tolist()]
-        side.covariances = plain_covariances(loaded, rows, settings.layers, partial(progress, "plain covariance"))
-
-    def insertion() -> None:
-        told = partial(progress, "plain insertion")
-        side.deltas, _ = plain_spread(loaded, groups, contexts, side.z, side.covariances, settings, told)
-
-    return {"targets": targets, "covariance": covariance, "insertion": insertion}
+        found.covariances = plain_covariances(work.loaded, rows, work.settings.layers, told)
+    else:
+        found.deltas, _ = plain_spread(*work.given, found.z, found.covariances, work.settings, told)
 
 
-def kbsync_phases(work: Work, side: Side, progress: Progress) -> Phases:
-    """Return kbsync's phases; each leaves what it found in `side`."""
-    loaded, groups, contexts, settings = work.loaded, work.groups, work.contexts, work.settings
+def kbsync_side(phase: str, work: Work, found: Found, progress: Progress) -> None:
+    """Do a phase as `apply` does."""
+    if phase == "targets":
+        targets = optimise_targets(*work.given, work.settings, progress=progress)
+        found.z = torch.stack([target.z for target in targets])
+    elif phase == "covariance":
+        found.covariances, found.tokens = collect_covariances(work.loaded, work.lines, work.settings, progress)
+    else:
+        found.deltas = spread(*work.given, found.z, found.covariances, work.settings, progress)
 
-    def targets() -> None:
-        found = optimise_targets(loaded, groups, contexts, settings, progress=progress)
-        side.z = torch.stack([target.z for target in found])
 
-    def covariance() -> None:
-        side.covariances, side.tokens = collect_covariances(loaded, work.lines, settings, progress)
-
-    def insertion() -> None:
-        side.deltas = spread(loaded, groups, contexts, side.z, side.covariances, settings, progress)
-
-    return {"targets": targets, "covariance": covariance, "insertion": insertion}
+SIDES: dict[str, Side] = {"plain": plain_side, "kbsync": kbsync_side}
 
 
 def bench_speed(
-    model: str,
-    edits: int = 300,
-    drawn: Drawn = Drawn(),
-    *,
-    threads: int | None = None,
-    progress: Progress = silent,
+    model: str, edits: int = 300, drawn: Drawn = Drawn(), *, threads: int | None = None, progress: Progress = silent
 ) -> SpeedBench:
     """Time the plain way and kbsync on `edits` counterfactual requests, and compare what they found.
 
@@ -217,8 +184,12 @@ def bench_speed(
     with using_threads(threads):
         work = prepare(model, edits, drawn, progress)
         warm_up(work)
-        plain, kbsync = run_both(work, progress)
-        return compare(work, plain, kbsync, progress)
+        found = {name: Found(Phases(str(work.loaded.device))) for name in SIDES}
+        for phase in PHASES:  # in turn, so that what else the machine does meets both alike
+            for name, side in SIDES.items():
+                with found[name].clock.phase(phase):
+                    side(phase, work, found[name], progress)
+        return compare(work, found, progress)
 
 
 def bench_scale(
@@ -236,23 +207,19 @@ def bench_scale(
     sizes = [size for size in SCALE if size <= edits]
     if len(sizes) < 2:
         raise SettingsError(f"--scale with --edits {edits}: ask for {SCALE[1]} at least, or there is no growth to see")
+    timed = ("targets", "insertion")
     with using_threads(threads):
         work = prepare(model, edits, drawn, progress)
         warm_up(work)
-        side = Side(PeakMemory(work.loaded.device))
-        kbsync_phases(work, side, progress)["covariance"]()
-        rows = []
+        found, rows = Found(Phases(str(work.loaded.device))), []
+        kbsync_side("covariance", work, found, progress)
         for count in sizes:
-            phases = kbsync_phases(work.first(count), side, renamed(progress, count))
-            for phase in ("targets", "insertion"):
-                side.timed(phase, phases[phase])
-            rows.append({"edits": count, **side.seconds, "total": sum(side.seconds.values())})
-        counts = [row["edits"] for row in rows]
-        exponent = {
-            phase: round(slope(counts, [row[phase] for row in rows]), 3) for phase in ("targets", "insertion", "total")
-        }
-        scale = tuple({name: round(value, 3) for name, value in row.items()} for row in rows)
-        return SpeedScale(**about(work), scale=scale, exponent=exponent)
+            for phase in timed:
+                with found.clock.phase(phase):
+                    kbsync_side(phase, work.first(count), found, renamed(progress, count))
+            rows.append({"edits": count, **found.clock.seconds, "total": sum(found.clock.seconds.values())})
+        exponent = {phase: round(slope(sizes, [row[phase] for row in rows]), 3) for phase in (*timed, "total")}
+        return SpeedScale(work.model, machine(work.loaded), tuple(rows), exponent)
 
 
 def prepare(model: str, edits: int, drawn: Drawn, progress: Progress) -> Work:
@@ -270,55 +237,42 @@ def prepare(model: str, edits: int, drawn: Drawn, progress: Progress) -> Work:
 def warm_up(work: Work) -> None:
     """Send a few requests through both sides, so that neither pays for what is made at first use."""
     few = replace(work.first(WARM_UP), settings=replace(work.settings, steps=2))
-    for way in (plain_phases, kbsync_phases):
-        side = Side(PeakMemory(work.loaded.device))
-        for layer in work.settings.layers:
-            m = work.loaded.family.weight(work.loaded.model, layer).shape[1]
-            side.covariances[layer] = torch.eye(m, dtype=torch.float64)
-        phases = way(few, side, silent)
-        phases["targets"]()
-        phases["insertion"]()
+    widths = {layer: work.loaded.family.weight(work.loaded.model, layer).shape[1] for layer in work.settings.layers}
+    for side in SIDES.values():
+        found = Found(Phases(str(work.loaded.device)))
+        found.covariances = {layer: torch.eye(m, dtype=torch.float64) for layer, m in widths.items()}
+        for phase in ("targets", "insertion"):
+            side(phase, few, found, silent)
 
 
-def run_both(work: Work, progress: Progress) -> tuple[Side, Side]:
-    """Run each phase the plain way and then kbsync's, so that what else the machine does meets both alike."""
-    plain, kbsync = (Side(PeakMemory(work.loaded.device)) for _ in range(2))
-    plain_ones, kbsync_ones = plain_phases(work, plain, progress), kbsync_phases(work, kbsync, progress)
-    for phase in PHASES:
-        plain.timed(phase, plain_ones[phase])
-        kbsync.timed(phase, kbsync_ones[phase])
-    return plain, kbsync
-
-
-def compare(work: Work, plain: Side, kbsync: Side, progress: Progress) -> SpeedBench:
+def compare(work: Work, found: Mapping[str, Found], progress: Progress) -> SpeedBench:
     """Compare seconds, memory, and what was found."""
-    sides = {"plain": plain, "kbsync": kbsync}
-    loaded, settings = work.loaded, work.settings
-    same_inputs = spread(loaded, work.groups, work.contexts, plain.z, plain.covariances, settings)
-    rates = {
-        name: len(work.edits) / (side.seconds["targets"] + side.seconds["insertion"]) for name, side in sides.items()
-    }
+    plain, kbsync = found["plain"], found["kbsync"]
+    seconds = {name: one.clock.seconds for name, one in found.items()}
+    same_inputs = spread(*work.given, plain.z, plain.covariances, work.settings)
     return SpeedBench(
-        **about(work),
+        model=work.model,
         edits=len(work.edits),
+        machine=machine(work.loaded),
         covariance_tokens=kbsync.tokens,
-        plain=rounded(plain.seconds),
-        kbsync=rounded(kbsync.seconds),
-        ratio={phase: round(plain.seconds[phase] / kbsync.seconds[phase], 2) for phase in PHASES},
-        requests_per_second=rounded(rates),
-        peak_memory_mb={name: side.memory.mb for name, side in sides.items()},
+        **seconds,
+        ratio={phase: round(seconds["plain"][phase] / seconds["kbsync"][phase], 2) for phase in PHASES},
+        requests_per_second={
+            name: round(len(work.edits) / (of["targets"] + of["insertion"]), 3) for name, of in seconds.items()
+        },
+        peak_memory_mb={name: max(one.clock.peak_mb.values()) for name, one in found.items()},
         agreement={
             "z": distance({0: plain.z}, {0: kbsync.z}),
             "covariance": distance(plain.covariances, kbsync.covariances),
             "delta": distance(plain.deltas, same_inputs),
         },
-        S={name: score(work, side, progress) for name, side in sides.items()},
+        S={name: score(work, one.deltas, progress) for name, one in found.items()},
     )
 
 
-def score(work: Work, side: Side, progress: Progress) -> float | None:
+def score(work: Work, deltas: Deltas, progress: Progress) -> float | None:
     """Return S of the model with a side's deltas, in percent; None where no fact is left as a neighbour."""
-    with edited(work.loaded, side.deltas):
+    with edited(work.loaded, deltas):
         found = summary(measure(work.loaded, work.pool.cases(work.edits), progress)).get("S")
     return None if found is None else round(found, 2)
 
@@ -339,20 +293,11 @@ def slope(counts: Sequence[float], seconds: Sequence[float]) -> float:
     return linear_regression([*map(math.log, counts)], [*map(math.log, seconds)]).slope
 
 
-def about(work: Work) -> dict[str, Any]:
-    """Return what was measured, and on what machine."""
-    return {
-        "model": work.model,
-        "device": str(work.loaded.device),
-        "dtype": str(work.loaded.model.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "processors": os.cpu_count() or 1,
-    }
-
-
-def rounded(values: Mapping[str, float]) -> dict[str, float]:
-    """Round to milliseconds, for the record."""
-    return {name: round(value, 3) for name, value in values.items()}
+def machine(loaded: LoadedModel) -> dict[str, Any]:
+    """Return what the time was taken on."""
+    dtype = str(loaded.model.dtype).removeprefix("torch.")
+    threads = {"threads": torch.get_num_threads(), "processors": os.cpu_count() or 1}
+    return {"device": str(loaded.device), "dtype": dtype, **threads}
 
 
 def renamed(progress: Progress, edits: int) -> Progress:
@@ -376,30 +321,31 @@ def speed_view(bench: SpeedBench) -> RenderableType:
     rows: list[tuple[object, ...]] = [
         (f"{phase}, seconds", bench.plain[phase], bench.kbsync[phase], ratio) for phase, ratio in bench.ratio.items()
     ]
-    for name, figure in (
-        ("requests a second", bench.requests_per_second),
-        ("peak memory, MB", bench.peak_memory_mb),
-        ("S", bench.S),
-    ):
-        rows.append((name, figure["plain"], figure["kbsync"], None))
+    figures: dict[str, Mapping[str, float | None]] = {
+        "requests a second": dict(bench.requests_per_second),
+        "peak memory, MB": dict(bench.peak_memory_mb),
+        "S": bench.S,
+    }
+    rows += [(name, figure["plain"], figure["kbsync"], None) for name, figure in figures.items()]
     far = ", ".join(f"{name} {value:.1e}" for name, value in bench.agreement.items())
     return Group(
         table(("", "plain", "kbsync", "ratio"), rows, title=f"{bench.edits} edits of {bench.model}"),
         plain(f"relative difference: {far}"),
-        plain(f"covariance over {bench.covariance_tokens} tokens; {_machine(bench)}"),
+        plain(f"covariance over {bench.covariance_tokens} tokens; {machine_text(bench.machine)}"),
     )
 
 
 def scale_view(bench: SpeedScale) -> RenderableType:
     """Return seconds by number of edits, and the exponent of their growth."""
-    rows = [(int(row["edits"]), row["targets"], row["insertion"], row["total"]) for row in bench.scale]
+    columns = ("edits", "targets", "insertion", "total")
     grown = ", ".join(f"{phase} edits^{value:.2f}" for phase, value in bench.exponent.items())
     return Group(
-        table(("edits", "targets", "insertion", "total"), rows, title=f"seconds, {bench.model}"),
+        table(columns, [[row[name] for name in columns] for row in bench.scale], title=f"seconds, {bench.model}"),
         plain(f"growth: {grown}"),
-        plain(_machine(bench)),
+        plain(machine_text(bench.machine)),
     )
 
 
-def _machine(bench: SpeedBench | SpeedScale) -> str:
-    return f"{bench.device}, {bench.dtype}, {bench.threads} threads of {bench.processors} processors"
+def machine_text(machine: Mapping[str, Any]) -> str:
+    """Return what the time was taken on, in a line."""
+    return "{device}, {dtype}, {threads} threads of {processors} processors".format(**machine)

@@ -20,14 +20,16 @@ from typing import Any, Protocol
 import torch
 from rich.console import Group, RenderableType
 
-from kbsync.benchmarks.edits import Deltas, Pool, Workbench, edit_pool, published
+from kbsync.benchmarks.bench import Bench, matrices, published
+from kbsync.benchmarks.edits import Pool, edit_pool
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
+from kbsync.ledger import Ledger
 from kbsync.memit import RequestGroup, edited, optimise_targets, spread
 from kbsync.memit.keys import SubjectStates
 from kbsync.metrics import Counterfact
 from kbsync.models import greedy_answers
-from kbsync.report.plots import lines_figure
+from kbsync.report.plots import Chart, Series, write_charts
 from kbsync.report.tables import plain, table
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 from kbsync.sync.model import choose_model
@@ -37,6 +39,7 @@ __all__ = ["WAYS", "Day", "SyncBench", "SyncDay", "bench_sync", "draw_days", "pl
 DAILY = 22
 SHARES = {"added": 400, "changed": 200, "withdrawn": 60}
 """what the facts of a day are, out of 660"""
+METRICS = ("ES", "PS", "NS", "recall", "paraphrase_recall", "perplexity")
 COLUMNS = ("S", "ES", "PS", "NS", "recall", "paraphrase_recall", "withdrawn_restored", "perplexity", "delta_norm")
 PLOTTED = {
     "S": "S of all active facts",
@@ -133,7 +136,7 @@ def other_object(edit: Counterfact, objects: dict[str, set[str]], draw: random.R
 
 
 class Way(Protocol):
-    """A way to keep a model in step."""
+    """A way to keep a model in step; `deltas` are layer -> change of W_out from the base, [d, m]."""
 
     deltas: dict[int, torch.Tensor]
 
@@ -142,43 +145,41 @@ class Way(Protocol):
 
 
 class Rebase:
-    """All active facts from the base weights, with targets kept by group."""
+    """All active facts from the base weights, with targets kept in the home."""
 
-    def __init__(self, bench: Workbench) -> None:
+    def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.targets: dict[str, torch.Tensor] = {}
         self.deltas: dict[int, torch.Tensor] = {}
 
     def sync(self, day: Day) -> None:
         """Find the targets that are new, and solve for all."""
-        groups = self.bench.groups([edit.request for edit in day.active])
-        self.bench.find(groups, self.targets)
-        self.deltas = dict(self.bench.solve(groups, self.targets))
+        self.deltas = matrices(self.bench.deltas("memit", [edit.request for edit in day.active]))
 
 
 class Stacked:
     """Each day's requests upon the weights of the day before; `incremental` adds the keys of earlier edits."""
 
-    def __init__(self, bench: Workbench, *, incremental: bool) -> None:
+    def __init__(self, bench: Bench, *, incremental: bool) -> None:
         self.bench, self.incremental = bench, incremental
         self.settings = published(bench.settings)
+        self.contexts = bench.contexts_for(self.settings)
         self.deltas: dict[int, torch.Tensor] = {}
         self.moments: dict[int, torch.Tensor] = {}
         """sum of k k^T over earlier edits, by layer, [m, m]"""
 
     def sync(self, day: Day) -> None:
         """Edit the day's requests, and the base's answers of withdrawn facts, into the present weights."""
-        bench = self.bench
+        loaded, settings = self.bench.loaded, self.settings
         back = [replace(edit.request, target=edit.old) for edit in day.withdrawn]
-        groups = bench.groups([*day.requests, *back])
-        with edited(bench.loaded, self.deltas):
-            found = optimise_targets(bench.loaded, groups, bench.contexts, self.settings)
+        groups = self.bench.groups("published", [*day.requests, *back])
+        with edited(loaded, self.deltas):
+            found = optimise_targets(loaded, groups, self.contexts, settings, progress=self.bench.progress)
             z = torch.stack([target.z for target in found])
             covariances = {
-                layer: value + self.moments[layer] / self.settings.lambda_ if layer in self.moments else value
-                for layer, value in bench.covariances.items()
+                layer: value + self.moments[layer] / settings.lambda_ if layer in self.moments else value
+                for layer, value in self.bench.covariances(settings.layers).items()
             }
-            change = spread(bench.loaded, groups, bench.contexts, z, covariances, self.settings)
+            change = spread(loaded, groups, self.contexts, z, covariances, settings)
         for layer, delta in change.items():
             self.deltas[layer] = self.deltas.get(layer, 0) + delta.matrix()
         if self.incremental:
@@ -186,9 +187,9 @@ class Stacked:
 
     def remember(self, groups: Sequence[RequestGroup]) -> None:
         """Add the keys of the day's edits, as they are in the edited model."""
-        bench, layers = self.bench, self.settings.layers
-        with torch.no_grad(), edited(bench.loaded, self.deltas):
-            states, reached = SubjectStates(bench.loaded, groups, bench.contexts), 0
+        loaded, layers = self.bench.loaded, self.settings.layers
+        with torch.no_grad(), edited(loaded, self.deltas):
+            states, reached = SubjectStates(loaded, groups, self.contexts), 0
             for layer in layers:
                 if layer > reached:
                     states.advance(reached, layer - 1)
@@ -200,37 +201,41 @@ class Stacked:
 class Nothing:
     """The base model."""
 
-    def __init__(self) -> None:
+    def __init__(self, bench: Bench) -> None:
         self.deltas: dict[int, torch.Tensor] = {}
 
     def sync(self, day: Day) -> None:
         """Do nothing."""
 
 
-WAYS: dict[str, Callable[[Workbench], Way]] = {
+WAYS: dict[str, Callable[[Bench], Way]] = {
     "rebase": Rebase,
     "stacked": lambda bench: Stacked(bench, incremental=False),
     "incremental": lambda bench: Stacked(bench, incremental=True),
-    "none": lambda bench: Nothing(),
+    "none": Nothing,
 }
 
 
 class Measure:
     """How a day's state is measured: the same text and the same base answers on every day."""
 
-    def __init__(self, bench: Workbench, days: Sequence[Day]) -> None:
-        self.bench = bench
+    def __init__(self, bench: Bench, pool: Pool, days: Sequence[Day]) -> None:
+        self.bench, self.pool = bench, pool
         self.text = bench.text([edit for day in days for edit in (*day.added, *day.changed)])
         prompts = list({prompt(edit): None for day in days for edit in day.withdrawn})
         self.base_answers = dict(zip(prompts, greedy_answers(bench.loaded, prompts), strict=True))
 
-    def figures(self, day: Day, deltas: Deltas, withdrawn: Sequence[Counterfact]) -> dict[str, float | None]:
+    def figures(
+        self, day: Day, deltas: Mapping[int, torch.Tensor], withdrawn: Sequence[Counterfact]
+    ) -> dict[str, float | None]:
         """Measure one way's state; `withdrawn` are the facts of all days so far."""
         bench, prompts = self.bench, [prompt(edit) for edit in withdrawn]
-        found: dict[str, float | None] = {**bench.figures(day.active, self.text, deltas)}
+        cases = self.pool.cases(day.active)
+        measured = bench.figures(cases, METRICS, self.text, deltas=deltas)
         with edited(bench.loaded, deltas):
             answers = greedy_answers(bench.loaded, prompts)
         back = sum(answer == self.base_answers[asked] for asked, answer in zip(prompts, answers, strict=True))
+        found: dict[str, float | None] = {name: figure.mean for name, figure in measured.items()}
         found["withdrawn_restored"] = 100 * back / len(prompts) if prompts else None
         found["delta_norm"] = sum(float(delta.double().norm()) ** 2 for delta in deltas.values()) ** 0.5
         return found
@@ -254,26 +259,25 @@ def bench_sync(
     loading: Loading = AS_STORED,
     progress: Progress = silent,
 ) -> SyncBench:
-    """Sync `syncs` days on a data set's records, or the fixtures' facts; covariances are kept in the home.
+    """Sync `syncs` days on a data set's records, or the fixtures' facts; targets and covariances are kept in the home.
 
     Raises SettingsError where there are too few facts, or no text for the covariance.
     """
-    choice = choose_model(model, values, home=home, loading=loading, corpus=corpus)
-    pool = edit_pool(choice.loaded, dataset, progress)
-    days = draw_days(pool, syncs, daily, seed)
-    return run_days(Workbench(home, choice, pool), days, progress)
+    with Ledger.open(home) as ledger, ledger.writer(f"bench sync {model}"):
+        choice = choose_model(model, values, home=home, loading=loading, corpus=corpus)
+        pool = edit_pool(choice.loaded, dataset, progress)
+        days = draw_days(pool, syncs, daily, seed)
+        return run_days(Bench(ledger, choice, progress), pool, days)
 
 
-def run_days(bench: Workbench, days: Sequence[Day], progress: Progress = silent) -> SyncBench:
-    """Sync the days each way, and compare rebase with one batch of each day's facts."""
-    one_batch: dict[str, torch.Tensor] = {}
-    every = [group for day in days for group in bench.groups([edit.request for edit in day.active])]
-    bench.find(list({group.id: group for group in every}.values()), one_batch)
-    measure, withdrawn = Measure(bench, days), list[Counterfact]()
+def run_days(bench: Bench, pool: Pool, days: Sequence[Day]) -> SyncBench:
+    """Sync the days each way, and compare rebase with one batch of each day's facts, searched all at once."""
+    measure, withdrawn = Measure(bench, pool, days), list[Counterfact]()
     ways = {name: make(bench) for name, make in WAYS.items()}
+    one_batch = search(bench, days)
     done = SyncBench(
         bench.choice.name,
-        bench.pool.source,
+        pool.source,
         sum(len(day.requests) for day in days),
         sum(len(day.changed) for day in days),
         sum(len(day.withdrawn) for day in days),
@@ -283,17 +287,26 @@ def run_days(bench: Workbench, days: Sequence[Day], progress: Progress = silent)
         withdrawn += day.withdrawn
         figures = {}
         for number, (name, way) in enumerate(ways.items()):
-            progress("days and ways", (day.number - 1) * len(ways) + number, len(days) * len(ways))
+            bench.progress("days and ways", (day.number - 1) * len(ways) + number, len(days) * len(ways))
             way.sync(day)
             figures[name] = measure.figures(day, way.deltas, withdrawn)
-        whole = bench.solve(bench.groups([edit.request for edit in day.active]), one_batch)
-        apart = difference(ways["rebase"].deltas, whole)
+        groups = bench.groups("memit", [edit.request for edit in day.active])
+        task = replace(bench.task(groups, bench.settings), z=torch.stack([one_batch[group.id] for group in groups]))
+        apart = difference(ways["rebase"].deltas, matrices(bench.editor("memit").edit(task)))
         done.days.append(SyncDay(day.number, len(day.active), len(day.requests), len(day.withdrawn), apart, figures))
-    progress("days and ways", len(days) * len(ways), len(days) * len(ways))
+    bench.progress("days and ways", len(days) * len(ways), len(days) * len(ways))
     return done
 
 
-def difference(left: Deltas, right: Deltas) -> float:
+def search(bench: Bench, days: Sequence[Day]) -> dict[str, torch.Tensor]:
+    """Return the targets of all days' groups by their ids, found in one search and not taken from the home."""
+    found = [group for day in days for group in bench.groups("memit", [edit.request for edit in day.active])]
+    groups = list({group.id: group for group in found}.values())
+    targets = optimise_targets(bench.loaded, groups, bench.contexts, bench.settings, progress=bench.progress)
+    return {group.id: target.z for group, target in zip(groups, targets, strict=True)}
+
+
+def difference(left: Mapping[int, torch.Tensor], right: Mapping[int, torch.Tensor]) -> float:
     """Return the largest relative difference of a layer's deltas."""
     return max(float((left[layer] - right[layer]).norm() / right[layer].norm()) for layer in right)
 
@@ -316,8 +329,9 @@ def sync_view(bench: SyncBench) -> RenderableType:
 
 def plot_sync(bench: SyncBench, path: Path) -> list[Path]:
     """Write the plot of all days as `path` with .png and .svg in place of its suffix; return both paths."""
-    series = {
-        title: {way: [day.ways[way].get(name) for day in bench.days] for way in WAYS} for name, title in PLOTTED.items()
-    }
-    days = [day.day for day in bench.days]
-    return lines_figure(path, "day", days, series, logarithmic={PLOTTED["perplexity"]})
+    days = tuple(day.day for day in bench.days)
+    charts = []
+    for name, title in PLOTTED.items():
+        series = tuple(Series(way, days, tuple(day.ways[way].get(name) for day in bench.days)) for way in WAYS)
+        charts.append(Chart("lines", name, title, "day", "", series))
+    return write_charts(path, charts)

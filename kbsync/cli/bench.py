@@ -3,7 +3,7 @@
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +25,31 @@ DatasetOption = Annotated[
         "--dataset", metavar="FILE", help="Edits in CounterFact's form.  [the fixtures' facts that the model knows]"
     ),
 ]
+
+ExperimentsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[EXPERIMENT]...", help="zsre, counterfact, scaling, ...  [all]")
+]
+CounterFactOption = Annotated[
+    Path | None, typer.Option("--dataset", metavar="FILE", help="In CounterFact's form.  [the practice data set]")
+]
+ZsreOption = Annotated[
+    Path | None,
+    typer.Option("--zsre", metavar="FILE", help="In zsRE's form.  [the practice data set; none beside --dataset]"),
+]
+TextOption = Annotated[
+    Path | None,
+    typer.Option("--text", metavar="FILE", help="Text for perplexity.  [what the covariance left of its own]"),
+]
+
+
+def count(name: str, least: int, text: str) -> Any:
+    """Return the option of a number that a size has too."""
+    return typer.Option(name, metavar="N", min=least, help=text)
+
+
+def listed(text: str | None) -> tuple[str, ...]:
+    """Return the names of a list such as ``memit,none``."""
+    return tuple(name.strip() for name in text.split(",")) if text else ()
 
 
 @command(
@@ -243,36 +268,21 @@ def dump(
     "paper",
     examples=(
         "kbsync bench paper --model practice --size quick",
-        "kbsync bench paper counterfact --model smollm2-135m --dataset counterfact.json --edits 300",
+        "kbsync bench paper counterfact --model smollm2-135m --dataset counterfact.json --edits 300 --without mend",
         "kbsync bench paper --model gpt-j --dataset counterfact.json --zsre zsre.json --size paper",
     ),
 )
 def paper(
     options: Options,
-    experiments: Annotated[
-        list[str] | None, typer.Argument(metavar="[EXPERIMENT]...", help="zsre, counterfact, scaling, ...  [all]")
-    ] = None,
+    experiments: ExperimentsArgument = None,
     model: ModelOption = "practice",
-    dataset: Annotated[
-        Path | None, typer.Option("--dataset", metavar="FILE", help="In CounterFact's form.  [the practice data set]")
-    ] = None,
-    zsre: Annotated[
-        Path | None,
-        typer.Option("--zsre", metavar="FILE", help="In zsRE's form.  [the practice data set; none beside --dataset]"),
-    ] = None,
+    dataset: CounterFactOption = None,
+    zsre: ZsreOption = None,
     size: Annotated[str, typer.Option("--size", metavar="S", help="quick, standard or paper.")] = "standard",
-    edits: Annotated[
-        int | None, typer.Option("--edits", metavar="N", min=2, help="Most edits of any experiment.")
-    ] = None,
-    cases: Annotated[
-        int | None, typer.Option("--cases", metavar="N", min=1, help="Most cases that are measured of the edits.")
-    ] = None,
-    categories: Annotated[
-        int | None, typer.Option("--categories", metavar="N", min=1, help="Relations that are edited alone.")
-    ] = None,
-    noises: Annotated[
-        int | None, typer.Option("--noises", metavar="N", min=1, help="Draws of noise for each traced fact.")
-    ] = None,
+    edits: Annotated[int | None, count("--edits", 2, "Most edits of any experiment.")] = None,
+    cases: Annotated[int | None, count("--cases", 1, "Most cases that are measured of the edits.")] = None,
+    categories: Annotated[int | None, count("--categories", 1, "Relations that are edited alone.")] = None,
+    noises: Annotated[int | None, count("--noises", 1, "Draws of noise for each traced fact.")] = None,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the results go.")] = Path("paper"),
     editors: Annotated[
         str | None, typer.Option("--editors", metavar="LIST", help="Such as memit,published,none.  [all]")
@@ -283,10 +293,7 @@ def paper(
     seed: SeedOption = 0,
     setting: SetOption = None,
     corpus: CorpusOption = None,
-    text: Annotated[
-        Path | None,
-        typer.Option("--text", metavar="FILE", help="Text for perplexity.  [what the covariance left of its own]"),
-    ] = None,
+    text: TextOption = None,
     loading: Loading = AS_STORED,
 ) -> None:
     """Make the MEMIT paper's tables and figures on a model, with its baselines beside it.
@@ -297,32 +304,14 @@ def paper(
     what is missing. MEND's network is trained, once for model and data, on known facts about subjects that the data
     does not edit; --size quick leaves MEND out where there is no such network, unless --editors names it.
     """
+    from kbsync.benchmarks.paper.data import sizes_of
     from kbsync.benchmarks.paper.page import paper_view, write_page
     from kbsync.benchmarks.paper.run import PaperOptions, bench_paper
 
-    asked = PaperOptions(
-        folder=to,
-        experiments=tuple(experiments or ()),
-        editors=names_of(editors),
-        without=names_of(without),
-        dataset=dataset,
-        zsre=zsre,
-        size=size,
-        edits=edits,
-        cases=cases,
-        categories=categories,
-        noises=noises,
-        seed=seed,
-        values=parse_values(setting),
-        corpus=corpus,
-        text=text,
-    )
+    sizes, values = sizes_of(size, edits, cases, categories, noises), parse_values(setting)
+    names = tuple(experiments or ()), listed(editors), listed(without)
+    asked = PaperOptions(to, sizes, *names, dataset, zsre, corpus, text, size == "quick", seed, values)
     with progress(quiet=options.json) as report:
         done = bench_paper(options.home, model, asked, loading, report)
     log_console().print(plain(f"wrote {write_page(done)}"))
     emit(done, paper_view, as_json=options.json)
-
-
-def names_of(text: str | None) -> tuple[str, ...]:
-    """Return the names of a list such as ``memit,none``."""
-    return tuple(name.strip() for name in text.split(",")) if text else ()

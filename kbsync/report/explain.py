@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 
-from kbsync.report.plots import save_figure
+from kbsync.report.plots import Chart, Series, write_charts
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
@@ -63,21 +63,21 @@ def plot_explained(found: "Explained", path: Path) -> list[Path]:
 
     `path` gives folder and stem. Raises KbsyncError where it cannot be written.
     """
-    from matplotlib.figure import Figure
-
-    names = [f"{number} {one.kind}" + ("" if one.edited else "*") for number, one in enumerate(found.wordings, 1)]
-    layers = list(found.wordings[0].delivered)
-    figure = Figure(figsize=(12.0, 1.6 + 0.45 * len(names)), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    for (way, title), marker in zip(TITLES.items(), "xo^s", strict=True):
-        values = [one.readings[way].log_prob for one in found.wordings]
-        left.plot(values, range(len(names)), marker, color="0.2", fillstyle="none", label=title)
-    left.set_yticks(range(len(names)), labels=names)
-    left.set_xlabel("mean log-probability of the object (* held out)")
-    figure.legend(loc="outside lower center", ncols=len(TITLES), frameon=False)
-    shares = [[100 * share for share in one.delivered.values()] for one in found.wordings]
-    image = right.imshow(shares, aspect="auto", cmap="Greys", interpolation="nearest")
-    figure.colorbar(image, ax=right, label="percent of the way to the target")
-    right.set_xticks(range(len(layers)), labels=list(map(str, layers)))
-    right.set_xlabel("edited layer")
-    return save_figure(figure, path)
+    names = tuple(f"{number} {one.kind}" + ("" if one.edited else "*") for number, one in enumerate(found.wordings, 1))
+    said = tuple(
+        Series(title, tuple(one.readings[way].log_prob for one in found.wordings), tuple(range(len(names))))
+        for way, title in TITLES.items()
+    )
+    layers = tuple(found.wordings[0].delivered)
+    brought = tuple(
+        Series(name, layers, tuple(100 * share for share in one.delivered.values()))
+        for name, one in zip(names, found.wordings, strict=True)
+    )
+    across = "mean log-probability of the object (* held out)"
+    return write_charts(
+        path,
+        [
+            Chart("points", "explain-said", "what each way says", across, "wording", said, ticks=names),
+            Chart("map", "explain-brought", "what each layer brings", "edited layer", "", brought, unit="% of the way"),
+        ],
+    )

@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 
-from kbsync.report.plots import save_figure
+from kbsync.report.plots import Chart, Series, write_charts
 from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
-
     from kbsync.metrics import Figure
     from kbsync.metrics.trace import TraceFigures
     from kbsync.sync.trace import Trace
@@ -97,54 +94,29 @@ def _cell(figure: "Figure | None") -> str:
     return "" if figure is None else f"{figure.mean:.1f} ({figure.low:.1f} to {figure.high:.1f})"
 
 
-BARS = {"effect": ("0.25", ""), "attention severed": ("0.6", "//"), "MLP severed": ("0.95", "..")}
-"""grey and hatching, so that they can be told apart without colour"""
-
-
 def plot_trace(found: "Trace", path: Path) -> list[Path]:
-    """Draw a heat map for each kind of what is put back, and the severed variants as bars; write PNG and SVG.
+    """Draw a map for each kind of what is put back, and the severed variants as bars; write PNG and SVG.
 
     `path` gives folder and stem. Raises KbsyncError where it cannot be written.
     """
-    from matplotlib.figure import Figure as Drawing
-
-    figures = found.figures
-    figure = Drawing(figsize=(14.0, 6.4), layout="constrained")
-    grid = figure.add_gridspec(2, len(figures.effects))
-    for number, kind in enumerate(figures.effects):
-        _heat_map(figure, figure.add_subplot(grid[0, number]), figures, kind, first=number == 0)
-    _bars(figure.add_subplot(grid[1, :]), found)
-    return save_figure(figure, path)
+    return write_charts(path, trace_charts(found.figures))
 
 
-def _heat_map(figure: "Drawing", axis: "Axes", figures: "TraceFigures", kind: str, *, first: bool) -> None:
-    by_group = figures.effects[kind]
-    cells = [[float("nan") if one is None else one.mean for one in effects] for effects in by_group.values()]
-    image = axis.imshow(cells, aspect="auto", cmap="Greys", interpolation="nearest")
-    figure.colorbar(image, ax=axis, label="points of probability" if kind == [*figures.effects][-1] else "")
-    axis.set_yticks(range(len(by_group)), labels=list(by_group) if first else [])
-    of = "" if kind == "state" or figures.window == 1 else f" of {figures.window} blocks"
-    axis.set_title(f"{TITLES[kind]}{of} put back", fontsize=9)
-    axis.set_xlabel("block")
+def trace_charts(figures: "TraceFigures") -> list[Chart]:
+    """Return the charts of a trace."""
+    blocks = tuple(range(len(figures.gap)))
 
+    def series(name: str, column: "Sequence[Figure | None]") -> Series:
+        return Series(name, blocks, tuple(None if one is None else round(one.mean, 3) for one in column))
 
-def _bars(axis: "Axes", found: "Trace") -> None:
-    figures = found.figures
-    state = figures.effects["state"][LAST_SUBJECT]
-    columns = (state, figures.severed["attention"], figures.severed["mlp"])
-    width = 0.8 / len(columns)
-    for number, ((name, (grey, hatch)), column) in enumerate(zip(BARS.items(), columns, strict=True)):
-        there = [(layer, one) for layer, one in enumerate(column) if one is not None]
-        means = [one.mean for _, one in there]
-        spread = [[one.mean - one.low for _, one in there], [one.high - one.mean for _, one in there]]
-        x = [layer + (number - 1) * width for layer, _ in there]
-        axis.bar(x, means, width, yerr=spread, color=grey, edgecolor="black", hatch=hatch, capsize=2, label=name)
-    if found.suggested is not None:
-        low, high = found.suggested[0] - 0.5, found.suggested[-1] + 0.5
-        axis.axvspan(low, high, facecolor="none", edgecolor="black", linestyle="--", label="suggested layers")
-    axis.axhline(0, color="black", linewidth=0.8)
-    axis.set_xticks(range(len(figures.gap)))
-    axis.set_xlabel("block")
-    axis.set_ylabel("points of probability")
-    axis.set_title(f"hidden state put back at the {LAST_SUBJECT}, with 95% intervals", fontsize=9)
-    axis.legend(fontsize=8)
+    charts = []
+    for kind, groups in figures.effects.items():
+        of = "" if kind == "state" or figures.window == 1 else f" of {figures.window} blocks"
+        rows = tuple(series(group, column) for group, column in groups.items())
+        title = f"{TITLES[kind]}{of} put back"
+        charts.append(Chart("map", f"trace-{kind}", title, "block", "token", rows, unit="points of probability"))
+    columns = {"effect": figures.effects["state"][LAST_SUBJECT]}
+    columns |= {f"{TITLES[kind].split()[0]} severed": figures.severed[kind] for kind in ("attention", "mlp")}
+    bars = tuple(series(name, column) for name, column in columns.items())
+    title = f"hidden state put back at the {LAST_SUBJECT}"
+    return [*charts, Chart("bars", "trace-severed", title, "block", "points of probability", bars)]

@@ -37,7 +37,7 @@ def test_the_file_holds_as_many_facts_as_asked_for_and_a_share_of_them_changes(t
 
 def test_every_step_is_run_and_taken(tmp_path: Path) -> None:
     done = bench_ledger(tmp_path / "home", 400, 50)
-    assert [step.name for step in done.steps] == [
+    assert list(done.steps) == [
         "pull",
         "status",
         "plan",
@@ -45,7 +45,7 @@ def test_every_step_is_run_and_taken(tmp_path: Path) -> None:
         "pull, 1% changed",
         "status after it",
     ]
-    assert all(step.seconds > 0 and step.cpu_seconds > 0 and step.peak_mb > 10 for step in done.steps)
+    assert all(step.seconds > 0 and step.cpu_seconds > 0 and step.peak_mb > 10 for step in done.steps.values())
     assert "second pull" in drawn(ledger_view(done))
     assert json.dumps(to_plain(done))
     with Ledger.open(tmp_path / "home", create=False) as ledger:

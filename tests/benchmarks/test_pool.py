@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.benchmarks.edits import Pool, Workbench, edit_pool
+from kbsync.benchmarks.bench import Bench
+from kbsync.benchmarks.edits import Pool, edit_pool
 from kbsync.errors import SettingsError
+from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings
 from kbsync.models import LoadedModel
 from kbsync.sync.model import ModelChoice
@@ -55,6 +57,7 @@ def test_the_text_names_nothing_that_is_edited(loaded: LoadedModel, tmp_path: Pa
     named = f"{edit.request.subject} is far away. {edit.request.target}, too."
     corpus.write_text(f"Nothing here. {named} And nothing there.\n{named}\n" + "An ordinary line of text.\n" * 60)
     settings = MemitSettings(layers=(0,), contexts=0, covariance_tokens=200)
-    bench = Workbench(tmp_path / "home", ModelChoice("tests", loaded, settings, corpus, None), pool)
-    assert bench.text([edit])[:2] == ["Nothing here. And nothing there.", "An ordinary line of text."]
-    assert bench.text([])[1] == named
+    with Ledger.open(tmp_path / "home") as ledger:
+        bench = Bench(ledger, ModelChoice("tests", loaded, settings, corpus, None))
+    assert bench.text([edit]).lines[:2] == ("Nothing here. And nothing there.", "An ordinary line of text.")
+    assert bench.text([]).lines[1] == named

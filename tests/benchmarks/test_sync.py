@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.benchmarks.edits import Pool, Workbench
+from kbsync.benchmarks.bench import Bench
+from kbsync.benchmarks.edits import Pool
 from kbsync.benchmarks.sync import WAYS, SyncBench, draw_days, run_days
+from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings
 from kbsync.sync.model import ModelChoice
 from tests.homes import small_model
@@ -30,9 +32,10 @@ SETTINGS = MemitSettings(
 def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncBench]:
     base = Path(tmp_path_factory.getbasetemp())
     pool = Pool("tests", FACTS)
-    with left_as_found(known_model(base)) as loaded, one_thread():
+    home = tmp_path_factory.mktemp("home")
+    with left_as_found(known_model(base)) as loaded, one_thread(), Ledger.open(home) as ledger, ledger.writer("tests"):
         choice = ModelChoice("known", loaded, SETTINGS, small_model(base).corpus, None)
-        yield run_days(Workbench(tmp_path_factory.mktemp("home"), choice, pool), draw_days(pool, 3, 4))
+        yield run_days(Bench(ledger, choice), pool, draw_days(pool, 3, 4))
 
 
 def test_every_day_has_every_way(done: SyncBench) -> None:

@@ -1,46 +1,38 @@
-"""What the experiments share: a model with its covariances and target vectors, the data, and how edits are measured.
+"""What the experiments share beside `Bench`: data, sizes, MEND's network, and measurements that are kept.
 
-Beside the editors there is `published`: MEMIT as the paper has it, without what kbsync adds. Target vectors,
-covariances and MEND's network lie in the home, finished measurements in the folder of the results.
+Finished measurements lie in the folder of the results, so that a killed run goes on with what is missing.
 """
 
+import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
-
-from kbsync.benchmarks.edits import published
-from kbsync.benchmarks.paper.data import PaperData, evenly
-from kbsync.benchmarks.paper.drawings import Drawing, Row
-from kbsync.benchmarks.paper.measurements import Measurements
-from kbsync.benchmarks.paper.sizes import Sizes
-from kbsync.editors import Deltas, Editor, Task, editor
+from kbsync.benchmarks.bench import Bench, flat
+from kbsync.benchmarks.paper.data import PaperData, Sizes, evenly
+from kbsync.editors import Deltas, Task
 from kbsync.editors.mend import MendNetwork
+from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, content_id
 from kbsync.ledger import Ledger
-from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, edited, group_requests, sample_contexts
-from kbsync.metrics import TEXT_METRICS, Case, Figure, evaluate, figures
-from kbsync.sync.covariances import Covariances, covariances_for
-from kbsync.sync.deltas import cached_targets
-from kbsync.sync.evaluate import HeldOut, text_figures
-from kbsync.sync.home import Progress, templates_for
+from kbsync.memit import MemitSettings, RequestGroup, WeightDelta
+from kbsync.metrics import TEXT_METRICS, Case
+from kbsync.report.plots import Chart, Row
+from kbsync.sync.choice import ModelChoice
+from kbsync.sync.eval_text import held_out
+from kbsync.sync.known_facts import facts_to_ask
 from kbsync.sync.mend import has_network, mend_network, train_for
-from kbsync.sync.model import ModelChoice, identify, model_contexts
-from kbsync.sync.practice import facts_to_ask
-from kbsync.sync.wordings import held_beside
+from kbsync.sync.progress import Progress, silent
 
-__all__ = ["PUBLISHED", "Experiment", "PaperBench", "Result"]
-
-PUBLISHED = "published"
+__all__ = ["Experiment", "Measurements", "PaperBench", "Result"]
 
 OF_TEXT = ("GE", "RS")
 """metrics that read generated text"""
-REUSES_TARGETS = ("memit", PUBLISHED, "alphaedit")
-"""editors whose search for target vectors is MEMIT's on the base model"""
 MEND_FACTS = 1000
 """known facts that MEND's network is trained on, at most or a few more"""
 
@@ -50,7 +42,7 @@ class Result:
     """What an experiment gave."""
 
     rows: tuple[Row, ...]
-    drawings: tuple[Drawing, ...] = ()
+    charts: tuple[Chart, ...] = ()
     note: str = ""
     """what was measured on what, for the reader of the page"""
 
@@ -66,39 +58,80 @@ class Experiment:
     run: Callable[["PaperBench"], Result]
 
 
-class PaperBench:
-    """Everything that an experiment asks for."""
+class Measurements:
+    """Finished measurements as JSON lines in a file; `made` counts what this run added."""
+
+    def __init__(self, file: Path) -> None:
+        """Read the file; SettingsError where it cannot be read, or holds something else."""
+        self.file, self.made = file, 0
+        try:
+            whole, _, cut = (file.read_bytes() if file.exists() else b"").rpartition(b"\n")
+            self.values = {line["key"]: line["value"] for line in map(json.loads, whole.splitlines())}
+            if cut:  # what a killed run was writing
+                os.truncate(file, file.stat().st_size - len(cut))
+        except OSError as error:
+            raise SettingsError(f"{file} cannot be read and written: {error.strerror or error}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise SettingsError(f"{file} is not as bench paper wrote it: delete it and run again") from error
+
+    def get(self, about: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the measurement that depends on all of `about`: the kept one, or one made now."""
+        kept = self.find(about)
+        return self.add(about, make()) if kept is None else kept
+
+    def find(self, about: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the kept measurement, or None."""
+        return self.values.get(content_id("unit1", about))
+
+    def add(self, about: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep a measurement, in the place of an earlier one; it is on the disk when this returns, as JSON gives it."""
+        key, kept = content_id("unit1", about), json.loads(json.dumps(value))
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with self.file.open("a", encoding="utf-8") as opened:
+                line = {"key": key, "about": dict(about), "value": kept}
+                opened.write(json.dumps(line, ensure_ascii=False) + "\n")
+                opened.flush()
+                os.fsync(opened.fileno())
+        except OSError as error:
+            raise SettingsError(f"{self.file} cannot be written: {error.strerror or error}") from error
+        self.values[key] = kept
+        self.made += 1
+        return dict(kept)
+
+
+class PaperBench(Bench):
+    """Everything that an experiment asks for; `rows` are the editors that the tables compare."""
 
     def __init__(
         self,
         ledger: Ledger,
         choice: ModelChoice,
+        measurements: Measurements,
+        *,
         data: PaperData,
         sizes: Sizes,
-        editors: Sequence[str],
-        measurements: Measurements,
-        progress: Progress,
-        text: HeldOut,
+        rows: Sequence[str],
+        text: Path | None = None,
+        progress: Progress = silent,
         values: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> None:
-        """Take what there is; `text` is for perplexity, `values` are settings by the row that they are for."""
-        self.ledger, self.choice, self.data, self.sizes = ledger, choice, data, sizes
-        self.editors, self.measurements, self.progress = list(editors), measurements, progress
-        self.text, self.values = text, values
-        self.loaded, self.settings = choice.loaded, choice.settings
-        self.model = identify(ledger, choice)
-        self.contexts = model_contexts(self.model, choice)
-        self.records: dict[int, Covariances] = {}
+        """Take what there is; `text` is for perplexity, None is what the covariance leaves out of its own."""
+        super().__init__(ledger, choice, progress, values)
+        self.measurements, self.data, self.sizes, self.rows = measurements, data, sizes, list(rows)
+        self.counterfact, self.zsre = data.counterfact, data.zsre
+        held = held_out(self.choice, text)
+        self.held_out = replace(held, lines=held.lines[: sizes.lines])
 
     @property
-    def counterfact(self) -> list[Case]:
-        """The cases of CounterFact's form, in their order."""
-        return self.data.counterfact
+    def largest(self) -> int:
+        """N: the largest number of edits that is asked for and that the data has."""
+        return min(self.sizes.edits, len(self.counterfact))
 
     @property
-    def zsre(self) -> list[Case]:
-        """The cases of zsRE's form, in their order."""
-        return self.data.zsre
+    def about(self) -> dict[str, Any]:
+        """What every measurement depends on."""
+        return {"model": self.model.key, "dtype": str(self.loaded.model.dtype), "contexts": list(self.contexts)}
 
     def facts(self) -> list[EditRequest]:
         """Return the facts to trace, if the model knows them: the home's or the fixtures', and the data's old ones."""
@@ -114,38 +147,9 @@ class PaperBench:
         """
         return frozenset(case.request.subject for case in (*self.counterfact, *self.zsre))
 
-    @property
-    def largest(self) -> int:
-        """N: the largest number of edits that is asked for and that the data has."""
-        return min(self.sizes.edits, len(self.counterfact))
-
-    def editor(self, name: str) -> Editor:
-        """Return an editor with what is known to suit the model, and what the user set for it."""
-        if name in ("memit", PUBLISHED):
-            return editor("memit")
-        return editor(name, self.values.get(name, {}), model=self.choice.name)
-
-    def settings_for(self, name: str) -> MemitSettings:
-        """Return the model's settings as an editor gets them: what kbsync adds is MEMIT's alone."""
-        if name == "memit":
-            return self.settings
-        return published(self.settings).with_values(self.values.get(PUBLISHED, {}))
-
-    def contexts_for(self, settings: MemitSettings) -> tuple[str, ...]:
-        """Return the contexts x_j of a search: those on record, or others where the settings ask for others."""
-        if settings.contexts == self.settings.contexts:
-            return self.contexts
-        return sample_contexts(self.loaded, settings)
-
-    def covariances(self, layers: Sequence[int]) -> Mapping[int, torch.Tensor]:
-        """Return C of these layers; those not yet in the home are collected in one pass, and kept there."""
-        missing = tuple(sorted(set(layers) - self.records.keys()))
-        if missing:
-            choice = replace(self.choice, settings=replace(self.settings, layers=missing))
-            found = covariances_for(self.ledger.tensors, choice, self.progress)
-            self.records |= dict.fromkeys(missing, found)
-        records = {layer: self.records[layer].records[layer] for layer in layers}
-        return Covariances(self.ledger.tensors, records, frozenset(layers))
+    def has_network(self) -> bool:
+        """Return whether the home has MEND's network for this model, trained without the evaluated subjects."""
+        return has_network(self.ledger.tensors, self.loaded, self.evaluated)
 
     def training(self) -> dict[str, Any] | None:
         """Train MEND's network where the home has none that suits; return how that went, None where it had one."""
@@ -155,10 +159,6 @@ class PaperBench:
             done = train_for(self.ledger, self.choice, asked, MEND_FACTS, None, self.progress, without=self.evaluated)
             self.measurements.add(about, {"steps": done.steps, "facts": done.facts, "seconds": done.seconds})
         return self.measurements.find(about)
-
-    def has_network(self) -> bool:
-        """Return whether the home has MEND's network for this model, trained without the evaluated subjects."""
-        return has_network(self.ledger.tensors, self.loaded, self.evaluated)
 
     def network(self) -> MendNetwork:
         """Return MEND's network, trained without the evaluated subjects; where the home has none, it is made."""
@@ -171,69 +171,31 @@ class PaperBench:
         state = self.network().state_dict()
         return content_id("network1", {name: value.double().sum().item() for name, value in state.items()})
 
-    @property
-    def about(self) -> dict[str, Any]:
-        """What every measurement depends on."""
-        return {"model": self.model.key, "dtype": str(self.loaded.model.dtype), "contexts": list(self.contexts)}
-
-    def z(self, groups: Sequence[RequestGroup], settings: MemitSettings) -> torch.Tensor:
-        """Return the groups' target vectors [u, d]; those in the home are not searched again."""
-        choice = replace(self.choice, settings=settings)
-        contexts = self.contexts_for(settings)
-        return cached_targets(self.ledger, self.model, choice, groups, contexts, self.progress).z
-
-    def task(self, groups: Sequence[RequestGroup], settings: MemitSettings | None = None) -> Task:
-        """Return a task with all that an editor may ask for, but the target vectors."""
-        settings = settings or self.settings
-        edited = {(request.relation, request.subject) for group in groups for request in group.requests}
-        return Task(
-            self.loaded,
-            groups,
-            self.contexts_for(settings),
-            settings,
-            covariances=self.covariances,
-            network=self.network,
-            held=held_beside(self.ledger, templates_for(self.ledger.home), self.loaded, settings, edited),
-            progress=self.progress,
-        )
-
-    def groups(self, name: str, requests: Sequence[EditRequest]) -> list[RequestGroup]:
-        """Return the requests as an editor takes them: MEMIT by subject, others one by one in their order."""
-        if name == "memit":
-            return group_requests(self.loaded, requests, self.settings.wordings)
-        return [RequestGroup((request,)) for request in requests]
+    def task(self, groups: Sequence[RequestGroup], settings: MemitSettings, *, search: bool = False) -> Task:
+        """Return a task that has MEND's network too."""
+        return replace(super().task(groups, settings, search=search), network=self.network)
 
     def deltas(self, name: str, requests: Sequence[EditRequest], settings: MemitSettings | None = None) -> Deltas:
-        """Return an editor's deltas for the requests."""
-        if name == "rome":
-            return self.rome(requests)
-        task = self.task(self.groups(name, requests), settings or self.settings_for(name))
-        if name in REUSES_TARGETS:
-            task = replace(task, z=self.z(task.groups, task.settings))
-        return self.editor(name).edit(task)
+        """Return an editor's deltas for the requests.
 
-    @cached_property
-    def rome_order(self) -> dict[int, WeightDelta]:
-        """ROME's deltas for the N edits: a factor for each request, in their order."""
-        requests = [case.request for case in self.counterfact[: self.largest]]
-        return dict(self.editor("rome").edit(self.task(self.groups("rome", requests), self.settings_for("rome"))))  # type: ignore[arg-type]
-
-    def rome(self, requests: Sequence[EditRequest]) -> Deltas:
-        """Return ROME's deltas; it edits one after another, so those of a prefix are the first factors of the whole."""
+        ROME edits one after another, so its deltas for a prefix of the order are the first factors of the whole.
+        """
         order = [case.request for case in self.counterfact[: self.largest]]
-        if order[: len(requests)] != list(requests):
-            return self.editor("rome").edit(self.task(self.groups("rome", requests), self.settings_for("rome")))
+        if name != "rome" or order[: len(requests)] != list(requests):
+            return super().deltas(name, requests, settings)
         count = len(requests)
         return {
             layer: WeightDelta(delta.left[:, :count], delta.right[:count]) for layer, delta in self.rome_order.items()
         }
 
+    @cached_property
+    def rome_order(self) -> dict[int, WeightDelta]:
+        """ROME's deltas for the N edits: a factor for each request, in their order."""
+        requests = [case.request for case in self.counterfact[: self.largest]]
+        return dict(super().deltas("rome", requests))  # type: ignore[arg-type]
+
     def measured(
-        self,
-        name: str,
-        cases: Sequence[Case],
-        metrics: Sequence[str],
-        settings: MemitSettings | None = None,
+        self, name: str, cases: Sequence[Case], metrics: Sequence[str], settings: MemitSettings | None = None
     ) -> dict[str, Any]:
         """Write the cases with an editor, measure some of them, and return ``metric``, ``metric_low``, ``metric_high``.
 
@@ -241,13 +203,13 @@ class PaperBench:
         over their order, with 95% intervals over them. What was measured before is not measured again.
         """
         seen, heard = evenly(cases, self.sizes.measured), evenly(cases, self.sizes.generated)
-        own, settings = self.editor(name), settings or self.settings_for(name)
+        settings = settings or self.settings_for(name)
         requests = [case.request for case in cases]
         about = {
             **self.about,
             "what": "edits",
             "editor": name,
-            "editor_settings": asdict(own.settings),
+            "editor_settings": asdict(self.editor(name).settings),
             "settings": settings.as_dict(),
             "requests": len(requests),
             "ids": content_id("requests1", [request.id for request in requests]),
@@ -256,38 +218,23 @@ class PaperBench:
             "metrics": list(metrics),
             "seed": self.data.seed,
             "network": self.network_id if name == "mend" else None,
-            "text": content_id("text1", self.text.lines) if TEXT_METRICS.keys() & set(metrics) else None,
+            "text": content_id("text1", self.held_out.lines) if TEXT_METRICS.keys() & set(metrics) else None,
         }
 
         def make() -> dict[str, Any]:
             began, cpu = time.monotonic(), time.process_time()
-            deltas = self.deltas(name, requests, settings)
-            with edited(self.loaded, deltas):
-                of_cases = [one for one in metrics if one not in (*OF_TEXT, *TEXT_METRICS)]
-                found = self.figures(seen, of_cases) | self.perplexity(metrics)
-                found |= self.figures(heard, [one for one in metrics if one in OF_TEXT])
+            found = self.measure(seen, heard, metrics, self.deltas(name, requests, settings))
             seconds = {"seconds": round(time.monotonic() - began, 3), "cpu": round(time.process_time() - cpu, 3)}
             return {"figures": found, **seconds}
 
-        figures_found: dict[str, Any] = self.measurements.get(about, make)["figures"]
-        return figures_found
+        found: dict[str, Any] = self.measurements.get(about, make)["figures"]
+        return found
 
-    def figures(self, cases: Sequence[Case], metrics: Sequence[str]) -> dict[str, float]:
-        """Return the figures of the model as it is, flat, with their intervals."""
-        if not metrics:
-            return {}
-        return flat(figures(evaluate(self.loaded, cases, metrics, self.data.seed, self.progress), self.data.seed))
-
-    def perplexity(self, metrics: Sequence[str]) -> dict[str, float]:
-        """Return those figures that are over text, of the model as it is, flat."""
-        names = [one for one in metrics if one in TEXT_METRICS]
-        return flat(text_figures(self.choice, self.text, names, self.data.seed, self.progress))
-
-
-def flat(found: Mapping[str, Figure]) -> dict[str, float]:
-    """Return figures with the bounds of their intervals beside them."""
-    return {
-        f"{name}{part}": round(value, 3)
-        for name, one in found.items()
-        for part, value in (("", one.mean), ("_low", one.low), ("_high", one.high))
-    }
+    def measure(
+        self, seen: Sequence[Case], heard: Sequence[Case], metrics: Sequence[str], deltas: Deltas
+    ) -> dict[str, float]:
+        """Return flat figures of the edited model; those of generated text are over the cases `heard`."""
+        seed, read = self.data.seed, [name for name in metrics if name not in OF_TEXT]
+        of_text = [name for name in metrics if name in OF_TEXT]
+        found = self.figures(seen, read, self.held_out, seed, deltas)
+        return flat(found | self.figures(heard, of_text, self.held_out, seed, deltas))

@@ -1,25 +1,91 @@
-"""The data sets of the experiments: records without conflicts in one seeded order, as cases; the paper's own tables."""
+"""What the experiments are made on: data sets as cases in one seeded order, sizes, and the paper's own tables."""
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
-from kbsync.benchmarks.paper.drawings import Row
 from kbsync.datasets import DataSet, Record, open_dataset
 from kbsync.errors import SettingsError
 from kbsync.metrics import Case
+from kbsync.report.plots import Row
 from kbsync.resources import fixtures_folder
 from kbsync.sync.eval_cases import case_of, record_references, with_references
 from kbsync.sync.practice import COUNTERFACT, ZSRE
 
-__all__ = ["PaperData", "Published", "evenly", "open_data", "published_tables"]
+__all__ = ["PaperData", "Published", "Sizes", "evenly", "open_data", "published_tables", "sizes_of"]
 
 Item = TypeVar("Item")
+BOUNDED = ("category_edits", "mixture", "layers", "lambda_edits", "timed", "stars")
+"""sizes that no `--edits` raises"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Numbers of edits, and of cases that are measured; the defaults are the size ``standard``."""
+
+    edits: int = 1000
+    """N of `counterfact` and `scaling`"""
+    also: tuple[int, ...] = (300,)
+    """further n of both, under N"""
+    points: int = 16
+    """n = exp(ln(N) i / points), i = 0..points"""
+    measured: int = 120
+    """cases that are measured of n edits, evenly over their order"""
+    generated: int = 20
+    """of those, cases with free text for GE and RS"""
+    lines: int = 200
+    """of text, for perplexity"""
+    zsre: int = 200
+    categories: int = 5
+    """relations, those of the most records"""
+    category_edits: int = 30
+    mixture: int = 700
+    """edits of a mixture at most"""
+    mixture_pairs: int = 4
+    mixture_steps: int = 3
+    traced: int = 100
+    """facts that are traced"""
+    noises: int = 3
+    """draws of noise for each traced fact"""
+    layers: int = 200
+    lambdas: int = 9
+    """values over four decades"""
+    lambda_edits: int = 200
+    timed: int = 50
+    stars: int = 127
+
+
+def sizes_of(
+    name: str,
+    edits: int | None = None,
+    cases: int | None = None,
+    categories: int | None = None,
+    noises: int | None = None,
+) -> Sizes:
+    """Return the sizes of a name in sizes.yaml, with what the user asks for in its place.
+
+    `edits` bounds every experiment's, `cases` all that is measured. SettingsError for a name that there is not, or
+    fewer than 2 edits.
+    """
+    named: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("sizes.yaml").read_text("utf-8"))
+    if name not in named:
+        raise SettingsError(f"--size {name}: choose one of {', '.join(named)}")
+    given = {field: tuple(value) if field == "also" else value for field, value in named[name].items()}
+    sizes = replace(Sizes(), **given)
+    if edits is not None:
+        if edits < 2:
+            raise SettingsError(f"--edits {edits}: ask for 2 at least")
+        bounded = {field: min(edits, getattr(sizes, field)) for field in BOUNDED}
+        sizes = replace(sizes, edits=edits, zsre=edits, **bounded)
+    if cases is not None:
+        fewer = {field: min(cases, getattr(sizes, field)) for field in ("generated", "traced")}
+        sizes = replace(sizes, measured=cases, **fewer)
+    return replace(sizes, categories=categories or sizes.categories, noises=noises or sizes.noises)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +111,7 @@ class Published:
 @cache
 def published_tables() -> dict[str, Published]:
     """Return the paper's tables, where they are known, by the experiment that they belong to."""
-    content: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
+    content: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text("utf-8"))
     source = content.pop("source")
     return {name: Published(part["table"], source, tuple(part["rows"])) for name, part in content.items()}
 
@@ -62,17 +128,6 @@ def open_data(dataset: Path | None, zsre: Path | None, seed: int) -> PaperData:
     return PaperData((dataset, *([zsre] if zsre else [])), found[0], found[1] if zsre else [], seed)
 
 
-def ordered_cases(dataset: DataSet, seed: int) -> list[Case]:
-    """Return a data set's cases in a seeded order, of those in conflict (Eqn. 5) the first alone.
-
-    References are the sentences of the data set's own prompts.
-    """
-    records = list(dataset)
-    texts = record_references(records)
-    drawn = random.Random(seed).sample(records, len(records))
-    return [with_references(case_of(record), texts) for record in without_conflicts(drawn, dataset.format)]
-
-
 def checked_dataset(path: Path, wanted: str) -> DataSet:
     """Open a data set; SettingsError where it is not of the `wanted` form, DataSetError where it is bad."""
     dataset = open_dataset(path)
@@ -81,14 +136,18 @@ def checked_dataset(path: Path, wanted: str) -> DataSet:
     return dataset
 
 
-def without_conflicts(records: Sequence[Record], form: str) -> list[Record]:
-    """Return the first record of each subject and relation; zsRE names no relation, so there it is the prompt."""
+def ordered_cases(dataset: DataSet, seed: int) -> list[Case]:
+    """Return a data set's cases in a seeded order, of those in conflict (Eqn. 5) the first alone.
+
+    zsRE names no relation, so there it is the prompt. References are the sentences of the data set's own prompts.
+    """
+    records = list(dataset)
+    texts = record_references(records)
     found: dict[tuple[str, str], Record] = {}
-    for record in records:
+    for record in random.Random(seed).sample(records, len(records)):
         request = record.request
-        asked = request.prompt if form == "zsre" else request.relation
-        found.setdefault((asked, request.subject), record)
-    return list(found.values())
+        found.setdefault((request.prompt if dataset.format == "zsre" else request.relation, request.subject), record)
+    return [with_references(case_of(record), texts) for record in found.values()]
 
 
 def evenly(items: Sequence[Item], count: int) -> list[Item]:

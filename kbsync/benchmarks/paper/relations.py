@@ -5,8 +5,8 @@ from itertools import combinations
 from statistics import fmean
 
 from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
-from kbsync.benchmarks.paper.drawings import Bars, Line, Lines, Points, Row
 from kbsync.metrics import Case
+from kbsync.report.plots import Chart, Row, Series
 
 __all__ = ["CATEGORIES", "MIXTURE"]
 
@@ -30,30 +30,32 @@ def categories(bench: PaperBench) -> Result:
         cases = of_relation(bench, relation, bench.sizes.category_edits)
         rows += [
             {"relation": relation, "editor": name, "edits": len(cases), **bench.measured(name, cases, METRICS)}
-            for name in bench.editors
+            for name in bench.rows
         ]
-    own = {name: [row for row in rows if row["editor"] == name] for name in bench.editors}
-    series = {name: tuple(row.get("S") for row in each) for name, each in own.items()}
-    points = {
-        name: tuple((row["PS"], row["NS"]) for row in each if {"PS", "NS"} <= row.keys()) for name, each in own.items()
-    }
+    scores, points = [], []
+    for name in bench.rows:
+        own = [row for row in rows if row["editor"] == name]
+        scores.append(Series(name, tuple(relations), tuple(row.get("S") for row in own)))
+        both = [row for row in own if {"PS", "NS"} <= row.keys()]
+        points.append(Series(name, tuple(row["PS"] for row in both), tuple(row["NS"] for row in both)))
     axes = ("PS (generalization), %", "NS (specificity), %")
-    drawings = (
-        Bars("categories-S", "S by relation", "S, %", tuple(relations), series),
-        Points("categories-trade", "Specificity against generalization, a point a relation", *axes, points),
+    title = "Specificity against generalization, a point a relation"
+    charts = (
+        Chart("bars", "categories-S", "S by relation", "", "S, %", tuple(scores)),
+        Chart("points", "categories-trade", title, *axes, tuple(points)),
     )
-    return Result(tuple(rows), drawings, "Each relation's edits are written alone, from the base model.")
+    return Result(tuple(rows), charts, "Each relation's edits are written alone, from the base model.")
 
 
 def mixture(bench: PaperBench) -> Result:
     """Measure MEMIT on pairs of relations, at growing numbers of edits."""
     found = {pair: pair_rows(bench, *pair) for pair in pairs(bench)}
-    drawings = tuple(pair_lines(*pair, rows) for pair, rows in found.items())
+    charts = tuple(pair_lines(*pair, rows) for pair, rows in found.items())
     note = (
         "n edits, half of each relation, beside the mean of n edits of either relation alone. n is at most"
         f" {bench.sizes.mixture}, and what the smaller relation has."
     )
-    return Result(tuple(row for rows in found.values() for row in rows), drawings, note)
+    return Result(tuple(row for rows in found.values() for row in rows), charts, note)
 
 
 def largest_relations(bench: PaperBench) -> list[str]:
@@ -91,7 +93,7 @@ def pair_rows(bench: PaperBench, one: str, other: str) -> list[Row]:
     return rows
 
 
-def pair_lines(one: str, other: str, rows: list[Row]) -> Lines:
+def pair_lines(one: str, other: str, rows: list[Row]) -> Chart:
     """Return S of the mixture, of the parts, and of the parts' mean."""
     counts = tuple(dict.fromkeys(row["edits"] for row in rows))
     scores = {(row["written"], row["edits"]): row.get("S") for row in rows}
@@ -101,13 +103,10 @@ def pair_lines(one: str, other: str, rows: list[Row]) -> Lines:
         for low, high in zip(lines[one], lines[other], strict=True)
     )
     kind = KINDS.get((one, other))
-    return Lines(
-        f"mixture-{one}-{other}",
-        f"{one} and {other}" + (f": {kind}" if kind else ""),
-        "edits",
-        "S, %",
-        (*(Line(name, counts, y) for name, y in lines.items()), Line("mean of the parts", counts, means, dotted=True)),
-    )
+    title = f"{one} and {other}" + (f": {kind}" if kind else "")
+    series = [Series(name, counts, y) for name, y in lines.items()]
+    series.append(Series("mean of the parts", counts, means, dotted=True))
+    return Chart("lines", f"mixture-{one}-{other}", title, "edits", "S, %", tuple(series))
 
 
 CATEGORIES = Experiment("categories", "By relation", "Figure 6", categories)

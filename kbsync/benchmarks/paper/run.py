@@ -1,4 +1,4 @@
-"""Run experiments on a model: rows and drawings of each, and the files that hold the rows."""
+"""Run experiments on a model: rows and charts of each, and the files that hold the rows."""
 
 import csv
 import json
@@ -14,13 +14,11 @@ from typing import Any
 import torch
 
 from kbsync import __version__
-from kbsync.benchmarks.paper.bench import PUBLISHED, Experiment, PaperBench, Result
-from kbsync.benchmarks.paper.data import PaperData, Published, open_data, published_tables
-from kbsync.benchmarks.paper.drawings import Row
-from kbsync.benchmarks.paper.measurements import Measurements
+from kbsync.benchmarks.bench import PUBLISHED
+from kbsync.benchmarks.paper.bench import Experiment, Measurements, PaperBench, Result
+from kbsync.benchmarks.paper.data import PaperData, Published, Sizes, open_data, published_tables
 from kbsync.benchmarks.paper.relations import CATEGORIES, MIXTURE
 from kbsync.benchmarks.paper.settings import ATTENTION, LAMBDA, LAYERS
-from kbsync.benchmarks.paper.sizes import SIZES, Sizes
 from kbsync.benchmarks.paper.stars import STARS
 from kbsync.benchmarks.paper.tables import COUNTERFACT, SCALING, ZSRE
 from kbsync.benchmarks.paper.timing import TIME
@@ -28,10 +26,10 @@ from kbsync.benchmarks.paper.tracing import TRACE
 from kbsync.editors import EDITORS
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
-from kbsync.sync.covariances import with_text
-from kbsync.sync.evaluate import held_out
-from kbsync.sync.home import AS_STORED, Loading, Progress, silent
-from kbsync.sync.model import choose_model
+from kbsync.report.plots import Row
+from kbsync.sync.choice import choose_model
+from kbsync.sync.loading import AS_STORED, Loading
+from kbsync.sync.progress import Progress, silent
 
 __all__ = ["EXPERIMENTS", "ROWS", "Done", "PaperOptions", "PaperRun", "bench_paper", "chosen_experiments", "run_paper"]
 
@@ -42,7 +40,6 @@ EXPERIMENTS: dict[str, Experiment] = {
 """in the order of tables; a new one is a function in a file of its own, a line here, and its test"""
 ROWS = ("memit", PUBLISHED, *(name for name in EDITORS if name != "memit"))
 """what the tables compare"""
-MEASUREMENTS = "units.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,32 +48,24 @@ class PaperOptions:
 
     folder: Path
     """of the results"""
+    sizes: Sizes
     experiments: tuple[str, ...] = ()
     """names; none means all"""
     editors: tuple[str, ...] = ()
-    """names of `ROWS`; none means all (of size quick, MEND only where its network is there already)"""
+    """names of `ROWS`; none means all"""
     without: tuple[str, ...] = ()
     """names of `ROWS` that are left out"""
     dataset: Path | None = None
     """in CounterFact's form; None is the practice model's, and so is `zsre` then"""
     zsre: Path | None = None
-    size: str = "standard"
-    edits: int | None = None
-    cases: int | None = None
-    categories: int | None = None
-    noises: int | None = None
-    seed: int = 0
-    values: Mapping[str, Any] = field(default_factory=dict)
-    """settings of the model; those of a row are ``ROW.NAME``"""
     corpus: Path | None = None
     text: Path | None = None
     """that perplexity is measured on; None is what the covariance leaves out of its own"""
-
-    def sizes(self) -> Sizes:
-        """Return the sizes; SettingsError for a name that there is not, or too few edits."""
-        if self.size not in SIZES:
-            raise SettingsError(f"--size {self.size}: choose one of {', '.join(SIZES)}")
-        return SIZES[self.size].changed(self.edits, self.cases, self.categories, self.noises)
+    quick: bool = False
+    """leave MEND out where its network is not there already, unless `editors` names it"""
+    seed: int = 0
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """settings of the model; those of a row are ``ROW.NAME``"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +101,6 @@ def bench_paper(
     Raises SettingsError for an experiment or editor that does not exist, a data set of another form, or a model without
     a corpus, and what loading a model raises.
     """
-    sizes = options.sizes()
     check_names("editor", (*options.editors, *options.without), ROWS)
     own, of_rows = values_by_row(options.values)
     check_names("experiment", options.experiments, EXPERIMENTS)
@@ -122,14 +110,20 @@ def bench_paper(
         progress("loading the model", 0, 1)
         choice = choose_model(model, own, home=home, loading=loading, corpus=options.corpus)
         progress("loading the model", 1, 1)
-        choice = with_text(home, choice, progress)
-        text = held_out(choice, options.text)
-        kept = Measurements(options.folder / MEASUREMENTS)
         rows = [name for name in options.editors or ROWS if name not in options.without]
-        text = replace(text, lines=text.lines[: sizes.lines])
-        bench = PaperBench(ledger, choice, data, sizes, rows, kept, progress, text, of_rows)
-        if "mend" in rows and options.size == "quick" and not options.editors and not bench.has_network():
-            bench.editors.remove("mend")  # its training takes longer than all else of a quick run
+        bench = PaperBench(
+            ledger,
+            choice,
+            Measurements(options.folder / "units.jsonl"),
+            data=data,
+            sizes=options.sizes,
+            rows=rows,
+            text=options.text,
+            progress=progress,
+            values=of_rows,
+        )
+        if "mend" in rows and options.quick and not options.editors and not bench.has_network():
+            bench.rows.remove("mend")  # its training takes longer than all else of a quick run
         return run_paper(bench, experiments, options.folder)
 
 
@@ -186,10 +180,10 @@ def about(bench: PaperBench) -> dict[str, Any]:
         "data": [str(file) for file in bench.data.files],
         "seed": bench.data.seed,
         "sizes": asdict(bench.sizes),
-        "text": bench.text.corpus,
+        "text": bench.held_out.corpus,
         "settings": bench.settings.as_dict(),
         "published": bench.settings_for(PUBLISHED).as_dict(),
-        "editors": {name: asdict(bench.editor(name).settings) for name in bench.editors},
+        "editors": {name: asdict(bench.editor(name).settings) for name in bench.rows},
         "versions": {
             "kbsync": __version__,
             "python": platform.python_version(),

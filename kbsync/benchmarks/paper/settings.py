@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
-from kbsync.benchmarks.paper.drawings import Lines, Row, bars_by_row, line_with_band
 from kbsync.facts import content_id
-from kbsync.memit import edited, spread
+from kbsync.memit import edited
 from kbsync.memit.extensions.calibration import lambda_of
+from kbsync.report.plots import Chart, Row, bars_by_row, with_band
 from kbsync.sync.covariances import covariances_for
 
 __all__ = ["ATTENTION", "LAMBDA", "LAYERS", "lambdas", "layer_choices"]
@@ -66,10 +66,12 @@ def attention(bench: PaperBench) -> Result:
         groups = bench.groups("memit", [case.request for case in cases])
         choice = replace(bench.choice, loaded=at, settings=settings)
         covariances = covariances_for(bench.ledger.tensors, choice, bench.progress)
-        z = bench.z(groups, bench.settings)
-        deltas = spread(at, groups, bench.contexts, z, covariances, settings, bench.progress)
+        task = bench.task(groups, bench.settings, search=True)
+        deltas = bench.editor("memit").edit(
+            replace(task, loaded=at, settings=settings, covariances=lambda layers: covariances)
+        )
         with edited(at, deltas):
-            return {"figures": bench.figures(cases[: bench.sizes.measured], METRICS)}
+            return {"figures": bench.measure(cases[: bench.sizes.measured], (), METRICS, {})}
 
     ids = content_id("requests1", [case.request.id for case in cases])
     about = {**bench.about, "what": "attention", "settings": settings.as_dict(), "ids": ids, "metrics": list(METRICS)}
@@ -87,10 +89,10 @@ def lambda_(bench: PaperBench) -> Result:
     for value in lambdas(bench.settings.lambda_, bench.sizes.lambdas):
         figures = bench.measured("memit", cases, METRICS, replace(bench.settings, lambda_=value))
         rows.append({"lambda": value, "edits": len(cases), **figures})
-    lines = tuple(line_with_band(metric, rows, "lambda", metric) for metric in SHOWN)
+    lines = tuple(with_band(metric, rows, "lambda", metric) for metric in SHOWN)
     title = f"MEMIT, {len(cases)} edits, by lambda"
-    drawing = Lines("lambda", title, "lambda (weight of C)", "%", lines, logarithmic=True)
-    return Result(tuple(rows), (drawing,), f"The model's own lambda is {bench.settings.lambda_:g}.")
+    chart = Chart("lines", "lambda", title, "lambda (weight of C)", "%", lines, logarithmic=True)
+    return Result(tuple(rows), (chart,), f"The model's own lambda is {bench.settings.lambda_:g}.")
 
 
 def lambdas(own: float, count: int) -> list[float]:

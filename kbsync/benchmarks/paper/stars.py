@@ -11,13 +11,13 @@ import yaml
 
 from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
 from kbsync.benchmarks.paper.data import evenly
-from kbsync.benchmarks.paper.drawings import Bars, Row
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, content_id
 from kbsync.memit import edited
 from kbsync.metrics import recalled
 from kbsync.models import score_targets
-from kbsync.sync.home import templates_for
+from kbsync.report.plots import Chart, Row, Series
+from kbsync.sync.templates import templates_for
 from kbsync.templates import Templates
 
 __all__ = ["STARS", "star_requests", "stars"]
@@ -44,13 +44,11 @@ def run(bench: PaperBench) -> Result:
     about = {**bench.about, "what": "stars", "settings": bench.settings.as_dict(), "ids": ids}
     found = bench.measurements.get(about, lambda: write_stars(bench, asked))
     rows: list[Row] = [{"asked": when, **found[when]} for when in ("before", "after")]
-    bars = Bars(
-        "stars",
-        f"{found['edits']} stars and their constellations",
-        "top answer right, %",
-        ("edit prompt", "paraphrases", "stars not edited"),
-        {row["asked"]: (row["recall"], row["paraphrase_recall"], row["others_recall"]) for row in rows},
-    )
+    groups = ("edit prompt", "paraphrases", "stars not edited")
+    shown = ("recall", "paraphrase_recall", "others_recall")
+    series = tuple(Series(row["asked"], groups, tuple(row[name] for name in shown)) for row in rows)
+    title = f"{found['edits']} stars and their constellations"
+    bars = Chart("bars", "stars", title, "", "top answer right, %", series)
     note = (
         f"{len(asked)} stars were asked; those that the model does not place right are edited. Before the edits it"
         f" placed {found['known']} of them. Stars not edited are these."

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
-from kbsync.benchmarks.paper.drawings import Bars, Line, Lines, Row, line_with_band
+from kbsync.report.plots import Chart, Row, Series, with_band
 
 __all__ = ["COUNTERFACT", "SCALING", "ZSRE", "numbers_of_edits"]
 
@@ -19,7 +19,7 @@ def zsre(bench: PaperBench) -> Result:
     """Measure each editor on zsRE's questions: the share of an object's tokens that are the top answer."""
     cases = bench.zsre[: bench.sizes.zsre]
     rows: list[Row] = [
-        {"editor": name, "edits": len(cases), **bench.measured(name, cases, ZSRE_METRICS)} for name in bench.editors
+        {"editor": name, "edits": len(cases), **bench.measured(name, cases, ZSRE_METRICS)} for name in bench.rows
     ]
     bars = bars_by_editor("zsre", f"zsRE, {len(cases)} edits", rows, ("score", *ZSRE_METRICS))
     note = "Intervals are 95%, by bootstrap over the measured cases. Score is the harmonic mean of the other three."
@@ -29,13 +29,14 @@ def zsre(bench: PaperBench) -> Result:
 def counterfact(bench: PaperBench) -> Result:
     """Measure each editor on counterfactual edits, at N of them and at the further numbers of the sizes."""
     counts = sorted({count for count in (*bench.sizes.also, bench.largest) if count <= bench.largest})
-    rows = [editor_row(bench, name, count) for count in counts for name in bench.editors]
+    rows = [editor_row(bench, name, count) for count in counts for name in bench.rows]
     last = [row for row in rows if row["edits"] == counts[-1]]
     bars = bars_by_editor("counterfact", f"CounterFact, {counts[-1]} edits", last, ("S", "ES", "PS", "NS"))
     note = (
         f"Edits in one seeded order. Measured: at most {bench.sizes.measured} cases of each number of edits, evenly"
-        f" over the order; GE and RS on {bench.sizes.generated}. `published` is MEMIT as the paper has it: one sweep,"
-        " each request by itself, and nothing that kbsync adds."
+        f" over the order; GE and RS on {bench.sizes.generated}; perplexity on {len(bench.held_out.lines)} lines of"
+        f" {bench.held_out.corpus}. `published` is MEMIT as the paper has it: one sweep, one wording, each request by"
+        " itself, and nothing that kbsync adds."
     )
     return Result(tuple(rows), (bars,), note)
 
@@ -46,17 +47,17 @@ def scaling(bench: PaperBench) -> Result:
     # The largest first: what is kept of it serves the smaller ones.
     rows = [
         editor_row(bench, name, count)
-        for name in bench.editors
+        for name in bench.rows
         for count in ([bench.largest] if name == BASE else reversed(counts))
     ]
-    rows.sort(key=lambda row: (bench.editors.index(row["editor"]), row["edits"]))
-    drawings = tuple(lines_of(metric, rows, counts) for metric in AXES if any(metric in row for row in rows))
+    rows.sort(key=lambda row: (bench.rows.index(row["editor"]), row["edits"]))
+    charts = tuple(lines_of(metric, rows, counts) for metric in AXES if any(metric in row for row in rows))
     note = (
         f"Prefixes of one seeded order, each solved anew from the base; at most {bench.sizes.measured} cases of each"
         f" number are measured ({bench.sizes.generated} for GE and RS). Bands are 95% intervals over those cases; the"
         " dotted line is the base model on the cases of the largest number."
     )
-    return Result(tuple(rows), drawings, note)
+    return Result(tuple(rows), charts, note)
 
 
 def editor_row(bench: PaperBench, name: str, count: int) -> Row:
@@ -64,10 +65,10 @@ def editor_row(bench: PaperBench, name: str, count: int) -> Row:
     return {"editor": name, "edits": count, **bench.measured(name, bench.counterfact[:count], METRICS)}
 
 
-def bars_by_editor(name: str, title: str, rows: Sequence[Row], metrics: tuple[str, ...]) -> Bars:
+def bars_by_editor(name: str, title: str, rows: Sequence[Row], metrics: tuple[str, ...]) -> Chart:
     """Return bars of each editor, a group for each metric."""
-    series = {row["editor"]: tuple(row.get(metric) for metric in metrics) for row in rows}
-    return Bars(name, title, "%", metrics, series)
+    series = tuple(Series(row["editor"], metrics, tuple(row.get(metric) for metric in metrics)) for row in rows)
+    return Chart("bars", name, title, "", "%", series)
 
 
 def numbers_of_edits(largest: int, points: int, also: Sequence[int] = ()) -> list[int]:
@@ -76,16 +77,16 @@ def numbers_of_edits(largest: int, points: int, also: Sequence[int] = ()) -> lis
     return sorted(curve | {count for count in also if count < largest})
 
 
-def lines_of(metric: str, rows: Sequence[Row], counts: Sequence[int]) -> Lines:
+def lines_of(metric: str, rows: Sequence[Row], counts: Sequence[int]) -> Chart:
     """Return one metric's lines."""
     lines = []
     for name in dict.fromkeys(row["editor"] for row in rows):
         own = [row for row in rows if row["editor"] == name and metric in row]
         if name == BASE:
-            lines += [Line("base model", (counts[0], counts[-1]), (row[metric],) * 2, dotted=True) for row in own]
+            lines += [Series("base model", (counts[0], counts[-1]), (row[metric],) * 2, dotted=True) for row in own]
         else:
-            lines.append(line_with_band(name, own, "edits", metric))
-    return Lines(f"scaling-{metric}", metric, "edits", AXES[metric], tuple(lines), logarithmic=True)
+            lines.append(with_band(name, own, "edits", metric))
+    return Chart("lines", f"scaling-{metric}", metric, "edits", AXES[metric], tuple(lines), logarithmic=True)
 
 
 ZSRE = Experiment("zsre", "Questions of zsRE", "Table 1", zsre)

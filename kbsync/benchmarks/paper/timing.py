@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
-from kbsync.benchmarks.paper.drawings import Bars, Row
 from kbsync.facts import content_id
 from kbsync.memit import collect_covariances
+from kbsync.report.plots import Chart, Row, Series
 from kbsync.sync.corpus import documents
 
 __all__ = ["TIME", "PhaseClock"]
@@ -30,18 +30,13 @@ class PhaseClock:
 def run(bench: PaperBench) -> Result:
     """Time each editor on the same requests, with nothing cached but what is made once; and that."""
     rows: list[Row] = [covariance_row(bench)] if bench.choice.corpus is not None else []
-    if "mend" in bench.editors and (trained := bench.training()):
+    if "mend" in bench.rows and (trained := bench.training()):
         rows.append({"editor": "mend", "phase": "training (once)", "edits": 0, "seconds": trained["seconds"]})
-    rows += [row for name in bench.editors if name != "none" for row in editor_rows(bench, name)]
+    rows += [row for name in bench.rows if name != "none" for row in editor_rows(bench, name)]
     whole = {row["editor"]: row["edits_per_second"] for row in rows if row["phase"] == "whole"}
-    rates = Bars(
-        "time",
-        f"Edits per second, {bench.sizes.timed} edits at once",
-        "edits per second",
-        tuple(whole),
-        {"edits per second": tuple(whole.values())},
-        logarithmic=True,
-    )
+    title = f"Edits per second, {bench.sizes.timed} edits at once"
+    bars = Series("edits per second", tuple(whole), tuple(whole.values()))
+    rates = Chart("bars", "time", title, "", "edits per second", (bars,), logarithmic=True)
     note = (
         "Wall-clock seconds of this run's machine. Target vectors are searched anew here; covariances and MEND's"
         " network are made once for a model, and stand in rows of their own."

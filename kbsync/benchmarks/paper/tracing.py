@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
-from kbsync.benchmarks.paper.drawings import Bars, Drawing, Heat, Row
 from kbsync.facts import EditRequest
 from kbsync.memit.extensions.calibration import critical_layers
 from kbsync.metrics.trace import TraceFigures, causal_trace, trace_figures
 from kbsync.metrics.trace_batch import LAST_SUBJECT
-from kbsync.sync.practice import known_requests
+from kbsync.report.plots import Chart, Row, Series
+from kbsync.sync.known_facts import known_requests
 
 __all__ = ["TRACE"]
 
@@ -27,7 +27,7 @@ def run(bench: PaperBench) -> Result:
     suggested = kept["suggested"]
     advice = "none: severing the MLPs loses nothing beyond chance" if suggested is None else f"layers {suggested}"
     note = f"{len(facts)} facts that the model knows, {bench.sizes.noises} draws of noise each."
-    drawn = tuple(drawings(kept["rows"], kept["window"]))
+    drawn = tuple(charts(kept["rows"], kept["window"]))
     return Result(tuple(kept["rows"]), drawn, f"{note} Suggested for R: {advice}.")
 
 
@@ -59,23 +59,24 @@ def rows_of(found: TraceFigures) -> list[Row]:
     ]
 
 
-def drawings(rows: Sequence[Row], window: int) -> list[Drawing]:
-    """Return a heat map for each kind, and bars of the severed variants."""
+def charts(rows: Sequence[Row], window: int) -> list[Chart]:
+    """Return a map for each kind, and bars of the severed variants."""
     effects = {(row["restored"], row["token"], row["block"]): row["effect"] for row in rows}
-    blocks = sorted({row["block"] for row in rows})
-    names = tuple(map(str, blocks))
-    found: list[Drawing] = []
+    blocks = tuple(sorted({row["block"] for row in rows}))
+
+    def series(name: str, kind: str, token: str) -> Series:
+        return Series(name, blocks, tuple(effects.get((kind, token, block)) for block in blocks))
+
+    found = []
     for kind, title in KINDS.items():
-        tokens = tuple(dict.fromkeys(row["token"] for row in rows if row["restored"] == kind))
-        values = tuple(tuple(effects.get((kind, token, block), 0.0) for block in blocks) for token in tokens)
+        tokens = dict.fromkeys(row["token"] for row in rows if row["restored"] == kind)
         wide = "" if kind == "state" or window == 1 else f", {window} blocks together"
-        title = f"Effect of the {title}{wide}"
-        found.append(Heat(f"trace-{kind}", title, "block", "token", names, tokens, values, "points"))
-    series = {
-        name: tuple(effects.get((kind, LAST_SUBJECT, block)) for block in blocks) for name, kind in SEVERED.items()
-    }
+        of_tokens = tuple(series(token, kind, token) for token in tokens)
+        about = f"Effect of the {title}{wide}", "block", "token"
+        found.append(Chart("map", f"trace-{kind}", *about, of_tokens, unit="points"))
+    severed = tuple(series(name, kind, LAST_SUBJECT) for name, kind in SEVERED.items())
     title = f"State at the {LAST_SUBJECT}, with outputs severed"
-    return [*found, Bars("trace-severed", title, "points", names, series, "block")]
+    return [*found, Chart("bars", "trace-severed", title, "block", "points", severed)]
 
 
 TRACE = Experiment("trace", "Causal tracing", "Figures 3 and 8", run)

@@ -7,18 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.benchmarks.paper.bench import PaperBench
-from kbsync.benchmarks.paper.data import open_data
-from kbsync.benchmarks.paper.measurements import Measurements
+from kbsync.benchmarks.paper.bench import Measurements, PaperBench
+from kbsync.benchmarks.paper.data import Sizes, open_data
 from kbsync.benchmarks.paper.run import ROWS
-from kbsync.benchmarks.paper.sizes import Sizes
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings
 from kbsync.models import LoadedModel
-from kbsync.sync.evaluate import HeldOut
-from kbsync.sync.home import silent
+from kbsync.sync.choice import ModelChoice
 from kbsync.sync.mend import train_for
-from kbsync.sync.model import ModelChoice
 from tests.homes import small_model
 from tests.tiny_models import FACTS, known, known_model, left_as_found
 
@@ -92,8 +88,7 @@ def make_bench(ledger: Ledger, loaded: LoadedModel, folder: Path) -> PaperBench:
     """All editors, on data sets that are written into the folder."""
     choice = ModelChoice("known", loaded, SETTINGS, small_model(Path(loaded.source).parent).corpus, None)
     data, kept = open_data(*write_data(folder), 0), Measurements(folder / "out" / "units.jsonl")
-    text = HeldOut("tests", ("The capital of France is Paris.", "A line of text."))
-    return PaperBench(ledger, choice, data, SIZES, ROWS, kept, silent, text, {"ft": {"steps": "7"}})
+    return PaperBench(ledger, choice, kept, data=data, sizes=SIZES, rows=ROWS, values={"ft": {"steps": "7"}})
 
 
 @pytest.fixture(scope="session")

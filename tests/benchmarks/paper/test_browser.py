@@ -50,12 +50,12 @@ def test_every_figure_shows_and_nothing_is_wrong(bench: PaperBench, browser: Chr
     page = write_page(run).as_uri()
     browser.set_window_size(WIDTHS[0], 900)
     browser.get(page)
-    drawings = [drawing for done in run.experiments.values() for drawing in done.result.drawings]
-    assert len(drawings) >= len(WANTED)
+    charts = [chart for done in run.experiments.values() for chart in done.result.charts]
+    assert len(charts) >= len(WANTED)
     for width in WIDTHS:
         browser.set_window_size(width, 900)
-        for drawing in drawings:
-            svg = browser.find_element(By.CSS_SELECTOR, f"#figure-{drawing.name} svg")
+        for chart in charts:
+            svg = browser.find_element(By.CSS_SELECTOR, f"#figure-{chart.name} svg")
             assert svg.is_displayed()
             assert min(svg.size.values()) > 0
             assert svg.size["width"] <= width

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from kbsync.benchmarks.edits import published
+from kbsync.benchmarks.bench import flat, published
 from kbsync.benchmarks.paper.bench import PaperBench
 from kbsync.benchmarks.paper.data import evenly
-from kbsync.benchmarks.paper.drawings import Bars, Lines, Points
 from kbsync.benchmarks.paper.run import EXPERIMENTS, ROWS, values_by_row
 from kbsync.benchmarks.paper.settings import lambdas, layer_choices
 from kbsync.benchmarks.paper.stars import stars
@@ -23,15 +22,15 @@ def test_zsre_has_a_row_for_each_editor(bench: PaperBench) -> None:
     assert [row["editor"] for row in result.rows] == list(ROWS)
     assert all(0 <= row[f"{name}_low"] <= row[name] <= row[f"{name}_high"] <= 100 for row in result.rows
                for name in ("efficacy", "paraphrase", "specificity"))  # fmt: skip
-    (bars,) = result.drawings
-    assert isinstance(bars, Bars)
-    assert bars.groups == ("score", "efficacy", "paraphrase", "specificity")
+    (bars,) = result.charts
+    assert bars.kind == "bars"
+    assert bars.series[0].x == ("score", "efficacy", "paraphrase", "specificity")
 
 
 def test_counterfact_has_the_largest_number_and_the_further_ones(bench: PaperBench) -> None:
-    bench.editors = ["memit", "published", "none"]
+    bench.rows = ["memit", "published", "none"]
     rows = EXPERIMENTS["counterfact"].run(bench).rows
-    names = [(name, count) for count in (3, 6) for name in bench.editors]
+    names = [(name, count) for count in (3, 6) for name in bench.rows]
     assert [(row["editor"], row["edits"]) for row in rows] == names
     assert all({"S", "ES", "PS", "NS", "recall", "perplexity", "GE", "RS"} <= row.keys() for row in rows)
 
@@ -40,7 +39,7 @@ def test_what_is_measured_is_the_edited_model(bench: PaperBench) -> None:
     cases = bench.counterfact[: bench.largest]
     seen = evenly(cases, bench.sizes.measured)
     with edited(bench.loaded, bench.deltas("memit", [case.request for case in cases])):
-        plain = bench.figures(seen, ("EM", "PM"))
+        plain = flat(bench.figures(seen, ("EM", "PM"), bench.held_out))
     assert bench.measured("memit", cases, ("EM", "PM")) == plain
     assert plain["EM"] > bench.measured("none", cases, ("EM", "PM"))["EM"]
 
@@ -51,7 +50,7 @@ def test_the_published_method_is_one_sweep_of_single_requests_with_nothing_added
     plain = replace(bench.settings, sweeps=1, emphasis=1.0, rest_weight=0.0, coupling=0.0, group_weight=1.0)
     plain = replace(plain, wordings=0, hold_relations=0)
     groups = [RequestGroup((request,)) for request in requests]
-    expected = bench.editor("memit").edit(replace(bench.task(groups, plain), z=bench.z(groups, plain)))
+    expected = bench.editor("memit").edit(bench.task(groups, plain, search=True))
     found, own = bench.deltas("published", requests), bench.deltas("memit", requests)
     for layer, delta in expected.items():
         assert (found[layer].matrix() - delta.matrix()).norm() < 1e-5 * delta.matrix().norm()  # type: ignore[union-attr]
@@ -75,17 +74,15 @@ def test_the_paper_has_contexts_where_the_models_own_search_has_none() -> None:
 
 
 def test_scaling_shares_its_measurements_with_counterfact(bench: PaperBench) -> None:
-    bench.editors = ["memit", "ft", "none"]
+    bench.rows = ["memit", "ft", "none"]
     EXPERIMENTS["counterfact"].run(bench)
     before = bench.measurements.made
     result = EXPERIMENTS["scaling"].run(bench)
     # n = 1, 2, 3, 6, of which counterfact has measured 3 and 6
     assert bench.measurements.made - before == 2 * 2
     assert Counter(row["editor"] for row in result.rows) == {"memit": 4, "ft": 4, "none": 1}
-    drawing = result.drawings[0]
-    assert isinstance(drawing, Lines)
-    assert drawing.logarithmic
-    assert [line.name for line in drawing.lines if line.dotted] == ["base model"]
+    assert result.charts[0].logarithmic
+    assert [line.name for line in result.charts[0].series if line.dotted] == ["base model"]
 
 
 def test_numbers_of_edits() -> None:
@@ -95,8 +92,8 @@ def test_numbers_of_edits() -> None:
 
 def test_a_prefix_of_rome_is_rome_of_the_prefix(bench: PaperBench) -> None:
     requests = [case.request for case in bench.counterfact[:2]]
-    whole = bench.rome(requests)
-    alone = bench.editor("rome").edit(bench.task(bench.groups("rome", requests)))
+    whole = bench.deltas("rome", requests)
+    alone = bench.editor("rome").edit(bench.task(bench.groups("rome", requests), bench.settings_for("rome")))
     for layer, delta in alone.items():
         assert math.isclose(float(whole[layer].left.norm()), float(delta.left.norm()), rel_tol=1e-5)  # type: ignore[union-attr]
         assert (whole[layer].matrix() - delta.matrix()).norm() < 1e-5 * delta.matrix().norm()  # type: ignore[union-attr]
@@ -105,19 +102,20 @@ def test_a_prefix_of_rome_is_rome_of_the_prefix(bench: PaperBench) -> None:
 def test_alphaedit_with_kept_targets_is_alphaedit(bench: PaperBench) -> None:
     requests = [case.request for case in bench.counterfact[:3]]
     kept = bench.deltas("alphaedit", requests)
-    plain = bench.editor("alphaedit").edit(bench.task(bench.groups("alphaedit", requests)))
+    plain = bench.editor("alphaedit").edit(
+        bench.task(bench.groups("alphaedit", requests), bench.settings_for("alphaedit"))
+    )
     for layer, delta in plain.items():
         assert (kept[layer].matrix() - delta.matrix()).norm() < 1e-3 * delta.matrix().norm()  # type: ignore[union-attr]
 
 
 def test_categories(bench: PaperBench) -> None:
-    bench.editors = ["memit", "ft"]
+    bench.rows = ["memit", "ft"]
     result = EXPERIMENTS["categories"].run(bench)
     assert {(row["relation"], row["edits"]) for row in result.rows} == {("P30", 3), ("P37", 3)}
-    scores, trade = result.drawings
-    assert isinstance(scores, Bars)
-    assert isinstance(trade, Points)
-    assert {len(points) for points in trade.series.values()} == {2}
+    scores, trade = result.charts
+    assert (scores.kind, trade.kind) == ("bars", "points")
+    assert {len(one.x) for one in trade.series} == {2}
 
 
 def test_mixture_stands_beside_its_parts(bench: PaperBench) -> None:
@@ -125,9 +123,8 @@ def test_mixture_stands_beside_its_parts(bench: PaperBench) -> None:
     assert [(row["edits"], row["written"]) for row in result.rows] == [
         (count, name) for count in (2, 4) for name in ("mixture", "P37", "P30")
     ]
-    (drawing,) = result.drawings
-    assert isinstance(drawing, Lines)
-    by_name = {line.name: line.y for line in drawing.lines}
+    (chart,) = result.charts
+    by_name = {line.name: line.y for line in chart.series}
     mean, one, other = (by_name[name][-1] for name in ("mean of the parts", "P37", "P30"))
     assert mean is not None
     assert one is not None
@@ -174,7 +171,7 @@ def test_stars(bench: PaperBench) -> None:
     before, after = result.rows
     assert (before["asked"], before["recall"], after["asked"]) == ("before", 0.0, "after")
     assert after["others_recall"] is None  # the small model places no star
-    (bars,) = result.drawings
+    (bars,) = result.charts
     assert bars.title.startswith("20 stars")
     assert len(stars()) == 127
 
@@ -183,7 +180,7 @@ def test_trace_has_every_kind_and_says_what_it_suggests(bench: PaperBench) -> No
     result = EXPERIMENTS["trace"].run(bench)
     kinds = {row["restored"] for row in result.rows}
     assert kinds == {"state", "mlp", "attention", "mlp severed", "attention severed", "gap of the MLPs"}
-    assert [type(drawing).__name__ for drawing in result.drawings] == ["Heat", "Heat", "Heat", "Bars"]
+    assert [chart.kind for chart in result.charts] == ["map", "map", "map", "bars"]
     assert "Suggested for R" in result.note
     assert EXPERIMENTS["trace"].run(bench) == result
 

@@ -9,13 +9,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from kbsync.benchmarks.paper.bench import PaperBench
+from kbsync.benchmarks.paper.bench import Measurements, PaperBench
 from kbsync.benchmarks.paper.data import evenly, open_data, published_tables
-from kbsync.benchmarks.paper.drawings import Heat, write_drawing
-from kbsync.benchmarks.paper.measurements import Measurements
 from kbsync.benchmarks.paper.page import write_page
 from kbsync.benchmarks.paper.run import EXPERIMENTS, chosen_experiments, run_paper
 from kbsync.errors import SettingsError
+from kbsync.report.plots import Chart, Series, write_charts
 from tests.benchmarks.paper.conftest import write_data
 from tests.homes import kbsync
 
@@ -69,7 +68,7 @@ def test_a_killed_run_goes_on_with_what_is_missing(bench: PaperBench, tmp_path: 
 
     bench.measurements, bench.progress = Measurements(folder / "units.jsonl"), lambda phase, done, total: None
     run = run_paper(bench, chosen_experiments(["zsre"], bench.data), folder)
-    assert run.units_made == len(bench.editors) - 2
+    assert run.units_made == len(bench.rows) - 2
     assert Measurements(folder / "units.jsonl").values.keys() == bench.measurements.values.keys()
 
 
@@ -79,9 +78,9 @@ def test_the_page_holds_every_figure_and_loads_nothing(bench: PaperBench, tmp_pa
     reader = PageReader()
     reader.feed(page)
     reader.close()
-    drawings = [drawing for done in run.experiments.values() for drawing in done.result.drawings]
-    assert [name for name in reader.ids if name.startswith("figure-")] == [f"figure-{one.name}" for one in drawings]
-    assert reader.tags.count("svg") == len(drawings)
+    charts = [chart for done in run.experiments.values() for chart in done.result.charts]
+    assert [name for name in reader.ids if name.startswith("figure-")] == [f"figure-{one.name}" for one in charts]
+    assert reader.tags.count("svg") == len(charts)
     assert len(reader.ids) == len(set(reader.ids))
     for named in re.findall(r"url\(#([^)]*)\)|href=\"#([^\"]*)\"", page):
         assert "".join(named) in reader.ids
@@ -93,10 +92,9 @@ def test_the_page_holds_every_figure_and_loads_nothing(bench: PaperBench, tmp_pa
         assert (tmp_path / "out" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_heat_map_is_drawn(tmp_path: Path) -> None:
-    svg = write_drawing(
-        tmp_path / "heat", Heat("heat", "t", "layer", "token", ("0", "1"), ("a",), ((0.1, 0.9),), "probability")
-    )
+def test_a_map_is_drawn(tmp_path: Path) -> None:
+    rows = (Series("a", (0, 1), (0.1, 0.9)), Series("b", (0, 1), (None, 0.5)))
+    _, svg = write_charts(tmp_path / "map", [Chart("map", "map", "t", "layer", "token", rows, unit="probability")])
     assert svg.read_bytes().startswith(b"<?xml")
     assert svg.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 

@@ -1,0 +1,172 @@
+"""What the benchmarks on a model share: its covariances and targets, kept in the home, editors, and how they measure.
+
+Beside the editors there is `published`: MEMIT as the paper has it. What kbsync adds is the row `memit`'s alone.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import cached_property
+from itertools import islice
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from kbsync.editors import Deltas, Editor, Task, editor
+from kbsync.facts import EditRequest
+from kbsync.ledger import Ledger
+from kbsync.memit import MemitSettings, RequestGroup, edited, group_requests, sample_contexts
+from kbsync.metrics import METRICS, TEXT_METRICS, Case, Counterfact, Figure, evaluate, figures
+from kbsync.sync.choice import ModelChoice
+from kbsync.sync.corpus import documents
+from kbsync.sync.covariances import Covariances, covariances_for
+from kbsync.sync.edited_words import held_beside
+from kbsync.sync.eval_text import HeldOut, text_figures
+from kbsync.sync.progress import Progress, silent
+from kbsync.sync.sampled_text import with_text
+from kbsync.sync.state import identify, model_contexts
+from kbsync.sync.target_cache import cached_targets
+from kbsync.sync.templates import templates_for
+
+__all__ = ["PUBLISHED", "Bench", "flat", "matrices", "published"]
+
+PUBLISHED = "published"
+PLAIN: dict[str, Any] = {
+    **{"sweeps": 1, "emphasis": 1.0, "coupling": 0.0, "group_weight": 1.0},
+    **{"rest_weight": 0.0, "hold_subjects": 0, "hold_relations": 0, "wordings": 0, "search_dtype": "float32"},
+}
+"""what switches off all that kbsync adds to MEMIT"""
+REUSES_TARGETS = ("memit", PUBLISHED, "alphaedit")
+"""editors whose search for target vectors is MEMIT's on the base model"""
+TEXT_LINES = 200
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+
+
+def published(settings: MemitSettings) -> MemitSettings:
+    """Return MEMIT as it was published: one sweep, one wording, and nothing that kbsync adds.
+
+    Layers, lambda and the search are the model's own; where its search has no contexts, it gets the paper's.
+    """
+    return replace(settings, **PLAIN, contexts=settings.contexts or MemitSettings().contexts)
+
+
+class Bench:
+    """A model, and all that edits of it need."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        choice: ModelChoice,
+        progress: Progress = silent,
+        values: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    ) -> None:
+        """Record the model; `values` are settings by the editor that they are for.
+
+        Raises SettingsError where there is no text for a covariance.
+        """
+        choice = with_text(ledger.home, choice, progress)
+        self.ledger, self.choice, self.progress, self.values = ledger, choice, progress, values
+        self.loaded, self.settings = choice.loaded, choice.settings
+        self.model = identify(ledger, choice)
+        self.records: dict[int, Covariances] = {}
+
+    @cached_property
+    def contexts(self) -> tuple[str, ...]:
+        """The contexts x_j of the model's own search."""
+        return model_contexts(self.model, self.choice)
+
+    def contexts_for(self, settings: MemitSettings) -> tuple[str, ...]:
+        """Return the contexts of a search: the model's own, or others where the settings ask for others."""
+        same = settings.contexts == self.settings.contexts
+        return self.contexts if same else sample_contexts(self.loaded, settings)
+
+    def editor(self, name: str) -> Editor:
+        """Return an editor with what is known to suit the model, and what the user set for it."""
+        if name in ("memit", PUBLISHED):
+            return editor("memit")
+        return editor(name, self.values.get(name, {}), model=self.choice.name)
+
+    def settings_for(self, name: str) -> MemitSettings:
+        """Return the model's settings as an editor gets them."""
+        if name == "memit":
+            return self.settings
+        return published(self.settings).with_values(self.values.get(PUBLISHED, {}))
+
+    def covariances(self, layers: Sequence[int]) -> Mapping[int, torch.Tensor]:
+        """Return C of these layers; those not yet in the home are collected in one pass, and kept there."""
+        missing = tuple(sorted(set(layers) - self.records.keys()))
+        if missing:
+            choice = replace(self.choice, settings=replace(self.settings, layers=missing))
+            found = covariances_for(self.ledger.tensors, choice, self.progress)
+            self.records |= dict.fromkeys(missing, found)
+        records = {layer: self.records[layer].records[layer] for layer in layers}
+        return Covariances(self.ledger.tensors, records, frozenset(layers))
+
+    def groups(self, name: str, requests: Sequence[EditRequest]) -> list[RequestGroup]:
+        """Return the requests as an editor takes them: MEMIT by subject, others one by one in their order."""
+        if name == "memit":
+            return group_requests(self.loaded, requests, self.settings.wordings)
+        return [RequestGroup((request,)) for request in requests]
+
+    def task(self, groups: Sequence[RequestGroup], settings: MemitSettings, *, search: bool = False) -> Task:
+        """Return a task; with `search` it has the groups' target vectors, and those in the home are not searched."""
+        contexts, z = self.contexts_for(settings), None
+        if search:
+            choice = replace(self.choice, settings=settings)
+            z = cached_targets(self.ledger, self.model, choice, groups, contexts, self.progress).z
+        edits = {(request.relation, request.subject) for group in groups for request in group.requests}
+        held = held_beside(self.ledger, templates_for(self.ledger.home), self.loaded, settings, edits)
+        given = self.loaded, groups, contexts, settings
+        return Task(*given, covariances=self.covariances, z=z, held=held, progress=self.progress)
+
+    def deltas(self, name: str, requests: Sequence[EditRequest], settings: MemitSettings | None = None) -> Deltas:
+        """Return an editor's deltas for the requests."""
+        groups = self.groups(name, requests)
+        task = self.task(groups, settings or self.settings_for(name), search=name in REUSES_TARGETS)
+        return self.editor(name).edit(task)
+
+    def text(self, edits: Sequence[Counterfact]) -> HeldOut:
+        """Return the corpus' first lines without the sentences that name an edited subject, or its new object."""
+        if self.choice.corpus is None:
+            return HeldOut("none", ())
+        names = sorted({name for edit in edits for name in (edit.request.subject, edit.request.target)})
+        named = re.compile("|".join(map(re.escape, names)) or r"(?!)")
+        lines = (
+            " ".join(part for part in SENTENCE_END.split(line) if not named.search(part))
+            for line in documents(self.choice.corpus)
+        )
+        return HeldOut(self.choice.corpus.name, tuple(islice((line for line in lines if line.strip()), TEXT_LINES)))
+
+    def figures(
+        self,
+        cases: Sequence[Case],
+        metrics: Sequence[str],
+        text: HeldOut,
+        seed: int = 0,
+        deltas: Deltas | None = None,
+    ) -> dict[str, Figure]:
+        """Return the registry's figures of cases and of a text, on the base model or with `deltas`.
+
+        A metric that no case has, and one over a text that there is none of, is left out.
+        """
+        of_text = [name for name in metrics if name in TEXT_METRICS and text.lines]
+        of_cases = [name for name in metrics if name in METRICS and cases]
+        with edited(self.loaded, deltas) if deltas else nullcontext():
+            found = figures(evaluate(self.loaded, cases, of_cases, seed, self.progress), seed)
+            return found | text_figures(self.choice, text, of_text, seed, self.progress)
+
+
+def flat(found: Mapping[str, Figure]) -> dict[str, float]:
+    """Return figures with the bounds of their intervals beside them."""
+    return {
+        f"{name}{part}": round(value, 3)
+        for name, one in found.items()
+        for part, value in (("", one.mean), ("_low", one.low), ("_high", one.high))
+    }
+
+
+def matrices(deltas: Deltas) -> dict[int, torch.Tensor]:
+    """Return deltas as matrices [d, m]."""
+    return {layer: one if isinstance(one, torch.Tensor) else one.matrix() for layer, one in deltas.items()}
