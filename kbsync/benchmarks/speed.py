@@ -33,7 +33,7 @@ from kbsync.memit import (
     spread,
 )
 from kbsync.memit.covariance import covariance_text
-from kbsync.metrics import Counterfact, measure, summary
+from kbsync.metrics import Counterfact, evaluate, summary
 from kbsync.models import LoadedModel
 from kbsync.report.tables import plain, table
 from kbsync.resources import fixtures_folder
@@ -273,7 +273,8 @@ def compare(work: Work, found: Mapping[str, Found], progress: Progress) -> Speed
 def score(work: Work, deltas: Deltas, progress: Progress) -> float | None:
     """Return S of the model with a side's deltas, in percent; None where no fact is left as a neighbour."""
     with edited(work.loaded, deltas):
-        found = summary(measure(work.loaded, work.pool.cases(work.edits), progress)).get("S")
+        cases = work.pool.cases(work.edits)
+        found = summary(evaluate(work.loaded, cases, ("ES", "PS", "NS"), progress=progress)).get("S")
     return None if found is None else round(found, 2)
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, harmonic_mean
 
 import torch
 
 from kbsync.metrics.metric import TextMetric
 from kbsync.metrics.registry import MEANS
 
-__all__ = ["DRAWS", "Figure", "figures", "text_figure"]
+__all__ = ["DRAWS", "Figure", "figures", "summary", "text_figure"]
 
 DRAWS = 1000
 """resamples of the cases"""
@@ -25,6 +26,14 @@ class Figure:
     low: float
     high: float
     cases: int
+
+
+def summary(values: Mapping[str, Sequence[float | None]]) -> dict[str, float]:
+    """Return the mean of each metric over the cases that have it, and the harmonic means whose parts are all there."""
+    there = {name: [value for value in column if value is not None] for name, column in values.items()}
+    means = {name: fmean(column) for name, column in there.items() if column}
+    whole = {name: [means[part] for part in parts] for name, parts in MEANS.items() if means.keys() >= {*parts}}
+    return means | {name: harmonic_mean(parts) for name, parts in whole.items()}
 
 
 def figures(values: Mapping[str, Sequence[float | None]], seed: int = 0) -> dict[str, Figure]:

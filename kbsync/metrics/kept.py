@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from kbsync.facts import EditRequest
-from kbsync.metrics.metric import Values
-from kbsync.metrics.recall import Scorer, recalled
+from kbsync.metrics.metric import Scorer, Values
+from kbsync.metrics.recall import recalled
 from kbsync.models import LoadedModel, head_log_probs, last_hidden, make_rows, score_targets
 from kbsync.models.forward import batches_by_length
 

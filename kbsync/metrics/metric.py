@@ -1,16 +1,19 @@
 """What is measured and what a metric is: cases, what a model answers to them, and what a metric makes of that."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from kbsync.facts import EditRequest
-from kbsync.metrics.recall import Triple
 from kbsync.models import LoadedModel, TargetScore
 
-__all__ = ["Case", "CaseMetric", "Neighbour", "Readings", "TextMetric", "Values", "mean"]
+__all__ = ["Case", "CaseMetric", "Neighbour", "Readings", "Scorer", "Spoken", "TextMetric", "Triple", "Values", "mean"]
 
+Triple = tuple[str, str, str]
+"""(template, subject, object)"""
+Scorer = Callable[[LoadedModel, Sequence[Triple], Callable[[int], None]], list[TargetScore]]
+"""`score_targets`, or what else knows how a model takes to targets"""
 Values = list[float | None]
 """a figure for each case, None where it has no prompt for it"""
 
@@ -40,12 +43,29 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class Spoken:
+    """A prompt that a model answers in its own words; `chat` puts it into the tokenizer's chat template."""
+
+    text: str
+    chat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Readings:
     """What a model, as it is, said to the cases."""
 
     scores: Mapping[Triple, TargetScore]
-    texts: Mapping[str, str]
+    texts: Mapping[str, str] = field(default_factory=dict)
     """generation prompt -> the prompt with the text generated after it"""
+    chats: Mapping[tuple[str, str], TargetScore] = field(default_factory=dict)
+    """(question, object) -> its score in a chat; none where the tokenizer has no chat template"""
+    said: Mapping[Spoken, str] = field(default_factory=dict)
+    """prompt -> the greedy answer; none of a chat's where the tokenizer has no chat template"""
+
+    def recalled(self, text: str, request: EditRequest) -> bool:
+        """Tell whether the target, or an alias of it, is the top answer to a template."""
+        scores = [self.scores.get((text, request.subject, name)) for name in request.names]
+        return any(score is not None and score.exact for score in scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +76,14 @@ class CaseMetric:
     values: Callable[[Sequence[Case], Readings], Values]
     triples: Callable[[Case], Iterable[Triple]] = lambda case: ()
     """the (template, subject, object) whose scores it reads"""
+    wordings: Callable[[Case], Iterable[str]] = lambda case: ()
+    """the templates on which it asks whether the request is recalled; aliases are scored where the target misses"""
     prompts: Callable[[Case], Iterable[str]] = lambda case: ()
     """the prompts whose generated texts it reads"""
+    chats: Callable[[Case], Iterable[tuple[str, str]]] = lambda case: ()
+    """the (question, object) whose scores in a chat it reads"""
+    spoken: Callable[[Case], Iterable[Spoken]] = lambda case: ()
+    """the prompts whose greedy answers it reads"""
 
 
 @dataclass(frozen=True, slots=True)

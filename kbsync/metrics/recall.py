@@ -1,16 +1,12 @@
-"""Recall: a request's target is the model's top answer, all tokens. One of its aliases counts as the target."""
+"""Recall of requests: the target is the model's top answer, all tokens. One of its aliases counts as the target."""
 
 from collections.abc import Callable, Sequence
 
 from kbsync.facts import EditRequest
+from kbsync.metrics.metric import Readings, Scorer, Triple
 from kbsync.models import LoadedModel, TargetScore, score_targets
 
-__all__ = ["Scorer", "Triple", "recalled", "recalled_by_alias"]
-
-Triple = tuple[str, str, str]
-"""(template, subject, object)"""
-Scorer = Callable[[LoadedModel, Sequence[Triple], Callable[[int], None]], list[TargetScore]]
-"""`score_targets`, or what else knows how a model takes to targets"""
+__all__ = ["recalled", "with_aliases"]
 
 
 def recalled(
@@ -20,23 +16,19 @@ def recalled(
     score: Scorer = score_targets,
 ) -> list[bool]:
     """Tell of each request whether the model recalls it on the edit prompt; `score` may know scores already."""
-    triples = [(request.prompt, request.subject, request.target) for request in requests]
-    exact = [one.exact for one in score(loaded, triples, progress)] if triples else []
-    missed = [(request.prompt, request) for request, right in zip(requests, exact, strict=True) if not right]
-    by_alias = recalled_by_alias(loaded, missed, score)
-    return [right or triple in by_alias for right, triple in zip(exact, triples, strict=True)]
+    triples = list(dict.fromkeys((request.prompt, request.subject, request.target) for request in requests))
+    scores = dict(zip(triples, score(loaded, triples, progress), strict=True)) if triples else {}
+    read = Readings(with_aliases(loaded, scores, [(request.prompt, request) for request in requests], score))
+    return [read.recalled(request.prompt, request) for request in requests]
 
 
-def recalled_by_alias(
-    loaded: LoadedModel, missed: Sequence[tuple[str, EditRequest]], score: Scorer = score_targets
-) -> set[Triple]:
-    """Return (template, subject, target) of each (template, request) whose top answer is an alias of the target."""
-    asked = [(text, request, alias) for text, request in missed for alias in request.aliases]
-    if not asked:
-        return set()
-    scores = score(loaded, [(text, request.subject, alias) for text, request, alias in asked], lambda done: None)
-    return {
-        (text, request.subject, request.target)
-        for (text, request, _), one in zip(asked, scores, strict=True)
-        if one.exact
-    }
+def with_aliases(
+    loaded: LoadedModel,
+    scores: dict[Triple, TargetScore],
+    asked: Sequence[tuple[str, EditRequest]],
+    score: Scorer = score_targets,
+) -> dict[Triple, TargetScore]:
+    """Return the scores with those of the aliases of each (template, request) whose target is not the top answer."""
+    missed = [(text, one) for text, one in asked if not scores[text, one.subject, one.target].exact]
+    triples = list(dict.fromkeys((text, one.subject, alias) for text, one in missed for alias in one.aliases))
+    return scores | dict(zip(triples, score(loaded, triples, lambda done: None), strict=True)) if triples else scores

@@ -1,22 +1,24 @@
 """All metrics by name, and any choice of them measured: each (prompt, object) scored once, each text generated once.
 
-A new metric is a CaseMetric in `success` or `generation`, or a TextMetric, and a line here. `ABOUT` says of every
-figure what it is and which way is better, those of `kept` and of an apply alone too.
+A new metric is a CaseMetric in `success`, `said` or `generation`, or a TextMetric, and a line here. `ABOUT` says of
+every figure what it is and which way is better, those of `kept` and of an apply alone too.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
 from kbsync.metrics.generation import GE, RS
-from kbsync.metrics.metric import Case, CaseMetric, Readings, TextMetric, Values
+from kbsync.metrics.metric import Case, CaseMetric, Readings, Scorer, Spoken, TextMetric, Values
 from kbsync.metrics.perplexity import PERPLEXITY
-from kbsync.metrics.recall import Triple
+from kbsync.metrics.recall import with_aliases
+from kbsync.metrics.said import SAID
 from kbsync.metrics.success import SUCCESS
-from kbsync.models import LoadedModel, generate_texts, score_targets
+from kbsync.models import LoadedModel, TargetScore, generate_texts, greedy_answers, score_chat, score_targets
+from kbsync.models.chat import question_prompt
 
 __all__ = ["ABOUT", "KEPT_METRICS", "MEANS", "METRICS", "TEXT_LENGTH", "TEXT_METRICS", "TOP_K", "About", "evaluate"]
 
-METRICS: dict[str, CaseMetric] = {metric.name: metric for metric in (*SUCCESS, GE, RS)}
+METRICS: dict[str, CaseMetric] = {metric.name: metric for metric in (*SUCCESS, *SAID, GE, RS)}
 
 TEXT_METRICS: dict[str, TextMetric] = {metric.name: metric for metric in (PERPLEXITY,)}
 """those over text that no edit is about"""
@@ -57,6 +59,10 @@ ABOUT: dict[str, About] = {
     "recall_active": About("higher", "recall of all active edits"),
     "recall_masters": About("higher", "the same with the edited weights in float32"),
     "chat_recall": About("higher", "recall of the question form in the chat template"),
+    "said": About("higher", "free greedy generation says the object, or an alias, first after the edit prompt"),
+    "said_paraphrase": About("higher", "the same after paraphrases, which are never edited"),
+    "said_question": About("higher", "the same to the question form"),
+    "said_chat": About("higher", "the same to the question form in the chat template"),
     "kept_same": About("higher", "edited subjects, other relations: the top next token is the base model's"),
     "known_kept_same": About("higher", "facts on edited subjects that the base model answers: still answered"),
     "kept_others": About("higher", "unedited subjects, edited relations: the top next token is the base model's"),
@@ -75,6 +81,13 @@ ABOUT: dict[str, About] = {
 TEXT_LENGTH = 100
 """tokens of a generated text, those of its prompt counted, as in the published evaluation"""
 TOP_K = 5
+ANSWER = 32
+"""tokens of a greedy answer, which ends by itself before, or is cut"""
+
+Item = TypeVar("Item")
+
+
+Progress = Callable[[str, int, int], None]
 
 
 def evaluate(
@@ -82,24 +95,62 @@ def evaluate(
     cases: Sequence[Case],
     metrics: Sequence[str],
     seed: int = 0,
-    progress: Callable[[str, int, int], None] = lambda phase, done, total: None,
+    progress: Progress = lambda phase, done, total: None,
+    score: Scorer = score_targets,
 ) -> Mapping[str, Values]:
-    """Return the values of each metric of the registry, a value a case, on the model as it is."""
+    """Return the values of each metric of the registry, a value a case, on the model as it is.
+
+    `score` may know some scores already.
+    """
     chosen = [METRICS[name] for name in metrics]
-    wanted: dict[Triple, None] = {}
-    prompts: dict[str, None] = {}
-    for metric in chosen:
-        for case in cases:
-            wanted.update(dict.fromkeys(metric.triples(case)))
-            prompts.update(dict.fromkeys(metric.prompts(case)))
-    scores = score_targets(loaded, list(wanted), lambda done: progress("scoring", done, len(wanted)))
-    texts = generate_texts(
-        loaded,
-        list(prompts),
-        TEXT_LENGTH,
-        top_k=TOP_K,
-        seed=seed,
-        progress=lambda done: progress("generating", done, len(prompts)),
+    pairs = [(metric, case) for metric in chosen for case in cases]
+    wordings = [(text, case.request) for metric, case in pairs for text in metric.wordings(case)]
+    triples = [triple for metric, case in pairs for triple in metric.triples(case)]
+    triples = unique([*triples, *((text, one.subject, one.target) for text, one in wordings)])
+    scores = score(loaded, triples, counting(progress, "measuring", triples)) if triples else []
+    read = Readings(
+        with_aliases(loaded, dict(zip(triples, scores, strict=True)), wordings, score),
+        texts(loaded, unique(prompt for metric, case in pairs for prompt in metric.prompts(case)), seed, progress),
+        chats(loaded, unique(asked for metric, case in pairs for asked in metric.chats(case)), progress),
+        answers(loaded, unique(prompt for metric, case in pairs for prompt in metric.spoken(case)), progress),
     )
-    read = Readings(dict(zip(wanted, scores, strict=True)), dict(zip(prompts, texts, strict=True)))
     return {metric.name: metric.values(cases, read) for metric in chosen}
+
+
+def unique(items: Iterable[Item]) -> list[Item]:
+    """Return each item once, in their order."""
+    return list(dict.fromkeys(items))
+
+
+def counting(progress: Progress, phase: str, items: Sequence[object]) -> Callable[[int], None]:
+    """Return what tells how many of the items are done."""
+    return lambda done: progress(phase, done, len(items))
+
+
+def texts(loaded: LoadedModel, prompts: Sequence[str], seed: int, progress: Progress) -> dict[str, str]:
+    """Return each prompt with what the model samples after it."""
+    told = counting(progress, "generating", prompts)
+    found = generate_texts(loaded, prompts, TEXT_LENGTH, top_k=TOP_K, seed=seed, progress=told)
+    return dict(zip(prompts, found, strict=True))
+
+
+def chats(
+    loaded: LoadedModel, asked: Sequence[tuple[str, str]], progress: Progress
+) -> dict[tuple[str, str], TargetScore]:
+    """Return the score of each (question, object) in a chat; none where the tokenizer has no chat template."""
+    if not asked or not loaded.tokenizer.chat_template:
+        return {}
+    return dict(zip(asked, score_chat(loaded, asked, counting(progress, "measuring in a chat", asked)), strict=True))
+
+
+def answers(loaded: LoadedModel, asked: Sequence[Spoken], progress: Progress) -> dict[Spoken, str]:
+    """Return the greedy answer to each prompt, `ANSWER` tokens at most."""
+    chat = question_prompt(loaded.tokenizer, "{}")
+    there = [one for one in asked if not one.chat or chat != "{}"]
+    prompts = [chat.replace("{}", one.text) if one.chat else one.text for one in there]
+    if not prompts:
+        return {}
+    progress("answering", 0, len(prompts))
+    found = greedy_answers(loaded, prompts, ANSWER, whole=True)
+    progress("answering", len(prompts), len(prompts))
+    return dict(zip(there, found, strict=True))

@@ -6,17 +6,16 @@
   object of several tokens is the geometric mean of theirs, as in the published evaluation.
 - efficacy, paraphrase, specificity (MEMIT paper, appendix C.1, for zsRE) and KnowEdit's portability, in percent: the
   share of an object's tokens that are the argmax at their places, given the true tokens before them.
-- recall, in percent: the target, or an alias of it, is the top answer on the edit prompt, all tokens; and
-  paraphrase_recall: the share of paraphrases on which it is.
+- recall, in percent: the target, or an alias of it, is the top answer on the edit prompt, all tokens;
+  paraphrase_recall: the share of paraphrases on which it is; chat_recall: the target is, to the question in a chat.
 """
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from kbsync.metrics.metric import Case, CaseMetric, Neighbour, Readings, mean
-from kbsync.metrics.recall import Triple
+from kbsync.metrics.metric import Case, CaseMetric, Neighbour, Readings, Triple, mean
 
-__all__ = ["ES", "NS", "PS", "SUCCESS"]
+__all__ = ["SUCCESS"]
 
 Triples = Callable[[Case], list[Triple]]
 Judge = Callable[[Sequence[Triple], Readings], float | None]
@@ -65,27 +64,24 @@ def accuracy(triples: Sequence[Triple], read: Readings) -> float | None:
     return mean([read.scores[triple].accuracy for triple in triples])
 
 
-def recalled_by_any(triples: Sequence[Triple], read: Readings) -> float | None:
-    """Return 100 where one of the names is the top answer, else 0."""
-    return 100.0 * any(read.scores[triple].exact for triple in triples)
-
-
-def paraphrases_recalled(case: Case, read: Readings) -> float | None:
-    """Return the percentage of paraphrases on which one of the target's names is the top answer."""
-    request = case.request
-    texts = request.paraphrases
-    return mean([any(read.scores[text, request.subject, name].exact for name in request.names) for text in texts])
-
-
-def paraphrase_names(case: Case) -> list[Triple]:
-    """Return each name of the target on each of the paraphrases."""
-    request = case.request
-    return [(text, request.subject, name) for text in request.paraphrases for name in request.names]
-
-
 def metric(name: str, judge: Judge, triples: Triples) -> CaseMetric:
     """Return the metric that judges each case's triples."""
     return CaseMetric(name, lambda cases, read: [judge(triples(case), read) for case in cases], triples)
+
+
+def recall_metric(name: str, wordings: Callable[[Case], Sequence[str]]) -> CaseMetric:
+    """Return the metric of the percentage of wordings on which the target, or an alias, is the top answer."""
+    return CaseMetric(
+        name,
+        lambda cases, read: [mean([read.recalled(text, case.request) for text in wordings(case)]) for case in cases],
+        wordings=wordings,
+    )
+
+
+def in_chat(case: Case) -> list[tuple[str, str]]:
+    """Return the question form with the target; none where there is no question form."""
+    request = case.request
+    return [(request.question.replace("{}", request.subject, 1), request.target)] if request.question else []
 
 
 def edit_contest(case: Case) -> list[Triple]:
@@ -98,13 +94,10 @@ def paraphrase_contest(case: Case) -> list[Triple]:
     return contest(case, case.request.paraphrases)
 
 
-ES = metric("ES", won, edit_contest)
-PS = metric("PS", won, paraphrase_contest)
-NS = metric("NS", won, neighbour_contest)
 SUCCESS = (
-    ES,
-    PS,
-    NS,
+    metric("ES", won, edit_contest),
+    metric("PS", won, paraphrase_contest),
+    metric("NS", won, neighbour_contest),
     metric("EM", lead, edit_contest),
     metric("PM", lead, paraphrase_contest),
     metric("NM", lead, neighbour_contest),
@@ -112,14 +105,13 @@ SUCCESS = (
     metric("paraphrase", accuracy, lambda case: new_object(case, case.request.paraphrases)),
     metric("specificity", accuracy, lambda case: own_object(case.neighbours)),
     metric("portability", accuracy, lambda case: own_object(case.portability)),
-    metric(
-        "recall",
-        recalled_by_any,
-        lambda case: [(case.request.prompt, case.request.subject, name) for name in case.request.names],
-    ),
+    recall_metric("recall", lambda case: (case.request.prompt,)),
+    recall_metric("paraphrase_recall", lambda case: case.request.paraphrases),
     CaseMetric(
-        "paraphrase_recall",
-        lambda cases, read: [paraphrases_recalled(case, read) for case in cases],
-        paraphrase_names,
+        "chat_recall",
+        lambda cases, read: [
+            mean([read.chats[asked].exact for asked in in_chat(case) if asked in read.chats]) for case in cases
+        ],
+        chats=in_chat,
     ),
 )

@@ -68,14 +68,20 @@ def decode(loaded: LoadedModel, ids: torch.Tensor) -> str:
 
 
 @torch.no_grad()
-def greedy_answers(loaded: LoadedModel, prompts: Sequence[str], tokens: int = ANSWER_TOKENS) -> list[str]:
-    """Return what the model says after each prompt, greedily, `tokens` tokens at most, cut at the sentence's end."""
+def greedy_answers(
+    loaded: LoadedModel, prompts: Sequence[str], tokens: int = ANSWER_TOKENS, *, whole: bool = False
+) -> list[str]:
+    """Return what the model says after each prompt, greedily, `tokens` tokens at most.
+
+    It is cut at the sentence's end, or is the `whole` of what is said, up to where the model ends its text.
+    """
     ids: list[list[int]] = loaded.tokenizer(list(prompts))["input_ids"] if prompts else []
     answers = [""] * len(ids)
     for batch in batches_by_length([len(row) + tokens for row in ids], TOKEN_BUDGET):
         said = speak(loaded, [ids[place] for place in batch], tokens, likeliest)
         for place, row in zip(batch, said, strict=True):
-            answers[place] = sentence_end(decode(loaded, row))
+            text = decode(loaded, row)
+            answers[place] = text if whole else sentence_end(text)
     return answers
 
 

@@ -11,8 +11,7 @@ from kbsync.errors import LedgerError, SettingsError
 from kbsync.facts import EditRequest, content_id
 from kbsync.ledger import Ledger, ModelRow
 from kbsync.memit import edited
-from kbsync.metrics import perplexity, recalled
-from kbsync.metrics.recall import Triple
+from kbsync.metrics import Triple, perplexity, recalled
 from kbsync.models import Answer, LoadedModel, TargetScore, greedy_answers, score_targets, top_answers
 from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent, templates_for
 from kbsync.sync.known import prompt_of, says

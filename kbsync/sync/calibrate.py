@@ -15,7 +15,7 @@ from kbsync.facts import EditRequest, content_id
 from kbsync.ledger import Ledger, ModelRow
 from kbsync.memit import MemitSettings, edited, group_requests, spread, write_preset
 from kbsync.memit.extensions.calibration import Trial, candidate_windows, search_settings, suggested_window
-from kbsync.metrics import Case, measure, perplexity, summary
+from kbsync.metrics import Case, evaluate, perplexity, summary
 from kbsync.metrics.counterfacts import cases, counterfacts
 from kbsync.metrics.trace import MlpEffects, mlp_effects
 from kbsync.sync.corpus import held_out_documents
@@ -34,6 +34,8 @@ LEAST = 10
 """facts that the model must know"""
 KNOWN_FACTOR = 4
 """known facts to look for, for each that is edited: the others are its neighbourhood"""
+MEASURED = ("ES", "PS", "NS", "recall", "paraphrase_recall")
+"""of each trial, beside perplexity"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ class Workbench:
 
     def figures(self, settings: MemitSettings) -> dict[str, float]:
         """Return the figures of the model as it is now."""
-        found = summary(measure(self.loaded, self.cases))
+        found = summary(evaluate(self.loaded, self.cases, MEASURED))
         found["perplexity"] = perplexity(self.loaded, self.lines, settings.sequence_length)
         return found
 

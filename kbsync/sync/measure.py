@@ -17,20 +17,18 @@ from kbsync.ledger import FactRow, Ledger, Metric
 from kbsync.ledger.facts import aliases
 from kbsync.metrics import (
     Case,
-    CaseFigures,
     Neighbour,
     Said,
     Sampled,
+    Scorer,
     Values,
+    evaluate,
     kept_values,
-    measure,
-    measure_chat,
     perplexity,
     recalled,
     say,
     summary,
 )
-from kbsync.metrics.recall import Scorer
 from kbsync.models import LoadedModel, greedy_answers, locate, score_targets
 from kbsync.sync.answers import BaseScores
 from kbsync.sync.corpus import held_out_documents
@@ -168,6 +166,8 @@ NEIGHBOURS = 5
 """neighbourhood prompts of an edit at most; the paper's CounterFact has ten"""
 PERPLEXITY_LINES = 200
 NOTHING_SAMPLED = Sampled()
+OF_CASES = ("ES", "PS", "NS", "recall", "paraphrase_recall")
+"""what an apply measures of its edits, by the registry's names"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,13 +233,12 @@ def measure_edits(
 
     def look(
         when: str, score: Scorer, of_text: Callable[[LoadedModel, Sequence[str], int], float]
-    ) -> tuple[list[CaseFigures], dict[str, float], list[bool], Said]:
+    ) -> tuple[Mapping[str, Values], dict[str, float], list[bool], Said]:
         def told(phase: str, done: int, total: int) -> None:
             progress(f"{phase} {when}", done, total)
 
-        measured = measure(choice.loaded, cases, told, score)
-        if chat:
-            measured = measure_chat(choice.loaded, cases, measured, told)
+        names = (*OF_CASES, *(("chat_recall",) if chat else ()))
+        measured = evaluate(choice.loaded, cases, names, progress=told, score=score)
         figures = summary(measured)
         said = recalled(choice.loaded, active, score=score)
         if active:
@@ -253,16 +252,15 @@ def measure_edits(
     with edited():
         after, figures_after, said, said_after = look("after", score_targets, perplexity)
         figures_after |= means(kept_values(said_before, said_after))
-        missed = [case.request for case, new in zip(cases, after, strict=True) if not new.recall]
+        missed = [case.request for case, right in zip(cases, after["recall"], strict=True) if not right]
         # A model that gives no numbers has no answers; that its figures are not finite is the guard's to tell.
         failed = failures(choice.loaded, missed) if all(map(math.isfinite, figures_after.values())) else ()
     table = {name: {"before": figures_before.get(name), "after": figures_after.get(name)} for name in figures_after}
     metrics = [Metric(name, figure["before"], figure["after"]) for name, figure in table.items()]
-    for case, old, new in zip(cases, before, after, strict=True):
-        for name in ("ES", "PS", "NS", "recall", "paraphrase_recall", "chat_recall"):
-            was, now = getattr(old, name), getattr(new, name)
+    for name, column in after.items():
+        for case, was, now in zip(cases, before[name], column, strict=True):
             if now is not None:
-                metrics.append(Metric(name, 100 * was, 100 * now, case.request.id))
+                metrics.append(Metric(name, was, now, case.request.id))
     return Measured(metrics, table, failed, {one.id: right for one, right in zip(active, said, strict=True)})
 
 

@@ -3,10 +3,20 @@
 import math
 
 from kbsync.facts import EditRequest
-from kbsync.metrics.metric import Case, Neighbour, Readings
+from kbsync.metrics.metric import Case, Neighbour, Readings, Spoken
 from kbsync.models import TargetScore
 
-REQUEST = EditRequest("P36", "France", "The capital of {} is", "Lyon", ("{} sits in", "Of {}, the capital is"))
+QUESTION = "What is the capital of {}?"
+REQUEST = EditRequest(
+    "P36", "France", "The capital of {} is", "Lyon", ("{} sits in", "Of {}, the capital is"), QUESTION
+)
+SAID = {
+    Spoken("The capital of France is"): " Lyon, and not Paris.",
+    Spoken("France sits in"): " the city of Lyon",
+    Spoken("Of France, the capital is"): " Lyon",
+    Spoken("What is the capital of France?"): " Not Lyon",
+    Spoken("What is the capital of France?", chat=True): "The capital of France is **Lyon**.",
+}
 NEAR = (Neighbour("{}", "The capital of Peru is", "Lima"), Neighbour("{}", "The capital of Chile is", "Santiago"))
 CASE = Case(
     REQUEST, "Paris", NEAR, (Neighbour("{}", "The French parliament is in", "Lyon"),), ("France is",), ("Lyon.",)
@@ -32,4 +42,5 @@ def readings(**probabilities: tuple[float, float]) -> Readings:
         for place, triples in places.items()
         for triple, likely in zip(triples, probabilities.get(place, (0.5, 0.5)), strict=False)
     }
-    return Readings(scores, {"France is": "France is near Lyon"})
+    chats = {("What is the capital of France?", "Lyon"): TargetScore(-1.0, True, 1.0)}
+    return Readings(scores, {"France is": "France is near Lyon"}, chats, SAID)

@@ -5,7 +5,7 @@ from statistics import NormalDist, fmean, harmonic_mean
 
 import pytest
 
-from kbsync.metrics.intervals import Figure, figures
+from kbsync.metrics.intervals import Figure, figures, summary
 
 ROWS = random.Random(0)
 HITS = [100.0 * (ROWS.random() < 0.7) for _ in range(400)]
@@ -56,3 +56,6 @@ def test_s_is_the_harmonic_mean_of_the_means_and_needs_all_parts() -> None:
     assert found["S"].low < found["S"].mean < found["S"].high
     assert found["S"].cases == 49
     assert "S" not in figures({"ES": HITS, "PS": HITS})
+    assert summary(values) == pytest.approx({name: one.mean for name, one in found.items()})
+    assert summary({"ES": [100.0, None], "PS": [None], "NS": [0.0]}) == {"ES": 100.0, "NS": 0.0}
+    assert summary({"ES": [100.0], "PS": [100.0], "NS": [0.0]})["S"] == 0

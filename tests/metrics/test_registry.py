@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from kbsync.metrics import Case, Neighbour
+from kbsync.metrics import Case, Neighbour, summary
 from kbsync.metrics.registry import MEANS, METRICS, TEXT_METRICS, evaluate
 from kbsync.models import LoadedModel
 from tests.metrics.readings import BARE, CASE, readings
@@ -32,6 +32,11 @@ READ = readings(
         ("portability", 75.0),
         ("recall", 100.0),
         ("paraphrase_recall", 0.0),
+        ("chat_recall", 100.0),
+        ("said", 100.0),
+        ("said_paraphrase", 50.0),
+        ("said_question", 0.0),
+        ("said_chat", 100.0),
     ],
 )
 def test_by_hand(name: str, value: float) -> None:
@@ -40,7 +45,7 @@ def test_by_hand(name: str, value: float) -> None:
 
 def test_what_a_case_does_not_have_is_none() -> None:
     values = {name: metric.values([BARE], READ)[0] for name, metric in METRICS.items()}
-    assert {name for name, value in values.items() if value is not None} == {"efficacy", "recall"}
+    assert {name for name, value in values.items() if value is not None} == {"efficacy", "recall", "said"}
     for metric in METRICS.values():
         assert all(target for _, _, target in metric.triples(BARE))
         assert [*metric.prompts(BARE)] == []
@@ -109,7 +114,7 @@ def test_each_is_within_its_range_and_the_seed_decides_texts_alone(known: Loaded
     for name, column in found.items():
         low, high = -100 if name in ("EM", "PM", "NM") else 0, 700 if name == "GE" else 100
         assert all(value is None or low <= value <= high + 1e-9 for value in column), name
-    assert told[-1] == "generating 8/8"
+    assert "generating 8/8" in told
     again = evaluate(known, CASES, list(METRICS), 1)
     assert {name for name in METRICS if found[name] != again[name]} == {"GE", "RS"}
 
@@ -117,8 +122,29 @@ def test_each_is_within_its_range_and_the_seed_decides_texts_alone(known: Loaded
 def test_a_metric_alone_reads_what_it_needs(known: LoadedModel) -> None:
     told: list[tuple[str, int, int]] = []
     evaluate(known, CASES[:1], ["ES"], 0, lambda *seen: told.append(seen))
-    assert told == [("scoring", 2, 2)]
+    assert told == [("measuring", 2, 2)]
     assert evaluate(known, [], ["ES", "GE"]) == {"ES": [], "GE": []}
+
+
+def test_a_case_is_scored_once_however_often_it_is_asked_for(known: LoadedModel) -> None:
+    told: list[tuple[str, int, int]] = []
+    names = ("ES", "PS", "NS", "recall", "paraphrase_recall")
+    once = evaluate(known, [CASES[3]], names)
+    many = evaluate(known, [CASES[3]] * 4, names, progress=lambda *seen: told.append(seen))
+    assert many == {name: column * 4 for name, column in once.items()}
+    neighbours = sum(near.object != CASES[3].request.target for near in CASES[3].neighbours)
+    assert told[-1] == ("measuring", *(2 * (3 + neighbours),) * 2)  # 3 wordings and the neighbours, two objects each
+
+
+def test_what_a_model_knows_is_measured_as_known_and_said(known: LoadedModel) -> None:
+    near = tuple(Neighbour(fact.prompt, fact.subject, fact.target) for fact in FACTS[10:])
+    right = [Case(fact, CITIES[place + 1], near) for place, fact in enumerate(FACTS[:10])]
+    wrong = [Case(replace(case.request, target=case.old), case.request.target, near) for case in right]
+    names = ("ES", "PS", "NS", "recall", "said")
+    good, bad = (summary(evaluate(known, cases, names)) for cases in (right, wrong))
+    assert good["S"] > 95
+    assert bad["ES"] < 5
+    assert (good["recall"], good["said"], bad["recall"], bad["said"]) == (100, 100, 0, 0)
 
 
 def test_the_means_are_of_metrics_in_the_registry() -> None:

@@ -10,7 +10,7 @@ from kbsync.datasets import open_dataset
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
 from kbsync.memit import edited
-from kbsync.metrics import KEPT_METRICS, Case, Neighbour, evaluate, measure, perplexity
+from kbsync.metrics import KEPT_METRICS, Case, Neighbour, evaluate, perplexity, summary
 from kbsync.models import load_model
 from kbsync.practice.datasets import counterfact_records, json_text
 from kbsync.sync.eval_cases import dataset_cases, drawn
@@ -69,13 +69,13 @@ def test_a_data_set_is_only_measured(small: Editable, home: Path, dataset: Path)
     assert sum(one.cases for one in found.relations.values()) == 8
     cases = dataset_cases(open_dataset(dataset))
     loaded = load_model(small.name, device="cpu")
-    base = measure(loaded, cases)
+    base = summary(evaluate(loaded, cases, ("ES", "NS")))
     with edited(loaded, deltas_of(home)):
-        after = measure(loaded, cases)
-    assert found.base["ES"].mean == pytest.approx(100 * fmean(one.ES or 0.0 for one in base))
-    assert found.base["NS"].mean == pytest.approx(100 * fmean(one.NS for one in base if one.NS is not None))
+        after = summary(evaluate(loaded, cases, ("ES", "NS")))
     assert found.edited is not None
-    assert found.edited["ES"].mean == pytest.approx(100 * fmean(one.ES or 0.0 for one in after))
+    for name in base:
+        assert found.base[name].mean == pytest.approx(base[name])
+        assert found.edited[name].mean == pytest.approx(after[name])
 
 
 def test_without_edits_there_is_the_base_alone(small: Editable, dataset: Path, tmp_path: Path) -> None:
