@@ -19,16 +19,13 @@ from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings, RequestGroup, edited, group_requests, sample_contexts
 from kbsync.metrics import METRICS, TEXT_METRICS, Case, Counterfact, Figure, evaluate, figures
-from kbsync.sync.choice import ModelChoice
 from kbsync.sync.corpus import documents
-from kbsync.sync.covariances import Covariances, covariances_for
-from kbsync.sync.edited_words import held_beside
-from kbsync.sync.eval_text import HeldOut, text_figures
-from kbsync.sync.progress import Progress, silent
-from kbsync.sync.sampled_text import with_text
-from kbsync.sync.state import identify, model_contexts
-from kbsync.sync.target_cache import cached_targets
-from kbsync.sync.templates import templates_for
+from kbsync.sync.covariances import Covariances, covariances_for, with_text
+from kbsync.sync.deltas import cached_targets
+from kbsync.sync.evaluate import HeldOut, text_figures
+from kbsync.sync.home import Progress, silent, templates_for
+from kbsync.sync.model import ModelChoice, identify, model_contexts
+from kbsync.sync.wordings import held_beside
 
 __all__ = ["PUBLISHED", "Bench", "flat", "matrices", "published"]
 

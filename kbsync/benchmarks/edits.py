@@ -12,9 +12,7 @@ from kbsync.metrics import Case, Counterfact, cases, counterfacts
 from kbsync.models import LoadedModel, score_targets
 from kbsync.sync.eval_cases import case_of
 from kbsync.sync.home import Progress, silent
-from kbsync.sync.model import ModelChoice
 from kbsync.sync.practice import practice_requests
-from kbsync.sync.progress import Progress, silent
 
 __all__ = ["Pool", "edit_pool"]
 

@@ -11,12 +11,13 @@ from kbsync.metrics.kept import Said, Sampled, kept_values, say
 from kbsync.metrics.metric import Case, Neighbour, Scorer, Triple, Values
 from kbsync.metrics.perplexity import perplexity
 from kbsync.metrics.recall import recalled
-from kbsync.metrics.registry import ABOUT, KEPT_METRICS, METRICS, TEXT_METRICS, evaluate
+from kbsync.metrics.registry import ABOUT, KEPT_METRICS, METRICS, SAID_METRICS, TEXT_METRICS, evaluate
 
 __all__ = [
     "ABOUT",
     "KEPT_METRICS",
     "METRICS",
+    "SAID_METRICS",
     "TEXT_METRICS",
     "Case",
     "Counterfact",

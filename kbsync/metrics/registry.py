@@ -16,12 +16,16 @@ from kbsync.metrics.success import SUCCESS
 from kbsync.models import LoadedModel, TargetScore, generate_texts, greedy_answers, score_chat, score_targets
 from kbsync.models.chat import question_prompt
 
-__all__ = ["ABOUT", "KEPT_METRICS", "MEANS", "METRICS", "TEXT_LENGTH", "TEXT_METRICS", "TOP_K", "About", "evaluate"]
+__all__ = ["ABOUT", "KEPT_METRICS", "MEANS", "METRICS", "SAID_METRICS", "TEXT_LENGTH", "TEXT_METRICS", "TOP_K", "About"]
+__all__ += ["evaluate"]
 
 METRICS: dict[str, CaseMetric] = {metric.name: metric for metric in (*SUCCESS, *SAID, GE, RS)}
 
 TEXT_METRICS: dict[str, TextMetric] = {metric.name: metric for metric in (PERPLEXITY,)}
 """those over text that no edit is about"""
+
+SAID_METRICS = tuple(metric.name for metric in SAID)
+"""those over greedy answers"""
 
 KEPT_METRICS = ("worded_recall", "kept_same", "known_kept_same", "kept_others", "kl_same", "kl_others")
 """those over prompts that are drawn around the ledger's edits: see `kept`"""

@@ -19,6 +19,7 @@ from kbsync.metrics import (
     ABOUT,
     KEPT_METRICS,
     METRICS,
+    SAID_METRICS,
     TEXT_METRICS,
     Case,
     Figure,
@@ -96,7 +97,7 @@ class EvalOptions:
     dataset: Path | None = None
     """None: the ledger's active edits"""
     metrics: tuple[str, ...] | None = None
-    """names of the registry; None: those that need no generated text"""
+    """names of the registry; None: those that need no sampled text and, for a data set, no answers"""
     corpus: Path | None = None
     """held-out text for the metrics over text; None: the model's own corpus"""
     sample: int | None = None
@@ -202,11 +203,11 @@ def sampled_now(ledger: Ledger, home: Path, choice: ModelChoice, model: ModelRow
     return sampled_prompts(ledger, templates, choice.loaded, active, wordings, held_prompts(batch.work))
 
 
-def default_metrics(cases: Sequence[Case], *, text: bool = False) -> tuple[str, ...]:
-    """Return the metrics that suit the cases and need no generated text; with held-out `text`, those over text too."""
+def default_metrics(cases: Sequence[Case], *, said: bool = False, text: bool = False) -> tuple[str, ...]:
+    """Return the metrics that suit the cases; those of greedy answers, and those over held-out text, if wanted."""
     own = WITH_OLD if any(case.old for case in cases) else WITHOUT_OLD
     portability = ("portability",) if any(case.portability for case in cases) else ()
-    return (*own, *portability, *(TEXT_METRICS if text else ()))
+    return (*own, *portability, *(SAID_METRICS if said else ()), *(TEXT_METRICS if text else ()))
 
 
 def compare(
@@ -219,7 +220,8 @@ def compare(
     sampled: Sampled | None = None,
 ) -> Evaluation:
     """Measure the cases on the base and, where there are edits, on the edited model; the `sampled` prompts too."""
-    metrics = options.metrics or default_metrics(cases, text=bool(options.corpus or choice.corpus))
+    text_there = bool(options.corpus or choice.corpus)
+    metrics = options.metrics or default_metrics(cases, said=options.dataset is None, text=text_there)
     kept = [name for name in KEPT_METRICS if name in (options.metrics or KEPT_METRICS)] if sampled else []
     of_text = [name for name in metrics if name in TEXT_METRICS]
     text = held_out(choice, options.corpus) if of_text else None

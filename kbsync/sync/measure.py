@@ -16,6 +16,7 @@ from kbsync.facts import EditRequest, Wording, content_id
 from kbsync.ledger import FactRow, Ledger, Metric
 from kbsync.ledger.facts import aliases
 from kbsync.metrics import (
+    SAID_METRICS,
     Case,
     Neighbour,
     Said,
@@ -168,6 +169,8 @@ PERPLEXITY_LINES = 200
 NOTHING_SAMPLED = Sampled()
 OF_CASES = ("ES", "PS", "NS", "recall", "paraphrase_recall")
 """what an apply measures of its edits, by the registry's names"""
+MOST_HEARD = 10
+"""edits, drawn by their ids, whose answers in the edited model's own words are heard"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +230,8 @@ def measure_edits(
     """Measure `cases` on base and edited model, the recall of all `active` edits, and perplexity on the corpus.
 
     The `sampled` prompts tell what is kept. `base` knows what the base model was asked before; it is not asked again.
-    With `chat`, also recall of the cases' question forms in the tokenizer's chat template.
+    What the edited model says in its own words is heard of a few cases. With `chat`, also recall of the cases' question
+    forms in the tokenizer's chat template.
     """
     lines = list(islice(held_out_documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
 
@@ -254,7 +258,11 @@ def measure_edits(
         figures_after |= means(kept_values(said_before, said_after))
         missed = [case.request for case, right in zip(cases, after["recall"], strict=True) if not right]
         # A model that gives no numbers has no answers; that its figures are not finite is the guard's to tell.
-        failed = failures(choice.loaded, missed) if all(map(math.isfinite, figures_after.values())) else ()
+        failed: tuple[Failure, ...] = ()
+        if all(map(math.isfinite, figures_after.values())):
+            failed = failures(choice.loaded, missed)
+            heard = sorted(cases, key=lambda case: case.request.id)[:MOST_HEARD]
+            figures_after |= summary(evaluate(choice.loaded, heard, SAID_METRICS, progress=progress))
     table = {name: {"before": figures_before.get(name), "after": figures_after.get(name)} for name in figures_after}
     metrics = [Metric(name, figure["before"], figure["after"]) for name, figure in table.items()]
     for name, column in after.items():

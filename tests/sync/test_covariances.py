@@ -168,8 +168,8 @@ def test_a_run_that_is_stopped_goes_on_with_the_same_result(
 KILLED = """
 import os, pathlib, signal, sys
 from kbsync.sync import covariances as module
-from kbsync.sync.choice import choose_model
-from kbsync.sync.loading import Loading
+from kbsync.sync.model import choose_model
+from kbsync.sync.home import Loading
 import torch
 torch.set_num_threads(1)
 module.CHECKPOINT_SECONDS, module.WRITING_SHARE = 0, float("inf")

@@ -23,11 +23,11 @@ from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta
 from kbsync.metrics import TEXT_METRICS, Case
 from kbsync.report.plots import Chart, Row
-from kbsync.sync.choice import ModelChoice
-from kbsync.sync.eval_text import held_out
-from kbsync.sync.known_facts import facts_to_ask
+from kbsync.sync.evaluate import held_out
+from kbsync.sync.home import Progress, silent
 from kbsync.sync.mend import has_network, mend_network, train_for
-from kbsync.sync.progress import Progress, silent
+from kbsync.sync.model import ModelChoice
+from kbsync.sync.practice import facts_to_ask
 
 __all__ = ["Experiment", "Measurements", "PaperBench", "Result"]
 

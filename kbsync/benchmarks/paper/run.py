@@ -27,9 +27,8 @@ from kbsync.editors import EDITORS
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
 from kbsync.report.plots import Row
-from kbsync.sync.choice import choose_model
-from kbsync.sync.loading import AS_STORED, Loading
-from kbsync.sync.progress import Progress, silent
+from kbsync.sync.home import AS_STORED, Loading, Progress, silent
+from kbsync.sync.model import choose_model
 
 __all__ = ["EXPERIMENTS", "ROWS", "Done", "PaperOptions", "PaperRun", "bench_paper", "chosen_experiments", "run_paper"]
 

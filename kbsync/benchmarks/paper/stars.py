@@ -17,7 +17,7 @@ from kbsync.memit import edited
 from kbsync.metrics import recalled
 from kbsync.models import score_targets
 from kbsync.report.plots import Chart, Row, Series
-from kbsync.sync.templates import templates_for
+from kbsync.sync.home import templates_for
 from kbsync.templates import Templates
 
 __all__ = ["STARS", "star_requests", "stars"]

@@ -9,7 +9,7 @@ from kbsync.memit.extensions.calibration import critical_layers
 from kbsync.metrics.trace import TraceFigures, causal_trace, trace_figures
 from kbsync.metrics.trace_batch import LAST_SUBJECT
 from kbsync.report.plots import Chart, Row, Series
-from kbsync.sync.known_facts import known_requests
+from kbsync.sync.practice import known_requests
 
 __all__ = ["TRACE"]
 

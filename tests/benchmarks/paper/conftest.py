@@ -13,8 +13,8 @@ from kbsync.benchmarks.paper.run import ROWS
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings
 from kbsync.models import LoadedModel
-from kbsync.sync.choice import ModelChoice
 from kbsync.sync.mend import train_for
+from kbsync.sync.model import ModelChoice
 from tests.homes import small_model
 from tests.tiny_models import FACTS, known, known_model, left_as_found
 
