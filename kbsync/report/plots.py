@@ -173,8 +173,8 @@ def write_charts(path: Path, charts: Sequence[Chart]) -> list[Path]:
         for axes in figure.axes[len(charts) : rows * columns]:
             axes.set_axis_off()
         if len(named) > 1:
-            place = {"loc": "outside lower center", "ncols": min(6, len(named)), "frameon": False}
-            figure.legend(named.values(), named.keys(), **place)
+            columns = min(6, len(named))
+            figure.legend([*named.values()], [*named], loc="outside lower center", ncols=columns, frameon=False)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(written[0], dpi=130)

@@ -75,8 +75,8 @@ def sizes_of(
     named: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("sizes.yaml").read_text("utf-8"))
     if name not in named:
         raise SettingsError(f"--size {name}: choose one of {', '.join(named)}")
-    given = {field: tuple(value) if field == "also" else value for field, value in named[name].items()}
-    sizes = replace(Sizes(), **given)
+    given: dict[str, Any] = {field: tuple(value) if field == "also" else value for field, value in named[name].items()}
+    sizes = Sizes(**given)
     if edits is not None:
         if edits < 2:
             raise SettingsError(f"--edits {edits}: ask for 2 at least")
