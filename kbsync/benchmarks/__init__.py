@@ -1,1 +1,1 @@
-"""Benchmarks: what kbsync measures of itself, on real models, with the plain or the rival way beside it."""
+"""Benchmarks: what kbsync measures of itself, on real models, with the plain way or the baselines beside it."""

@@ -52,7 +52,7 @@ def apply(
     algorithm: Annotated[
         str,
         typer.Option(
-            "--algorithm", metavar="A", help="memit, or a rival such as rome, by its own --set; a wrong name lists all."
+            "--algorithm", metavar="A", help="memit, or a baseline such as rome, with its own --set."
         ),
     ] = "memit",
     setting: SetOption = None,
@@ -97,7 +97,7 @@ def apply(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")] = False,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Write new and changed facts into the model with MEMIT (or a rival), and take withdrawn ones out.
+    """Write new and changed facts into the model with MEMIT (or a baseline), and take withdrawn ones out.
 
     The base weights are never changed: each apply makes the edited state anew from them, for all active facts.
     Shows the plan and asks before it writes. A result that breaks a bound is not made current: the state before stays,

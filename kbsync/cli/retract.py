@@ -7,9 +7,9 @@ import typer
 
 from kbsync.cli.options import Options, command, family
 from kbsync.errors import SettingsError
+from kbsync.report.apply import lifted_view, retracted_view, retraction_view
 from kbsync.report.console import emit, log_console
 from kbsync.report.progress import progress
-from kbsync.report.retract import lifted_view, retracted_view, retraction_view
 from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:

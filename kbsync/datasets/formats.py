@@ -1,4 +1,4 @@
-"""The forms of data sets: how a record of each is read, and what is wrong with one that cannot be.
+"""The forms of data sets: how a record of each is read into one type, and what is wrong with one that cannot be.
 
 - CounterFact (Meng et al. 2022, arXiv 2202.05262): each record asks for another object of the same relation.
 - zsRE in the form of MEND (Mitchell et al. 2022, arXiv 2110.11309): questions, and a question on something else.
@@ -12,11 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kbsync.datasets.record import Expected, Record
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, check_relation
 
-__all__ = ["FORMATS", "BadRecordError", "Format", "Placer"]
+__all__ = ["FORMATS", "BadRecordError", "Expected", "Format", "Placer", "Record"]
 
 ZSRE = "zsRE"
 """stands for the relation, which this data set does not name; so does `KNOWEDIT`"""
@@ -27,6 +26,32 @@ _NO_SPACES = (
     *("TIBETAN ", "JAVANESE ", "BALINESE ", "TAI ", "NEW TAI ", "IDEOGRAPHIC "),
 )
 """how Unicode's names of letters begin in scripts that set no spaces between words"""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A whole prompt, and the object that is expected after it."""
+
+    prompt: str
+    object: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One case of a data set. Prompts other than the request's are whole texts; what a data set lacks is empty."""
+
+    request: EditRequest
+    """its target is o*; its paraphrases are those in which the subject was found"""
+    old: str
+    """the object before the edit (o^c)"""
+    neighbourhood: tuple[Expected, ...] = ()
+    """prompts about other subjects, whose answer must stay"""
+    attributes: tuple[str, ...] = ()
+    """prompts about other subjects that have the target as their object"""
+    generation: tuple[str, ...] = ()
+    """beginnings of free text about the subject"""
+    portability: tuple[Expected, ...] = ()
+    """prompts whose answer follows from the edit"""
 
 
 class BadRecordError(ValueError):

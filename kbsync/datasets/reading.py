@@ -7,8 +7,7 @@ from typing import Any, BinaryIO
 import ijson
 from ijson.common import ObjectBuilder
 
-from kbsync.datasets.formats import FORMATS, BadRecordError, Placer
-from kbsync.datasets.record import Record
+from kbsync.datasets.formats import FORMATS, BadRecordError, Placer, Record
 from kbsync.errors import DataSetError, SourceError
 from kbsync.files import open_stream
 from kbsync.limits import DEPTH, LINE

@@ -1,4 +1,4 @@
-"""MEMIT's rivals behind one interface: requests in, weight deltas out (`Editor`, `Task`).
+"""MEMIT and its baselines behind one interface: requests in, weight deltas out (`Editor`, `Task`).
 
 Each follows its own paper, with its own settings, in a file of its own; `editor` finds it by name.
 """

@@ -1,6 +1,6 @@
 """How a causal trace is shown: tables, and plots (ROME, Figure 1; MEMIT, Figures 3 and 8) by token and block."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,6 @@ from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
     from kbsync.metrics import Figure
-    from kbsync.metrics.trace import TraceFigures
     from kbsync.sync.trace import Trace
 
 __all__ = ["plot_trace", "trace_json", "trace_view"]
@@ -99,24 +98,35 @@ def plot_trace(found: "Trace", path: Path) -> list[Path]:
 
     `path` gives folder and stem. Raises KbsyncError where it cannot be written.
     """
-    return write_charts(path, trace_charts(found.figures))
+    effects, severed = (means(part) for part in (found.figures.effects["state"], found.figures.severed))
+    by_kind = {kind: means(groups) for kind, groups in found.figures.effects.items()}
+    severed |= {"effect": effects[LAST_SUBJECT]}
+    return write_charts(path, trace_charts(by_kind, severed, found.figures.window))
 
 
-def trace_charts(figures: "TraceFigures") -> list[Chart]:
-    """Return the charts of a trace."""
-    blocks = tuple(range(len(figures.gap)))
+def means(columns: "Mapping[str, Sequence[Figure | None]]") -> dict[str, tuple[float | None, ...]]:
+    """Return the means of columns, a value for each block."""
+    return {
+        name: tuple(None if one is None else round(one.mean, 3) for one in column) for name, column in columns.items()
+    }
 
-    def series(name: str, column: "Sequence[Figure | None]") -> Series:
-        return Series(name, blocks, tuple(None if one is None else round(one.mean, 3) for one in column))
 
+def trace_charts(
+    effects: Mapping[str, Mapping[str, tuple[float | None, ...]]],
+    severed: Mapping[str, tuple[float | None, ...]],
+    window: int,
+) -> list[Chart]:
+    """Return a map for each kind of what is put back, and bars of the state's effect with outputs severed.
+
+    `effects` are by kind and token group, a value for each block; `severed` by what is severed, ``effect`` being whole.
+    """
     charts = []
-    for kind, groups in figures.effects.items():
-        of = "" if kind == "state" or figures.window == 1 else f" of {figures.window} blocks"
-        rows = tuple(series(group, column) for group, column in groups.items())
+    for kind, groups in effects.items():
+        of = "" if kind == "state" or window == 1 else f" of {window} blocks"
+        rows = tuple(Series(group, tuple(range(len(column))), column) for group, column in groups.items())
         title = f"{TITLES[kind]}{of} put back"
         charts.append(Chart("map", f"trace-{kind}", title, "block", "token", rows, unit="points of probability"))
-    columns = {"effect": figures.effects["state"][LAST_SUBJECT]}
-    columns |= {f"{TITLES[kind].split()[0]} severed": figures.severed[kind] for kind in ("attention", "mlp")}
-    bars = tuple(series(name, column) for name, column in columns.items())
+    names = {"effect": "effect", "attention": "attention severed", "mlp": "MLP severed"}
+    bars = tuple(Series(title, tuple(range(len(severed[kind]))), severed[kind]) for kind, title in names.items())
     title = f"hidden state put back at the {LAST_SUBJECT}"
     return [*charts, Chart("bars", "trace-severed", title, "block", "points of probability", bars)]

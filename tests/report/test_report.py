@@ -68,9 +68,16 @@ def test_no_json_holds_what_json_has_not() -> None:
     ],
 )
 @pytest.mark.parametrize("ascii_only", [False, True])
-def test_json_in_pieces_is_what_the_library_makes(value: object, ascii_only: bool) -> None:
-    whole = json.dumps(to_plain(value), ensure_ascii=ascii_only, indent=2) + "\n"
-    assert "".join(json_text(value, ascii_only=ascii_only)) == whole
+def test_json_in_pieces_reads_as_the_whole(value: object, ascii_only: bool) -> None:
+    text = "".join(json_text(value, ascii_only=ascii_only))
+    assert json.loads(text) == to_plain(value)
+    assert text.endswith("\n")
+    assert text.isascii() or not ascii_only
+
+
+def test_items_of_a_list_stand_on_a_line_each() -> None:
+    text = "".join(json_text({"n": 1, "facts": [{"a": [1, 2]}, {}]}, ascii_only=False))
+    assert text == '{\n  "n": 1,\n  "facts": [\n    {"a": [1, 2]},\n    {}\n  ]\n}\n'
 
 
 def test_a_list_under_the_top_is_written_as_it_comes() -> None:

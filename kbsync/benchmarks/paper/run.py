@@ -131,12 +131,13 @@ def values_by_row(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
     own: dict[str, Any] = {}
     of_rows: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
-        row, dot, setting = name.partition(".")
+        row, dot, setting = name.rpartition(".")
         if dot:
             check_names("editor", [row], ROWS)
-            of_rows.setdefault(row, {})[setting] = value
+        if row in ("", "memit"):
+            own[setting] = value
         else:
-            own[name] = value
+            of_rows.setdefault(row, {})[setting] = value
     return own, of_rows
 
 

@@ -6,15 +6,14 @@ from typing import Any
 from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
 from kbsync.facts import EditRequest
 from kbsync.memit.extensions.calibration import critical_layers
-from kbsync.metrics.trace import TraceFigures, causal_trace, trace_figures
-from kbsync.metrics.trace_batch import LAST_SUBJECT
-from kbsync.report.plots import Chart, Row, Series
+from kbsync.metrics.trace import KINDS, SEVERED, TraceFigures, causal_trace, trace_figures
+from kbsync.metrics.trace_batch import LAST_SUBJECT, STATE
+from kbsync.report.plots import Chart, Row
+from kbsync.report.trace import trace_charts
 from kbsync.sync.practice import known_requests
 
 __all__ = ["TRACE"]
 
-KINDS = {"state": "hidden state", "mlp": "MLP outputs", "attention": "attention outputs"}
-SEVERED = {"state restored": "state", "with MLP severed": "mlp severed", "with attention severed": "attention severed"}
 GAP = "gap of the MLPs"
 
 
@@ -60,23 +59,14 @@ def rows_of(found: TraceFigures) -> list[Row]:
 
 
 def charts(rows: Sequence[Row], window: int) -> list[Chart]:
-    """Return a map for each kind, and bars of the severed variants."""
-    effects = {(row["restored"], row["token"], row["block"]): row["effect"] for row in rows}
-    blocks = tuple(sorted({row["block"] for row in rows}))
-
-    def series(name: str, kind: str, token: str) -> Series:
-        return Series(name, blocks, tuple(effects.get((kind, token, block)) for block in blocks))
-
-    found = []
-    for kind, title in KINDS.items():
-        tokens = dict.fromkeys(row["token"] for row in rows if row["restored"] == kind)
-        wide = "" if kind == "state" or window == 1 else f", {window} blocks together"
-        of_tokens = tuple(series(token, kind, token) for token in tokens)
-        about = f"Effect of the {title}{wide}", "block", "token"
-        found.append(Chart("map", f"trace-{kind}", *about, of_tokens, unit="points"))
-    severed = tuple(series(name, kind, LAST_SUBJECT) for name, kind in SEVERED.items())
-    title = f"State at the {LAST_SUBJECT}, with outputs severed"
-    return [*found, Chart("bars", "trace-severed", title, "block", "points", severed)]
+    """Return the charts of the rows."""
+    columns: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        columns.setdefault(row["restored"], {}).setdefault(row["token"], []).append(row["effect"])
+    found = {kind: {token: tuple(column) for token, column in groups.items()} for kind, groups in columns.items()}
+    severed = {kind: found[f"{kind} severed"][LAST_SUBJECT] for kind in SEVERED}
+    severed["effect"] = found[STATE][LAST_SUBJECT]
+    return trace_charts({kind: found[kind] for kind in KINDS}, severed, window)
 
 
 TRACE = Experiment("trace", "Causal tracing", "Figures 3 and 8", run)

@@ -64,7 +64,10 @@ def test_a_row_has_settings_of_its_own(bench: PaperBench) -> None:
     assert (own.steps, own.coupling) == (9, 0)
     assert bench.settings_for("rome") == bench.settings_for("alphaedit") == own
     assert len(bench.contexts_for(own)) == 1
-    assert values_by_row({"steps": "9", "ft.lr": "0.1"}) == ({"steps": "9"}, {"ft": {"lr": "0.1"}})
+    assert values_by_row({"steps": "9", "memit.lr": "1", "ft.lr": "2"}) == (
+        {"steps": "9", "lr": "1"},
+        {"ft": {"lr": "2"}},
+    )
 
 
 def test_the_paper_has_contexts_where_the_models_own_search_has_none() -> None:
