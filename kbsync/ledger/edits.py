@@ -12,6 +12,7 @@ from typing import Any
 
 from kbsync.errors import LedgerError
 from kbsync.ledger.db import Database, insert, now, telling
+from kbsync.ledger.decoding import columns, compact, objects_json
 from kbsync.ledger.rows import (
     BatchRow,
     ConflictNote,
@@ -21,9 +22,6 @@ from kbsync.ledger.rows import (
     MetricRow,
     NewEdit,
     RollbackRow,
-    columns,
-    compact,
-    objects_json,
 )
 from kbsync.ledger.store import Ledger
 
@@ -44,6 +42,7 @@ __all__ = [
     "rollbacks",
     "start_batch",
     "states_after",
+    "strange_edits",
 ]
 
 
@@ -215,6 +214,14 @@ def active_after(ledger: Ledger, model: str, batch: int | None) -> list[EditRow]
 def edits_of(ledger: Ledger, model: str) -> list[EditRow]:
     """Return all edits of a model, whatever their state, oldest first."""
     return ledger.select(EditRow, "edits", "WHERE model = ? ORDER BY id", model)
+
+
+def strange_edits(ledger: Ledger) -> set[int]:
+    """Return the edits that are not about the subject and relation of the fact that they name."""
+    sql = """SELECT edits.id FROM edits LEFT JOIN facts ON facts.id = edits.fact
+        WHERE (facts.relation, facts.subject_key) IS NOT (edits.relation, edits.subject_key)"""
+    with telling(ledger.path):
+        return {int(row[0]) for row in ledger.db.execute(sql)}
 
 
 def edits_about(ledger: Ledger, subjects: Collection[tuple[str, str]]) -> list[EditRow]:

@@ -8,7 +8,8 @@ from functools import cached_property
 
 from kbsync.facts import Wording, normalise_label
 from kbsync.ledger.db import insert, now, telling
-from kbsync.ledger.rows import FactRow, VetoRow, wording_from
+from kbsync.ledger.decoding import wording_from
+from kbsync.ledger.rows import FactRow, VetoRow
 from kbsync.ledger.store import Ledger
 
 __all__ = [
@@ -33,18 +34,16 @@ def facts_named(ledger: Ledger, name: str, relation: str | None = None) -> list[
 
     Letter case and spaces do not matter. `relation` None means every relation.
     """
-    labelled = "subject_id = ?1 OR subject_key = ?2 OR subject_label = ?1 COLLATE NOCASE"
+    named = "subject_id = ?1 OR subject_name = ?2"
     aliased = "subject_key IN (SELECT entity_key FROM aliases WHERE alias = ?1 COLLATE NOCASE)"
     words = (" ".join(name.split()), normalise_label(name), relation)
-    for which in (labelled, aliased):
+    for which in (named, aliased):
         found = ledger.select(
             FactRow, "facts", f"WHERE relation = ifnull(?3, relation) AND ({which}) ORDER BY id", *words
         )
         if found:
-            return found
-    # NOCASE folds A to Z alone; what it leaves is rare, and takes a look at every label.
-    every = ledger.facts(None if relation is None else [relation])
-    return [row for row in every if normalise_label(row.subject_label) == words[1]]
+            break
+    return found
 
 
 def relations_on_record(ledger: Ledger) -> list[str]:

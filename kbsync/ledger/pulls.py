@@ -21,11 +21,12 @@ from weakref import finalize
 from kbsync.facts import Entity, Fact, Skipped, normalise_label
 from kbsync.files import writing
 from kbsync.ledger.db import Database, insert, iso, now, telling
-from kbsync.ledger.rows import Change, FactRow, PullCounts, SkippedRow, Withdraw, compact, objects_json, wording_json
+from kbsync.ledger.decoding import compact, objects_json, wording_json
+from kbsync.ledger.rows import Change, FactRow, PullCounts, SkippedRow, Withdraw
 from kbsync.ledger.store import Ledger
 from kbsync.limits import MEGABYTE
 
-__all__ = ["OUTSIDE", "NewPull", "Staged", "changes", "record_pull", "skipped_rows", "unread"]
+__all__ = ["OUTSIDE", "NewPull", "Staged", "changes", "record_pull", "skipped_about", "skipped_counts", "unread"]
 
 OUTSIDE = "outside the scope"
 """what the reason of a `Skipped` begins with that the source states of a subject which a narrowed pull left out"""
@@ -273,12 +274,23 @@ def _record_skipped(db: Database, key: int, pull: NewPull) -> None:
     )
 
 
-def skipped_rows(ledger: Ledger, *, now: bool = False) -> list[SkippedRow]:
-    """Return what pulls left out; with `now`, what the newest pull of its source and relation did."""
-    newest = """(SELECT max(pulls.id) FROM pulls
-        WHERE pulls.source = skipped.source AND pulls.relation = skipped.relation)"""
-    which = f"WHERE last_seen = {newest}" if now else ""
-    return ledger.select(SkippedRow, "skipped", f"{which} ORDER BY source, relation, subject_key, object, reason")
+_NEWEST = """last_seen = (SELECT max(pulls.id) FROM pulls
+    WHERE pulls.source = skipped.source AND pulls.relation = skipped.relation)"""
+
+
+def skipped_about(ledger: Ledger, name: str, relation: str | None = None) -> list[SkippedRow]:
+    """Return what pulls ever left out of the subject with this id or label, of one relation or of all (None)."""
+    which = """WHERE relation = ifnull(?3, relation) AND (subject_key IN (?1, ?2) OR subject_label = ?1 COLLATE NOCASE)
+        ORDER BY first_seen, relation, object, reason"""
+    return ledger.select(SkippedRow, "skipped", which, " ".join(name.split()), normalise_label(name), relation)
+
+
+def skipped_counts(ledger: Ledger) -> list[tuple[str, str, int]]:
+    """Return relation, reason and number of what the newest pull of each source and relation left out."""
+    sql = f"""SELECT relation, reason, count(*) FROM skipped WHERE {_NEWEST}
+        GROUP BY relation, reason ORDER BY relation, count(*) DESC, reason"""
+    with telling(ledger.path):
+        return ledger.db.execute(sql).fetchall()
 
 
 _OF_PULL = "facts.source = :source AND facts.relation = :relation"

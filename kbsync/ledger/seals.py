@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kbsync.ledger.rows import raw
+from kbsync.ledger.decoding import raw
 
 if TYPE_CHECKING:
     from sqlite_utils import Database

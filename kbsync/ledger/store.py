@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 
 from kbsync.errors import LedgerError
 from kbsync.ledger.db import RESULT_PATIENCE_SECONDS, Database, WriterLock, connect, immediate, now, telling
+from kbsync.ledger.decoding import columns, compact, raw, select, wrong_value
 from kbsync.ledger.migrations import STEPS, migrate
 from kbsync.ledger.rows import (
     BatchRow,
@@ -30,11 +31,6 @@ from kbsync.ledger.rows import (
     SkippedRow,
     TargetRow,
     VetoRow,
-    columns,
-    compact,
-    raw,
-    select,
-    wrong_value,
 )
 from kbsync.ledger.seals import broken_seals, seal
 from kbsync.ledger.tensors import sweep
@@ -174,7 +170,7 @@ class Ledger:
         for table, (row, times) in _TABLES.items():
             with telling(self.path):
                 rows = raw(self.db, f"SELECT {columns(row)} FROM {table}")
-            found += [f"{table}, {wrong}" for cells in rows if (wrong := wrong_value(row, cells, times))]
+                found += [f"{table}, {wrong}" for cells in rows if (wrong := wrong_value(row, cells, times))]
         return found
 
     # Facts

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from kbsync.errors import SettingsError
 from kbsync.facts import check_relation
-from kbsync.ledger import BatchRow, EditRow, FactRow, Ledger, MetricRow, ModelRow
+from kbsync.ledger import BatchRow, EditRow, FactRow, Ledger, MetricRow, ModelRow, SkippedRow
 from kbsync.ledger.edits import edits_about, edits_of, endings, line_of, metrics_of, rollbacks, states_after
 from kbsync.ledger.facts import facts_named, relations_on_record, subject_labels, vetoes
+from kbsync.ledger.pulls import skipped_about
 from kbsync.sync.home import model_name
 
 _SHOWN = 8
@@ -207,16 +208,19 @@ def fact_log(home: Path, subject: str, relation: str | None = None) -> FactLog:
     Raises LedgerError where there is no ledger, SettingsError for a subject or relation that is not on record.
     """
     with Ledger.open(home, create=False) as ledger:
-        facts = facts_meant(ledger, subject, relation)
+        left_out = skipped_about(ledger, subject, relation)
+        facts = facts_named(ledger, subject, relation) if left_out else facts_meant(ledger, subject, relation)
         subjects = {(row.relation, row.subject_key) for row in facts}
         events = [
             *_pulled(ledger, facts),
+            *_left_out(ledger, left_out),
             *_contested(ledger, subjects),
             *_vetoed(ledger, subjects),
             *_edited(ledger, subjects),
         ]
     ids = tuple(dict.fromkeys(row.subject_id for row in facts if row.subject_id is not None))
-    return FactLog(facts[-1].subject_label, ids, tuple(sorted(events, key=lambda event: event.time)))
+    labels = [*(row.subject_label or row.subject_key for row in left_out), *(row.subject_label for row in facts)]
+    return FactLog(labels[-1], ids, tuple(sorted(events, key=lambda event: event.time)))
 
 
 def _pulled(ledger: Ledger, facts: Sequence[FactRow]) -> Iterator[Event]:
@@ -241,6 +245,24 @@ def _pulled(ledger: Ledger, facts: Sequence[FactRow]) -> Iterator[Event]:
                     yield event("stated again", entry.restated_by, following)
         if row.withdrawn is not None:
             yield event("withdrawn", row.withdrawn, row.object_label)
+
+
+def _left_out(ledger: Ledger, rows: Sequence[SkippedRow]) -> Iterator[Event]:
+    """Yield what a source has and pulls did not take, at the first of them, with the last if it is not the newest."""
+    pulls = ledger.pulls()
+    times = {pull.id: pull.finished for pull in pulls}
+    newest = {(pull.source, pull.relation): pull.id for pull in pulls}
+    for row in rows:
+        until = "" if row.last_seen == newest[row.source, row.relation] else f" (until pull {row.last_seen})"
+        yield Event(
+            times[row.first_seen],
+            "left out",
+            row.relation,
+            row.object or None,
+            detail=row.reason + until,
+            source=row.source,
+            pull=row.first_seen,
+        )
 
 
 def _contested(ledger: Ledger, subjects: Subjects) -> Iterator[Event]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from heapq import merge
-from itertools import combinations
+from itertools import combinations, groupby
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -17,6 +17,7 @@ from kbsync.errors import SettingsError
 from kbsync.facts import check_relation, normalise_label
 from kbsync.ledger import BatchRow, EditRow, FactRow, Ledger, ModelRow
 from kbsync.ledger.facts import Standing, aliases, vetoes
+from kbsync.ledger.pulls import skipped_counts
 from kbsync.ledger.store import INTERRUPTED
 from kbsync.sync.home import templates_for
 from kbsync.sync.plan import (
@@ -219,6 +220,8 @@ def _ends(template: Template) -> tuple[str, str]:
     return normalise_label(before + "|")[:-1], normalise_label("|" + after)[1:]
 
 
+_REASONS = 4
+
 Diff = TypeVar("Diff", Plan, Overview, LongPlan)
 
 
@@ -263,7 +266,8 @@ def last_batch(
         batch = ledger.current_batch(found.key) if found else None
         rows = ledger.metrics(batch.id) if batch else []
         figures = {row.name: {"before": row.before, "after": row.after} for row in rows if row.edit is None}
-        return batch, figures, tuple(_notes(ledger, found)) if found else ()
+        notes = list(_notes(ledger, found)) if found else []
+        return batch, figures, (*notes, *_left_out(ledger))
 
 
 def _notes(ledger: Ledger, model: ModelRow) -> Iterator[str]:
@@ -277,6 +281,14 @@ def _notes(ledger: Ledger, model: ModelRow) -> Iterator[str]:
     if left:
         what = f"{left[0].relation} of {left[0].subject}" + (f" and {len(left) - 1} more" if len(left) > 1 else "")
         yield f"retracted and still in the model: {what}; run the `kbsync retract` again, or {again}"
+
+
+def _left_out(ledger: Ledger) -> Iterator[str]:
+    """Yield a line for each relation of which the newest pull left something out."""
+    for relation, rows in groupby(skipped_counts(ledger), key=lambda row: row[0]):
+        reasons = [f"{reason} {count:,}" for _, reason, count in rows]
+        more = f", and {len(reasons) - _REASONS} more reasons" if len(reasons) > _REASONS else ""
+        yield f"{relation}, left out by the pull: {', '.join(reasons[:_REASONS])}{more} (`kbsync log` has each)"
 
 
 def _still_written(ledger: Ledger, model: ModelRow) -> Iterator[EditRow]:

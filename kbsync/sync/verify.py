@@ -14,7 +14,7 @@ from pathlib import Path
 from kbsync.errors import LedgerError
 from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, EditRow, Ledger, check_sealed, check_tensors, content_of
-from kbsync.ledger.edits import edits_of, endings, line_of, states_after
+from kbsync.ledger.edits import edits_of, endings, line_of, states_after, strange_edits
 from kbsync.ledger.seals import SEALED, broken_seals
 from kbsync.ledger.store import database_faults
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent
@@ -113,7 +113,7 @@ def _batches(ledger: Ledger) -> tuple[int, Iterator[str]]:
 
 def _edits(ledger: Ledger) -> tuple[int, list[str]]:
     """An edit's state follows from its batch and from what ended it; its subject and relation are its fact's."""
-    facts = {row.id: (row.relation, row.subject_key) for row in ledger.facts()}
+    strangers = strange_edits(ledger)
     ended = endings(ledger)
     faults, checked = [], 0
     for model in ledger.models():
@@ -125,7 +125,7 @@ def _edits(ledger: Ledger) -> tuple[int, list[str]]:
         for edit in edits:
             if (edit.state, edit.ended_by) != states[edit.id]:
                 faults.append(f"{_about(edit)} is {edit.state}, and by its batches it should be {states[edit.id][0]}")
-            if facts.get(edit.fact) != (edit.relation, edit.subject_key):
+            if edit.id in strangers:
                 faults.append(f"{_about(edit)} is not about the fact that it names")
     return checked, faults
 

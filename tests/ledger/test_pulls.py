@@ -8,7 +8,7 @@ import pytest
 
 from kbsync.facts import Entity, Fact, Skipped
 from kbsync.ledger import Change, Ledger
-from kbsync.ledger.pulls import NewPull, changes, record_pull, skipped_rows
+from kbsync.ledger.pulls import NewPull, changes, record_pull, skipped_about, skipped_counts
 from tests.ledger.helpers import STARTED, counts, dump, fact, pull
 
 # name: (first pull, second pull, new changed withdrawn unchanged conflicting, what is current after it)
@@ -99,9 +99,15 @@ def test_what_was_left_out_is_kept_as_long_as_it_is_left_out(ledger: Ledger) -> 
     nameless = Skipped("Q1", "A", "Q9", "object without a label (en)")
     first = read(nameless, Skipped("Q2", "", "1889", "date in place of an entity"))
     second = read(nameless)
-    rows = {row.subject_key: (row.first_seen, row.last_seen) for row in skipped_rows(ledger)}
-    assert rows == {"Q1": (first, second), "Q2": (first, first)}
-    assert [row.subject_key for row in skipped_rows(ledger, now=True)] == ["Q1"]
+    found = {name: skipped_about(ledger, name, "P36") for name in ("a", "Q1", "Q2", "B")}
+    rows = {name: [(row.object, row.first_seen, row.last_seen) for row in rows] for name, rows in found.items()}
+    assert rows == {
+        "a": [("Q9", first, second)],
+        "Q1": [("Q9", first, second)],
+        "Q2": [("1889", first, first)],
+        "B": [],
+    }
+    assert skipped_counts(ledger) == [("P36", nameless.reason, 1)]
 
 
 def test_history_keeps_every_earlier_object(ledger: Ledger) -> None:
