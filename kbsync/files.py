@@ -10,6 +10,7 @@ as a pipe or a device may never end. Standard library only.
 
 import bz2
 import gzip
+import hashlib
 import io
 import os
 import shutil
@@ -31,6 +32,7 @@ __all__ = [
     "Unchanged",
     "check_regular",
     "is_compressed",
+    "is_text",
     "kind_of",
     "lines_of",
     "open_stream",
@@ -123,12 +125,20 @@ def read_text(path: Path) -> str:
         raise SourceError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from error
 
 
+def is_text(text: str) -> bool:
+    """Whether `text` can be written as UTF-8: JSON can name halves of surrogate pairs, which are no letters."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 class Unchanged:
-    """Sees that a file stays as it was when it was first looked at: its size, time of change and place on the disk."""
+    """Sees that a file stays as it was when it was first looked at: its size, time of change and place on the disk.
+
+    Of a file that is not large its content is compared, too: a quick change may leave the time as it was.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._first: tuple[int, ...] | None = None
+        self._first: tuple[object, ...] | None = None
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -151,9 +161,12 @@ class Unchanged:
                 "nobody writes to it"
             )
 
-    def _now(self) -> tuple[int, ...]:
-        now = self._path.stat()
-        return (now.st_size, now.st_mtime_ns, now.st_ino, now.st_dev)
+    def _now(self) -> tuple[object, ...]:
+        now, content = self._path.stat(), ""
+        if now.st_size <= DOCUMENT.bytes:
+            with self._path.open("rb") as file:
+                content = hashlib.file_digest(file, "blake2b").hexdigest()
+        return (now.st_size, now.st_mtime_ns, now.st_ino, now.st_dev, content)
 
 
 def _zstd() -> ModuleType:

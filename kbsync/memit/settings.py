@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from kbsync.errors import SettingsError
+from kbsync.errors import SettingsError, SourceError
+from kbsync.files import read_text
 from kbsync.resources import preset_file, presets_folder
 
 if typing.TYPE_CHECKING:
@@ -229,8 +230,8 @@ def load_preset(name: str, home: Path | None = None) -> Preset | None:
     if file is None:
         return None
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(read_text(file))
+    except (SourceError, yaml.YAMLError) as error:
         raise SettingsError(f"preset {file} cannot be read: {' '.join(str(error).split())}") from error
     texts = [content.get(key, "") for key in ("model", *TEXTS)] if isinstance(content, dict) else [None]
     numbers = {key: content[key] for key in BOUNDS if key in content} if isinstance(content, dict) else {}

@@ -14,8 +14,10 @@ from math import ceil
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from kbsync.errors import KbsyncError, LedgerError, SettingsError
+from kbsync.errors import KbsyncError, LedgerError, SettingsError, SourceError
 from kbsync.facts import content_id
+from kbsync.files import Unchanged, is_text
+from kbsync.limits import LINE
 from kbsync.memit.covariance import TOKENS_PER_DIMENSION, key_widths
 from kbsync.models import LoadedModel, list_devices, sampled_rows
 from kbsync.models.identity import model_hash
@@ -72,13 +74,22 @@ def documents(corpus: Path | str) -> Iterator[str]:
     Raises SettingsError where it cannot be read.
     """
     path = Path(corpus)
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         readers = {".jsonl": json_lines, ".parquet": parquet_rows}
-        return readers.get(path.suffix.lower(), text_lines)(path)
+        return _unchanged(path, readers.get(path.suffix.lower(), text_lines)(path))
     named = str(corpus)
     if not path.is_dir() and (named.startswith((".", "/", "~")) or path.suffix.lower() in FILE_ENDINGS):
         raise SettingsError(f"corpus {named} does not exist")
     return data_set(named)
+
+
+def _unchanged(path: Path, texts: Iterator[str]) -> Iterator[str]:
+    """Yield the documents of a file; SettingsError where it is none, or has changed when its last one was read."""
+    try:
+        with Unchanged(path).reading():
+            yield from texts
+    except SourceError as error:
+        raise SettingsError(f"corpus {error}") from error
 
 
 def covariance_documents(corpus: Path | str) -> Iterator[str]:
@@ -113,17 +124,20 @@ def text_lines(path: Path, longest: int = LONGEST) -> Iterator[str]:
 
 def json_lines(path: Path) -> Iterator[str]:
     """Yield the text of each object of a JSON lines file."""
-    for number, line in enumerate(text_lines(path, longest=-1), 1):
+    for number, line in enumerate(text_lines(path, longest=LINE.bytes), 1):
         if not line.strip():
             continue
         where = f"corpus {path}, line {number}"
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SettingsError(f"{where} is not JSON: {error}") from error
         if not isinstance(record, dict):
             raise SettingsError(f'{where} is not an object such as {{"text": "..."}}')
-        yield text_of(record, where)
+        text = text_of(record, where)
+        if not is_text(text):
+            raise SettingsError(f"{where} holds half of a surrogate pair: write the character itself")
+        yield text
 
 
 def parquet_rows(path: Path) -> Iterator[str]:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from kbsync.datasets import DataSet, Expected, Record
-from kbsync.errors import SettingsError
+from kbsync.errors import SettingsError, SourceError
 from kbsync.facts import EditRequest, normalise_label
+from kbsync.files import is_text, read_text
 from kbsync.ledger import FactRow, Ledger, ModelRow
 from kbsync.metrics import Case, Neighbour
 from kbsync.sync.answers import other_answers
@@ -56,12 +57,12 @@ def read_references(path: Path) -> References:
     """
     try:
         if path.is_dir():
-            texts = {file.stem: [file.read_text(encoding="utf-8")] for file in sorted(path.glob("*.txt"))}
+            texts = {file.stem: [read_text(file)] for file in sorted(path.glob("*.txt"))}
         else:
-            texts = json_references(json.loads(path.read_text(encoding="utf-8-sig")))
-    except OSError as error:
-        raise SettingsError(f"--references {path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
+            texts = json_references(json.loads(read_text(path)))
+    except SourceError as error:
+        raise SettingsError(f"--references {error}") from error
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"--references {path}: {error}") from error
     if not texts:
         raise SettingsError(f"--references {path}: no text in it; a folder needs OBJECT.txt files")
@@ -74,7 +75,7 @@ def json_references(value: object) -> dict[str, list[str]]:
         raise ValueError('the form is {"object": ["text", ...], ...}')
     found = {label: [texts] if isinstance(texts, str) else texts for label, texts in value.items()}
     for label, texts in found.items():
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        if not isinstance(texts, list) or not all(isinstance(text, str) and is_text(text) for text in texts):
             raise ValueError(f"what is said about {label!r} is neither a text nor a list of texts")
     return found
 

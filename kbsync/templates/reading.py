@@ -8,8 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from kbsync.errors import SettingsError, TemplateError
+from kbsync.errors import SettingsError, SourceError, TemplateError
 from kbsync.facts import check_relation, normalise_label
+from kbsync.files import read_text
 
 __all__ = ["Scope", "Template", "read_file"]
 
@@ -72,13 +73,9 @@ class _Reader:
 
     def read(self) -> list[Template]:
         try:
-            text = self.path.read_text(encoding="utf-8-sig")
-        except OSError as error:
-            raise TemplateError(f"{self.path}: cannot be read ({error.strerror}): give a YAML file") from error
-        except UnicodeDecodeError as error:
-            line = error.object.count(b"\n", 0, error.start) + 1
-            self.problems.append((line, "this is not UTF-8 text: save the file as UTF-8"))
-            return []
+            text = read_text(self.path)
+        except SourceError as error:
+            raise TemplateError(str(error)) from error
         try:
             _check_depth(text)
             return self._templates(yaml.compose(text, Loader=_LOADER))
