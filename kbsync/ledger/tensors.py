@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbsync.errors import LedgerError
+from kbsync.files import writing
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +44,7 @@ def write_tensors(
 
     The name is `name_hash` (a hash of what the tensors depend on), or the content's sha256 where that is None. A
     file of that name and content is left as it is; of that name and other content too: the new file's name then
-    also carries its own sha256. Raises LedgerError, and leaves nothing, where the folder cannot be written.
+    also carries its own sha256. Raises WriteError, and leaves nothing, where the folder cannot be written.
     """
     with _partial(folder) as partial:
         _save(partial, tensors, _sealed(tensors, metadata))
@@ -58,7 +59,7 @@ def write_tensors(
 def replace_tensors(
     path: Path, tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, str], *, sealed: bool = True
 ) -> None:
-    """Write `tensors` to `path`; what was there stays whole until the new file is. LedgerError as for the others.
+    """Write `tensors` to `path`; what was there stays whole until the new file is. WriteError as above.
 
     Not `sealed`, the header gets no hash: for files whose metadata has hashes of its own.
     """
@@ -72,15 +73,12 @@ def replace_tensors(
 def _partial(folder: Path) -> Iterator[Path]:
     """Give the name of an unfinished file in `folder`; it is gone afterwards, if it was not renamed."""
     partial = folder / f".{os.getpid()}-{secrets.token_hex(4)}.partial"
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
         finally:
             partial.unlink(missing_ok=True)
-    except OSError as error:
-        remedy = "see that the disk has room and that the folder is yours to write"
-        raise LedgerError(f"cannot write tensors in {folder}: {error.strerror or error}; {remedy}") from error
 
 
 def read_tensors(path: Path, sha256: str | None = None) -> dict[str, "torch.Tensor"]:

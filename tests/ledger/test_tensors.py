@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kbsync.errors import LedgerError
+from kbsync.errors import LedgerError, WriteError
 from kbsync.ledger import read_metadata, read_tensors, write_tensors
 from kbsync.ledger.tensors import sweep
 from tests.ledger.helpers import ROOT
@@ -119,23 +119,23 @@ def test_a_file_of_another_program_is_read_as_it_is(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(LedgerError, match=r"cannot write tensors in .*file"):
+    with pytest.raises(WriteError, match=r"cannot write .*file: File exists \("):
         write_tensors(tmp_path / "file", tensors(), {})
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib, signal, torch, resource\nfrom kbsync.errors import LedgerError\n"
+        "import sys, pathlib, signal, torch, resource\nfrom kbsync.errors import WriteError\n"
         "from kbsync.ledger import write_tensors\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try: write_tensors(pathlib.Path(sys.argv[1]), {'a': torch.zeros(100_000)}, {})\n"
-        "except LedgerError as error: print(error)"
+        "except WriteError as error: print(error)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
-    assert "cannot write tensors in" in done.stdout, done.stderr
+    assert f"cannot write {tmp_path}: " in done.stdout, done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
