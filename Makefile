@@ -1,7 +1,7 @@
 # make demo    the whole story on a pretrained model, in a temporary home; make demo ARGS="--model practice" on the small one
 # make test    all tests, a process on each core; more arguments by ARGS, e.g. make test ARGS=tests/test_templates.py
 # make numeric the tests that compute, again as on processors with AVX2 alone and with neither it nor AVX-512
-# make fuzz    mutated answers and files, many more than the tests try; how many of each by EXAMPLES=10000
+# make fuzz    mutated answers, files, checkpoint folders and ledgers, many more than the tests try; EXAMPLES=10000 of each
 # make soak    a hundred kills of pulls and applies at random moments; more or fewer by ARGS="--kills 20"
 # make lint    ruff and mypy
 # make wheel   sdist and wheel into dist/
@@ -33,7 +33,8 @@ numeric: $(READY)
 		$(BIN)/python -m pytest -q -n logical --dist loadfile $(NUMERIC) $(ARGS) || exit 1; done
 
 fuzz: $(READY)
-	OMP_NUM_THREADS=1 KBSYNC_FUZZ=$(EXAMPLES) $(BIN)/python -m pytest -q -n logical tests/sources/test_fuzz.py $(ARGS)
+	OMP_NUM_THREADS=1 KBSYNC_FUZZ=$(EXAMPLES) $(BIN)/python -m pytest -q -n logical tests/sources/test_fuzz.py \
+		tests/ledger/test_fuzz.py tests/models/test_hostile_folders.py $(ARGS)
 
 soak: $(READY)
 	$(BIN)/python -m tests.e2e.soak $(ARGS)

@@ -4,7 +4,7 @@ import os
 import resource
 from collections.abc import Callable
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 EXAMPLES = int(os.environ.get("KBSYNC_FUZZ", "60"))
@@ -18,6 +18,7 @@ def each(share: float = 1.0) -> settings:
         max_examples=max(10, round(share * EXAMPLES)),
         deadline=None,
         database=None,
+        phases=[Phase.generate],  # the example says enough as it is, and making it smaller takes minutes
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 

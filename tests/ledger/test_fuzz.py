@@ -16,13 +16,12 @@ from tests.ledger.helpers import apply, fact, model, new_edit, pull
 
 COMMANDS = (
     ("status",),
-    ("plan", "--json"),
+    ("plan", "--model", "practice", "--json"),
     ("history",),
     ("log", "--fact", "A P36"),
     ("verify",),
     ("relations",),
     ("rollback", "0", "--yes"),
-    ("retract", "A P36", "--yes", "--later"),
     ("pull", "--relation", "P36", "--source"),
 )
 

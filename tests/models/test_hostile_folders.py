@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from kbsync.errors import ModelError
 from kbsync.models import LoadedModel, greedy_answers, load_model, require_chat_template, top_answers
+from tests.fuzz import EACH, within_memory
 from tests.tiny_models import random_folder, set_to
 
 WEIGHT = "model.layers.1.mlp.down_proj.weight"
@@ -218,7 +219,7 @@ WORDS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@EACH
 @given(data=st.data())
 def test_any_tampering_is_told_or_does_no_harm(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A folder with changed bytes, a changed value or a cut file loads, or is one ModelError."""
@@ -238,4 +239,5 @@ def test_any_tampering_is_told_or_does_no_harm(data: st.DataObject, tmp_path_fac
         file.write_bytes(content[:place] + data.draw(st.binary(min_size=1, max_size=4)) + content[place + 1 :])
     told = trial(folder)
     assert told is None or "\n" not in told
+    within_memory()
     shutil.rmtree(folder.parent)

@@ -4,28 +4,24 @@
 """
 
 import json
-import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyoxigraph import DefaultGraph, RdfFormat, Store
 
 from kbsync.errors import KbsyncError, SourceError
-from kbsync.sources import Ask, Source, open_endpoint, open_source
+from kbsync.sources import Ask, Source, open_endpoint, open_source, read_subjects
 from kbsync.sources.base import Access
+from kbsync.sync.corpus import documents
+from kbsync.sync.eval_cases import read_references
+from kbsync.templates import check_file
 from tests.datasets.test_reading import COUNTERFACT, KNOWEDIT, ZSRE
-
-EXAMPLES = int(os.environ.get("KBSYNC_FUZZ", "60"))
-EACH = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+from tests.fuzz import EACH, damaged, within_memory
 
 LEAVES = st.one_of(
     st.none(),
@@ -128,6 +124,7 @@ def test_mutated_answers_of_an_endpoint(data: st.DataObject, answers: dict[str, 
     if isinstance(told, SourceError):
         assert told.query
         assert str(told).startswith("http://127.0.0.1:1/, relation P36: ")
+    within_memory()
 
 
 def dumped(store: Store, form: RdfFormat) -> bytes:
@@ -163,49 +160,44 @@ def files(world_file: Path) -> dict[str, bytes]:
     return OTHERS | {f"x{suffix}": dumped(store, form) for suffix, form in forms.items()}
 
 
-CHANGES: list[Callable[[bytes, int, bytes], bytes]] = [
-    lambda text, place, new: text[:place] + new + text[place:],
-    lambda text, place, new: text[:place] + new + text[place + len(new) :],
-    lambda text, place, new: text[:place] + text[place + 1 + len(new) * 7 :],
-    lambda text, place, new: text[:place] + new * 50 + text[place:],
-    lambda text, place, new: text[:place],
-    lambda text, place, new: text[:place] + text[max(0, place - 40) :],
-]
-PIECES = st.binary(max_size=6) | st.sampled_from(
-    [
-        b"\n",
-        b'"',
-        b"<",
-        b">",
-        b"{",
-        b"}",
-        b"[",
-        b"]",
-        b"&a",
-        b"*a",
-        b"\\ud842",
-        b"\x00",
-        b"\xff",
-        b"@",
-        b"^^",
-        b"<!--",
-        b"\r",
-        b";",
-    ]
-)
-
-
 @pytest.mark.parametrize("name", [*OTHERS, *(f"x{suffix}" for suffix in RDF)])
 @EACH
 @given(data=st.data())
 def test_mutated_files(name: str, data: st.DataObject, files: dict[str, bytes], tmp_path: Path) -> None:
-    text = files[name]
-    for _ in range(data.draw(st.integers(1, 3), label="changes")):
-        place = data.draw(st.integers(0, len(text)), label="place")
-        change = data.draw(st.sampled_from(CHANGES), label="change")
-        text = change(text, place, data.draw(PIECES, label="piece"))
     file = tmp_path / name
-    file.write_bytes(text)
+    file.write_bytes(damaged(data, files[name]))
     for relation in ("P36", "zsRE") if name.endswith(".json") else ("P36",):
         told = read(open_source, Ask(relation), str(file))
         assert not isinstance(told, KbsyncError) or name in str(told)
+    within_memory()
+
+
+TEMPLATE = b"""P36:
+  label: capital
+  prompt: The capital of {} is
+  paraphrases: [The capital city of {} is called, "{} has its capital in", "{}\'s capital is", "As for {}, it is"]
+  question: "What is the capital of {}?"
+  wordings: ["{}\'s capital city is"]
+  scope: {class: Q515, min_sitelinks: 40}
+"""
+OWN_FILES: dict[str, tuple[bytes, Callable[[Path], object]]] = {
+    "template.yaml": (TEMPLATE, check_file),
+    "subjects.txt": (b"Q142\nFrance\n# x\n<http://a/b>\n", read_subjects),
+    "references.json": (b'{"Paris": ["It is a city.", "\\u91ce"], "Rome": "A city."}', read_references),
+    "corpus.jsonl": (
+        b'{"text": "One."}\n{"text": null, "id": 3}\n{"text": "\\ud842\\udfb7"}\n',
+        lambda p: list(documents(p)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OWN_FILES)
+@EACH
+@given(data=st.data())
+def test_mutated_files_of_the_users_own(name: str, data: st.DataObject, tmp_path: Path) -> None:
+    content, reader = OWN_FILES[name]
+    file = tmp_path / name
+    file.write_bytes(damaged(data, content))
+    with suppress(KbsyncError):
+        reader(file)
+    within_memory()
