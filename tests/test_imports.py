@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "kbsync"
-EVERYONES = {"", "errors", "facts", "files", "limits"}  # "" is kbsync itself: its version
+EVERYONES = {"", "errors", "facts", "files", "limits", "shapes"}  # "" is kbsync itself: its version
 DOMAIN = {
     *("conflicts", "datasets", "editors", "ledger", "memit"),
     *("metrics", "models", "practice", "sources", "templates"),
@@ -55,7 +55,7 @@ ONLY_IN = {
     "torch": USES_TORCH,
     "transformers": USES_TORCH,
 }
-STANDARD_ONLY = ("errors.py", "facts.py", "files.py", "limits.py", "resources.py")
+STANDARD_ONLY = ("errors.py", "facts.py", "files.py", "limits.py", "resources.py", "shapes.py")
 
 
 @dataclass(frozen=True, slots=True)

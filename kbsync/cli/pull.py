@@ -44,8 +44,9 @@ def pull(
         Path | None, typer.Option("--subjects", metavar="FILE", help="Only these subjects: ids or labels, one a line.")
     ] = None,
     language: Annotated[
-        str, typer.Option("--lang", metavar="CODE", help="The language of the labels, or several: en,mul,de.")
-    ] = "en",
+        str | None,
+        typer.Option("--lang", metavar="CODE", help="The labels' language, or several: en,mul,de.  [en]"),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=1, help="At most N subjects for each relation.")
     ] = None,

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 WIKIDATA = "https://query.wikidata.org/sparql"
-RDF_SUFFIXES = (".ttl", ".nt", ".nq", ".rdf", ".jsonld", ".n3", ".trig")
+RDF_SUFFIXES = (".ttl", ".nt", ".nq", ".rdf", ".owl", ".jsonld", ".n3", ".trig")
 YAML_SUFFIXES = (".yaml", ".yml")
 TABLE_SUFFIXES = (".csv", ".tsv")
 DATA_SET_SUFFIX = ".json"

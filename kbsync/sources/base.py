@@ -17,6 +17,7 @@ from kbsync.errors import SettingsError, SourceError
 from kbsync.facts import Fact, check_relation, visible
 from kbsync.files import read_text
 from kbsync.limits import DEADLINE, SILENCE
+from kbsync.shapes import Shape, expand, iri_of, wikibase
 
 __all__ = [
     "ALONE",
@@ -29,12 +30,10 @@ __all__ = [
     "Source",
     "by_label",
     "clean",
-    "iri_of",
     "join_pairs",
     "locate",
     "read_subjects",
     "short_enough",
-    "short_id",
     "shown",
     "tidy",
 ]
@@ -46,28 +45,10 @@ SHOWN = 500
 """letters of a text from outside that a message shows"""
 
 _EXAMPLES = 3
-_ENTITY = "http://www.wikidata.org/entity/"
-_SHORT_ID = re.compile(r"Q[1-9][0-9]*")
-_IRI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\x00-\x20<>\"{}|^`\\\x7f]+")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PAIR = re.compile(r"[\ud800-\udbff][\udc00-\udfff]")
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-def short_id(iri: str) -> str:
-    """Return ``Q142`` for that item's IRI, and any other IRI whole."""
-    tail = iri.removeprefix(_ENTITY)
-    return tail if _SHORT_ID.fullmatch(tail) else iri
-
-
-def iri_of(text: str) -> str | None:
-    """Return the whole IRI that `text` stands for (``Q142``, ``<IRI>``, or an IRI with ``://``), None if it is none."""
-    if _SHORT_ID.fullmatch(text):
-        return _ENTITY + text
-    bare = text[1:-1] if text.startswith("<") and text.endswith(">") else text
-    looks_like_one = bare is not text or "://" in text
-    return bare if looks_like_one and _IRI.fullmatch(bare) else None
 
 
 def shown(text: str, most: int = SHOWN) -> str:
@@ -113,12 +94,14 @@ class Ask:
     """Ask for the whole relation in pages that a service can answer which cannot sort so many subjects."""
     by_default: bool = False
     """Class and sitelinks are not the user's, but the relation's own."""
+    shape: Shape | None = None
+    """How sources state the relation; None: as Wikidata does, of a property of its own."""
 
     def __post_init__(self) -> None:
         check_relation(self.relation)
         if not all(map(_LANGUAGE.fullmatch, self.language.split(","))):
             raise SettingsError(f"language {self.language!r} is not a code such as en or zh-hans, or a list: en,mul,de")
-        if self.class_id is not None and iri_of(self.class_id) is None:
+        if self.class_id is not None and expand(self.class_id) is None:
             raise SettingsError(f"class {self.class_id!r} is not an id: use a Wikidata item such as Q515, or <IRI>")
         if self.limit is not None and self.limit < 1:
             raise SettingsError(f"limit {self.limit} is too small: ask for 1 subject or more")
@@ -126,6 +109,17 @@ class Ask:
             raise SettingsError(f"min-sitelinks {self.min_sitelinks} is below 0")
         for subject in self.subjects or ():
             _check_subject(subject)
+
+    def found(self, source: str) -> Shape:
+        """Return how `source`, an RDF source, states the relation; raise SettingsError where nothing tells."""
+        if self.shape is not None and self.shape.from_subject:
+            return self.shape
+        if not re.fullmatch(r"P[1-9][0-9]*", self.relation):
+            raise SettingsError(
+                f"relation {self.relation!r}: nothing says how {source} states it: write `source: {{predicate: IRI}}` "
+                "into its template, or give its facts as a YAML file or a table (--source FILE.yaml or FILE.csv)"
+            )
+        return wikibase(self.relation)
 
     @property
     def partial(self) -> bool:

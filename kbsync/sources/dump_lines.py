@@ -1,10 +1,11 @@
 """Of a dump in lines, only what the asked relations need, so that a dump larger than memory and disk can be read.
 
 A dump's lines (N-Triples or N-Quads) are gone through twice. The first pass keeps the lines of the relations, and
-notes their subjects, objects and statement nodes; the second keeps the labels of those subjects and objects, their
-aliases, classes and numbers of sitelinks where these are asked for, and the ranks and times of those nodes. Where the
-times are nodes of their own, which say how precise they are, a third pass keeps these. What is kept answers the same
-queries as the whole dump would. Memory grows with the facts of the relations, not with the dump.
+notes their subjects, objects and statement nodes; the second keeps the labels of those subjects and objects, what they
+redirect to, their aliases, classes and numbers of sitelinks where these are asked for, and the ranks and times of those
+nodes. Where the times are nodes of their own, which say how precise they are, or a redirect leads back to what was
+passed, a third pass keeps these. What is kept answers the same queries as the whole dump would. Memory grows with the
+facts of the relations, not with the dump.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +17,7 @@ from pyoxigraph import Quad, RdfFormat, parse, serialize
 
 from kbsync.errors import SourceError
 from kbsync.sources.base import Ask
-from kbsync.sources.queries import label_languages, language_rank
+from kbsync.sources.queries import label_languages, language_rank, shape_of
 from kbsync.sources.rdf_store import LARGE, REMEDY, CutError, PassedOver, RdfStore, TemporaryFolder, reason_of
 
 __all__ = ["Lines", "NeededLines"]
@@ -24,22 +25,14 @@ __all__ = ["Lines", "NeededLines"]
 Lines = Callable[[], Iterable[bytes]]
 """Opens a dump's lines anew, for another pass."""
 
-_PROP = "http://www.wikidata.org/prop/"
-_LABEL = b"<http://www.w3.org/2000/01/rdf-schema#label>"
-_ALIAS = b"<http://www.w3.org/2004/02/skos/core#altLabel>"
-_CLASS = f"<{_PROP}direct/P31>".encode()
 _SITELINKS = b"<http://wikiba.se/ontology#sitelinks>"
 _ABOUT = b"<http://schema.org/about>"
 _ENTITY = b"<http://www.wikidata.org/entity/"
 _DATA = (b"<https://www.wikidata.org/wiki/Special:EntityData/", b"<http://www.wikidata.org/wiki/Special:EntityData/")
 """nodes of the pages of entities, which bear the number of sitelinks in dumps; older ones write http"""
-_VALUES = tuple(f"<{_PROP}qualifier/value/{qualifier}>".encode() for qualifier in ("P580", "P582"))
-_OF_NODES = (
-    b"<http://wikiba.se/ontology#rank>",
-    f"<{_PROP}qualifier/P580>".encode(),
-    f"<{_PROP}qualifier/P582>".encode(),
-    *_VALUES,
-)
+_KEPT = b"<http://www.w3.org/2002/07/owl#sameAs>"
+_CLAIM = b"<http://wikiba.se/ontology#directClaim>"
+"""says by which predicates a Wikibase states its properties"""
 _OF_VALUES = (b"<http://wikiba.se/ontology#timeValue>", b"<http://wikiba.se/ontology#timePrecision>")
 _MOST_PREDICATES = 1_000_000
 """predicates remembered as well written; a dump has some ten thousand"""
@@ -47,13 +40,17 @@ _MOST_PREDICATES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What questions need of a dump."""
+    """What questions need of a dump; predicates are in ``<>``."""
 
-    relations: frozenset[str] = frozenset()
+    relations: frozenset[bytes] = frozenset()
+    """predicates that state the relations"""
+    names: frozenset[bytes] = frozenset()
+    """of labels and aliases, in these `languages`, as `label_languages` writes them"""
     languages: frozenset[str] = frozenset()
-    """of labels, as `label_languages` writes them"""
-    aliases: bool = False
-    classes: bool = False
+    others: frozenset[bytes] = frozenset()
+    """of what else is said of subjects, objects and statement nodes"""
+    times: frozenset[bytes] = frozenset()
+    """those of `others` whose objects are nodes that say how precise a time is"""
     sitelinks: bool = False
 
     @classmethod
@@ -61,11 +58,17 @@ class Need:
         """Return what all of `asks` need together."""
         need = cls()
         for ask in asks:
+            shape = shape_of(ask)
+            languages = (*label_languages(ask.language), "mul") if ask.aliases else label_languages(ask.language)
+            shapes = (shape, shape.in_other_scheme())
+            classes = [one.type for one in shapes if ask.class_id or shape.class_id]
+            times = [time for one in shapes for time in (one.start_time, one.end_time) if time]
             need |= cls(
-                frozenset([ask.relation]),
-                frozenset((*label_languages(ask.language), "mul") if ask.aliases else label_languages(ask.language)),
-                ask.aliases,
-                ask.class_id is not None,
+                _terms(iri for one in shapes for iri in one.predicates),
+                _terms((*shape.labels, shape.aliases) if ask.aliases else shape.labels),
+                frozenset(languages),
+                _terms((*classes, *(iri for one in shapes for iri in one.about_statements))),
+                _terms(times),
                 ask.min_sitelinks is not None,
             )
         return need
@@ -73,19 +76,16 @@ class Need:
     def __or__(self, other: "Need") -> "Need":
         return Need(
             self.relations | other.relations,
+            self.names | other.names,
             self.languages | other.languages,
-            self.aliases or other.aliases,
-            self.classes or other.classes,
+            self.others | other.others,
+            self.times | other.times,
             self.sitelinks or other.sitelinks,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """The terms that a dump's relations name, as it writes them."""
-
-    entities: set[bytes]
-    nodes: set[bytes]
+def _terms(iris: Iterable[str]) -> frozenset[bytes]:
+    return frozenset(f"<{iri}>".encode() for iri in iris)
 
 
 class NeededLines:
@@ -135,48 +135,40 @@ def _sift(lines: Lines, form: RdfFormat, need: Need, out: BinaryIO, passed: Pass
 
     Lines that are no statement are passed over. Raises CutError for a last line that is cut off.
     """
-    named = _Named(set(), set())
+    named: set[bytes] = set()
     scan = _Scan(form, passed)
-    for subject, predicate, rest, line in scan.lines(lines(), _relation_predicates(need)):
-        _note(named, subject, predicate, rest)
+    for subject, predicate, rest, line in scan.lines(lines(), dict.fromkeys((*need.relations, _CLAIM))):
+        if predicate != _CLAIM:
+            named.update((subject, _object(rest)))
         _write(out, line)
     about = _second_predicates(need, named)
-    values: set[bytes] = set()
+    later, kept, labelled = set[bytes](), set[bytes](), set[bytes]()
     for subject, predicate, rest, line in _Scan(form).lines(lines(), about):
-        if subject in about[predicate] and (predicate not in (_LABEL, _ALIAS) or _is_wanted(rest, need)):
-            _write(out, line)
-            if predicate in _VALUES:
-                values.add(_object(rest))
-    for subject, _, _, line in _Scan(form).lines(lines(), dict.fromkeys(_OF_VALUES)) if values else ():
-        if subject in values:
+        if subject not in about[predicate] or (predicate in need.names and not _is_wanted(rest, need)):
+            continue
+        _write(out, line)
+        if predicate in need.times:
+            later.add(_object(rest))
+        elif predicate == _KEPT:
+            kept.add(_object(rest))
+            named.add(_object(rest))  # whose labels may come
+        elif predicate in need.names and subject in kept:
+            labelled.add(subject)
+    later |= kept - labelled
+    last = dict.fromkeys((*need.names, *_OF_VALUES))
+    for subject, predicate, rest, line in _Scan(form).lines(lines(), last) if later else ():
+        if subject in later and (predicate not in need.names or _is_wanted(rest, need)):
             _write(out, line)
     return scan.count
 
 
-def _relation_predicates(need: Need) -> dict[bytes, object]:
-    ways = ("", "statement/", "direct/")
-    return {f"<{_PROP}{way}{relation}>".encode(): way for relation in need.relations for way in ways}
-
-
-def _second_predicates(need: Need, named: _Named) -> dict[bytes, set[bytes]]:
+def _second_predicates(need: Need, named: set[bytes]) -> dict[bytes, set[bytes]]:
     """Predicate -> the subjects of which it is kept."""
-    about = dict.fromkeys(_OF_NODES, named.nodes)
-    about[_LABEL] = named.entities
-    wanted = ((_ALIAS, need.aliases), (_CLASS, need.classes and "P31" not in need.relations))
-    about |= {predicate: named.entities for predicate, asked in wanted if asked}
+    about = dict.fromkeys((*need.names, *need.others, _KEPT), named)
     if need.sitelinks:
-        data = {one.replace(_ENTITY, page, 1) for one in named.entities if one.startswith(_ENTITY) for page in _DATA}
-        about |= {_SITELINKS: named.entities | data, _ABOUT: data}
-    return about
-
-
-def _note(named: _Named, subject: bytes, predicate: bytes, rest: bytes) -> None:
-    value = _object(rest)
-    if b"/statement/" in predicate:
-        named.entities.add(value)
-        return
-    named.entities.add(subject)
-    (named.entities if b"/direct/" in predicate else named.nodes).add(value)
+        data = {one.replace(_ENTITY, page, 1) for one in named if one.startswith(_ENTITY) for page in _DATA}
+        about |= {_SITELINKS: named | data, _ABOUT: data}
+    return {predicate: subjects for predicate, subjects in about.items() if predicate not in need.relations}
 
 
 def _object(rest: bytes) -> bytes:

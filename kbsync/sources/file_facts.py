@@ -14,7 +14,8 @@ from kbsync.datasets import DataSet, open_dataset
 from kbsync.errors import SettingsError, SourceError
 from kbsync.facts import Entity, Fact, Wording, normalise_label
 from kbsync.files import Unchanged
-from kbsync.sources.base import Ask, Notes, Reading, clean, iri_of, short_enough, short_id, shown, tidy
+from kbsync.shapes import iri_of, short_id
+from kbsync.sources.base import Ask, Notes, Reading, clean, short_enough, shown, tidy
 
 __all__ = ["NO_LINE_END", "SHOWN", "DataSetFile", "Problems", "check_ask", "chosen", "fact_of"]
 

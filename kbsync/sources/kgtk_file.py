@@ -10,6 +10,7 @@ The edges are turned into RDF as Wikidata writes it, and what is asked for is si
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,7 +21,6 @@ from kbsync.limits import ROW
 from kbsync.sources.base import Ask, Reading, locate
 from kbsync.sources.dump_lines import NeededLines
 from kbsync.sources.file_facts import Problems
-from kbsync.sources.queries import property_id
 
 __all__ = ["KgtkFile"]
 
@@ -51,7 +51,8 @@ class KgtkFile:
 
     def read(self, ask: Ask) -> Reading:
         """Read the current facts of `ask`'s relation; raises SourceError with all bad lines of the file."""
-        property_id(ask.relation, f"KGTK file {self._path}")
+        ask = replace(ask, shape=None)
+        ask = replace(ask, shape=ask.found(f"KGTK file {self._path}"))
         with self._state.reading():
             store = self._needed.store_for(ask)
         with locate(f"{self._path}, relation {ask.relation}"):

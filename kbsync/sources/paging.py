@@ -85,7 +85,7 @@ class Paged:
     def subjects(self, ask: Ask) -> Iterator[Row]:
         """Give the subjects in the order of their IRIs, page by page; blank nodes, if any, first."""
         if ask.everything:
-            yield from self._subjects_unsorted(ask.relation)
+            yield from self._subjects_unsorted(ask)
             return
         after: str | None = None
         number = 0
@@ -98,12 +98,12 @@ class Paged:
             # Blank nodes have no place in the order: a page of them alone leads to the first IRI.
             after = max((row["subject"].value for row in page if row["subject"].kind == "iri"), default="")
 
-    def _subjects_unsorted(self, relation: str) -> Iterator[Row]:
+    def _subjects_unsorted(self, ask: Ask) -> Iterator[Row]:
         seen: set[Term] = set()
         last: Row | None = None
         start = 0
         while True:
-            page = self._page_of(partial(queries.nodes_page, relation, start))
+            page = self._page_of(partial(queries.nodes_page, ask, start))
             if last is not None and page[:1] != [last]:
                 raise SourceError("changed while it was read; run the pull again")
             found = page if last is None else page[1:]
@@ -114,10 +114,10 @@ class Paged:
                     seen.add(row["subject"])
                     yield {"subject": row["subject"]}
             start, last = start + len(page) - 1, page[-1]
-        self._check_count(relation, start + 1 if last else 0)
+        self._check_count(ask, start + 1 if last else 0)
 
-    def _check_count(self, relation: str, read: int) -> None:
-        text = queries.nodes_counted(relation)
+    def _check_count(self, ask: Ask, read: int) -> None:
+        text = queries.nodes_counted(ask)
         (row,) = self._select(text)
         if read < int(row["total"].value) * (1 - MOVED):
             raise SourceError(f"gave {read} statements where it counts {row['total'].value}; pull again", query=text)

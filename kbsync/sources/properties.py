@@ -4,9 +4,10 @@ import re
 from dataclasses import dataclass
 
 from kbsync.errors import SourceError
+from kbsync.shapes import PREFIXES
 from kbsync.sources import queries
-from kbsync.sources.base import clean, locate
-from kbsync.sources.queries import label_languages, language_rank, property_id
+from kbsync.sources.base import Ask, clean, locate
+from kbsync.sources.queries import label_languages, language_rank
 from kbsync.sources.results import Row
 from kbsync.sources.sparql import SparqlSource
 
@@ -33,9 +34,9 @@ class Property:
 
 def read_property(endpoint: SparqlSource, relation: str, language: str = "en") -> Property:
     """Return what the endpoint says of `relation`; raises SourceError where it has no label for it."""
-    property_id(relation, f"endpoint {endpoint.endpoint}")
+    Ask(relation).found(f"endpoint {endpoint.endpoint}")
     with locate(f"{endpoint.endpoint}, relation {relation}"):
-        rows = endpoint.select(queries.about_property(relation, language))
+        rows = endpoint.select(queries.about_property(PREFIXES["wd"] + relation, language))
     label, description = _best(rows, "label", language), _best(rows, "description", language)
     if label is None:
         tags = ", ".join(tag for tag in label_languages(language) if tag and "*" not in tag)

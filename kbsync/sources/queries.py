@@ -2,49 +2,50 @@
 
 A relation is read in three steps, each small enough for a public endpoint: the subjects that have it, the statements
 of some hundred subjects at a time, and the labels of what they name. Nothing reaches a text unchecked: ids and IRIs
-pass `iri_of`, the relation passes `property_id`, labels are escaped.
+pass `iri_of`, a relation's paths `read_shape`, labels are escaped.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from kbsync.errors import SettingsError, SourceError
-from kbsync.sources.base import Ask, iri_of, short_id, shown
+from kbsync.errors import SourceError
+from kbsync.shapes import PREFIXES, WIKIDATA, Shape, expand, iri_of, short_name
+from kbsync.sources.base import Ask, shown
 
 __all__ = [
     "Query",
     "about_property",
     "aliases",
+    "kept",
     "label_languages",
     "labels",
     "language_rank",
     "nodes_counted",
     "nodes_page",
+    "other_form",
     "properties_named",
-    "property_id",
     "sample",
+    "shape_of",
     "statements",
     "subjects",
     "subjects_named",
     "subjects_page",
     "whole",
+    "with_prefixes",
 ]
 
-_PREFIXES = """\
-PREFIX wd: <http://www.wikidata.org/entity/>
-PREFIX wdt: <http://www.wikidata.org/prop/direct/>
-PREFIX p: <http://www.wikidata.org/prop/>
-PREFIX ps: <http://www.wikidata.org/prop/statement/>
-PREFIX pq: <http://www.wikidata.org/prop/qualifier/>
-PREFIX pqv: <http://www.wikidata.org/prop/qualifier/value/>
-PREFIX wikibase: <http://wikiba.se/ontology#>
-PREFIX rdfs: <http://www.w3.org/2000/01/rdf-schema#>
-PREFIX schema: <http://schema.org/>
-PREFIX skos: <http://www.w3.org/2004/02/skos/core#>
-PREFIX xsd: <http://www.w3.org/2001/XMLSchema#>
-"""
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+
+
+_PREFIXED = re.compile(r"(?<![\w<])([a-z]+):(?=\w)")
+
+
+def with_prefixes(text: str) -> str:
+    """Return a query with the prefixes declared that it uses and does not declare."""
+    used = dict.fromkeys(_PREFIXED.findall(text))
+    declared = set(re.findall(r"\bprefix\s+([\w-]*):", text, re.IGNORECASE))
+    return "".join(f"PREFIX {name}: <{PREFIXES[name]}>\n" for name in used if name in PREFIXES.keys() - declared) + text
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +62,18 @@ class Query:
     def text(self, limit: int | None = None, *, ordered: bool = False) -> str:
         """The question as one text, for all rows, or for `limit` of them: the first in order, or any."""
         order = f"\nORDER BY {self.columns}" if ordered else ""
-        return _PREFIXES + self._select + order + (f"\nLIMIT {limit}" if limit else "")
+        return with_prefixes(self._select + order + (f"\nLIMIT {limit}" if limit else ""))
 
     def counted(self) -> str:
         """All rows, and one more whose ``?total`` says how many they are.
 
         The total stands in the same answer, so an answer that was cut, or capped by the endpoint, shows.
         """
-        return (
-            f"{_PREFIXES}SELECT {self.columns} ?total WHERE {{\n"
+        return with_prefixes(
+            f"SELECT {self.columns} ?total WHERE {{\n"
             f"{{ {self._select} }}\nUNION\n"
             f"{{ SELECT (COUNT(*) AS ?total) WHERE {{ {self._select} }} }}\n}}"
         )
-
-
-def property_id(relation: str, source: str) -> str:
-    """Return `relation` if it is a Wikidata property; raise SettingsError, as `source` knows no other."""
-    if not re.fullmatch(r"P[1-9][0-9]*", relation):
-        raise SettingsError(
-            f"relation {relation!r}: {source} knows Wikidata properties such as P17 only; "
-            "facts of a relation of your own come from a YAML file or a table (--source FILE.yaml or FILE.csv)"
-        )
-    return relation
 
 
 def label_languages(language: str) -> tuple[str, ...]:
@@ -106,7 +97,8 @@ def language_rank(tag: str, languages: Sequence[str]) -> int | None:
 
 def subjects(ask: Ask) -> Query:
     """All subjects that have the relation, within `ask`'s class and sitelinks: rows of ``?subject``."""
-    return Query("?subject", f"{_narrow(ask)}  ?subject p:{ask.relation}|wdt:{ask.relation} ?any .")
+    shape = shape_of(ask)
+    return Query("?subject", _narrow(ask) + _in_graph(shape, f"  ?subject {_path(shape.from_subject)} ?any ."))
 
 
 def subjects_page(ask: Ask, size: int, after: str | None) -> str:
@@ -117,19 +109,21 @@ def subjects_page(ask: Ask, size: int, after: str | None) -> str:
     return query.text(size, ordered=True)
 
 
-def nodes_page(relation: str, start: int, size: int) -> str:
+def nodes_page(ask: Ask, start: int, size: int) -> str:
     """The text for `size` (2 at least) statements of the relation from number `start`, in the store's own order."""
-    select = f"SELECT ?subject ?statement WHERE {{\n{_nodes(relation)}\n}}"
-    return f"{_PREFIXES}{select}\nLIMIT {max(size, 2)}\nOFFSET {start}"
+    return with_prefixes(
+        f"SELECT ?subject ?statement WHERE {{\n{_nodes(ask)}\n}}\nLIMIT {max(size, 2)}\nOFFSET {start}"
+    )
 
 
-def nodes_counted(relation: str) -> str:
+def nodes_counted(ask: Ask) -> str:
     """The text for the number of the relation's statements, as ``?total``."""
-    return f"{_PREFIXES}SELECT (COUNT(*) AS ?total) WHERE {{\n{_nodes(relation)}\n}}"
+    return with_prefixes(f"SELECT (COUNT(*) AS ?total) WHERE {{\n{_nodes(ask)}\n}}")
 
 
-def _nodes(relation: str) -> str:
-    return f"  ?subject p:{relation} ?statement ."
+def _nodes(ask: Ask) -> str:
+    shape = shape_of(ask)
+    return _in_graph(shape, f"  ?subject {_path(shape.node or shape.from_subject)} ?statement .")
 
 
 def sample(ask: Ask, *, ordered: bool) -> str:
@@ -139,44 +133,65 @@ def sample(ask: Ask, *, ordered: bool) -> str:
 
 def subjects_named(ask: Ask, names: Sequence[str]) -> Query:
     """Those of `names` (ids or labels) that have the relation: rows of ``?subject ?name``."""
-    ids = [iri for iri in map(iri_of, names) if iri]
+    shape = shape_of(ask)
+    ids = {name: iri for name in names if (iri := iri_of(name, shape.base))}
     tags = [f"@{tag}" if tag else "" for tag in label_languages(ask.language) if not tag.endswith("*")]
-    literals = [f'"{name.translate(_ESCAPES)}"{tag}' for name in names if not iri_of(name) for tag in tags]
+    literals = [f'"{name.translate(_ESCAPES)}"{tag}' for name in names if name not in ids for tag in tags]
     ways = []
     if ids:
-        ways.append(f"{{ VALUES ?subject {{ {_terms(ids)} }} BIND(STR(?subject) AS ?name) }}")
+        ways.append(f"{{ VALUES ?subject {{ {_terms(ids.values())} }} BIND(STR(?subject) AS ?name) }}")
     if literals:
-        ways.append(f"{{ VALUES ?name {{ {' '.join(literals)} }} ?subject rdfs:label ?name }}")
+        ways.append(f"{{ VALUES ?name {{ {' '.join(literals)} }} ?subject {_any_of(shape.labels)} ?name }}")
     return Query("?subject ?name", f"  {' UNION '.join(ways)}\n{subjects(ask).body}")
 
 
-def statements(relation: str, iris: Iterable[str]) -> Query:
+def statements(ask: Ask, iris: Iterable[str]) -> Query:
     """All statements of the relation about the subjects `iris`: rows of value, rank, start and end."""
-    return _statements(relation, f"  VALUES ?subject {{ {_terms(iris)} }}")
+    return _statements(shape_of(ask), f"  VALUES ?subject {{ {_terms(iris)} }}")
 
 
 def whole(ask: Ask) -> Query:
     """What the steps ask together, as one question: for the record, and to be run by hand."""
     chosen = subjects(ask) if ask.subjects is None else subjects_named(ask, ask.subjects)
     limit = f" LIMIT {ask.limit}" if ask.limit else ""
-    return _statements(ask.relation, f"  {{ SELECT DISTINCT ?subject WHERE {{\n{chosen.body}\n  }}{limit} }}")
+    return _statements(shape_of(ask), f"  {{ SELECT DISTINCT ?subject WHERE {{\n{chosen.body}\n  }}{limit} }}")
 
 
-def labels(iris: Iterable[str], language: str) -> Query:
-    """Labels of `iris` in `label_languages`: rows of ``?entity ?label``."""
-    return _names("rdfs:label", iris, label_languages(language))
+def labels(ask: Ask, iris: Iterable[str]) -> Query:
+    """Labels of `iris` in `label_languages`: rows of ``?entity ?label``, and of ``?by`` where several properties do."""
+    return _names(shape_of(ask).labels, iris, label_languages(ask.language))
 
 
-def aliases(iris: Iterable[str], language: str) -> Query:
+def aliases(ask: Ask, iris: Iterable[str]) -> Query:
     """Aliases of `iris` in the language, and those for all languages or of none: rows of ``?entity ?label``."""
-    return _names("skos:altLabel", iris, tuple(dict.fromkeys((*language.lower().split(","), "mul", ""))))
+    languages = tuple(dict.fromkeys((*ask.language.lower().split(","), "mul", "")))
+    return _names((shape_of(ask).aliases,), iris, languages)
 
 
-def about_property(relation: str, language: str) -> str:
+def kept(iris: Iterable[str]) -> Query:
+    """What `iris` redirect to, as merged items do: rows of ``?entity ?kept``."""
+    return Query("?entity ?kept", f"  VALUES ?entity {{ {_terms(iris)} }}\n  ?entity owl:sameAs ?kept .")
+
+
+def other_form(ask: Ask) -> str:
+    """The text for a predicate (``?property``) that states the relation in another form.
+
+    That is with https for http, or the other way round, or by the concept base of another Wikibase.
+    """
+    shape = shape_of(ask)
+    swapped = " ".join(f"<{iri}>" for iri in shape.in_other_scheme().predicates)
+    ways = [f"{{ VALUES ?property {{ {swapped} }} FILTER EXISTS {{ ?any ?property ?thing }} }}"]
+    if shape.base == WIKIDATA:
+        tail = (shape.path or "").removeprefix(f"<{WIKIDATA}").removesuffix(">")
+        ways.append(f'{{ ?one wikibase:directClaim ?property FILTER(STRENDS(STR(?property), "/{tail}")) }}')
+    return Query("?property", f"  {' UNION '.join(ways)}").text(10)
+
+
+def about_property(iri: str, language: str) -> str:
     """The text for what is said of the property itself: rows of ``?what`` (label, alias, ...) and ``?text``."""
     spoken = _in_languages("?text", label_languages(language))
     ways = " UNION ".join(
-        f'{{ wd:{relation} {predicate} ?text BIND("{what}" AS ?what) {kept} }}'
+        f'{{ {_term(iri)} {predicate} ?text BIND("{what}" AS ?what) {kept} }}'
         for what, predicate, kept in (
             ("label", "rdfs:label", spoken),
             ("alias", "skos:altLabel", _in_languages("?text", language.lower().split(",")[:1])),
@@ -204,48 +219,75 @@ def _in_languages(variable: str, languages: Sequence[str]) -> str:
     return f"FILTER(LCASE(LANG({variable})) IN ({tags}){forms})"
 
 
-def _names(predicate: str, iris: Iterable[str], languages: Sequence[str]) -> Query:
-    return Query(
-        "?entity ?label",
-        f"  VALUES ?entity {{ {_terms(iris)} }}\n  ?entity {predicate} ?label .\n"
-        f"  {_in_languages('?label', languages)}",
-    )
+def _names(predicates: Sequence[str], iris: Iterable[str], languages: Sequence[str]) -> Query:
+    chosen, spoken = f"  VALUES ?entity {{ {_terms(iris)} }}\n", f"  {_in_languages('?label', languages)}"
+    if len(predicates) == 1:
+        return Query("?entity ?label", f"{chosen}  ?entity {_path(f'<{predicates[0]}>')} ?label .\n{spoken}")
+    by = f"  VALUES ?by {{ {_path(' '.join(f'<{one}>' for one in predicates))} }}\n"
+    return Query("?entity ?by ?label", f"{chosen}{by}  ?entity ?by ?label .\n{spoken}")
 
 
-def _statements(relation: str, chosen: str) -> Query:
-    # A statement without ps: says "no value"; own RDF files may have plain wdt: triples and no statement nodes.
+def _statements(shape: Shape, chosen: str) -> Query:
+    # A statement without a value says "no value"; own RDF files may have direct triples and no statement nodes.
+    ways = []
+    if shape.node:
+        lines = [
+            f"?subject {_path(shape.node)} ?statement .",
+            f"OPTIONAL {{ ?statement {_path(shape.value)} ?object }}",
+        ]
+        if shape.rank:
+            lines.append(f"OPTIONAL {{ ?statement {_path(shape.rank)} ?rank }}")
+        for name, said, node in (("start", shape.start, shape.start_time), ("end", shape.end, shape.end_time)):
+            if said:
+                precise = f"wikibase:timeValue ?{name} ; wikibase:timePrecision ?{name}Precision"
+                more = f"\n      OPTIONAL {{ ?statement {_path(node)} [ {precise} ] }}" if node else ""
+                lines.append(f"OPTIONAL {{\n      ?statement {_path(said)} ?{name}{more}\n    }}")
+        ways.append("{\n    " + "\n    ".join(lines) + "\n  }")
+    if shape.path:
+        without = f"\n    FILTER NOT EXISTS {{ ?subject {_path(shape.node)} ?node }}" if shape.node else ""
+        ways.append(f"{{\n    ?subject {_path(shape.path)} ?object .{without}\n  }}")
     return Query(
         "?subject ?statement ?object ?rank ?start ?startPrecision ?end ?endPrecision",
-        f"""{chosen}
-  {{
-    ?subject p:{relation} ?statement .
-    OPTIONAL {{ ?statement ps:{relation} ?object }}
-    OPTIONAL {{ ?statement wikibase:rank ?rank }}
-    OPTIONAL {{
-      ?statement pq:P580 ?start
-      OPTIONAL {{ ?statement pqv:P580 [ wikibase:timeValue ?start ; wikibase:timePrecision ?startPrecision ] }}
-    }}
-    OPTIONAL {{
-      ?statement pq:P582 ?end
-      OPTIONAL {{ ?statement pqv:P582 [ wikibase:timeValue ?end ; wikibase:timePrecision ?endPrecision ] }}
-    }}
-  }} UNION {{
-    ?subject wdt:{relation} ?object .
-    FILTER NOT EXISTS {{ ?subject p:{relation} ?node }}
-  }}""",
+        f"{chosen}\n{_in_graph(shape, '  ' + ' UNION '.join(ways))}",
     )
 
 
 def _narrow(ask: Ask) -> str:
-    lines = ""
-    if ask.class_id is not None:
-        lines += f"  ?subject wdt:P31 {_terms([iri_of(ask.class_id) or ''])} .\n"
+    shape, lines = shape_of(ask), ""
+    for class_id in (shape.class_id, ask.class_id):
+        if class_id is not None:
+            lines += f"  ?subject {_path(shape.type)} {_terms([expand(class_id, shape.base) or ''])} .\n"
     if ask.min_sitelinks is not None:
         told = "{ ?subject wikibase:sitelinks ?sitelinks }"
         if ask.sitelinks_of_pages:
             told += " UNION { ?page schema:about ?subject ; wikibase:sitelinks ?sitelinks }"
         lines += f"  {told} FILTER(?sitelinks >= {int(ask.min_sitelinks)})\n"
     return lines
+
+
+def shape_of(ask: Ask) -> Shape:
+    """Return how a source of RDF states the relation; raises SettingsError where nothing tells."""
+    return ask.found("an RDF source")
+
+
+def _in_graph(shape: Shape, lines: str) -> str:
+    return f"  GRAPH <{shape.graph}> {{\n{lines}\n  }}" if shape.graph else lines
+
+
+def _any_of(iris: Iterable[str]) -> str:
+    return _path("|".join(f"<{iri}>" for iri in iris))
+
+
+def _path(path: str | None) -> str:
+    """Return an IRI or a path as a query has it: with prefixes, where they are known."""
+    whole = path if path is None or "<" in path else f"<{path}>"
+    return re.sub("<[^>]*>", lambda iri: _prefixed(iri[0]), whole or "")
+
+
+def _prefixed(bracketed: str) -> str:
+    """Return an IRI in ``<>`` with its prefix, if it has a known one."""
+    iri, name = bracketed[1:-1], short_name(bracketed[1:-1])
+    return name if ":" in name and name != iri else bracketed
 
 
 def _terms(iris: Iterable[str]) -> str:
@@ -255,5 +297,5 @@ def _terms(iris: Iterable[str]) -> str:
 def _term(iri: str) -> str:
     if iri_of(f"<{iri}>") is None:  # an endpoint can answer with anything
         raise SourceError(f"names {shown(iri, 200)!r} as an IRI, which it is not; mend the source's data")
-    short = short_id(iri)
-    return f"<{iri}>" if short == iri else f"wd:{short}"
+    item = iri.removeprefix(PREFIXES["wd"])
+    return f"wd:{item}" if re.fullmatch("[QP][1-9][0-9]*", item) else f"<{iri}>"

@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 
 from kbsync.files import lines_of
-from kbsync.sources.base import short_id
+from kbsync.shapes import short_id
 
 __all__ = ["Changed", "Digest", "changed_lines", "digest_of"]
 
@@ -26,6 +26,7 @@ MOST_AGAIN = 0.3
 
 _NODE = b"<http://www.wikidata.org/prop/P"
 _LABEL = b"<http://www.w3.org/2000/01/rdf-schema#label>"
+_KEPT = b"<http://www.w3.org/2002/07/owl#sameAs>"
 _TIMES = tuple(
     b"<http://www.wikidata.org/prop/qualifier/" + way for way in (b"P580>", b"P582>", b"value/P580>", b"value/P582>")
 )
@@ -63,13 +64,13 @@ class Changed:
 
 
 def digest_of(path: Path) -> Digest | None:
-    """Return the digest of an N-Triples file; None where it has a line of another form, or too many subjects."""
+    """Return the digest of an N-Triples file; None for one with redirects, lines of another form, or too many."""
     subjects: dict[bytes, int] = {}
     timed = False
     for subject, lines in groupby(lines_of(path), _subject):
         told = blake2b(digest_size=_BYTES)
         for line in lines:
-            if subject is None and line.strip() and not line.lstrip().startswith(b"#"):
+            if _KEPT in line or (subject is None and line.strip() and not line.lstrip().startswith(b"#")):
                 return None
             timed = timed or any(time in line for time in _TIMES)
             told.update(line.rstrip(b"\r\n") + b"\n")

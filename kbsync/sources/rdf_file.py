@@ -7,7 +7,7 @@ another format is loaded whole, a large or compressed one into a store on disk.
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from kbsync.files import Unchanged, is_compressed, kind_of, lines_of, open_strea
 from kbsync.limits import DEPTH, DOCUMENT, LINE, MEGABYTE
 from kbsync.sources.base import Ask, Reading, locate, shown
 from kbsync.sources.dump_lines import NeededLines
-from kbsync.sources.queries import property_id
 from kbsync.sources.rdf_changes import Digest, changed_lines, digest_of
 from kbsync.sources.rdf_store import IN_LINES, LARGE, REMEDY, CutError, RdfStore, TemporaryFolder, reason_of
+from kbsync.sources.statements import in_its_form
 
 __all__ = ["ChangedPart", "RdfFile"]
 
@@ -31,6 +31,7 @@ _FORMATS = {
     ".nt": RdfFormat.N_TRIPLES,
     ".nq": RdfFormat.N_QUADS,
     ".rdf": RdfFormat.RDF_XML,
+    ".owl": RdfFormat.RDF_XML,
     ".jsonld": RdfFormat.JSON_LD,
     ".n3": RdfFormat.N3,
     ".trig": RdfFormat.TRIG,
@@ -53,7 +54,7 @@ class ChangedPart:
 
 
 class RdfFile:
-    """An RDF file in Wikidata's shape; its suffix says its format. Loaded once for `asks`, at the first reading.
+    """An RDF file; its suffix says its format. Loaded once for `asks`, at the first reading.
 
     What is loaded of a large file lies in a temporary folder, so that the memory that it takes does not grow with the
     file.
@@ -69,11 +70,17 @@ class RdfFile:
 
     def read(self, ask: Ask) -> Reading:
         """Read the current facts of `ask`'s relation; raises SourceError if the file is not whole."""
-        property_id(ask.relation, f"RDF file {self._path}")
-        with self._reading():
-            loaded = self._needed.store_for(ask) if self._form in IN_LINES and self._is_large() else self._loaded
+        ask = replace(ask, shape=ask.found(f"RDF file {self._path}"))
+        return in_its_form(self._read, lambda ask: self._store_for(ask).select, ask)
+
+    def _read(self, ask: Ask) -> Reading:
+        loaded = self._store_for(ask)
         with locate(f"{self._path}, relation {ask.relation}"):
             return loaded.read(self.name, ask)
+
+    def _store_for(self, ask: Ask) -> RdfStore:
+        with self._reading():
+            return self._needed.store_for(ask) if self._form in IN_LINES and self._is_large() else self._loaded
 
     def digest(self) -> Digest | None:
         """Return what tells later which subjects have changed; None for a file that is not plain N-Triples.

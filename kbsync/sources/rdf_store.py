@@ -14,8 +14,9 @@ from typing import BinaryIO
 
 from pyoxigraph import Literal, NamedNode, Quad, QuadParser, QuerySolutions, RdfFormat, Store, parse
 
-from kbsync.sources.base import Ask, Notes, Reading, short_id
-from kbsync.sources.queries import whole
+from kbsync.shapes import short_name
+from kbsync.sources.base import Ask, Notes, Reading
+from kbsync.sources.queries import shape_of, whole
 from kbsync.sources.results import Row, rows_of
 from kbsync.sources.statements import read_aliases, read_facts, take_all
 
@@ -28,7 +29,6 @@ IN_LINES = (RdfFormat.N_TRIPLES, RdfFormat.N_QUADS)
 """formats with one statement a line"""
 
 _GOES_ON = (*IN_LINES, RdfFormat.TURTLE, RdfFormat.TRIG, RdfFormat.N3)
-_PROP = "http://www.wikidata.org/prop/"
 
 
 class CutError(Exception):
@@ -52,16 +52,14 @@ class PassedOver:
 
     def add(self, quad: Quad) -> None:
         """Note a statement with a bad IRI or language tag."""
-        predicate = quad.predicate.value
-        if predicate.startswith(_PROP):
-            notes = self._statements.setdefault(predicate, Notes())
-            subject, value = (str(getattr(term, "value", term)) for term in (quad.subject, quad.object))
-            notes.add("statement with a bad IRI or language tag", f"{short_id(subject)} -> {value}")
+        notes = self._statements.setdefault(quad.predicate.value, Notes())
+        subject, value = (str(getattr(term, "value", term)) for term in (quad.subject, quad.object))
+        notes.add("statement with a bad IRI or language tag", f"{short_name(subject)} -> {value}")
 
-    def lines(self, relation: str) -> tuple[str, ...]:
-        """Return notes on what may have been of `relation`."""
-        ways = (self._statements.get(f"{_PROP}{way}{relation}") for way in ("", "statement/", "direct/"))
-        return (*self._lines.lines(), *(line for notes in ways if notes for line in notes.lines()))
+    def lines(self, predicates: Iterable[str]) -> tuple[str, ...]:
+        """Return notes on what may have been of a relation with these `predicates`."""
+        ways = [self._statements[predicate] for predicate in predicates if predicate in self._statements]
+        return (*self._lines.lines(), *(line for notes in ways for line in notes.lines()))
 
 
 class RdfStore:
@@ -149,9 +147,9 @@ class RdfStore:
     def read(self, name: str, ask: Ask) -> Reading:
         """Return `ask`'s facts, with `name` as their source."""
         rows = take_all(self._stream)
-        facts, skipped, nameless = read_facts(self._select, ask, rows_of=rows)
-        aliases = read_aliases(self._select, facts, ask, rows_of=rows)
-        skipped = (*skipped, *self.passed.lines(ask.relation))
+        facts, skipped, nameless = read_facts(self.select, ask, rows_of=rows)
+        aliases = read_aliases(self.select, facts, ask, rows_of=rows)
+        skipped = (*skipped, *self.passed.lines(shape_of(ask).predicates))
         return Reading(name, whole(ask).text(), facts, skipped, aliases, nameless)
 
     def _stream(self, query: str) -> Iterator[Row]:
@@ -159,7 +157,8 @@ class RdfStore:
         assert isinstance(solutions, QuerySolutions)
         return rows_of(solutions)
 
-    def _select(self, query: str) -> list[Row]:
+    def select(self, query: str) -> list[Row]:
+        """Return the rows of one query."""
         return list(self._stream(query))
 
 

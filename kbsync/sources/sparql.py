@@ -8,20 +8,21 @@ relation, what happened and what to do, and carries the query.
 
 import math
 import random
+from dataclasses import replace
 
 from kbsync.errors import SourceError
 from kbsync.sources.base import ALONE, Access, Ask, Reading, locate, shown
 from kbsync.sources.endpoint import RequestError, ask_endpoint
 from kbsync.sources.paging import TRIES, TooLongError
-from kbsync.sources.queries import property_id, whole
+from kbsync.sources.queries import whole
 from kbsync.sources.results import Row, check_rows, parse_results
-from kbsync.sources.statements import read_aliases, read_facts
+from kbsync.sources.statements import in_its_form, read_aliases, read_facts
 
 __all__ = ["SparqlSource"]
 
 
 class SparqlSource:
-    """A SPARQL endpoint with data in Wikidata's shape."""
+    """A SPARQL endpoint."""
 
     def __init__(
         self, endpoint: str, *, name: str | None = None, ordered_sample: bool = True, access: Access = ALONE
@@ -34,12 +35,13 @@ class SparqlSource:
 
     def read(self, ask: Ask) -> Reading:
         """Read the current facts of `ask`'s relation; raises SourceError if any answer fails or is not whole."""
-        property_id(ask.relation, f"endpoint {self.endpoint}")
-        query = whole(ask).text()
+        ask = replace(ask, shape=ask.found(f"endpoint {self.endpoint}"))
         with locate(f"{self.endpoint}, relation {ask.relation}"):
-            facts, skipped, nameless = read_facts(self.select, ask, ordered=self.ordered_sample)
-            aliases = read_aliases(self.select, facts, ask)
-        return Reading(self.name, query, facts, skipped, aliases, nameless)
+            return in_its_form(self._read, lambda _: self.select, ask)
+
+    def _read(self, ask: Ask) -> Reading:
+        facts, skipped, nameless = read_facts(self.select, ask, ordered=self.ordered_sample)
+        return Reading(self.name, whole(ask).text(), facts, skipped, read_aliases(self.select, facts, ask), nameless)
 
     def select(self, query: str) -> list[Row]:
         """Return the rows of one query, each with the variables that it asks for.

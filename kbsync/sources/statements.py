@@ -19,12 +19,13 @@ from dataclasses import dataclass, replace
 
 from kbsync.errors import SourceError
 from kbsync.facts import Entity, Fact
+from kbsync.shapes import WIKIDATA, iri_of, short_id, short_name
 from kbsync.sources import queries
-from kbsync.sources.base import MOST_LETTERS, Ask, Notes, by_label, clean, iri_of, short_enough, short_id, shown, tidy
+from kbsync.sources.base import MOST_LETTERS, Ask, Notes, Reading, by_label, clean, short_enough, shown, tidy
 from kbsync.sources.paging import BATCH, Gather, Paged, Rows, Select, take_all
 from kbsync.sources.results import Row, Term
 
-__all__ = ["read_aliases", "read_facts", "take_all"]
+__all__ = ["in_its_form", "read_aliases", "read_facts", "take_all"]
 
 MOST_NAMES = 100_000
 """objects whose names are remembered, as many subjects have the same ones"""
@@ -69,17 +70,18 @@ def read_facts(
     With a limit, `ordered` says whether the subjects taken are the first by IRI, or any that the source likes.
     `rows_of` is how all rows of a question are had. Raises SourceError where there are no sitelinks to choose by.
     """
-    rows = rows_of(select)
+    rows, shape = rows_of(select), queries.shape_of(ask)
     notes = Notes()
     things: dict[str, Entity | None] = {}
     facts: list[Fact] = []
     nameless: set[tuple[str, str]] = set()
     wanted = ask.limit
     for batch in _batches(_choose_subjects(select, rows, ask, notes, ordered)):
-        said = _about(rows, batch, lambda iris: queries.statements(ask.relation, iris), "subject")
-        pairs = list(usable(current(said, ask.day, notes), queries.label_languages(ask.language), notes))
-        names = _read_labels(rows, [iri for iri in _mentioned(pairs) if iri not in things], ask.language)
-        things |= {iri: Entity(label, short_id(iri)) if label else None for iri, label in names.items()}
+        said = _about(rows, batch, lambda iris: queries.statements(ask, iris), "subject")
+        pairs = list(
+            usable(current(said, ask.day, notes), queries.label_languages(ask.language), notes, literals=shape.literals)
+        )
+        things |= _read_entities(rows, ask, [iri for iri in _mentioned(pairs) if iri not in things])
         nameless |= _nameless(pairs, things)
         groups = _by_subject(_label(pairs, ask, things, notes))[:wanted]
         facts.extend(tidy(itertools.chain.from_iterable(groups)))  # a subject's facts all stand in one batch
@@ -95,6 +97,24 @@ def read_facts(
         _check_sitelinks(select, ask)
     facts.sort(key=by_label)
     return tuple(facts), notes.lines(), frozenset(nameless)
+
+
+def in_its_form(read: Callable[[Ask], Reading], select: Callable[[Ask], Select], ask: Ask) -> Reading:
+    """Return what `read` gives for `ask`, or, where that is nothing, for the form in which the source states it.
+
+    The other forms are https in place of http, or the other way round, and another Wikibase's concept base.
+    """
+    reading = read(ask)
+    if reading.facts or reading.nameless:
+        return reading
+    shape, known = queries.shape_of(ask), {one["property"].value for one in select(ask)(queries.other_form(ask))}
+    swapped = shape.in_other_scheme()
+    if known & set(swapped.predicates) - set(shape.predicates):
+        return read(replace(ask, shape=swapped))
+    bases = {iri.partition("prop/direct/")[0] for iri in known if iri_of(f"<{iri}>")} - {WIKIDATA}
+    if shape.base == WIKIDATA and len(bases) == 1:
+        return read(replace(ask, shape=shape.rebased(WIKIDATA, bases.pop())))
+    return reading
 
 
 def _about(rows: Rows, iris: Sequence[str], query: Callable[[Sequence[str]], queries.Query], name: str) -> list[Row]:
@@ -146,26 +166,42 @@ def _find_named(rows: Rows, ask: Ask, notes: Notes) -> list[Row]:
     narrowed = ask.class_id is not None or ask.min_sitelinks is not None
     part = ", or not the class or sitelinks" if narrowed else ""
     for name in names:
-        if (iri_of(name) or name) not in found:
+        if (iri_of(name, queries.shape_of(ask).base) or name) not in found:
             notes.add(f"subject asked for that has no {ask.relation} here{part}", name)
     return list(chosen.values())
 
 
-def _read_labels(rows: Rows, iris: Sequence[str], language: str) -> dict[str, str]:
-    """Return the best label of each of `iris`, "" where there is none."""
-    order = queries.label_languages(language)
-    best: dict[str, tuple[int, str]] = {}
-    for row in _about(rows, iris, lambda some: queries.labels(some, language), "entity"):
+def _read_entities(rows: Rows, ask: Ask, iris: Sequence[str]) -> dict[str, Entity | None]:
+    """Return each of `iris` with its label, None where it has none; one that redirects is what it redirects to."""
+    labels = _read_labels(rows, ask, iris)
+    moved: dict[str, set[str]] = defaultdict(set)
+    for row in _about(rows, [iri for iri in iris if iri not in labels], queries.kept, "entity"):
+        if row["kept"].kind == "iri" and iri_of(f"<{row['kept'].value}>") is not None:
+            moved[row["entity"].value].add(row["kept"].value)
+    known = labels | _read_labels(rows, ask, sorted(set[str]().union(*moved.values()) - set(iris)))
+    found: dict[str, Entity | None] = {}
+    for iri in iris:
+        targets = [one for one in moved.get(iri, ()) if one in known]
+        kept = targets[0] if len(targets) == 1 else iri
+        found[iri] = Entity(known[kept], short_id(kept)) if kept in known else None
+    return found
+
+
+def _read_labels(rows: Rows, ask: Ask, iris: Sequence[str]) -> dict[str, str]:
+    """Return the best label of each of `iris` that has one: by the property that gives it, then by language."""
+    order, properties = queries.label_languages(ask.language), queries.shape_of(ask).labels
+    best: dict[str, tuple[int, int, str]] = {}
+    for row in _about(rows, iris, lambda some: queries.labels(ask, some), "entity"):
         label, rank = clean(row["label"].value), queries.language_rank(row["label"].language, order)
         if rank is None:
             raise SourceError(
                 f"gave a label in {shown(row['label'].language, 40)!r}, which was not asked for; check the endpoint",
-                query=queries.labels(iris[:BATCH], language).text(),
+                query=queries.labels(ask, iris[:BATCH]).text(),
             )
         if label:
-            candidate = (rank, label)
+            candidate = (properties.index(row["by"].value) if "by" in row else 0, rank, label)
             best[row["entity"].value] = min(candidate, best.get(row["entity"].value, candidate))
-    return {iri: best[iri][1] if iri in best else "" for iri in iris}
+    return {iri: label for iri, (_, _, label) in best.items()}
 
 
 def read_aliases(
@@ -177,7 +213,7 @@ def read_aliases(
     entities = dict.fromkeys(entity for fact in facts for entity in (fact.subject, fact.object))
     found: dict[str, set[str]] = {entity.key: set() for entity in entities}
     iris = dict.fromkeys(iri for entity in entities if (iri := iri_of(entity.key) or iri_of(f"<{entity.key}>")))
-    for row in _about(rows_of(select), list(iris), lambda some: queries.aliases(some, ask.language), "entity"):
+    for row in _about(rows_of(select), list(iris), lambda some: queries.aliases(ask, some), "entity"):
         alias = clean(row["label"].value)
         if alias and len(alias) <= MOST_LETTERS:
             found[short_id(row["entity"].value)].add(alias)
@@ -209,9 +245,9 @@ def _label(
         subject = things[statement.subject]
         thing = Entity(clean(value.value)) if value.kind == "literal" else things[value.value]
         if subject is None:
-            notes.add(f"subject without a label ({languages})", short_id(statement.subject))
+            notes.add(f"subject without a label ({languages})", short_name(statement.subject))
         elif thing is None:
-            notes.add(f"object without a label ({languages})", short_id(value.value))
+            notes.add(f"object without a label ({languages})", short_name(value.value))
         elif short_enough(subject.label, thing.label, notes):
             yield Fact(subject, ask.relation, thing, statement.rank, statement.since)
 
@@ -252,7 +288,8 @@ def _best_rank(statements: list[Statement], notes: Notes) -> list[Statement]:
 
 
 def _name(statement: Statement) -> str:
-    return f"{short_id(statement.subject)} -> {short_id(statement.object.value) if statement.object else 'no value'}"
+    thing = "no value" if statement.object is None else short_name(statement.object.value)
+    return f"{short_name(statement.subject)} -> {thing}"
 
 
 def _merge(rows: Sequence[Row], day: datetime.date) -> tuple[Statement, str]:
@@ -313,35 +350,38 @@ def _iso(date: _Day) -> str:
     return f"{'-' if year < 0 else ''}{abs(year):04}-{month:02}-{day:02}"
 
 
-def usable(statements: Iterable[Statement], languages: Sequence[str], notes: Notes) -> Iterator[tuple[Statement, Term]]:
+def usable(
+    statements: Iterable[Statement], languages: Sequence[str], notes: Notes, *, literals: bool = False
+) -> Iterator[tuple[Statement, Term]]:
     """Yield the statements, each with its object, whose objects are entities or text in one of `languages`.
 
-    `statements` are those of one subject after the other; `languages` are in the order of preference.
+    `statements` are those of one subject after the other; `languages` are in the order of preference. With `literals`
+    numbers, dates and the like are text, as they are written.
     """
     for subject, group in itertools.groupby(statements, lambda statement: statement.subject):
-        named = [(statement, value) for statement in group if (value := _named(statement, notes)) is not None]
+        named = [(statement, value) for statement in group if (value := _named(statement, notes, literals)) is not None]
         texts = {value.language for _, value in named if value.kind == "literal" and value.language}
         ranked = [(rank, tag) for tag in texts if (rank := queries.language_rank(tag, languages)) is not None]
         best = min(ranked)[1] if ranked else None
         for statement, value in named:
             if value.kind == "literal" and value.language and value.language != best:
                 if best is None:
-                    notes.add("text in another language", f"{short_id(subject)} -> {value.language}")
+                    notes.add("text in another language", f"{short_name(subject)} -> {value.language}")
             else:
                 yield statement, value
 
 
-def _named(statement: Statement, notes: Notes) -> Term | None:
+def _named(statement: Statement, notes: Notes, literals: bool) -> Term | None:
     """Return the object if it is an entity or text; note why it is not."""
-    subject, value = short_id(statement.subject), statement.object
+    subject, value = short_name(statement.subject), statement.object
     if value is None:
         notes.add('"no value" stated', subject)
     elif value.kind == "blank" or _UNKNOWN in value.value:
         notes.add("unknown value", subject)
     elif value.kind == "iri" and iri_of(f"<{value.value}>") is None:
         notes.add("object with a bad IRI", f"{subject} -> {value.value}")
-    elif value.kind == "literal" and (value.datatype or not clean(value.value)):
-        kind = _KINDS.get(value.datatype, "literal of another type") if value.datatype else "empty text"
+    elif value.kind == "literal" and ((value.datatype and not literals) or not clean(value.value)):
+        kind = _KINDS.get(value.datatype, "literal of another type") if clean(value.value) else "empty text"
         notes.add(f"{kind} in place of an entity", f"{subject} -> {value.value[:40]!r}")
     else:
         return value

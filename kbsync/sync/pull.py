@@ -12,8 +12,9 @@ from kbsync.ledger import Change, FactRow, Ledger, PullCounts
 from kbsync.ledger.facts import record_aliases
 from kbsync.ledger.pages import drop_pages
 from kbsync.ledger.pulls import OUTSIDE, NewPull, Staged, changes, record_pull, unread
+from kbsync.shapes import iri_of, short_id
 from kbsync.sources import Ask, Reading, Source, open_source
-from kbsync.sources.base import Access, iri_of, short_id
+from kbsync.sources.base import Access
 from kbsync.sync.home import templates_for
 from kbsync.sync.reading import FileState, _scope, kept_pages, look_at, scope_text
 

@@ -1,6 +1,7 @@
 """Before anything is recorded: what a pull asks for, what an interrupted one left, and what changed in a file."""
 
 import datetime
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,10 +21,11 @@ from kbsync.ledger.pages import (
     page_key,
     record_reading,
 )
+from kbsync.shapes import iri_of
 from kbsync.sources import Ask, Source, is_endpoint, is_wikidata, open_endpoint, queries, read_subjects
-from kbsync.sources.base import iri_of
 from kbsync.sources.paging import BATCH, PAGE
 from kbsync.sync.home import templates_for
+from kbsync.templates import Templates
 
 if TYPE_CHECKING:
     from kbsync.sources.rdf_changes import Digest
@@ -36,7 +38,7 @@ def make_asks(
     *,
     class_id: str | None = None,
     subjects_file: Path | None = None,
-    language: str = "en",
+    language: str | None = None,
     limit: int | None = None,
     min_sitelinks: int | None = None,
     as_of: datetime.date | None = None,
@@ -52,19 +54,22 @@ def make_asks(
     """
     subjects = None if subjects_file is None else read_subjects(subjects_file)
     wikidata = is_wikidata(source)
-    asks = [
-        Ask(check_relation(relation), class_id, subjects, language, limit, min_sitelinks, as_of, aliases, not wikidata)
-        for relation in dict.fromkeys(relations)
-    ]
+    templates = templates_for(home or Path())
+    asks = []
+    for relation in dict.fromkeys(relations):
+        template = templates.get(check_relation(relation))
+        shape = template.source if template and not (wikidata and re.fullmatch(r"P[1-9]\d*", relation)) else None
+        spoken = language or (shape and shape.language) or "en"
+        part = (class_id, subjects, spoken, limit, min_sitelinks)
+        asks.append(Ask(relation, *part, as_of, aliases, not wikidata, shape=shape))
     if everything:
         if any(ask.partial for ask in asks):
             raise SettingsError("--all asks for everything: leave out --class, --subjects, --limit and --min-sitelinks")
         return [replace(ask, everything=wikidata) for ask in asks]
-    return _with_default_scopes(asks, home) if wikidata else asks
+    return _with_default_scopes(asks, templates) if wikidata else asks
 
 
-def _with_default_scopes(asks: Sequence[Ask], home: Path | None) -> list[Ask]:
-    templates = templates_for(home or Path())
+def _with_default_scopes(asks: Sequence[Ask], templates: Templates) -> list[Ask]:
     narrowed = []
     for ask in asks:
         template = templates.get(ask.relation)
@@ -107,7 +112,7 @@ def dry_run(asks: Sequence[Ask], source: str) -> list[DryQuery]:
     endpoint = open_endpoint(source)
     found = []
     for ask in asks:
-        queries.property_id(ask.relation, f"endpoint {endpoint.endpoint}")
+        ask.found(f"endpoint {endpoint.endpoint}")
         for number, (step, about, text) in enumerate(_steps(ask, endpoint.ordered_sample), start=1):
             comment = f"# {ask.relation} at {endpoint.endpoint}, step {number}: {about}\n"
             found.append(DryQuery(ask.relation, step, comment + text))
@@ -125,12 +130,12 @@ def _steps(ask: Ask, ordered: bool) -> Iterator[tuple[str, str, str]]:
         text = queries.subjects_page(ask, PAGE, None)
         yield "subjects", f"its subjects, {PAGE:,} at a time; later pages have a FILTER above the last IRI", text
     shown = "" if iris != [_STAND_IN] else "; wd:Q42 stands for those that step 1 finds"
-    text = queries.statements(ask.relation, iris).counted()
+    text = queries.statements(ask, iris).counted()
     yield "statements", f"their statements, {BATCH} subjects at a time{shown}", text
     shown = "; those named here stand for the subjects and objects of step 2"
-    yield "labels", f"labels, {BATCH} at a time{shown}", queries.labels(iris, ask.language).counted()
+    yield "labels", f"labels, {BATCH} at a time{shown}", queries.labels(ask, iris).counted()
     if ask.aliases:
-        yield "aliases", f"aliases, {BATCH} at a time{shown}", queries.aliases(iris, ask.language).counted()
+        yield "aliases", f"aliases, {BATCH} at a time{shown}", queries.aliases(ask, iris).counted()
 
 
 class KeptPages:
@@ -231,7 +236,7 @@ def look_at(home: Path, source: Source, asks: Sequence[Ask]) -> FileState:
 
     Raises SourceError if the file cannot be read.
     """
-    if not source.name.lower().endswith(".nt") or any(ask.partial or ask.aliases for ask in asks):
+    if not source.name.lower().endswith(".nt") or any(ask.partial or ask.aliases or ask.shape for ask in asks):
         return FileState()
     from kbsync.sources.rdf_changes import Digest
     from kbsync.sources.rdf_file import RdfFile

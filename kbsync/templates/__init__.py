@@ -31,6 +31,10 @@ kind alone (and be measured on them)::
 A relation of which Wikidata has more than its service gives at once names the part that a pull reads by default::
 
       scope: {class: Q515, min_sitelinks: 40}
+
+``source`` says how sources other than Wikidata state the relation (`kbsync.shapes`)::
+
+      source: {predicate: dbo:capital, class: dbo:Country}
 """
 
 import re

@@ -11,6 +11,7 @@ import yaml
 from kbsync.errors import SettingsError, SourceError, TemplateError
 from kbsync.facts import check_relation, normalise_label
 from kbsync.files import read_text
+from kbsync.shapes import Shape, ShapeError, Told, read_shape
 
 __all__ = ["Scope", "Template", "read_file"]
 
@@ -49,6 +50,8 @@ class Template:
     wordings: tuple[str, ...] = ()
     subject: str = ""
     """kind of the subjects, such as country; "" where it is not said"""
+    source: Shape | None = None
+    """how sources state the relation; None: as Wikidata does"""
 
     @property
     def place(self) -> str:
@@ -109,18 +112,20 @@ class _Reader:
             self._note(fields["wordings"], f"{relation}: no wording begins with the subject, {{}}: add one")
         scope = self._scope(relation, fields.get("scope"))
         subject = self._text(relation, "the subject", fields.get("subject"), _label_problem)
+        source = self._source(relation, fields.get("source"))
         if len(self.problems) > before:
             return None
-        return Template(relation, label, prompt, paraphrases, question, self.path, _line(key), scope, wordings, subject)
+        place = (self.path, _line(key))
+        return Template(relation, label, prompt, paraphrases, question, *place, scope, wordings, subject, source)
 
     def _fields(self, relation: str, key: yaml.Node, node: yaml.Node) -> dict[str, yaml.Node]:
         if not isinstance(node, yaml.MappingNode):
             self._note(node, f"{relation}: a template has {', '.join(_FIELDS)}")
             return {}
         fields: dict[str, yaml.Node] = {}
-        known = f"{', '.join(_FIELDS)} and, if need be, wordings, subject and scope"
+        known = f"{', '.join(_FIELDS)} and, if need be, wordings, subject, scope and source"
         for name, name_node, value in self._items(node):
-            if name in (*_FIELDS, "wordings", "subject", "scope"):
+            if name in (*_FIELDS, "wordings", "subject", "scope", "source"):
                 fields[name] = value
             else:
                 self._note(name_node, f"{relation}: there is no field {name!r}; a template has {known}")
@@ -145,6 +150,29 @@ class _Reader:
             )
             return None
         return Scope(texts["class"], int(texts["min_sitelinks"]))
+
+    def _source(self, relation: str, node: yaml.Node | None) -> Shape | None:
+        if node is None:
+            return None
+        if not isinstance(node, yaml.MappingNode):
+            self._note(node, f"{relation}: the source is a mapping, such as {{predicate: dbo:capital}}")
+            return None
+        nodes = {name: value for name, _, value in self._items(node)}
+        try:
+            return read_shape(relation, {name: self._told(value) for name, value in nodes.items()})
+        except ShapeError as error:
+            self._note(nodes.get(error.name, node), f"{relation}: the source's {error}")
+            return None
+
+    def _told(self, node: yaml.Node) -> Told:
+        """Return what a node of a ``source`` holds; texts stay as they are written."""
+        if isinstance(node, yaml.SequenceNode):
+            return tuple(str(item.value) for item in node.value if isinstance(item, yaml.ScalarNode))
+        if isinstance(node, yaml.MappingNode):
+            return {name: str(value.value) for name, _, value in self._items(node)}
+        truths = {"true": True, "yes": True, "false": False, "no": False}
+        text = str(node.value)
+        return truths.get(text.lower(), text) if node.tag == f"{_YAML}bool" else text
 
     def _list(
         self, relation: str, kind: str, node: yaml.Node | None, seen: dict[str, str], least: int

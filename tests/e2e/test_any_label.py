@@ -18,8 +18,9 @@ from pyoxigraph import Literal
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
 from kbsync.report.tables import plain
+from kbsync.shapes import iri_of
 from kbsync.sources import Ask, open_source, rdf_file
-from kbsync.sources.base import MOST_LETTERS, clean, iri_of
+from kbsync.sources.base import MOST_LETTERS, clean
 from kbsync.sync.known import prompt_of
 from kbsync.sync.plan import plan_for
 from tests.homes import TEMPLATES, Editable, done, kbsync, small
