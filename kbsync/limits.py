@@ -21,6 +21,7 @@ __all__ = [
     "REDIRECTS",
     "ROW",
     "SILENCE",
+    "SKIPPED",
     "SUBJECTS",
     "Limit",
 ]
@@ -71,6 +72,8 @@ REDIRECTS = Limit("KBSYNC_MOST_REDIRECTS", 5, "redirects")
 """of one request"""
 SUBJECTS = Limit("KBSYNC_MOST_SUBJECTS", 100_000_000, "subjects")
 """of one relation at an endpoint"""
+SKIPPED = Limit("KBSYNC_MOST_SKIPPED", 100_000, "statements")
+"""of one relation that a pull leaves out and that the ledger keeps, with the reason"""
 LINE = Limit("KBSYNC_MOST_LINE", 64, "MB")
 """of one line or value in a file, unpacked"""
 ROW = Limit("KBSYNC_MOST_ROW", 1, "MB")

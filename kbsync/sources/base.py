@@ -14,9 +14,9 @@ from typing import Protocol
 
 from kbsync import __version__
 from kbsync.errors import SettingsError, SourceError
-from kbsync.facts import Fact, check_relation, visible
+from kbsync.facts import Entity, Fact, Skipped, check_relation, visible
 from kbsync.files import read_text
-from kbsync.limits import DEADLINE, SILENCE
+from kbsync.limits import DEADLINE, SILENCE, SKIPPED
 from kbsync.shapes import Shape, expand, iri_of, wikibase
 
 __all__ = [
@@ -46,6 +46,7 @@ SHOWN = 500
 
 _EXAMPLES = 3
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+_DATED = re.compile(r" (by|after) \d{4}-\d\d-\d\d\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PAIR = re.compile(r"[\ud800-\udbff][\udc00-\udfff]")
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -137,6 +138,9 @@ class Ask:
         return self.as_of or datetime.date.today()
 
 
+Aliases = Mapping[str, tuple[str, ...]] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """A source's answer: current statements only, all objects of a subject; conflicts are settled later."""
@@ -148,10 +152,12 @@ class Reading:
     facts: tuple[Fact, ...]
     skipped: tuple[str, ...]
     """Notes on what was left out (no label, unknown value, ...), one for each kind, with how many."""
-    aliases: Mapping[str, tuple[str, ...]] | None = None
+    aliases: Aliases = None
     """Other names of every subject and object of `facts`, by `Entity.key`; None where none were asked for, or known."""
     nameless: frozenset[tuple[str, str]] = frozenset()
     """(subject key, object key) of statements that stand and were left out only since a label is missing."""
+    left_out: tuple[Skipped, ...] = ()
+    """What the notes speak of, as far as it has a subject: statement by statement, up to a bound."""
 
 
 class Source(Protocol):
@@ -226,9 +232,15 @@ class Notes:
 
     def __init__(self) -> None:
         self._kinds: dict[str, tuple[set[int], list[str]]] = {}
+        self._left_out: dict[Skipped, None] = {}
+        self.nameless: set[tuple[str, str]] = set()
+        """as in `Reading`"""
 
-    def add(self, kind: str, example: str) -> None:
-        """Note `example` under `kind`; the same example counts once."""
+    def add(self, kind: str, example: str, subject: Entity | None = None, thing: str = "") -> None:
+        """Note `example` under `kind`; the same example counts once. What is said of a `subject` is kept whole."""
+        if subject is not None and len(self._left_out) < SKIPPED.value:
+            lasting = _DATED.sub("", kind)  # the same tomorrow
+            self._left_out[Skipped(shown(subject.key), shown(subject.label), shown(thing), lasting)] = None
         seen, examples = self._kinds.setdefault(kind, (set(), []))
         if (mark := hash(example)) not in seen:
             seen.add(mark)
@@ -242,12 +254,19 @@ class Notes:
             for kind, (seen, examples) in self._kinds.items()
         )
 
+    def reading(
+        self, source: str, query: str | None, facts: tuple[Fact, ...], aliases: Aliases = None, more: Iterable[str] = ()
+    ) -> Reading:
+        """Return a reading of `facts`, with what was left out and the notes on it."""
+        told, nameless = (*self.lines(), *more), frozenset(self.nameless)
+        return Reading(source, query, facts, told, aliases, nameless, tuple(self._left_out))
 
-def short_enough(subject: str, thing: str, notes: Notes) -> bool:
+
+def short_enough(subject: Entity, thing: Entity, notes: Notes) -> bool:
     """Whether both labels of a fact are short enough to be names; one that is not is noted."""
-    longest = max(subject, thing, key=len)
+    longest = max(subject.label, thing.label, key=len)
     if len(longest) > MOST_LETTERS:
-        notes.add(f"label of more than {MOST_LETTERS} letters", f"{longest[:40]}...")
+        notes.add(f"label of more than {MOST_LETTERS} letters", f"{longest[:40]}...", subject, thing.id or thing.label)
     return len(longest) <= MOST_LETTERS
 
 

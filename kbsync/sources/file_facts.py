@@ -58,8 +58,8 @@ def check_ask(ask: Ask, path: Path, kind: str) -> None:
             raise SettingsError(f"{option} does not go with {path}: {kind} has no classes or sitelinks")
 
 
-def chosen(facts: Iterable[Fact], ask: Ask, notes: Notes) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
-    """Return those of a file's facts that `ask` asks for, and all notes, with those on what was left out.
+def chosen(facts: Iterable[Fact], ask: Ask, notes: Notes) -> tuple[Fact, ...]:
+    """Return those of a file's facts that `ask` asks for; what is left out is noted.
 
     Where it has none of the relation, a note tells which relations it has.
     """
@@ -74,11 +74,11 @@ def chosen(facts: Iterable[Fact], ask: Ask, notes: Notes) -> tuple[tuple[Fact, .
     groups: dict[str, list[Fact]] = defaultdict(list)
     for fact in _wanted(of_relation, ask, notes):
         if fact.since is not None and fact.since > ask.day.isoformat():
-            notes.add(f"begins after {ask.day}", fact.subject.label)
-        elif short_enough(fact.subject.label, fact.object.label, notes):
+            notes.add(f"begins after {ask.day}", fact.subject.label, fact.subject, fact.object.id or fact.object.label)
+        elif short_enough(fact.subject, fact.object, notes):
             groups[fact.subject.key].append(fact)
     kept = list(groups.values())[: ask.limit]
-    return tidy(fact for group in kept for fact in group), notes.lines()
+    return tidy(fact for group in kept for fact in group)
 
 
 def fact_of(values: dict[str, str]) -> Fact:
@@ -121,12 +121,12 @@ class DataSetFile:
     def read(self, ask: Ask) -> Reading:
         """Read `ask`'s facts; raises DataSetError with the bad records, and SettingsError for --class."""
         check_ask(ask, self._path, "a data set")
+        notes = Notes()
         with self._state.reading():
             data = open_dataset(self._path)
-            facts, skipped = chosen(_facts(data), ask, Notes())
-        if data.unplaced:
-            skipped += (f"prompt that does not name its subject: {data.unplaced}",)
-        return Reading(self.name, None, facts, skipped)
+            facts = chosen(_facts(data), ask, notes)
+        more = [f"prompt that does not name its subject: {data.unplaced}"] if data.unplaced else []
+        return notes.reading(self.name, None, facts, more=more)
 
 
 def _facts(data: DataSet) -> Iterator[Fact]:

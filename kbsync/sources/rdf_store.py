@@ -147,10 +147,9 @@ class RdfStore:
     def read(self, name: str, ask: Ask) -> Reading:
         """Return `ask`'s facts, with `name` as their source."""
         rows = take_all(self._stream)
-        facts, skipped, nameless = read_facts(self.select, ask, rows_of=rows)
+        facts, notes = read_facts(self.select, ask, rows_of=rows)
         aliases = read_aliases(self.select, facts, ask, rows_of=rows)
-        skipped = (*skipped, *self.passed.lines(shape_of(ask).predicates))
-        return Reading(name, whole(ask).text(), facts, skipped, aliases, nameless)
+        return notes.reading(name, whole(ask).text(), facts, aliases, self.passed.lines(shape_of(ask).predicates))
 
     def _stream(self, query: str) -> Iterator[Row]:
         solutions = self.store.query(query, use_default_graph_as_union=True)

@@ -40,8 +40,8 @@ class SparqlSource:
             return in_its_form(self._read, lambda _: self.select, ask)
 
     def _read(self, ask: Ask) -> Reading:
-        facts, skipped, nameless = read_facts(self.select, ask, ordered=self.ordered_sample)
-        return Reading(self.name, whole(ask).text(), facts, skipped, read_aliases(self.select, facts, ask), nameless)
+        facts, notes = read_facts(self.select, ask, ordered=self.ordered_sample)
+        return notes.reading(self.name, whole(ask).text(), facts, read_aliases(self.select, facts, ask))
 
     def select(self, query: str) -> list[Row]:
         """Return the rows of one query, each with the variables that it asks for.

@@ -62,10 +62,8 @@ class Statement:
 
 def read_facts(
     select: Select, ask: Ask, *, ordered: bool = True, rows_of: Gather = Paged
-) -> tuple[tuple[Fact, ...], tuple[str, ...], frozenset[tuple[str, str]]]:
-    """Return the current facts that `ask` asks for, notes on what was left out, and what has no label.
-
-    The last are the keys of subject and object of current statements in which one of them has no label.
+) -> tuple[tuple[Fact, ...], Notes]:
+    """Return the current facts that `ask` asks for, and the notes on what was left out.
 
     With a limit, `ordered` says whether the subjects taken are the first by IRI, or any that the source likes.
     `rows_of` is how all rows of a question are had. Raises SourceError where there are no sitelinks to choose by.
@@ -74,7 +72,6 @@ def read_facts(
     notes = Notes()
     things: dict[str, Entity | None] = {}
     facts: list[Fact] = []
-    nameless: set[tuple[str, str]] = set()
     wanted = ask.limit
     for batch in _batches(_choose_subjects(select, rows, ask, notes, ordered)):
         said = _about(rows, batch, lambda iris: queries.statements(ask, iris), "subject")
@@ -82,7 +79,7 @@ def read_facts(
             usable(current(said, ask.day, notes), queries.label_languages(ask.language), notes, literals=shape.literals)
         )
         things |= _read_entities(rows, ask, [iri for iri in _mentioned(pairs) if iri not in things])
-        nameless |= _nameless(pairs, things)
+        notes.nameless |= _nameless(pairs, things)
         groups = _by_subject(_label(pairs, ask, things, notes))[:wanted]
         facts.extend(tidy(itertools.chain.from_iterable(groups)))  # a subject's facts all stand in one batch
         for subject in batch:  # which comes once
@@ -96,7 +93,7 @@ def read_facts(
     if not facts and ask.min_sitelinks is not None:
         _check_sitelinks(select, ask)
     facts.sort(key=by_label)
-    return tuple(facts), notes.lines(), frozenset(nameless)
+    return tuple(facts), notes
 
 
 def in_its_form(read: Callable[[Ask], Reading], select: Callable[[Ask], Select], ask: Ask) -> Reading:
@@ -245,10 +242,11 @@ def _label(
         subject = things[statement.subject]
         thing = Entity(clean(value.value)) if value.kind == "literal" else things[value.value]
         if subject is None:
-            notes.add(f"subject without a label ({languages})", short_name(statement.subject))
+            notes.add(f"subject without a label ({languages})", short_name(statement.subject), *_about_it(statement))
         elif thing is None:
-            notes.add(f"object without a label ({languages})", short_name(value.value))
-        elif short_enough(subject.label, thing.label, notes):
+            unnamed = short_name(value.value)
+            notes.add(f"object without a label ({languages})", unnamed, subject, short_id(value.value))
+        elif short_enough(subject, thing, notes):
             yield Fact(subject, ask.relation, thing, statement.rank, statement.since)
 
 
@@ -273,7 +271,7 @@ def current(rows: Iterable[Row], day: datetime.date, notes: Notes) -> list[State
     for group in groups.values():
         statement, past = _merge(group, day)
         if past:
-            notes.add(past, _name(statement))
+            notes.add(past, _name(statement), *_about_it(statement))
         else:
             by_subject[statement.subject].append(statement)
     return [statement for subject in sorted(by_subject) for statement in _best_rank(by_subject[subject], notes)]
@@ -283,8 +281,13 @@ def _best_rank(statements: list[Statement], notes: Notes) -> list[Statement]:
     preferred = [statement for statement in statements if statement.rank == "preferred"]
     for statement in statements if preferred else ():
         if statement.rank != "preferred":
-            notes.add("statement beside one of preferred rank", _name(statement))
+            notes.add("statement beside one of preferred rank", _name(statement), *_about_it(statement))
     return preferred or statements
+
+
+def _about_it(statement: Statement) -> tuple[Entity, str]:
+    """The subject, whose label is not read, and the object by its id or text."""
+    return Entity("", short_id(statement.subject)), short_id(statement.object.value) if statement.object else ""
 
 
 def _name(statement: Statement) -> str:
@@ -366,7 +369,8 @@ def usable(
         for statement, value in named:
             if value.kind == "literal" and value.language and value.language != best:
                 if best is None:
-                    notes.add("text in another language", f"{short_name(subject)} -> {value.language}")
+                    example = f"{short_name(subject)} -> {value.language}"
+                    notes.add("text in another language", example, *_about_it(statement))
             else:
                 yield statement, value
 
@@ -375,14 +379,15 @@ def _named(statement: Statement, notes: Notes, literals: bool) -> Term | None:
     """Return the object if it is an entity or text; note why it is not."""
     subject, value = short_name(statement.subject), statement.object
     if value is None:
-        notes.add('"no value" stated', subject)
+        notes.add('"no value" stated', subject, *_about_it(statement))
     elif value.kind == "blank" or _UNKNOWN in value.value:
-        notes.add("unknown value", subject)
+        notes.add("unknown value", subject, _about_it(statement)[0])
     elif value.kind == "iri" and iri_of(f"<{value.value}>") is None:
-        notes.add("object with a bad IRI", f"{subject} -> {value.value}")
+        notes.add("object with a bad IRI", f"{subject} -> {value.value}", *_about_it(statement))
     elif value.kind == "literal" and ((value.datatype and not literals) or not clean(value.value)):
         kind = _KINDS.get(value.datatype, "literal of another type") if clean(value.value) else "empty text"
-        notes.add(f"{kind} in place of an entity", f"{subject} -> {value.value[:40]!r}")
+        example = f"{subject} -> {value.value[:40]!r}"
+        notes.add(f"{kind} in place of an entity", example, *_about_it(statement))
     else:
         return value
     return None

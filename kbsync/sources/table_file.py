@@ -47,8 +47,8 @@ class TableFile:
         check_ask(ask, self._path, "a table")
         notes = Notes()
         with self._state.reading():
-            facts, skipped = chosen(_Rows(self._path, notes).facts(), ask, notes)
-        return Reading(self.name, None, facts, skipped)
+            facts = chosen(_Rows(self._path, notes).facts(), ask, notes)
+        return notes.reading(self.name, None, facts)
 
 
 class _Rows:

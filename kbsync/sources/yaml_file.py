@@ -64,9 +64,9 @@ class YamlFile:
     def read(self, ask: Ask) -> Reading:
         """Read `ask`'s facts; raises SourceError with all problems of the file, and SettingsError for --class."""
         check_ask(ask, self._path, "a YAML file")
-        facts, skipped = chosen(self._content.found, ask, Notes())
-        skipped = (*skipped, *self._notes)
-        return Reading(self.name, None, facts, skipped, self._aliases(facts) if ask.aliases else None)
+        notes = Notes()
+        facts = chosen(self._content.found, ask, notes)
+        return notes.reading(self.name, None, facts, self._aliases(facts) if ask.aliases else None, self._notes)
 
     def _aliases(self, facts: tuple[Fact, ...]) -> dict[str, tuple[str, ...]]:
         named = self._content.aliases

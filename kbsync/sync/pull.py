@@ -203,9 +203,12 @@ def _record(ledger: Ledger, read: _Read, state: FileState) -> PullCounts:
         scope=_scope(ask),
         nameless=reading.nameless,
         skipped=[
-            Skipped(row.subject_key, row.subject_label, row.object_label, f"{OUTSIDE} ({scope_text(ask)})")
-            for row in read.missing
-            if (row.subject_key, row.object_key) in read.outside
+            *reading.left_out,
+            *(
+                Skipped(row.subject_key, row.subject_label, row.object_label, f"{OUTSIDE} ({scope_text(ask)})")
+                for row in read.missing
+                if (row.subject_key, row.object_key) in read.outside
+            ),
         ],
     )
     counts = record_pull(ledger, pull, read.facts)

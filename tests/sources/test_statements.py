@@ -210,7 +210,8 @@ def test_an_iri_that_is_none_reaches_no_query(world_file: Path) -> None:
     def hostile(query: str) -> list[Row]:
         return [{"subject": Term("http://a> } #")}] if "STR(?subject)" not in query else []
 
-    assert read_facts(hostile, Ask("P6"))[:2] == ((), ("subject with a bad IRI: 1 (http://a> } #)",))
+    facts, notes = read_facts(hostile, Ask("P6"))
+    assert (facts, notes.lines()) == ((), ("subject with a bad IRI: 1 (http://a> } #)",))
 
 
 def precise(folder: Path, qualifier: str, time: str, precision: int, day: str) -> tuple[str, str | None, list[str]]:

@@ -10,6 +10,7 @@ from kbsync.ledger import FactRow, Ledger, Metric
 from kbsync.ledger.edits import roll_back
 from kbsync.ledger.facts import lift_vetoes, record_aliases, record_vetoes, vetoes
 from kbsync.sync.history import Event, fact_log, parse_fact
+from tests.homes import done
 from tests.ledger.helpers import apply, fact, model, new_edit, pull
 
 
@@ -127,3 +128,47 @@ def test_a_fact_in_one_text() -> None:
     for text in ("P36", "", "France P 36 }"):
         with pytest.raises(SettingsError):
             parse_fact(text)
+
+
+TRIPLES = """
+@prefix wd: <http://www.wikidata.org/entity/> . @prefix wdt: <http://www.wikidata.org/prop/direct/> .
+@prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#> . @prefix xsd: <http://www.w3.org/2001/XMLSchema#> .
+wd:Q1 rdfs:label "France"@en ; wdt:P36 wd:Q90 . wd:Q90 rdfs:label "Paris"@en .
+wd:Q2 rdfs:label "Norway"@en ; wdt:P36 wd:Q99 .
+wd:Q3 wdt:P36 wd:Q90 .
+wd:Q4 rdfs:label "Peru"@en ; wdt:P36 "1535-01-18"^^xsd:date .
+wd:Q5 rdfs:label "Cuba"@en ; wdt:P36 wd:Q98 . wd:Q98 rdfs:label "LONG"@en .
+"""
+
+
+def test_why_a_fact_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, source = tmp_path / "home", tmp_path / "facts.ttl"
+    source.write_text(TRIPLES.replace("LONG", "Havana" * 60), encoding="utf-8")
+    pull = ("pull", "--home", home, "--relation", "P36", "--source", source)
+    done(*pull)
+    reasons = {
+        "Norway P36": ("Norway", "Q99", "object without a label (en, mul)"),
+        "Q3 P36": ("Q3", "Q90", "subject without a label (en, mul)"),
+        "Q4 P36": ("Q4", "1535-01-18", "date in place of an entity"),
+        "cuba P36": ("Cuba", "Q98", "label of more than 250 letters"),
+    }
+    for asked, (subject, thing, reason) in reasons.items():
+        log = done("log", "--home", home, "--fact", asked, "--json").json
+        assert (log["subject"], [event["event"] for event in log["events"]]) == (subject, ["left out"])
+        assert (log["events"][0]["object"], log["events"][0]["detail"]) == (thing, reason)
+    (note,) = done("status", "--home", home, "--json").json["notes"]
+    assert all(f"{reason} 1" in note for _, _, reason in reasons.values())
+
+    named = TRIPLES.replace("LONG", "Havana") + 'wd:Q99 rdfs:label "Oslo"@en .'
+    source.write_text(named, encoding="utf-8")
+    done(*pull)
+    events = done("log", "--home", home, "--fact", "Norway P36", "--json").json["events"]
+    assert [(event["event"], event["object"], event["detail"]) for event in events] == [
+        ("left out", "Q99", "object without a label (en, mul) (until pull 1)"),
+        ("new", "Oslo", ""),
+    ]
+
+    monkeypatch.setenv("KBSYNC_MOST_SKIPPED", "1")
+    done(*pull)
+    (note,) = done("status", "--home", home, "--json").json["notes"]
+    assert note == "P36, left out by the pull: date in place of an entity 1 (`kbsync log` has each)"
