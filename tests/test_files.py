@@ -1,12 +1,14 @@
 """Files that users name: no pipe, device or socket is read; a file that changes meanwhile is told."""
 
 import os
+import re
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
+from kbsync import limits
 from kbsync.datasets import open_dataset
 from kbsync.errors import KbsyncError, SettingsError, SourceError, WriteError
 from kbsync.files import Unchanged, writing
@@ -100,3 +102,13 @@ def test_what_cannot_be_written_is_one_error_with_the_room(tmp_path: Path) -> No
     said = rf"cannot write {path}: No such file or directory \([\d,]+ MB are free in {tmp_path}\)"
     with pytest.raises(WriteError, match=said), writing(path):
         path.write_text("x")
+
+
+def test_the_page_on_hostile_input_names_each_limit() -> None:
+    page = Path(__file__).parents[1].joinpath("docs", "hostile-input.md").read_text(encoding="utf-8")
+    every = [value for value in vars(limits).values() if isinstance(value, limits.Limit)]
+    assert len(every) > 10
+    for limit in every:
+        assert f"| `{limit.variable}` | {limit.default:,} {limit.unit} |" in page
+    tests = set(re.findall(r"`(tests/\S+\.py)`", page))
+    assert all(Path(__file__).parents[1].joinpath(test).is_file() for test in tests)
