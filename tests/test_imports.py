@@ -19,17 +19,18 @@ DOMAIN = {
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "__main__": {"cli"},
-    "cli": {"benchmarks", "report", "sync"},
+    "cli": {"benchmarks", "project", "report", "sync"},
     "report": set(),
     "benchmarks": DOMAIN | {"report", "resources", "sync"},
-    "sync": DOMAIN | {"resources"},
+    "sync": DOMAIN | {"project", "resources"},
     "editors": {"memit", "models"},
     "memit": {"models", "resources"},
     "datasets": set(),
     "sources": {"datasets"},
     "metrics": {"models"},
     "practice": {"models"},
-    **{part: set() for part in ("conflicts", "ledger", "models", "resources", "templates", *EVERYONES - {""})},
+    **{part: set() for part in ("conflicts", "ledger", "models", "project", "resources", "templates")},
+    **{part: set() for part in EVERYONES - {""}},
 }
 
 USES_TORCH = (
@@ -47,6 +48,8 @@ USES_TORCH = (
 ONLY_IN = {
     "typer": ("cli/", "report/"),
     "rich": ("benchmarks/", "cli/", "report/"),
+    "jinja2": ("report/",),
+    "jsonschema": ("project.py",),
     "ijson": ("datasets/", "sources/results.py"),
     "matplotlib": ("benchmarks/", "report/"),
     "SPARQLWrapper": ("sources/", "benchmarks/pull.py"),

@@ -23,11 +23,13 @@ from kbsync.cli import (
     ask,
     bench,
     calibrate,
+    config,
     doctor,
     evaluate,
     explain,
     export,
     history,
+    init,
     mend,
     plan,
     practice,
@@ -36,12 +38,22 @@ from kbsync.cli import (
     retract,
     stats,
     status,
+    sync,
     templates,
     trace,
 )
 from kbsync.cli.choices import DIFFERENCE
-from kbsync.cli.options import HELP_NAMES, HOME_HELP, DebugOption, JsonOption, Options, VerboseOption
+from kbsync.cli.options import (
+    HELP_NAMES,
+    HOME_HELP,
+    DebugOption,
+    JsonOption,
+    Options,
+    VerboseOption,
+    project_defaults,
+)
 from kbsync.errors import KbsyncError, SourceError, WithdrawalsError
+from kbsync.project import find_project, read_project
 
 __all__ = ["app", "main"]
 
@@ -57,6 +69,8 @@ app = typer.Typer(
     add_completion=False,
     context_settings=HELP_NAMES,
 )
+app.add_typer(init.app)
+app.add_typer(sync.app)
 app.add_typer(pull.app)
 app.add_typer(plan.app)
 app.add_typer(status.app)
@@ -76,6 +90,7 @@ app.add_typer(bench.app)
 app.add_typer(mend.app, name="mend")
 app.add_typer(stats.app, name="stats")
 app.add_typer(templates.app, name="templates")
+app.add_typer(config.app, name="config")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if wrong := next((one for one in given if _is_bytes(one)), None):
         print(f"Error: an argument is not UTF-8: {wrong}", file=sys.stderr)
         return WRONG_USAGE
+    options.arguments = tuple(given)
     try:
         typer.main.get_command(app).main(given, prog_name="kbsync", obj=options)
     except KeyboardInterrupt:
@@ -189,4 +205,12 @@ def _root(
     kbsync pulls facts from a knowledge base into a ledger, writes them into a language model's weights with MEMIT,
     and keeps a record of every edit.
     """
-    context.ensure_object(Options).add(home, as_json, debug, verbose)
+    options = context.ensure_object(Options)
+    options.add(home, as_json, debug, verbose)
+    # Help, and what writes or describes the file, work whatever the file is.
+    if context.invoked_subcommand not in (None, "init", "config") and not {"-h", "--help"} & {*options.arguments}:
+        file = find_project(Path())
+        if file is not None:
+            options.take(read_project(file))
+            assert options.project is not None
+            context.default_map = project_defaults(getattr(context.command, "commands", {}), options.project)

@@ -4,7 +4,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec
 
@@ -20,6 +20,7 @@ from kbsync.cli.choices import (
     parse_max_memory,
 )
 from kbsync.errors import SettingsError
+from kbsync.project import FILE_NAME, Project
 from kbsync.sync.home import Loading
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "command",
     "family",
     "leave",
+    "project_defaults",
 ]
 
 DEFAULT_HOME = Path(".kbsync")
@@ -68,6 +70,10 @@ class Options:
     json: bool = False
     debug: bool = False
     verbose: bool = False
+    arguments: tuple[str, ...] = ()
+    """the whole command line"""
+    project: Project | None = None
+    """the project file's content, where there is one"""
 
     def add(self, home: Path | None, as_json: bool, debug: bool, verbose: bool) -> None:
         """Take the options of one place on the command line."""
@@ -76,6 +82,18 @@ class Options:
         self.json = self.json or as_json
         self.debug = self.debug or debug
         self.verbose = self.verbose or verbose
+
+    def take(self, project: Project) -> None:
+        """Take what a project file says; the command line and KBSYNC_HOME go before it."""
+        self.project = project
+        if self.home is DEFAULT_HOME:
+            self.home = project.home
+
+    def require_project(self) -> Project:
+        """Return the project file's content, with this command's home; SettingsError where there is none."""
+        if self.project is None:
+            raise SettingsError(f"no {FILE_NAME} here or in a folder above: `kbsync init` writes one")
+        return replace(self.project, home=self.home)
 
     def require_home(self) -> None:
         """Raise SettingsError where a home was named and there is no ledger: for what can do without one."""
@@ -158,6 +176,27 @@ def _with_shared_options(signature: inspect.Signature) -> inspect.Signature:
         inspect.Parameter("debug", keyword, default=False, annotation=DebugOption),
     ]
     return signature.replace(parameters=shared, return_annotation=None)
+
+
+def project_defaults(commands: Any, project: Project) -> dict[str, Any]:
+    """Return, for each command that has such options, what the project file says in place of their defaults.
+
+    What measures kbsync itself, or shows it, takes nothing from it.
+    """
+    values: dict[str, Any] = {"model": project.model, "corpus": project.corpus, **project.bounds}
+    values["setting"] = [f"{name}={_as_option(value)}" for name, value in project.settings.items()] or None
+    found = {}
+    for name, one in commands.items():
+        if name in ("bench", "demo", "practice"):
+            continue
+        below = getattr(one, "commands", None)
+        own = {option.name: values[option.name] for option in one.params if values.get(option.name) is not None}
+        found[name] = project_defaults(below, project) if below else own
+    return found
+
+
+def _as_option(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
 
 
 def leave(in_sync: bool, check: bool) -> None:

@@ -27,8 +27,11 @@ EXAMPLES = (
 def pull(
     options: Options,
     relation: Annotated[
-        list[str], typer.Option("--relation", metavar="ID", help="What to read, such as P17; again for more.")
-    ],
+        list[str] | None,
+        typer.Option(
+            "--relation", metavar="ID", help="What to read, such as P17; again for more.  [all that kbsync.yaml names]"
+        ),
+    ] = None,
     source: Annotated[
         str,
         typer.Option(
@@ -93,7 +96,18 @@ def pull(
     interrupted pull of an endpoint goes on where it was, within a day.
     """
     from kbsync.sync import pull as workflow
+    from kbsync.sync.daily import pull_sources
     from kbsync.sync.reading import dry_run, make_asks
+
+    if not relation:
+        if options.project is None:
+            raise typer.BadParameter("name what to read, or a project file that does", param_hint="--relation")
+        with progress(quiet=options.json) as report:
+            results = pull_sources(
+                options.require_project(), report, contact=contact, accept_withdrawals=accept_withdrawals
+            )
+        emit({"pulls": results}, pulls_view, as_json=options.json)
+        return
 
     asks = make_asks(
         relation,

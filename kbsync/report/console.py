@@ -3,14 +3,16 @@
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console, RenderableType
 
 from kbsync.errors import KbsyncError
 from kbsync.report.json_text import json_text
+from kbsync.report.tables import plain
 
-__all__ = ["emit", "log_console", "result_console", "show"]
+__all__ = ["emit", "emit_text", "log_console", "result_console", "show"]
 
 _PIPE_WIDTH = 200  # columns where no terminal says how many there are: tables are read by programs then, so not cut
 
@@ -46,6 +48,20 @@ def emit(result: Result, view: Callable[[Result], RenderableType], *, as_json: b
         _let_go()
         reason = error.strerror or error
         raise KbsyncError(f"the result cannot be written to standard output ({reason}); the work is done") from None
+
+
+def emit_text(text: str, to: Path | None) -> None:
+    """Write a page to a file, whole or not at all, or to stdout; raises KbsyncError where it cannot be written."""
+    if to is None:
+        emit(text, plain, as_json=False)
+        return
+    new = to.with_name(f".{to.name}.{os.getpid()}")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(to)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise KbsyncError(f"cannot write {to}: {error.strerror or error}") from None
 
 
 def _let_go() -> None:

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from kbsync.sync.plan import Plan, Sign
     from kbsync.sync.status import LongPlan, Overview, Status
 
-__all__ = ["in_sync_text", "metrics_table", "plan_json", "plan_view", "status_json", "status_view"]
+__all__ = ["MEANING", "figure", "in_sync_text", "metrics_table", "plan_json", "plan_view", "status_json", "status_view"]
 
-_MEANING = {
+MEANING = {
     "+": "new in the knowledge base, to be edited",
     "~": "changed since it was applied, to be edited again",
     "-": "to be taken out: withdrawn, retracted, or what the base model says",
@@ -36,7 +36,7 @@ _MOST_ROWS = 40
 
 def plan_view(plan: "Plan | Overview") -> RenderableType:
     """Return the counts by sign, and the rows that something is to be done about."""
-    counts = [(sign, count, _MEANING[sign]) for sign, count in plan.counts.items() if count]
+    counts = [(sign, count, MEANING[sign]) for sign, count in plan.counts.items() if count]
     parts: list[RenderableType] = [table(("", "facts", "meaning"), counts, title=plan.model or "no model edited yet")]
     rows = [row for row in plan.rows if row.sign not in _QUIET]
     told = sum(count for sign, count in plan.counts.items() if sign not in _QUIET)
@@ -92,11 +92,11 @@ def status_json(status: "Status[Plan] | Status[LongPlan]") -> dict[str, Any]:
 
 def metrics_table(metrics: Mapping[str, Mapping[str, float | None]], title: str) -> RenderableType:
     """Return a table of figures before and after."""
-    rows = [(name, _figure(figure["before"]), _figure(figure["after"])) for name, figure in metrics.items()]
+    rows = [(name, figure(values["before"]), figure(values["after"])) for name, values in metrics.items()]
     return table(("figure", "before", "after"), rows, title=title)
 
 
-def _figure(value: float | None) -> str | None:
+def figure(value: float | None) -> str | None:
     if value is None:
         return None
     return f"{value:.2f}" if value == 0 or abs(value) >= 0.01 else f"{value:.0e}"

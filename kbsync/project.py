@@ -1,0 +1,280 @@
+"""The project file ``kbsync.yaml``: what the daily commands would otherwise be told by options each time.
+
+The JSON schema below is the one description of it: files are checked against it, and editors complete by it. Problems
+are found all at once, each with its line and column.
+"""
+
+import datetime
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from kbsync.errors import SettingsError
+from kbsync.files import read_text, reading
+
+__all__ = ["FILE_NAME", "SCHEMA", "Project", "ProjectSource", "find_project", "read_project", "write_project"]
+
+FILE_NAME = "kbsync.yaml"
+
+BOUNDS = {
+    "max_perplexity_increase": "percent that perplexity may rise by",
+    "max_specificity_loss": "points that NS may fall by",
+    "max_weight_change": "percent of its norm that a layer may change by",
+    "max_known_loss": "percent of the edited subjects' other known facts that may be lost",
+    "max_withdrawn": "percent of a relation's facts that one pull may withdraw",
+}
+
+_TEXT = {"type": "string", "minLength": 1}
+
+
+def _object(properties: Mapping[str, Any], *required: str) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "properties": dict(properties), "required": [*required]}
+
+
+SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": FILE_NAME,
+    **_object(
+        {
+            "model": _TEXT | {"description": "a preset, a hub id, a folder, or a GGUF file"},
+            "home": _TEXT | {"description": "the folder of the ledger, beside this file unless absolute"},
+            "sources": {
+                "type": "array",
+                "minItems": 1,
+                "description": "where facts come from; where two disagree, the facts are in conflict",
+                "items": _object(
+                    {
+                        "source": _TEXT | {"description": "wikidata, an endpoint's URL, or a file beside this one"},
+                        "relations": {
+                            "type": "array",
+                            "minItems": 1,
+                            "uniqueItems": True,
+                            "items": _TEXT | {"pattern": "^[A-Za-z][A-Za-z0-9_-]*$"},
+                        },
+                        "class": _TEXT | {"description": "only instances of this, such as Q515"},
+                        "subjects": _TEXT | {"description": "a file of subjects, one a line"},
+                        "min_sitelinks": {"type": "integer", "minimum": 0},
+                        "lang": _TEXT | {"description": "languages of the labels, in order: en,mul"},
+                        "as_of": {"type": "string", "format": "date"},
+                        "aliases": {"type": "boolean"},
+                        "all": {"type": "boolean", "description": "the whole relation, without its default scope"},
+                    },
+                    "source",
+                    "relations",
+                ),
+            },
+            "corpus": _TEXT | {"description": "text for the covariance"},
+            "settings": {
+                "type": "object",
+                "description": "settings of the editor, as --set takes them",
+                "additionalProperties": {"type": ["number", "string", "boolean", "array", "null"]},
+            },
+            "bounds": _object(
+                {name: {"type": "number", "minimum": 0, "description": what} for name, what in BOUNDS.items()}
+            ),
+            "export": _object(
+                {"to": _TEXT | {"description": "a folder; each sync that changes the model writes it anew"}}, "to"
+            ),
+        }
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectSource:
+    """One source, what is read of it, and its line in the file."""
+
+    source: str
+    relations: tuple[str, ...]
+    line: int
+    options: Mapping[str, Any]
+    """what narrows it, by the names that `kbsync.sync.pull.make_asks` has"""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project file's content; its paths are absolute."""
+
+    file: Path
+    home: Path
+    model: str | None
+    sources: tuple[ProjectSource, ...]
+    corpus: Path | None
+    settings: Mapping[str, Any]
+    bounds: Mapping[str, float]
+    export: Path | None
+
+
+def find_project(start: Path) -> Path | None:
+    """Return the project file of `start` or of the nearest folder above it, None where there is none."""
+    folder = start.absolute()
+    return next((file for one in (folder, *folder.parents) if (file := one / FILE_NAME).is_file()), None)
+
+
+def read_project(file: Path) -> Project:
+    """Return the content of a project file.
+
+    Raises SettingsError, with a line for each problem, and SourceError where the file cannot be read.
+    """
+    with reading(file):
+        text = read_text(file)
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            twice = [] if node is None else list(_repeated(node))
+            content = {} if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        what = getattr(error, "problem", None) or "nested too deep, or a value that is none"
+        raise SettingsError(f"{file}{place}: this is not YAML ({what})") from None
+    problems = [(mark.line, mark.column, f"{key} comes twice: remove one of them") for mark, key in twice]
+    for found in Draft202012Validator(SCHEMA).iter_errors(_plain(content)):
+        problems += _told(found, node)
+    if problems:
+        raise SettingsError(
+            "\n".join(f"{file}:{line + 1}:{column + 1}: {what}" for line, column, what in sorted(set(problems)))
+        )
+    return _project(file.absolute(), _plain(content), node)
+
+
+def _project(file: Path, content: Mapping[str, Any], node: yaml.Node | None) -> Project:
+    beside = file.parent
+    corpus, export = content.get("corpus"), content.get("export")
+    model = content.get("model")
+    return Project(
+        file,
+        beside / content.get("home", ".kbsync"),
+        None if model is None else _there(beside, model),
+        tuple(
+            _source(beside, one, _mark(node, ["sources", place]).line + 1)
+            for place, one in enumerate(content.get("sources", ()))
+        ),
+        None if corpus is None else beside / corpus,
+        content.get("settings", {}),
+        content.get("bounds", {}),
+        None if export is None else beside / export["to"],
+    )
+
+
+def _source(beside: Path, one: Mapping[str, Any], line: int) -> ProjectSource:
+    names = {"class": "class_id", "subjects": "subjects_file", "lang": "language", "all": "everything"}
+    options = {names.get(key, key): value for key, value in one.items() if key not in ("source", "relations")}
+    if "subjects_file" in options:
+        options["subjects_file"] = beside / options["subjects_file"]
+    if "as_of" in options:
+        try:
+            options["as_of"] = datetime.date.fromisoformat(options["as_of"])
+        except ValueError:
+            raise SettingsError(f"{beside / FILE_NAME}:{line}: as_of: {options['as_of']} is no date") from None
+    return ProjectSource(_there(beside, one["source"]), tuple(one["relations"]), line, options)
+
+
+def _there(beside: Path, name: str) -> str:
+    """Return a file's or folder's path from where the project is; all else (wikidata, a preset) stays a name."""
+    path = beside / os.path.expanduser(name)
+    return str(path) if path.exists() else name
+
+
+def _repeated(node: yaml.Node) -> Iterator[tuple[yaml.Mark, str]]:
+    """Yield the keys that come twice in a mapping, which YAML's own reading would drop in silence."""
+    below = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+    if isinstance(node, yaml.MappingNode):
+        names = [str(key.value) for key, _ in node.value]
+        yield from ((key.start_mark, str(key.value)) for n, (key, _) in enumerate(node.value) if names[n] in names[:n])
+    if isinstance(node, yaml.CollectionNode):
+        for part in below:
+            yield from _repeated(part)
+
+
+def _plain(content: Any) -> Any:
+    """Return a value as JSON knows it: a date is its text."""
+    if isinstance(content, dict):
+        return {str(key): _plain(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_plain(value) for value in content]
+    return content.isoformat() if isinstance(content, datetime.date) else content
+
+
+def _told(error: ValidationError, node: yaml.Node | None) -> Iterator[tuple[int, int, str]]:
+    """Yield line, column and text of what the schema finds wrong."""
+    path, rule, schema = list(error.absolute_path), str(error.validator), cast(dict[str, Any], error.schema)
+    name = ".".join(map(str, path)) or "the file"
+    if rule == "additionalProperties":
+        known = schema["properties"]
+        for key in cast(dict[str, Any], error.instance).keys() - known.keys():
+            mark = _mark(node, [*path, key], of_key=True)
+            yield mark.line, mark.column, f"there is no {key!r} here; there are {', '.join(known)}"
+        return
+    mark = _mark(node, path)
+    said = f"{error.instance!r}" if not isinstance(error.instance, (dict, list)) else "this"
+    wanted = {
+        "type": f"{said} is no {_either(schema.get('type', ()))}",
+        "required": f"{error.message.split(' ')[0]} is missing",
+        "minimum": f"{said} is below {error.validator_value}",
+        "minLength": "this is empty",
+        "minItems": "this list is empty",
+        "pattern": f"{said} is no relation's name, such as P36",
+        "uniqueItems": "this list names one twice",
+    }
+    yield mark.line, mark.column, f"{name}: {wanted.get(rule, error.message)}"
+
+
+def _either(kinds: Any) -> str:
+    names = {"object": "mapping", "array": "list", "string": "text", "integer": "whole number", "boolean": "yes or no"}
+    return " or ".join(names.get(kind, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds))
+
+
+def _mark(node: yaml.Node | None, path: list[Any], *, of_key: bool = False) -> yaml.Mark:
+    """Return where the value at `path` stands (or its key)."""
+    mark = node.start_mark if node else yaml.Mark("", 0, 0, 0, None, 0)
+    for place, step in enumerate(path):
+        if isinstance(node, yaml.MappingNode):
+            key, node = next(pair for pair in node.value if str(pair[0].value) == step)
+            mark = key.start_mark if of_key and place == len(path) - 1 else node.start_mark
+        elif isinstance(node, yaml.SequenceNode):
+            node = node.value[step]
+            mark = node.start_mark
+    return mark
+
+
+def write_project(folder: Path, model: str, source: str, relations: Sequence[str], export: str | None) -> Path:
+    """Write a commented project file into `folder`; raise SettingsError where one is there or a value is none."""
+    file = folder.absolute() / FILE_NAME
+    shown = {name: json.dumps(value, ensure_ascii=False) for name, value in {"model": model, "source": source}.items()}
+    text = f"""\
+# What kbsync does here. `kbsync config check` checks it, `kbsync config show` shows what holds, `kbsync sync` does it.
+model: {shown["model"]}
+sources:
+  - source: {shown["source"]}
+    relations: {json.dumps(list(relations))}
+    # class: Q6256            only instances of this
+    # min_sitelinks: 50       only subjects with so many pages
+    # lang: en,mul
+# settings: {{steps: 40}}      as --set takes them
+# bounds: {{max_perplexity_increase: 10, max_withdrawn: 20}}
+{"" if export else "# "}export: {{to: {json.dumps(export or "edited-model")}}}
+"""
+    problems = [
+        found
+        for error in Draft202012Validator(SCHEMA).iter_errors(yaml.safe_load(text))
+        for found in _told(error, yaml.compose(text))
+    ]
+    if problems:
+        raise SettingsError("; ".join(what for _, _, what in problems))
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(text)
+    except FileExistsError:
+        raise SettingsError(f"{file} is there already: edit it, or remove it first") from None
+    return file

@@ -1,0 +1,178 @@
+"""One command a day: pull every source of a project, apply what changed, check the result, export it."""
+
+import re
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kbsync.errors import LedgerError, SettingsError
+from kbsync.ledger import BatchRow
+from kbsync.project import Project
+from kbsync.sync.home import AS_STORED, Loading, Progress, model_name
+from kbsync.sync.plan import Sign
+from kbsync.sync.pull import MAX_WITHDRAWN, Pulled, pull
+from kbsync.sync.reading import make_asks
+from kbsync.sync.status import Overview, last_batch, overview_for
+
+if TYPE_CHECKING:
+    from kbsync.sync.batch import Applied
+
+__all__ = ["Synced", "pull_sources", "sync"]
+
+DIFFERENCES: tuple[Sign, ...] = ("+", "~", "-")
+"""signs that an apply does something about"""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What a sync did. `plan` is what there was to do after the pulls; nothing was written in a `dry_run`."""
+
+    model: str
+    pulls: tuple[Pulled, ...]
+    plan: Overview
+    applied: "Applied | None" = None
+    checked: int = 0
+    """items that `verify` found as recorded, after an apply"""
+    exported: Path | None = None
+    dry_run: bool = False
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether there was nothing to do."""
+        return self.plan.in_sync
+
+
+def pull_sources(
+    project: Project,
+    progress: Progress,
+    *,
+    home: Path | None = None,
+    contact: str | None = None,
+    accept_withdrawals: bool = False,
+) -> list[Pulled]:
+    """Pull what each source of the project is asked for, one after the other; raises as `pull` does."""
+    if not project.sources:
+        raise SettingsError(f"{project.file} has no sources: add some, or name --relation")
+    home = home or project.home
+    # All are checked before the first is read.
+    asks = [make_asks(one.relations, one.source, home=home, **one.options) for one in project.sources]
+    bound = project.bounds.get("max_withdrawn", MAX_WITHDRAWN)
+    pulls = []
+    for source, asked in zip(project.sources, asks, strict=True):
+        pulls += pull(
+            home,
+            asked,
+            source.source,
+            progress,
+            contact=contact,
+            max_withdrawn=bound,
+            accept_withdrawals=accept_withdrawals,
+        )
+    return pulls
+
+
+@contextmanager
+def sync(
+    project: Project,
+    progress: Progress,
+    *,
+    contact: str | None = None,
+    accept_withdrawals: bool = False,
+    dry_run: bool = False,
+    loading: Loading = AS_STORED,
+    remark: Callable[[str], None] = lambda text: None,
+) -> Iterator[Synced]:
+    """Bring the project's model in step with its sources; the state before stays where anything fails.
+
+    Gives what was done; what the pulls changed can be read inside only.
+
+    Safe to kill and to run again. A model is loaded only if there is something to do. With `dry_run` the pulls go into
+    a copy of the ledger, so that nothing is written. Raises as `pull`, `apply` and `export` do, and LedgerError where
+    the ledger is not as recorded after an apply.
+    """
+    if project.model is None:
+        raise SettingsError(f"{project.file} names no model: add `model: ...`, or name --model")
+    with copied(project) if dry_run else nullcontext(project.home) as home:
+        pulls = tuple(
+            pull_sources(project, progress, home=home, contact=contact, accept_withdrawals=accept_withdrawals)
+        )
+        name = model_name(project.model, home)
+        plan = overview_for(home, name)
+        if dry_run:
+            yield Synced(name, pulls, plan, dry_run=True)
+            return
+    home = project.home
+    applied, checked = None, 0
+    # Edits that are not recalled (x) stay as they are until `apply --retry`.
+    if any(plan.counts[sign] for sign in DIFFERENCES) or other_settings(project, last_batch(home, name)[0]):
+        from kbsync.sync.apply import ApplyOptions, apply
+        from kbsync.sync.verify import verify
+
+        bounds: dict[str, Any] = {name: bound for name, bound in project.bounds.items() if name != "max_withdrawn"}
+        options = ApplyOptions(project.model, values=project.settings, loading=loading, corpus=project.corpus, **bounds)
+        applied = apply(home, options, lambda proposal: True, progress, remark)
+        checks = verify(home).checks
+        if faults := [fault for check in checks for fault in check.faults]:
+            raise LedgerError(f"after the apply the ledger is not as recorded: {faults[0]}; see `kbsync verify`")
+        checked = sum(check.checked for check in checks)
+    exported = None
+    if project.export is not None and (applied is not None or not project.export.exists()):
+        exported = _export(project, project.export, loading)
+    yield Synced(name, pulls, plan, applied, checked, exported)
+
+
+def other_settings(project: Project, batch: BatchRow | None) -> bool:
+    """Tell whether the current batch was made with settings other than the project's."""
+    if batch is None:
+        return False
+    texts = {name: _text(batch.settings.get(name)) for name in project.settings}
+    return any(texts[name] != _text(value) for name, value in project.settings.items())
+
+
+def _text(value: object) -> str:
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    return ",".join(f"{float(part):g}" if _NUMBER.fullmatch(str(part).strip()) else str(part).strip() for part in parts)
+
+
+def _export(project: Project, target: Path, loading: Loading) -> Path | None:
+    """Write the edited model in place of the last export; None where nothing is applied."""
+    from kbsync.sync.export import export
+
+    assert project.model is not None
+    if last_batch(project.home, model_name(project.model, project.home))[0] is None:
+        return None
+    if target.exists() and not (target / "kbsync.json").exists():
+        raise SettingsError(f"{project.file}: export.to: {target} is no export of kbsync's: name another folder")
+    before = target.with_name(f".{target.name}.before")
+    new = target.with_name(f".{target.name}.new")
+    for leftover in (before, new):
+        shutil.rmtree(leftover, ignore_errors=True)
+    export(project.home, project.model, new, loading=loading)
+    if target.exists():
+        target.rename(before)
+    new.rename(target)
+    shutil.rmtree(before, ignore_errors=True)
+    return target
+
+
+@contextmanager
+def copied(project: Project) -> Iterator[Path]:
+    """Give a copy of the project's home, without its tensors."""
+    with tempfile.TemporaryDirectory(prefix="kbsync-dry-run-") as folder:
+        home, ledger = Path(folder), project.home / "ledger.db"
+        if ledger.exists():
+            with (
+                closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)) as source,
+                closing(sqlite3.connect(home / "ledger.db")) as target,
+            ):
+                source.backup(target)
+        for name in ("templates", "presets"):
+            if (project.home / name).is_dir():
+                shutil.copytree(project.home / name, home / name)
+        yield home
