@@ -48,7 +48,7 @@ USES_TORCH = (
 ONLY_IN = {
     "typer": ("cli/", "report/"),
     "rich": ("benchmarks/", "cli/", "report/"),
-    "jinja2": ("report/",),
+    "jinja2": ("benchmarks/", "report/"),
     "jsonschema": ("project.py",),
     "ijson": ("datasets/", "sources/results.py"),
     "matplotlib": ("benchmarks/", "report/"),
