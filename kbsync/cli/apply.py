@@ -7,10 +7,12 @@ import typer
 from kbsync.cli.choices import (
     ConflictPolicy,
     CorpusOption,
+    IncludeKnownOption,
     ModelOption,
     OnConflictOption,
     RelationsOption,
     SetOption,
+    YesOption,
     parse_values,
 )
 from kbsync.cli.options import Options, command, family
@@ -22,7 +24,7 @@ from kbsync.report.tables import plain
 from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:
-    from kbsync.sync.apply import Proposal
+    from kbsync.sync.apply import ApplyOptions, Proposal
 
 app = family()
 
@@ -34,67 +36,72 @@ EXAMPLES = (
 )
 
 
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="Edit at most N new or changed facts.")
+]
+RetryOption = Annotated[
+    bool, typer.Option("--retry", help="Give edits that are not recalled (x) more steps and a larger clamp.")
+]
+AlgorithmOption = Annotated[
+    str,
+    typer.Option("--algorithm", metavar="A", help="memit, or a baseline such as rome, with its own --set."),
+]
+ChatOption = Annotated[
+    bool, typer.Option("--chat", help="Measure recall of the question forms in the model's chat template, too.")
+]
+PerplexityOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-perplexity-increase",
+        metavar="PERCENT",
+        min=0,
+        help="Most that perplexity on the corpus may rise.  [the preset's, else 10]",
+    ),
+]
+SpecificityOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-specificity-loss", metavar="POINTS", min=0, help="Most that NS may fall.  [the preset's, else 10]"
+    ),
+]
+WeightChangeOption = Annotated[
+    float | None,
+    typer.Option("--max-weight-change", metavar="PERCENT", min=0, help="Most of its norm that a layer may change by."),
+]
+KnownLossOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-known-loss",
+        metavar="PERCENT",
+        min=0,
+        help="Most of the edited subjects' other facts, of those that the base model answers, that may be lost."
+        "  [the preset's, else no bound]",
+    ),
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Make the result current though it breaks a bound; the record says so.")
+]
+
+
 @command(app, "apply", examples=EXAMPLES)
 def apply(
     options: Options,
     model: ModelOption,
     relation: RelationsOption = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", min=1, help="Edit at most N new or changed facts.")
-    ] = None,
-    include_known: Annotated[
-        bool, typer.Option("--include-known", help="Edit facts that the base model knows, too.")
-    ] = False,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Give edits that are not recalled (x) more steps and a larger clamp.")
-    ] = False,
+    limit: LimitOption = None,
+    include_known: IncludeKnownOption = False,
+    retry: RetryOption = False,
     on_conflict: OnConflictOption = ConflictPolicy.out,
-    algorithm: Annotated[
-        str,
-        typer.Option(
-            "--algorithm", metavar="A", help="memit, or a baseline such as rome, with its own --set."
-        ),
-    ] = "memit",
+    algorithm: AlgorithmOption = "memit",
     setting: SetOption = None,
     corpus: CorpusOption = None,
-    chat: Annotated[
-        bool, typer.Option("--chat", help="Measure recall of the question forms in the model's chat template, too.")
-    ] = False,
-    max_perplexity_increase: Annotated[
-        float | None,
-        typer.Option(
-            "--max-perplexity-increase",
-            metavar="PERCENT",
-            min=0,
-            help="Most that perplexity on the corpus may rise.  [the preset's, else 10]",
-        ),
-    ] = None,
-    max_specificity_loss: Annotated[
-        float | None,
-        typer.Option(
-            "--max-specificity-loss", metavar="POINTS", min=0, help="Most that NS may fall.  [the preset's, else 10]"
-        ),
-    ] = None,
-    max_weight_change: Annotated[
-        float | None,
-        typer.Option(
-            "--max-weight-change", metavar="PERCENT", min=0, help="Most of its norm that a layer may change by."
-        ),
-    ] = None,
-    max_known_loss: Annotated[
-        float | None,
-        typer.Option(
-            "--max-known-loss",
-            metavar="PERCENT",
-            min=0,
-            help="Most of the edited subjects' other facts, of those that the base model answers, that may be lost."
-            "  [the preset's, else no bound]",
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Make the result current though it breaks a bound; the record says so.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")] = False,
+    chat: ChatOption = False,
+    max_perplexity_increase: PerplexityOption = None,
+    max_specificity_loss: SpecificityOption = None,
+    max_weight_change: WeightChangeOption = None,
+    max_known_loss: KnownLossOption = None,
+    force: ForceOption = False,
+    yes: YesOption = False,
     loading: Loading = AS_STORED,
 ) -> None:
     """Write new and changed facts into the model with MEMIT (or a baseline), and take withdrawn ones out.
@@ -108,13 +115,7 @@ def apply(
 
     rollbacks = rollbacks_so_far(options.home)  # before the imports below, which take seconds
     from kbsync.sync.apply import ApplyOptions
-    from kbsync.sync.apply import apply as workflow
-    from kbsync.sync.team import join_team, work_along
 
-    team = join_team()
-    if not team.leads:
-        work_along(team, options.home, model, loading)
-        return
     wanted = ApplyOptions(
         model,
         relation,
@@ -125,15 +126,29 @@ def apply(
         loading,
         corpus,
         chat=chat,
-        max_perplexity_increase=max_perplexity_increase,
-        max_specificity_loss=max_specificity_loss,
-        max_weight_change=max_weight_change,
-        max_known_loss=max_known_loss,
+        bounds={
+            "max_perplexity_increase": max_perplexity_increase,
+            "max_specificity_loss": max_specificity_loss,
+            "max_weight_change": max_weight_change,
+            "max_known_loss": max_known_loss,
+        },
         force=force,
         retry=retry,
         algorithm=algorithm,
         rollbacks=rollbacks,
     )
+    run(options, wanted, yes)
+
+
+def run(options: Options, wanted: "ApplyOptions", yes: bool) -> None:
+    """Apply, or do this process's share of it; `yes` asks nothing."""
+    from kbsync.sync.apply import apply as workflow
+    from kbsync.sync.team import join_team, work_along
+
+    team = join_team()
+    if not team.leads:
+        work_along(team, options.home, wanted.model, wanted.loading)
+        return
     with progress(quiet=options.json, verbose=options.verbose) as report:
 
         def confirm(proposal: "Proposal") -> bool:

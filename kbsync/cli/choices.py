@@ -18,12 +18,14 @@ __all__ = [
     "DeviceOption",
     "DtypeOption",
     "ExperimentalOption",
+    "IncludeKnownOption",
     "MaxMemoryOption",
     "ModelOption",
     "OnConflictOption",
     "ProbeOption",
     "RelationsOption",
     "SetOption",
+    "YesOption",
     "parse_max_memory",
     "parse_values",
 ]
@@ -90,6 +92,8 @@ ExperimentalOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A MEMIT setting, such as steps=30.")
 ]
+IncludeKnownOption = Annotated[bool, typer.Option("--include-known", help="Edit facts that the base model knows, too.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")]
 ProbeOption = Annotated[bool, typer.Option("--probe", help="Load the model and ask it.")]
 CheckOption = Annotated[bool, typer.Option("--check", help=f"Exit with {DIFFERENCE} where there is a difference.")]
 

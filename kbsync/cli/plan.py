@@ -1,12 +1,9 @@
 """``kbsync plan``: the diff between knowledge base, ledger and model."""
 
-from typing import Annotated
-
-import typer
-
 from kbsync.cli.choices import (
     CheckOption,
     ConflictPolicy,
+    IncludeKnownOption,
     ModelOption,
     OnConflictOption,
     ProbeOption,
@@ -27,9 +24,7 @@ def plan(
     model: ModelOption,
     relation: RelationsOption = None,
     on_conflict: OnConflictOption = ConflictPolicy.out,
-    include_known: Annotated[
-        bool, typer.Option("--include-known", help="Edit facts that the base model knows, too.")
-    ] = False,
+    include_known: IncludeKnownOption = False,
     probe: ProbeOption = False,
     check: CheckOption = False,
     loading: Loading = AS_STORED,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kbsync.cli.choices import YesOption
 from kbsync.cli.options import Options, command, family
 from kbsync.errors import SettingsError
 from kbsync.report.apply import lifted_view, retracted_view, retraction_view
@@ -40,7 +41,7 @@ def retract(
     corpus: Annotated[
         Path | None, typer.Option("--corpus", metavar="FILE", help="Text for the covariance, a document a line.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")] = False,
+    yes: YesOption = False,
     loading: Loading = AS_STORED,
 ) -> None:
     """Take one fact out of the model now, and keep it out, though its source states it.

@@ -42,6 +42,8 @@ class AlphaEdit:
     """MEMIT's layer loop, once, each request for itself, with the projected solve."""
 
     name: ClassVar[str] = "alphaedit"
+    targets: ClassVar[bool] = False
+    covariance: ClassVar[bool] = True
     settings: AlphaEditSettings = AlphaEditSettings()
 
     def edit(self, task: Task) -> Deltas:

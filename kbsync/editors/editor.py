@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -11,7 +12,7 @@ from torch import nn
 from kbsync.errors import EditError, SettingsError
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta
-from kbsync.models import LoadedModel
+from kbsync.models import ALONE, LoadedModel, Team
 
 __all__ = ["NO_SETTINGS", "Deltas", "Editor", "NoSettings", "Task", "block_at", "check"]
 
@@ -50,6 +51,12 @@ class Task:
     """prompts that MEMIT's deltas are to leave alone"""
     progress: Callable[[str, int, int], None] = lambda phase, done, total: None
     """gets phase, done, total"""
+    phase: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext()
+    """is entered around "covariance", "keys" and "solve", so that they can be timed"""
+    remark: Callable[[str], None] = lambda text: None
+    """is told how the work is done"""
+    team: Team = ALONE
+    """the processes that share the work; the leader alone has covariances"""
 
     @property
     def requests(self) -> list[EditRequest]:
@@ -65,6 +72,10 @@ class Editor(Protocol):
     """A way to write requests into weights. The loaded model is left bit for bit as it was."""
 
     name: ClassVar[str]
+    targets: ClassVar[bool]
+    """whether it takes target vectors, which are kept, on several wordings, and leaves held prompts alone: as MEMIT"""
+    covariance: ClassVar[bool]
+    """whether it takes the covariance of the layers that it edits"""
 
     @property
     def settings(self) -> Any:

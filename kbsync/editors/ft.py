@@ -60,6 +60,8 @@ class FineTuning:
     """Adam on one down projection."""
 
     name: ClassVar[str] = "ft"
+    targets: ClassVar[bool] = False
+    covariance: ClassVar[bool] = False
     settings: FineTuningSettings = FineTuningSettings()
 
     def edit(self, task: Task) -> Deltas:

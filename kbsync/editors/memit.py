@@ -16,6 +16,8 @@ class Memit:
     """MEMIT with the model's own settings."""
 
     name: ClassVar[str] = "memit"
+    targets: ClassVar[bool] = True
+    covariance: ClassVar[bool] = True
     settings: NoSettings = NO_SETTINGS
 
     def edit(self, task: Task) -> Deltas:
@@ -24,6 +26,7 @@ class Memit:
         if z is None:
             found = optimise_targets(task.loaded, task.groups, task.contexts, task.settings, progress=task.progress)
             z = torch.stack([target.z for target in found])
-        covariances = task.covariances(task.settings.layers)
+        with task.phase("covariance"):
+            covariances = task.covariances(task.settings.layers) if task.team.leads else {}
         given = task.groups, task.contexts, z, covariances, task.settings, task.progress
-        return spread(task.loaded, *given, held=task.held)
+        return spread(task.loaded, *given, task.phase, task.remark, task.team, task.held)

@@ -223,6 +223,8 @@ class Mend:
     """The trained network's edit of all requests together; its settings are those that it was trained with."""
 
     name: ClassVar[str] = "mend"
+    targets: ClassVar[bool] = False
+    covariance: ClassVar[bool] = False
     settings: NoSettings = NO_SETTINGS
 
     @torch.no_grad()

@@ -27,6 +27,8 @@ class NoEditor:
     """No edit at all: what every table compares with."""
 
     name: ClassVar[str] = "none"
+    targets: ClassVar[bool] = False
+    covariance: ClassVar[bool] = False
     settings: NoSettings = NO_SETTINGS
 
     def edit(self, task: Task) -> Deltas:

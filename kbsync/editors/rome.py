@@ -70,6 +70,8 @@ class Rome:
     """One layer, one request after another."""
 
     name: ClassVar[str] = "rome"
+    targets: ClassVar[bool] = False
+    covariance: ClassVar[bool] = True
     settings: RomeSettings = RomeSettings()
 
     def edit(self, task: Task) -> Deltas:

@@ -12,18 +12,15 @@ from kbsync.ledger.edits import rollback_count
 from kbsync.ledger.store import database_faults
 from kbsync.models import ALONE, Team, require_chat_template
 from kbsync.sync.answers import base_answers
-from kbsync.sync.batch import Applied, Batch, Clock, Work
+from kbsync.sync.batch import Applied, Batch, Clock
 from kbsync.sync.corpus import settle_stdin
-from kbsync.sync.deltas import MEMIT, chosen_editor
+from kbsync.sync.edits import Edits, chosen_editor, make_edits
 from kbsync.sync.guards import Cost, Guard
 from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent, templates_for
 from kbsync.sync.model import ModelChoice, choose_model, identify
 from kbsync.sync.plan import Plan, known_facts, make_plan
 from kbsync.sync.preflight import check_before_load, check_before_work, check_lengths
 from kbsync.sync.team import led
-from kbsync.templates import Templates
-
-__all__ = ["Applied", "ApplyOptions", "Proposal", "apply"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +40,11 @@ class ApplyOptions:
     """(relation, subject key) of what the batch is about; None is all that the plan has"""
     chat: bool = False
     """measure recall in the tokenizer's chat template, too"""
-    max_perplexity_increase: float | None = None
-    """percent; None is the preset's bound, or that of `Bounds`"""
-    max_specificity_loss: float | None = None
-    """points of NS; None likewise"""
-    max_weight_change: float | None = None
-    """percent of a layer's norm; None likewise"""
-    max_known_loss: float | None = None
-    """percent of the edited subjects' other known facts; None likewise"""
+    bounds: Mapping[str, float | None] = field(default_factory=dict)
+    """fields of `Bounds`; None, or none of a name, is the preset's, or else the default"""
     force: bool = False
     """make a result that breaks a bound current all the same"""
-    algorithm: str = MEMIT
+    algorithm: str = "memit"
     """an editor's name; `values` that it has settings for are its own"""
     retry: bool = False
     """search the targets of edits that are not recalled again, with more steps and a larger clamp"""
@@ -86,69 +77,60 @@ def apply(
     `remark` is told how the work is done, which `team` shares (this process leads it). Raises LedgerError, ModelError,
     SettingsError, TemplateError, ConflictError and EditError; the state before stays in each case.
     """
-    clock = Clock()
+    clock, templates = Clock(), templates_for(home)
     with led(team), Ledger.open(home, create=False) as ledger, ledger.writer(f"apply {options.model}"):
-        if options.rollbacks is not None and rollback_count(ledger) != options.rollbacks:
-            raise LedgerError("a rollback was made since this apply began: see `kbsync status`, and run it again")
-        if faults := database_faults(ledger):
-            raise LedgerError(f"{faults[0]}; put back a copy of it, or choose another --home")
-        templates = templates_for(home)
+        check_ledger(ledger, options)
         named = model_name(options.model, home)
         editor, values = chosen_editor(options.algorithm, options.values, named, retry=options.retry)
         # Before a long load: conflicts under `error`, relation ids, and an empty ledger show at once.
         known = ledger.latest_model(named)
-        glance = make_plan(ledger, templates, named, known, options.relations, options.on_conflict)
-        if not glance.rows:
+        plan = make_plan(ledger, templates, named, known, options.relations, options.on_conflict)
+        if not plan.rows:
             raise LedgerError(f"no facts to apply in {home}: run `kbsync pull` first")
         with clock.phase("load"):
-            progress("loading the model", 0, 1)
-            check_before_load(home, options.model, options.loading)
-            corpus = settle_stdin(options.corpus, home)
-            choice = choose_model(
-                options.model,
-                values,
-                home=home,
-                loading=options.loading,
-                corpus=corpus,
-                team=team,
-            )
-            if options.chat:
-                require_chat_template(choice.loaded)
+            choice = load(home, options, values, team, progress)
             model = identify(ledger, choice)
-            if not glance.in_sync:
-                check_before_work(ledger, choice, editor, len(glance.having("+", "~", "=", "x")))
-            progress("loading the model", 1, 1)
+            if not plan.in_sync:
+                check_before_work(ledger, choice, editor, len(plan.having("+", "~", "=", "x")))
         with clock.phase("plan"):
-            plan = planned(ledger, templates, choice, model, options, progress)
-        work = Work.of(plan, ledger, model, choice, editor, retry=options.retry)
-        bounds = choice.bounds.with_values(
-            max_perplexity_increase=options.max_perplexity_increase,
-            max_specificity_loss=options.max_specificity_loss,
-            max_weight_change=options.max_weight_change,
-            max_known_loss=options.max_known_loss,
-        )
-        guard = Guard(bounds, options.force)
-        batch = Batch(
-            ledger, templates, choice, model, work, guard, clock, progress, remark, editor=editor, chat=options.chat
-        )
-        if not confirm(Proposal(plan, choice.remark, batch.cost, batch.needed)):
+            if known is not None and known.key != model.key:  # another model of that name was used last
+                plan = make_plan(ledger, templates, named, model, options.relations, options.on_conflict)
+            plan = narrowed(plan, ledger, choice, model, options, progress)
+            edits = make_edits(plan, ledger, templates, choice, model, editor, retry=options.retry)
+        guard = Guard(choice.bounds.with_values(**options.bounds), options.force)
+        batch = Batch(ledger, templates, choice, model, edits, guard, clock, progress, remark, options.chat)
+        if not confirm(Proposal(plan, choice.remark, batch.cost(), edits.needed)):
             return None
-        if not batch.needed:
-            left = {sign: count for sign, count in plan.counts.items() if sign in "!?x" and count}
-            return Applied(None, len(work.kept), 0, 0, {}, clock.total(), None, (), left=left)
-        return batch.run()
+        return batch.run() if edits.needed else nothing_to_do(plan, edits, clock)
 
 
-def planned(
-    ledger: Ledger,
-    templates: Templates,
-    choice: ModelChoice,
-    model: ModelRow,
-    options: ApplyOptions,
-    progress: Progress,
+def check_ledger(ledger: Ledger, options: ApplyOptions) -> None:
+    """Raise LedgerError for a damaged ledger, or where a rollback came since the command began."""
+    if options.rollbacks is not None and rollback_count(ledger) != options.rollbacks:
+        raise LedgerError("a rollback was made since this apply began: see `kbsync status`, and run it again")
+    if faults := database_faults(ledger):
+        raise LedgerError(f"{faults[0]}; put back a copy of it, or choose another --home")
+
+
+def load(home: Path, options: ApplyOptions, values: Mapping[str, Any], team: Team, progress: Progress) -> ModelChoice:
+    """Load the model, with the corpus and the settings that the user names."""
+    progress("loading the model", 0, 1)
+    check_before_load(home, options.model, options.loading)
+    corpus = settle_stdin(options.corpus, home)
+    choice = choose_model(options.model, values, home=home, loading=options.loading, corpus=corpus, team=team)
+    if options.chat:
+        require_chat_template(choice.loaded)
+    progress("loading the model", 1, 1)
+    return choice
+
+
+def narrowed(
+    plan: Plan, ledger: Ledger, choice: ModelChoice, model: ModelRow, options: ApplyOptions, progress: Progress
 ) -> Plan:
-    """Return the plan, facts that the base model knows marked (it is asked what the ledger has no answer for)."""
-    plan = make_plan(ledger, templates, choice.name, model, options.relations, options.on_conflict)
+    """Return the plan of what the user asks for, facts that the base model knows marked.
+
+    The base model is asked what the ledger has no answer for.
+    """
     if options.only is not None:
         rows = tuple(row for row in plan.rows if (row.relation, row.subject_key) in options.only)
         plan = replace(plan, rows=rows)
@@ -160,3 +142,9 @@ def planned(
         over = set(plan.having("+", "~")[options.limit :])
         plan = replace(plan, rows=tuple(row for row in plan.rows if row not in over))
     return plan
+
+
+def nothing_to_do(plan: Plan, edits: Edits, clock: Clock) -> Applied:
+    """Return what is told where the model's state stays."""
+    left = {sign: count for sign, count in plan.counts.items() if sign in "!?x" and count}
+    return Applied(None, len(edits.kept), 0, 0, {}, clock.total(), None, (), left=left)

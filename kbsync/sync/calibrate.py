@@ -20,11 +20,11 @@ from kbsync.metrics.counterfacts import cases, counterfacts
 from kbsync.metrics.trace import MlpEffects, mlp_effects
 from kbsync.sync.corpus import held_out_documents
 from kbsync.sync.covariances import covariances_for, with_text
-from kbsync.sync.deltas import cached_targets
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 from kbsync.sync.measure import PERPLEXITY_LINES
 from kbsync.sync.model import ModelChoice, choose_model, identify, model_contexts, new_preset, preset_file_for
 from kbsync.sync.practice import facts_to_ask, known_requests
+from kbsync.sync.targets import cached_targets
 
 __all__ = ["CalibrateOptions", "Calibration", "calibrate"]
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,15 +17,15 @@ from kbsync import __version__
 from kbsync.errors import LedgerError
 from kbsync.facts import content_id
 from kbsync.ledger import content_of, read_metadata, read_tensors, replace_tensors, write_tensors
-from kbsync.memit.covariance import covariance_text, key_widths
+from kbsync.memit.covariance import covariance_text, key_widths, sum_moments
 from kbsync.memit.fast.moments import MomentSums, unpack_triangle
 from kbsync.memit.fast.packed_text import PackedText
-from kbsync.models import list_devices
+from kbsync.models import LoadedModel, Team, list_devices
 from kbsync.models.identity import tokenizer_hash, weights_hashes
 from kbsync.sync.corpus import SAMPLED, corpus_name, covariance_documents, no_corpus, sampled_file, write_text
 from kbsync.sync.home import Progress
 from kbsync.sync.model import ModelChoice
-from kbsync.sync.team import share_covariance
+from kbsync.sync.team import together
 
 CHECKPOINT_SECONDS = 60.0
 WRITING_SHARE = 0.1
@@ -178,12 +179,31 @@ def collect(
     sums = MomentSums({record.layer: record.m for record in wanted})
     keeper = Checkpoint(folder / f"{content_id('sums1', [r.key for r in wanted]).replace(':', '-')}.checkpoint", sums)
     keeper.resume()
-    share_covariance(choice, text, sums, keeper.keep, keeper.due, progress)
+    own = {"sums": sums, "on_commit": keeper.keep, "due": keeper.due, "progress": progress}
+    widths = {record.layer: record.m for record in wanted}
+    together(choice.team, add_moments, choice.loaded, text, widths, sums.rows, **own)
     seconds = round(time.monotonic() - began, 2)
     for record in wanted:
         metadata = record.metadata() | {"change": str(sums.change.get(record.layer, "")), "seconds": str(seconds)}
         write_tensors(folder, {UPPER: sums.covariance(record.layer)}, metadata, record.key)
     keeper.path.unlink(missing_ok=True)
+
+
+def add_moments(
+    loaded: LoadedModel,
+    text: PackedText,
+    widths: Mapping[int, int],
+    rows: int,
+    *,
+    team: Team,
+    sums: MomentSums | None = None,
+    **own: Any,
+) -> None:
+    """Add up the moments of a text with a team; the leader alone has `sums`, with the first `rows` rows in them."""
+    if sums is None:
+        sums = MomentSums(widths)
+        sums.rows = rows
+    sum_moments(loaded, text, sums, team=team, **own)
 
 
 class Checkpoint:

@@ -16,11 +16,12 @@ from kbsync.memit.extensions.groups import edited_wordings
 from kbsync.memit.settings import settings_on_record
 from kbsync.models import LoadedModel
 from kbsync.models.chat import question_prompt
-from kbsync.sync.deltas import MEMIT, read_rows, target_keys
+from kbsync.sync.edits import recorded_editor
 from kbsync.sync.history import facts_meant, model_meant
 from kbsync.sync.home import AS_STORED, Loading, templates_for
 from kbsync.sync.known import begins_with, requests_of
 from kbsync.sync.model import choose_model, current_deltas, known_model, model_contexts
+from kbsync.sync.targets import read_rows, target_keys
 from kbsync.sync.wordings import written_in
 
 __all__ = ["Explained", "ExplainedWording", "Near", "explain", "hint"]
@@ -136,8 +137,8 @@ def edit_meant(ledger: Ledger, model: ModelRow, subject: str, relation: str) -> 
         raise SettingsError(f"{relation} of {subject} is not written into {model.name}: {why}")
     if len(edits) > 1:
         raise SettingsError(f"{subject!r} names {' and '.join(one.subject_key for one in edits)}: give the id you mean")
-    if batch.algorithm != MEMIT:
-        raise SettingsError(f"the edits are by {batch.algorithm}, which keeps no target vectors: only {MEMIT} does")
+    if not recorded_editor(batch).targets:
+        raise SettingsError(f"the edits are by {batch.algorithm}, which keeps no target vectors: only memit does")
     return edits[0], batch
 
 

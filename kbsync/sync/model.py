@@ -66,12 +66,7 @@ def choose_model(
         remark = told_defaults(name, settings, depth, values or {})
     else:
         settings, remark = preset.settings, None
-        bounds = bounds.with_values(
-            max_perplexity_increase=preset.max_perplexity_increase,
-            max_specificity_loss=preset.max_specificity_loss,
-            max_weight_change=preset.max_weight_change,
-            max_known_loss=preset.max_known_loss,
-        )
+        bounds = bounds.with_values(**{name: getattr(preset, name) for name in BOUNDS})
         if corpus is None and preset.corpus is not None:
             corpus = Path(preset_path(preset.corpus))
     settings = settings.with_values(values or {})

@@ -23,7 +23,6 @@ from kbsync.sync.home import Loading
 from kbsync.sync.model import ModelChoice, source_of
 
 _AUTO = "auto"
-_WITHOUT_COVARIANCE = ("ft", "mend", "none")
 _FLOAT, _DOUBLE = 4, 8
 
 
@@ -33,25 +32,20 @@ def check_before_load(home: Path, model: str, loading: Loading) -> None:
         raise ModelError(reason)
 
 
-def check_before_work(ledger: Ledger, choice: ModelChoice, editor: Editor | None, edits: int) -> None:
+def check_before_work(ledger: Ledger, choice: ModelChoice, editor: Editor, edits: int) -> None:
     """Check what writing `edits` edits needs: text or a covariance, room on the disk, memory for the solve.
 
     Raises SettingsError, LedgerError and EditError.
     """
-    if not edits or not needs_covariance(editor):
+    if not edits or not editor.covariance:
         return
-    wanted = choice.settings.layers if editor is None else _layers_of(editor, choice)
+    wanted = _layers_of(editor, choice)
     missing = _missing_covariances(ledger.tensors, choice, wanted)
     m, d = max(key_widths(choice.loaded, wanted).values()), choice.loaded.weight(0).shape[0]
     sums = missing * m * m * (_FLOAT + _DOUBLE)
     files = missing * m * (m + 1) // 2 * _DOUBLE + edits * _FLOAT * (d + len(wanted) * (d + m))
     _check_disk(ledger.home, files)
     _check_memory(choice, max(sums, 3 * m * m * _DOUBLE))
-
-
-def needs_covariance(editor: Editor | None) -> bool:
-    """Tell whether an editor (None: MEMIT) takes a covariance."""
-    return editor is None or editor.name not in _WITHOUT_COVARIANCE
 
 
 def _layers_of(editor: Editor, choice: ModelChoice) -> tuple[int, ...]:

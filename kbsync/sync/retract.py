@@ -1,7 +1,7 @@
 """Retract: take one fact out of a model, and keep it out, though its source goes on stating it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -187,10 +187,7 @@ def _apply(
         loading=loading,
         corpus=corpus,
         only=only,
-        max_perplexity_increase=guard.bounds.max_perplexity_increase,
-        max_specificity_loss=guard.bounds.max_specificity_loss,
-        max_weight_change=guard.bounds.max_weight_change,
-        max_known_loss=guard.bounds.max_known_loss,
+        bounds=asdict(guard.bounds),
         force=guard.force,
         rollbacks=rollbacks,
     )

@@ -29,9 +29,7 @@ def told(small: Editable, home: Path) -> Demo:
         small.name,
         values=dict(text.split("=") for text in small.settings),
         corpus=small.corpus,
-        max_perplexity_increase=1e6,
-        max_specificity_loss=100,
-        max_weight_change=1e6,
+        bounds={"max_perplexity_increase": 1e6, "max_specificity_loss": 100, "max_weight_change": 1e6},
     )
     return story(home, [], options, silent)
 

@@ -11,7 +11,7 @@ from kbsync.errors import ConflictError, LedgerError, SettingsError
 from kbsync.facts import Fact, Wording
 from kbsync.ledger import Ledger
 from kbsync.ledger.edits import start_batch
-from kbsync.sync.batch import new_edit
+from kbsync.sync.edits import new_edit
 from kbsync.sync.known import begins_with, prompt_of
 from kbsync.sync.plan import Plan, known_facts, plan_for
 from kbsync.sync.relations import relations_for

@@ -7,7 +7,7 @@ import pytest
 from kbsync.ledger import EditRow, Ledger
 from kbsync.ledger.edits import not_recalled
 from kbsync.memit import MemitSettings
-from kbsync.sync.deltas import stronger
+from kbsync.sync.targets import stronger
 from tests.homes import COUNTRIES, SWAPPED, Editable, deltas_of, difference, done, kbsync, make_home, pull
 from tests.tiny_models import CAPITALS
 
