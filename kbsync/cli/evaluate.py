@@ -15,6 +15,39 @@ from kbsync.sync.home import AS_STORED, Loading
 app = family()
 
 
+DatasetOption = Annotated[
+    Path | None,
+    typer.Option("--dataset", metavar="FILE", help="A CounterFact, zsRE or KnowEdit file.  [the ledger's edits]"),
+]
+MetricsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="NAMES",
+        help="ES,PS,NS (success), EM,PM,NM (magnitude), recall,paraphrase_recall, efficacy,paraphrase,specificity"
+        " (zsRE), portability, GE,RS (generated text), perplexity; around the ledger's edits worded_recall,"
+        "kept_same,known_kept_same,kept_others,kl_same,kl_others.  [all that the cases have but magnitude and"
+        " generated text; perplexity where there is a corpus]",
+    ),
+]
+ReferencesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--references",
+        metavar="FILE|DIR",
+        help='Texts for RS: JSON {"object": ["text", ...]}, or OBJECT.txt files.  [sentences of known facts]',
+    ),
+]
+HeldOutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--corpus",
+        metavar="TEXT",
+        help="Held-out text for perplexity, a file or data set as for `apply`.  [the model's own corpus]",
+    ),
+]
+
+
 @command(
     app,
     "eval",
@@ -26,40 +59,13 @@ app = family()
 def evaluate(
     options: Options,
     model: ModelOption,
-    dataset: Annotated[
-        Path | None,
-        typer.Option("--dataset", metavar="FILE", help="A CounterFact, zsRE or KnowEdit file.  [the ledger's edits]"),
-    ] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            "--metrics",
-            metavar="NAMES",
-            help="ES,PS,NS (success), EM,PM,NM (magnitude), recall,paraphrase_recall, efficacy,paraphrase,specificity"
-            " (zsRE), portability, GE,RS (generated text), perplexity; around the ledger's edits worded_recall,"
-            "kept_same,known_kept_same,kept_others,kl_same,kl_others.  [all that the cases have but magnitude and"
-            " generated text; perplexity where there is a corpus]",
-        ),
-    ] = None,
+    dataset: DatasetOption = None,
+    metrics: MetricsOption = None,
     sample: Annotated[
         int | None, typer.Option("--sample", metavar="N", min=1, help="So many of the cases, drawn by the seed.")
     ] = None,
-    references: Annotated[
-        Path | None,
-        typer.Option(
-            "--references",
-            metavar="FILE|DIR",
-            help='Texts for RS: JSON {"object": ["text", ...]}, or OBJECT.txt files.  [sentences of known facts]',
-        ),
-    ] = None,
-    corpus: Annotated[
-        Path | None,
-        typer.Option(
-            "--corpus",
-            metavar="TEXT",
-            help="Held-out text for perplexity, a file or data set as for `apply`.  [the model's own corpus]",
-        ),
-    ] = None,
+    references: ReferencesOption = None,
+    corpus: HeldOutOption = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of sample, generated text and intervals.")] = 0,
     loading: Loading = AS_STORED,
 ) -> None:

@@ -10,7 +10,7 @@ from kbsync.cli.choices import (
     RelationsOption,
 )
 from kbsync.cli.options import Options, command, family, leave
-from kbsync.report.console import emit, show
+from kbsync.report.console import show
 from kbsync.report.plan import plan_json, plan_view
 from kbsync.report.progress import progress
 from kbsync.sync.home import AS_STORED, Loading
@@ -31,7 +31,7 @@ def plan(
 ) -> None:
     """Show what an apply would do, and why. Writes no weights."""
     from kbsync.sync.home import model_name
-    from kbsync.sync.status import long_plan_for, overview_for
+    from kbsync.sync.status import diff_for
 
     if probe:
         from kbsync.sync.answers import probed_plan
@@ -47,14 +47,9 @@ def plan(
                 progress=report,
             )
         show(result, plan_view, plan_json, as_json=options.json)
-        in_sync = result.in_sync
-    elif options.json:
-        named = model_name(model, options.home)
-        with long_plan_for(options.home, named, relation, on_conflict.value, include_known) as long:
-            emit(plan_json(long), lambda _: "", as_json=True)
-            in_sync = long.in_sync
-    else:
-        glance = overview_for(options.home, model_name(model, options.home), relation, on_conflict.value, include_known)
-        emit(glance, plan_view, as_json=False)
-        in_sync = glance.in_sync
-    leave(in_sync, check)
+        leave(result.in_sync, check)
+        return
+    name = model_name(model, options.home)
+    with diff_for(options.home, name, relation, on_conflict.value, include_known, whole=options.json) as found:
+        show(found, plan_view, plan_json, as_json=options.json)
+        leave(found.in_sync, check)

@@ -2,7 +2,7 @@
 
 import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
 from kbsync.report.progress import progress
 from kbsync.report.pull import pulls_view
+
+if TYPE_CHECKING:
+    from kbsync.sync.reading import DryQuery
 
 app = family()
 
@@ -23,69 +26,84 @@ EXAMPLES = (
 )
 
 
+RelationOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--relation", metavar="ID", help="What to read, such as P17; again for more.  [all that kbsync.yaml names]"
+    ),
+]
+SourceOption = Annotated[
+    str,
+    typer.Option(
+        "--source",
+        metavar="S",
+        help="wikidata, a SPARQL endpoint's URL, or a file: RDF, CSV, TSV, YAML, a data set.",
+    ),
+]
+ClassOption = Annotated[
+    str | None, typer.Option("--class", metavar="ID", help="Only subjects that are instances of it, such as Q515.")
+]
+SubjectsOption = Annotated[
+    Path | None, typer.Option("--subjects", metavar="FILE", help="Only these subjects: ids or labels, one a line.")
+]
+LanguageOption = Annotated[
+    str | None,
+    typer.Option("--lang", metavar="CODE", help="The labels' language, or several: en,mul,de.  [en]"),
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="At most N subjects for each relation.")
+]
+SitelinksOption = Annotated[
+    int | None,
+    typer.Option("--min-sitelinks", metavar="N", min=0, help="Only subjects with N sitelinks (Wikipedia pages)."),
+]
+AllOption = Annotated[
+    bool, typer.Option("--all", help="The whole relation, also where its template names a part for Wikidata.")
+]
+AsOfOption = Annotated[
+    datetime.datetime | None,
+    typer.Option("--as-of", metavar="DATE", formats=["%Y-%m-%d"], help="What was current on that day.  [today]"),
+]
+AliasesOption = Annotated[
+    bool, typer.Option("--aliases", help="Read other names of subjects and objects, too: such answers count.")
+]
+MaxWithdrawnOption = Annotated[
+    float,
+    typer.Option(
+        "--max-withdrawn",
+        metavar="PERCENT",
+        min=0,
+        max=100,
+        envvar="KBSYNC_MAX_WITHDRAWN",
+        show_envvar=False,
+        help="Most of a relation's facts that may be withdrawn at once (else KBSYNC_MAX_WITHDRAWN).",
+    ),
+]
+AcceptOption = Annotated[
+    bool, typer.Option("--accept-withdrawals", help="Record it all the same, however much is withdrawn.")
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print the SPARQL of the first pages, and ask nothing.")
+]
+
+
 @command(app, "pull", examples=EXAMPLES)
 def pull(
     options: Options,
-    relation: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--relation", metavar="ID", help="What to read, such as P17; again for more.  [all that kbsync.yaml names]"
-        ),
-    ] = None,
-    source: Annotated[
-        str,
-        typer.Option(
-            "--source",
-            metavar="S",
-            help="wikidata, a SPARQL endpoint's URL, or a file: RDF, CSV, TSV, YAML, a data set.",
-        ),
-    ] = "wikidata",
-    class_id: Annotated[
-        str | None, typer.Option("--class", metavar="ID", help="Only subjects that are instances of it, such as Q515.")
-    ] = None,
-    subjects: Annotated[
-        Path | None, typer.Option("--subjects", metavar="FILE", help="Only these subjects: ids or labels, one a line.")
-    ] = None,
-    language: Annotated[
-        str | None,
-        typer.Option("--lang", metavar="CODE", help="The labels' language, or several: en,mul,de.  [en]"),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", min=1, help="At most N subjects for each relation.")
-    ] = None,
-    min_sitelinks: Annotated[
-        int | None,
-        typer.Option("--min-sitelinks", metavar="N", min=0, help="Only subjects with N sitelinks (Wikipedia pages)."),
-    ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="The whole relation, also where its template names a part for Wikidata.")
-    ] = False,
-    as_of: Annotated[
-        datetime.datetime | None,
-        typer.Option("--as-of", metavar="DATE", formats=["%Y-%m-%d"], help="What was current on that day.  [today]"),
-    ] = None,
-    aliases: Annotated[
-        bool, typer.Option("--aliases", help="Read other names of subjects and objects, too: such answers count.")
-    ] = False,
+    relation: RelationOption = None,
+    source: SourceOption = "wikidata",
+    class_id: ClassOption = None,
+    subjects: SubjectsOption = None,
+    language: LanguageOption = None,
+    limit: LimitOption = None,
+    min_sitelinks: SitelinksOption = None,
+    everything: AllOption = False,
+    as_of: AsOfOption = None,
+    aliases: AliasesOption = False,
     contact: ContactOption = None,
-    max_withdrawn: Annotated[
-        float,
-        typer.Option(
-            "--max-withdrawn",
-            metavar="PERCENT",
-            min=0,
-            max=100,
-            envvar="KBSYNC_MAX_WITHDRAWN",
-            show_envvar=False,
-            help="Most of a relation's facts that may be withdrawn at once (else KBSYNC_MAX_WITHDRAWN).",
-        ),
-    ] = 20.0,
-    accept_withdrawals: Annotated[
-        bool, typer.Option("--accept-withdrawals", help="Record it all the same, however much is withdrawn.")
-    ] = False,
-    dry: Annotated[
-        bool, typer.Option("--dry-run", help="Print the SPARQL of the first pages, and ask nothing.")
-    ] = False,
+    max_withdrawn: MaxWithdrawnOption = 20.0,
+    accept_withdrawals: AcceptOption = False,
+    dry: DryRunOption = False,
 ) -> None:
     """Read facts into the ledger, and show what is new, changed and withdrawn.
 
@@ -96,19 +114,11 @@ def pull(
     interrupted pull of an endpoint goes on where it was, within a day.
     """
     from kbsync.sync import pull as workflow
-    from kbsync.sync.daily import pull_sources
     from kbsync.sync.reading import dry_run, make_asks
 
     if not relation:
-        if options.project is None:
-            raise typer.BadParameter("name what to read, or a project file that does", param_hint="--relation")
-        with progress(quiet=options.json) as report:
-            results = pull_sources(
-                options.require_project(), report, contact=contact, accept_withdrawals=accept_withdrawals
-            )
-        emit({"pulls": results}, pulls_view, as_json=options.json)
+        pull_project(options, contact, accept_withdrawals)
         return
-
     asks = make_asks(
         relation,
         source,
@@ -123,11 +133,7 @@ def pull(
         home=options.home,
     )
     if dry:
-        queries = dry_run(asks, source)
-        if options.json:
-            emit({"queries": queries}, lambda _: "", as_json=True)
-        else:
-            print("\n\n".join(query.text for query in queries))  # as it is: a table's lines would be cut or folded
+        print_queries(options, dry_run(asks, source))
         return
     with progress(quiet=options.json) as report:
         results = workflow.pull(
@@ -140,3 +146,23 @@ def pull(
             accept_withdrawals=accept_withdrawals,
         )
     emit({"pulls": results}, pulls_view, as_json=options.json)
+
+
+def pull_project(options: Options, contact: str | None, accept_withdrawals: bool) -> None:
+    """Pull all that the project file names."""
+    from kbsync.sync.daily import pull_sources
+
+    if options.project is None:
+        raise typer.BadParameter("name what to read, or a project file that does", param_hint="--relation")
+    project = options.require_project()
+    with progress(quiet=options.json) as report:
+        results = pull_sources(project, report, contact=contact, accept_withdrawals=accept_withdrawals)
+    emit({"pulls": results}, pulls_view, as_json=options.json)
+
+
+def print_queries(options: Options, queries: "list[DryQuery]") -> None:
+    """Print the queries as they are: a table's lines would be cut or folded."""
+    if options.json:
+        emit({"queries": queries}, lambda _: "", as_json=True)
+    else:
+        print("\n\n".join(query.text for query in queries))

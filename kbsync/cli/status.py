@@ -8,7 +8,7 @@ import typer
 
 from kbsync.cli.choices import CheckOption, ProbeOption, RelationsOption
 from kbsync.cli.options import Options, command, family, leave
-from kbsync.report.console import emit, emit_text, show
+from kbsync.report.console import emit_text, show
 from kbsync.report.plan import status_json, status_view
 from kbsync.report.progress import progress
 from kbsync.sync.home import AS_STORED, Loading
@@ -50,32 +50,26 @@ def status(
     if to is not None and not paged:
         raise typer.BadParameter("only --format markdown and html are written to a file", param_hint="--to")
     from kbsync.sync.home import model_name
-    from kbsync.sync.status import Status, last_batch, long_status_for, status_at_a_glance, used_model
+    from kbsync.sync.status import Status, diff_for, last_batch, used_model
 
+    home = options.home
     if probe:
         from kbsync.sync.answers import probed_plan
 
         with progress(quiet=options.json) as report:
-            found = probed_plan(
-                options.home, model or used_model(options.home), relation, loading=loading, progress=report
-            )
-        result = Status(found, *last_batch(options.home, found.model))
-        show(result, status_view, status_json, as_json=options.json)
-        in_sync = found.in_sync
-    elif paged:
-        from kbsync.report.page import status_page
-        from kbsync.sync.history import history
+            plan = probed_plan(home, model or used_model(home), relation, loading=loading, progress=report)
+        show(Status(plan, *last_batch(home, plan.model)), status_view, status_json, as_json=options.json)
+        leave(plan.in_sync, check)
+        return
+    name = model and model_name(model, home)
+    with diff_for(home, name, relation, whole=options.json or paged) as found:
+        result = Status(found, *last_batch(home, name))
+        if paged:
+            from kbsync.report.page import status_page
+            from kbsync.sync.history import history
 
-        with long_status_for(options.home, model and model_name(model, options.home), relation) as long:
-            past = history(options.home, long.plan.model) if long.batch else None
-            emit_text(status_page(long, past, "html" if form is Format.html else "markdown"), to)
-            in_sync = long.plan.in_sync
-    elif options.json:
-        with long_status_for(options.home, model and model_name(model, options.home), relation) as long:
-            emit(status_json(long), lambda _: "", as_json=True)
-            in_sync = long.plan.in_sync
-    else:
-        glance = status_at_a_glance(options.home, model and model_name(model, options.home), relation)
-        emit(glance, status_view, as_json=False)
-        in_sync = glance.plan.in_sync
-    leave(in_sync, check)
+            past = history(home, found.model) if result.batch else None
+            emit_text(status_page(result, past, "html" if form is Format.html else "markdown"), to)
+        else:
+            show(result, status_view, status_json, as_json=options.json)
+        leave(found.in_sync, check)

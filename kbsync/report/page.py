@@ -15,7 +15,7 @@ from kbsync.report.tables import plain
 if TYPE_CHECKING:
     from kbsync.sync.history import History
     from kbsync.sync.plan import PlanRow
-    from kbsync.sync.status import LongPlan, Status
+    from kbsync.sync.status import Overview, Status
 
 __all__ = ["status_page"]
 
@@ -26,7 +26,7 @@ LAST = 10
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~&])")
 
 
-def status_page(status: "Status[LongPlan]", history: "History | None", form: Literal["markdown", "html"]) -> str:
+def status_page(status: "Status[Overview]", history: "History | None", form: Literal["markdown", "html"]) -> str:
     """Return a status, with the figures of the last batches from `history`, as one page."""
     rows: dict[str, list[PlanRow]] = defaultdict(list)
     for row in status.plan.rows:
@@ -51,7 +51,7 @@ def status_page(status: "Status[LongPlan]", history: "History | None", form: Lit
     )
 
 
-def verdict(status: "Status[LongPlan]") -> str:
+def verdict(status: "Status[Overview]") -> str:
     """Return in a sentence whether there is anything to do."""
     counts = status.plan.counts
     if not any(counts.values()):

@@ -9,7 +9,7 @@ from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
     from kbsync.sync.plan import Plan, Sign
-    from kbsync.sync.status import LongPlan, Overview, Status
+    from kbsync.sync.status import Overview, Status
 
 __all__ = ["MEANING", "figure", "in_sync_text", "metrics_table", "plan_json", "plan_view", "status_json", "status_view"]
 
@@ -60,7 +60,7 @@ def in_sync_text(counts: Mapping["Sign", int]) -> str:
     return f"nothing to apply; what is left: {', '.join(left)}" if left else "in sync"
 
 
-def plan_json(plan: "Plan | LongPlan") -> dict[str, Any]:
+def plan_json(plan: "Plan | Overview") -> dict[str, Any]:
     """Return the plan for machines; its facts come one by one, and once."""
     facts = (
         {
@@ -85,7 +85,7 @@ def status_view(status: "Status[Plan] | Status[Overview]") -> RenderableType:
     return Group(*parts)
 
 
-def status_json(status: "Status[Plan] | Status[LongPlan]") -> dict[str, Any]:
+def status_json(status: "Status[Plan] | Status[Overview]") -> dict[str, Any]:
     """Return the status for machines."""
     return {**plan_json(status.plan), "metrics": status.metrics, "notes": status.notes}
 

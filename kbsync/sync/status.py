@@ -4,7 +4,7 @@ Only facts that are edited, contested, under a veto, or that the model was asked
 `plan` does it. Each other fact is new (``+``) or lacks a template (``?``), so that these are counted by relation.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from heapq import merge
@@ -43,33 +43,19 @@ QUIET = "=k"
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A plan's counts, and its first rows."""
+    """A plan's counts, with its first rows, or with all of them in order, to be gone through once.
 
-    model: str
-    counts: dict[Sign, int]
-    rows: tuple[PlanRow, ...]
-
-    @property
-    def in_sync(self) -> bool:
-        """Whether knowledge base and ledger agree, as far as the facts can be edited."""
-        return _in_sync(self.counts)
-
-
-@dataclass(frozen=True, slots=True)
-class LongPlan:
-    """A plan's counts, and all its rows in order, to be gone through once.
-
-    Of a row that was not compared one by one, `PlanRow.fact` and `PlanRow.request` are None.
+    Of a row that was not compared one by one, `PlanRow.fact` and `PlanRow.request` may be None.
     """
 
     model: str
     counts: dict[Sign, int]
-    rows: Iterator[PlanRow]
+    rows: Iterable[PlanRow]
 
     @property
     def in_sync(self) -> bool:
         """Whether knowledge base and ledger agree, as far as the facts can be edited."""
-        return _in_sync(self.counts)
+        return not any(self.counts[sign] for sign in ("+", "~", "-", "x"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +101,32 @@ def long_plan_for(
     relations: Collection[str] | None = None,
     on_conflict: Policy = "out",
     include_known: bool = False,
-) -> Iterator[LongPlan]:
+) -> Iterator[Overview]:
     """Give what `plan_for` gives, with the same arguments and errors; the rows can be had inside only.
 
     They come from the ledger one by one, so that a million of them need little memory.
     """
     with _compared(home, model, relations, on_conflict, include_known) as made:
         # No fact of the one part has relation and subject in common with one of the other, so the order is told.
-        yield LongPlan(made.plan.model, made.counts, merge(made.plan.rows, _each_other(made), key=sort_key))
+        yield Overview(made.plan.model, made.counts, merge(made.plan.rows, _each_other(made), key=sort_key))
+
+
+@contextmanager
+def diff_for(
+    home: Path,
+    model: str | None,
+    relations: Collection[str] | None = None,
+    on_conflict: Policy = "out",
+    include_known: bool = False,
+    *,
+    whole: bool,
+) -> Iterator[Overview]:
+    """Give what `plan_for` gives: `whole` with all rows, else with the first ones."""
+    if whole:
+        with long_plan_for(home, model, relations, on_conflict, include_known) as long:
+            yield long
+    else:
+        yield overview_for(home, model, relations, on_conflict, include_known)
 
 
 @contextmanager
@@ -167,10 +171,6 @@ def _first_others(made: _Compared) -> Iterator[FactRow]:
             found = made.standing.first_others(relation, left) if left else []
             left -= len(found)
             yield from found
-
-
-def _in_sync(counts: Mapping[Sign, int]) -> bool:
-    return not any(counts[sign] for sign in ("+", "~", "-", "x"))
 
 
 def _rows(ledger: Ledger, facts: Collection[FactRow], templates: Templates) -> list[PlanRow]:
@@ -222,7 +222,7 @@ def _ends(template: Template) -> tuple[str, str]:
 
 _REASONS = 4
 
-Diff = TypeVar("Diff", Plan, Overview, LongPlan)
+Diff = TypeVar("Diff", Plan, Overview)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,20 +241,6 @@ class Status(Generic[Diff]):
 def status_for(home: Path, model: str | None, relations: Collection[str] | None = None) -> Status[Plan]:
     """Return the status of a model; `model` None means the one used last, or none where none is on record."""
     return Status(plan_for(home, model, relations), *last_batch(home, model))
-
-
-@contextmanager
-def long_status_for(
-    home: Path, model: str | None, relations: Collection[str] | None = None
-) -> Iterator[Status[LongPlan]]:
-    """Give the same; the rows come one by one, and can be had inside only."""
-    with long_plan_for(home, model, relations) as plan:
-        yield Status(plan, *last_batch(home, model))
-
-
-def status_at_a_glance(home: Path, model: str | None, relations: Collection[str] | None = None) -> Status[Overview]:
-    """Return the same with counts and first rows in place of every fact."""
-    return Status(overview_for(home, model, relations), *last_batch(home, model))
 
 
 def last_batch(
