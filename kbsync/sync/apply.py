@@ -114,13 +114,13 @@ def check_ledger(ledger: Ledger, options: ApplyOptions) -> None:
 
 def load(home: Path, options: ApplyOptions, values: Mapping[str, Any], team: Team, progress: Progress) -> ModelChoice:
     """Load the model, with the corpus and the settings that the user names."""
-    progress("loading the model", 0, 1)
     check_before_load(home, options.model, options.loading)
     corpus = settle_stdin(options.corpus, home)
-    choice = choose_model(options.model, values, home=home, loading=options.loading, corpus=corpus, team=team)
+    choice = choose_model(
+        options.model, values, home=home, loading=options.loading, corpus=corpus, team=team, progress=progress
+    )
     if options.chat:
         require_chat_template(choice.loaded)
-    progress("loading the model", 1, 1)
     return choice
 
 

@@ -85,16 +85,15 @@ def calibrate(home: Path, options: CalibrateOptions, progress: Progress = silent
     file = preset_file_for(home, options.write)
     with Ledger.open(home) as ledger, ledger.writer(f"calibrate {options.model}"):
         requests, source = facts_to_ask(home, ledger, options.relations)
-        progress("loading the model", 0, 1)
         choice = choose_model(
             options.model,
             options.values,
             home=home,
             loading=options.loading,
             corpus=options.corpus,
+            progress=progress,
         )
         model = identify(ledger, choice)
-        progress("loading the model", 1, 1)
         known, asked = known_requests(choice.loaded, requests, KNOWN_FACTOR * options.facts, progress)
         if len(known) < LEAST:
             raise EditError(

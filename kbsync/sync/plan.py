@@ -1,7 +1,7 @@
 """Plan: knowledge base | ledger | model, compared fact by fact. Reads only; loads no model."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ from kbsync.ledger import EditRow, FactRow, Ledger, ModelRow, VetoRow
 from kbsync.ledger.edits import not_recalled
 from kbsync.ledger.facts import aliases, vetoes, withheld
 from kbsync.sync.home import templates_for
-from kbsync.sync.known import knows, prompt_of, prompts_of, says
+from kbsync.sync.known import Answers, known_among
 from kbsync.templates import Templates
 
 Sign = Literal["+", "~", "-", "=", "k", "!", "?", "x"]
@@ -229,21 +229,12 @@ def _against(edit: EditRow | None, fact: FactRow, request: EditRequest) -> tuple
     return "=", "applied"
 
 
-def known_facts(plan: Plan, answers: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Plan:
+def known_facts(plan: Plan, answers: Answers) -> Plan:
     """Mark as ``k`` the new facts that the base model answers already, and as ``-`` the changed ones.
 
     So whether a fact is an edit depends on what it says now, not on what it said before.
-
-    `answers` takes prompts with the objects that are hoped for, and gives prompt -> what the model says.
-
-    See `knows`. Prompts without an answer count as not known.
     """
-    new = [row.request for row in plan.having("+", "~") if row.request is not None]
-    said = answers({prompt_of(request): request.target for request in new})
-    likely = [request for request in new if says(said.get(prompt_of(request), ""), request)]
-    asked = {prompt: request.target for request in likely for prompt in prompts_of(request)[1:]}
-    said = {**said, **answers(asked)}
-    known = {request.id for request in likely if knows(request, said)}
+    known = known_among([row.request for row in plan.having("+", "~") if row.request is not None], answers)
 
     def judged(row: PlanRow) -> PlanRow:
         if row.sign not in "+~" or row.request is None or row.request.id not in known:

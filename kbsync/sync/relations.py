@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import yaml
 
 from kbsync.errors import LedgerError, SettingsError, TemplateError
-from kbsync.facts import EditRequest, normalise_label
-from kbsync.ledger import FactRow, Ledger, ModelRow
-from kbsync.ledger.facts import RelationCounts, Standing, aliases, relation_counts
+from kbsync.facts import normalise_label
+from kbsync.ledger import Ledger, ModelRow
+from kbsync.ledger.facts import RelationCounts, Standing, relation_counts
 from kbsync.sources import open_endpoint
 from kbsync.sources.base import Access
 from kbsync.sync.home import model_name, templates_for
-from kbsync.sync.known import knows, prompt_of, prompts_of
+from kbsync.sync.known import fact_requests, known_among, prompt_of
 from kbsync.sync.status import answered
 from kbsync.templates import Templates, check_file
 
@@ -92,24 +92,11 @@ def _known(ledger: Ledger, model: ModelRow, templates: Templates) -> tuple[Count
     standing = Standing(ledger, None)
     standing.involve_named(answered(ledger, model, standing, templates))
     standing.involve_worded()
-    requests = list(_requests(ledger, standing.involved(), templates))
-    prompts = {prompt for request in requests for prompt in prompts_of(request)}
-    said = ledger.answers(model.key, list(prompts))
-    asked: Counter[str] = Counter()
-    known: Counter[str] = Counter()
-    for request in requests:
-        if prompt_of(request) in said:
-            asked[request.relation] += 1
-            known[request.relation] += knows(request, said)
-    return asked, known
-
-
-def _requests(ledger: Ledger, facts: list[FactRow], templates: Templates) -> Iterator[EditRequest]:
-    names = aliases(ledger, {fact.object_key for fact in facts})
-    for fact in facts:
-        if templates.wording(fact.relation, fact.wording) is not None:
-            named = names.get(fact.object_key, ())
-            yield templates.request(fact.subject_label, fact.relation, fact.object_label, named, fact.wording)
+    requests = fact_requests(ledger, templates, standing.involved())
+    said = ledger.answers(model.key, [prompt_of(request) for request in requests])
+    known = known_among(requests, lambda prompts: ledger.answers(model.key, list(prompts)))
+    asked = [request for request in requests if prompt_of(request) in said]
+    return Counter(one.relation for one in asked), Counter(one.relation for one in asked if one.id in known)
 
 
 def search_templates(home: Path, text: str) -> list[FoundRelation]:

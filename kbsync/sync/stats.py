@@ -69,10 +69,10 @@ class Stats:
 
 def covariances_of(home: Path, options: StatsOptions, progress: Progress) -> tuple[ModelChoice, Covariances]:
     """Return a model with the covariances of its edited layers, collected where they are not on record."""
-    progress("loading the model", 0, 1)
     corpus = settle_stdin(options.corpus, home)
-    choice = choose_model(options.model, options.values, loading=options.loading, corpus=corpus)
-    progress("loading the model", 1, 1)
+    choice = choose_model(
+        options.model, options.values, home=home, loading=options.loading, corpus=corpus, progress=progress
+    )
     with Ledger.open(home) as ledger:
         choice = with_text(ledger.home, choice, progress)
         return choice, covariances_for(ledger.tensors, choice, progress)

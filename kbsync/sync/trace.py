@@ -61,9 +61,7 @@ def trace(home: Path, options: TraceOptions, progress: Progress = silent) -> Tra
     file = preset_file_for(home, options.write, "--write-preset")
     with Ledger.open(home) as ledger:
         requests, source = facts_to_ask(home, ledger, options.relations)
-    progress("loading the model", 0, 1)
-    choice = choose_model(options.model, home=home, loading=options.loading)
-    progress("loading the model", 1, 1)
+    choice = choose_model(options.model, home=home, loading=options.loading, progress=progress)
     choice.loaded.at_attention()  # where it is not known, this shows before the work
     known, asked = known_requests(choice.loaded, requests, options.facts, progress)
     if not known:

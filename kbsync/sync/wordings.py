@@ -6,20 +6,19 @@ batch: a template that changes makes the next apply write the state anew, and `v
 
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, content_id
 from kbsync.ledger import Ledger
-from kbsync.ledger.facts import aliases
 from kbsync.memit import MemitSettings, RequestGroup
 from kbsync.memit.extensions.groups import edited_wordings
 from kbsync.models import LoadedModel
 from kbsync.sync.answers import base_answers
 from kbsync.sync.home import Loading, Progress, templates_for
-from kbsync.sync.known import says
+from kbsync.sync.known import fact_requests, says
 from kbsync.sync.model import choose_model, identify
 from kbsync.templates import Templates
 
@@ -151,9 +150,7 @@ def measure_wordings(
     texts = (*kinds, *template.paraphrases)
     with Ledger.open(home, create=False) as ledger:
         requests = _drawn(ledger, templates, relation, facts)
-        progress("loading the model", 0, 1)
-        choice = choose_model(model, home=home, loading=loading)
-        progress("loading the model", 1, 1)
+        choice = choose_model(model, home=home, loading=loading, progress=progress)
         asked = {text.format(request.subject): request.target for request in requests for text in texts}
         said = base_answers(ledger, choice, identify(ledger, choice), asked, progress)
     right = [[says(said[text.format(request.subject)], request) for text in texts] for request in requests]
@@ -183,8 +180,4 @@ def _drawn(ledger: Ledger, templates: Templates, relation: str, facts: int) -> l
         raise SettingsError(f"{relation}: no facts on record to ask for: run `kbsync pull --relation {relation}` first")
     chosen = [alone[key] for key in sorted(alone)]
     chosen = random.Random(0).sample(chosen, min(facts, len(chosen)))
-    names = aliases(ledger, {row.object_key for row in chosen})
-    return [
-        templates.request(row.subject_label, relation, row.object_label, names.get(row.object_key, ()))
-        for row in chosen
-    ]
+    return fact_requests(ledger, templates, [replace(row, wording=None) for row in chosen])
