@@ -82,9 +82,7 @@ MaxWithdrawnOption = Annotated[
 AcceptOption = Annotated[
     bool, typer.Option("--accept-withdrawals", help="Record it all the same, however much is withdrawn.")
 ]
-DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Print the SPARQL of the first pages, and ask nothing.")
-]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the SPARQL of the first pages, and ask nothing.")]
 
 
 @command(app, "pull", examples=EXAMPLES)
