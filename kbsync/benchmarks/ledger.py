@@ -7,7 +7,7 @@ alone.
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from kbsync.resources import templates_folder
 from kbsync.sync.home import Progress, silent
 from kbsync.templates import Template, Templates, load_templates
 
-__all__ = ["LedgerBench", "bench_ledger", "ledger_view"]
+__all__ = ["LedgerBench", "bench_ledger", "curve_view", "ledger_view"]
 
 MODEL = "made-up"
 CHANGED = 0.01
@@ -67,7 +67,7 @@ def bench_ledger(home: Path, facts: int, edits: int, *, seed: int = 0, progress:
     steps: dict[str, Took] = {}
 
     def run(name: str, arguments: Sequence[str]) -> None:
-        progress(f"commands: {name}", len(steps), 6)
+        progress(f"commands: {name}", len(steps), 8)
         try:
             steps[name], _ = run_process(["-m", "kbsync", "--home", str(home), *arguments])
         except KbsyncError as error:
@@ -78,11 +78,14 @@ def bench_ledger(home: Path, facts: int, edits: int, *, seed: int = 0, progress:
     run("pull", pull)
     progress("the edits", 0, 0)
     record_edits(home, edits, templates)
-    for name, arguments in (("status", ("status",)), ("plan", plan), ("plan --json", (*plan, "--json"))):
-        run(name, arguments)
+    run("status", ("status",))
+    run("plan", plan)
+    run("plan --json", (*plan, "--json"))
+    run("status --json", ("status", "--json"))
     write_facts(source, facts, relations, seed=seed, changed=CHANGED)
     run(again := f"pull, {CHANGED:.0%} changed", pull)
     run("status after it", ("status",))
+    run("verify", ("verify",))
     return LedgerBench(
         facts,
         len(relations),
@@ -96,7 +99,7 @@ def bench_ledger(home: Path, facts: int, edits: int, *, seed: int = 0, progress:
 
 
 def record_edits(home: Path, edits: int, templates: Templates) -> None:
-    """Record one batch of `edits` edits of the model `MODEL`, with target keys and figures that are made up."""
+    """Record one batch of `edits` edits of the model `MODEL`, with figures that are made up and no targets."""
     with Ledger.open(home, create=False) as ledger, ledger.writer("bench ledger"):
         rows = _editable(ledger, edits, templates)
         made = [_edit(row, templates.require(row.relation)) for row in rows]
@@ -110,7 +113,6 @@ def record_edits(home: Path, edits: int, templates: Templates) -> None:
             contexts=("",),
             layers=(0,),
         )
-        ledger.record_targets(model.key, "none", [(edit.target or "", row, 20, 0.05) for row, edit in enumerate(made)])
         figures = [Metric(name, 0.0, 100.0, edit.request) for edit in made for name in ("ES", "PS", "NS", "recall")]
         batch = start_batch(ledger, model.key, "memit", {}, "cpu")
         finish_batch(
@@ -142,7 +144,7 @@ def _editable(ledger: Ledger, edits: int, templates: Templates) -> list[FactRow]
 def _edit(row: FactRow, template: Template) -> NewEdit:
     request = EditRequest(row.relation, row.subject_label, template.prompt, row.object_label)
     named = (row.relation, row.subject_key, row.subject_label, row.object_key, row.object_label)
-    return NewEdit(row.id, *named, template.prompt, request.id, f"made-up:{row.id}")
+    return NewEdit(row.id, *named, template.prompt, request.id, None)
 
 
 def ledger_view(bench: LedgerBench) -> RenderableType:
@@ -157,3 +159,13 @@ def ledger_view(bench: LedgerBench) -> RenderableType:
         plain(f"{bench.relations} relations, a file of {bench.file_mb:.0f} MB, a ledger of {bench.ledger_mb:.0f} MB"),
         plain(f"the second pull took {bench.second_pull:.2f} of the first one's time; {bench.cores} cores"),
     )
+
+
+def curve_view(curve: Mapping[str, Sequence[LedgerBench]]) -> RenderableType:
+    """Return seconds and memory of each step by the number of facts."""
+    benches = curve["curve"]
+    rows = []
+    for name in benches[0].steps:
+        took = [bench.steps[name] for bench in benches]
+        rows.append((name, *(f"{one.seconds:,.1f} s, {one.peak_mb:,.0f} MB" for one in took)))
+    return table(("step", *(f"{bench.facts:,} facts" for bench in benches)), rows)

@@ -205,26 +205,41 @@ def groups(
     emit(measured, groups_view, as_json=options.json)
 
 
-@command(group, "ledger", examples=("kbsync bench ledger --facts 1000000 --edits 10000 --home million",))
+@command(
+    group,
+    "ledger",
+    examples=(
+        "kbsync bench ledger --facts 1000000 --edits 10000 --home million",
+        "kbsync bench ledger --facts 10000 --facts 100000 --facts 1000000",
+    ),
+)
 def ledger(
     options: Options,
-    facts: Annotated[int, typer.Option("--facts", metavar="N", min=10, help="Facts to make up.")] = 100_000,
+    facts: Annotated[
+        list[int] | None,
+        typer.Option("--facts", metavar="N", min=10, help="Facts to make up; again for a curve.  [100000]"),
+    ] = None,
     edits: Annotated[int, typer.Option("--edits", metavar="N", min=1, help="Edits to record.")] = 10_000,
     seed: SeedOption = 0,
 ) -> None:
-    """Take time and memory of pull, plan and status over made-up facts.
+    """Take time and memory of pull, plan, status and verify over made-up facts.
 
     An RDF file is made and pulled, edits are recorded (no model is edited), 1% of the file changes and it is pulled
     again. Each command is a process of its own. Without --home all of it is removed afterwards.
     """
-    from kbsync.benchmarks.ledger import bench_ledger, ledger_view
+    from kbsync.benchmarks.ledger import bench_ledger, curve_view, ledger_view
 
+    sizes = facts or [100_000]
     with ExitStack() as after, progress(quiet=options.json) as report:
         home = options.home
         if home == DEFAULT_HOME:
             home = Path(after.enter_context(tempfile.TemporaryDirectory(prefix="kbsync-")))
-        done = bench_ledger(home, facts, edits, seed=seed, progress=report)
-    emit(done, ledger_view, as_json=options.json)
+        if len(sizes) == 1:
+            done = bench_ledger(home, sizes[0], edits, seed=seed, progress=report)
+            emit(done, ledger_view, as_json=options.json)
+            return
+        curve = [bench_ledger(home / str(n), n, min(edits, n // 2), seed=seed, progress=report) for n in sizes]
+    emit({"curve": curve}, curve_view, as_json=options.json)
 
 
 @command(group, "pull", examples=("kbsync bench pull --facts 100000",))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.benchmarks.ledger import bench_ledger, ledger_view
+from kbsync.benchmarks.ledger import bench_ledger, curve_view, ledger_view
 from kbsync.benchmarks.made_up import write_facts
 from kbsync.errors import KbsyncError
 from kbsync.ledger import Ledger
@@ -42,11 +42,16 @@ def test_every_step_is_run_and_taken(tmp_path: Path) -> None:
         "status",
         "plan",
         "plan --json",
+        "status --json",
         "pull, 1% changed",
         "status after it",
+        "verify",
     ]
     assert all(step.seconds > 0 and step.cpu_seconds > 0 and step.peak_mb > 10 for step in done.steps.values())
     assert "second pull" in drawn(ledger_view(done))
+    curve = drawn(curve_view({"curve": [done, done]}))
+    assert curve.count("400 facts") == 2
+    assert curve.count(" MB") == 2 * len(done.steps)
     assert json.dumps(to_plain(done))
     with Ledger.open(tmp_path / "home", create=False) as ledger:
         assert len(ledger.active_edits("model:made-up")) == 50
