@@ -17,6 +17,9 @@ The command line turns each into ``Error: message`` on stderr (`kbsync.cli.main`
 kbsync's own and keeps its traceback under ``--debug``.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "ConflictError",
     "DataSetError",
@@ -30,6 +33,7 @@ __all__ = [
     "TemplateError",
     "WithdrawalsError",
     "WriteError",
+    "foreign",
 ]
 
 
@@ -83,3 +87,17 @@ class LedgerError(KbsyncError):
 
 class LedgerBusyError(LedgerError):
     """Another process holds the writer's lock."""
+
+
+@contextmanager
+def foreign(as_error: Callable[[str], KbsyncError]) -> Iterator[None]:
+    """Run code that is not kbsync's and fails in ways of its own: a chat template, a model never seen, a hub's client.
+
+    Whatever it raises becomes what `as_error` makes of the reason, in one line. Errors of kbsync pass.
+    """
+    try:
+        yield
+    except KbsyncError:
+        raise
+    except Exception as error:
+        raise as_error(" ".join(str(error).split())[:300]) from error

@@ -149,10 +149,9 @@ class Unchanged:
                 self._first = self._now()
             try:
                 yield
-            except Exception:  # what is wrong with a changing file is, first of all, that it changes
-                self._check()
-                raise
-            self._check()
+            finally:  # what is wrong with a changing file is, first of all, that it changes
+                if not isinstance(sys.exception(), GeneratorExit | KeyboardInterrupt):
+                    self._check()
 
     def _check(self) -> None:
         if self._now() != self._first:

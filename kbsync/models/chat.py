@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from kbsync.errors import ModelError
+from kbsync.errors import ModelError, foreign
 from kbsync.models.loaded import LoadedModel
 from kbsync.models.scoring import TargetScore, score_rows
 
@@ -20,10 +20,8 @@ def require_chat_template(loaded: LoadedModel) -> None:
         raise ModelError(
             f"the tokenizer of {loaded.source} has no chat template: leave out --chat, or name a chat model"
         )
-    try:
+    with foreign(lambda reason: ModelError(f"the chat template of {loaded.source} cannot be used: {reason}")):
         render(loaded.tokenizer, "?")
-    except Exception as error:  # a template is a program of its own, and fails as it likes
-        raise ModelError(f"the chat template of {loaded.source} cannot be used: {error}") from error
 
 
 def render(tokenizer: PreTrainedTokenizerBase, question: str, answer: str | None = None) -> str:
@@ -50,8 +48,9 @@ def question_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
     if not tokenizer.chat_template:
         return question
     try:
-        text = render(tokenizer, question)
-    except Exception:  # a template is a program of its own, and fails as it likes
+        with foreign(ModelError):
+            text = render(tokenizer, question)
+    except ModelError:
         return question
     # The tokenizer puts its begin token before every text, so the template's own would be a second one.
     begin = tokenizer.bos_token_id

@@ -8,7 +8,7 @@ import psutil
 import torch
 from transformers import AutoConfig, DynamicCache
 
-from kbsync.errors import ModelError
+from kbsync.errors import KbsyncError, ModelError, foreign
 from kbsync.models.checkpoint import check_config, count_numbers, find_checkpoint
 from kbsync.models.distributed import local_device
 from kbsync.models.forward import kept_in
@@ -142,11 +142,12 @@ def checkpoint_bytes(source: str, device: torch.device, dtype: str | None) -> in
     None where the config cannot be read: `load_model` tells why.
     """
     try:
-        checkpoint = find_checkpoint(source)
-        config = AutoConfig.from_pretrained(checkpoint.place, **checkpoint.arguments())
-        check_config(checkpoint, config)
-        numbers = count_numbers(config)
-    except Exception:  # whatever of several libraries reads it; it is told where the model is loaded
+        with foreign(ModelError):
+            checkpoint = find_checkpoint(source)
+            config = AutoConfig.from_pretrained(checkpoint.place, **checkpoint.arguments())
+            check_config(checkpoint, config)
+            numbers = count_numbers(config)
+    except KbsyncError:
         return None
     item: int = choose_dtype(dtype, device, getattr(config, "dtype", None)).itemsize
     return item * numbers

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from kbsync.errors import ModelError
+from kbsync.errors import ModelError, foreign
 from kbsync.models.family import Family
 from kbsync.models.forward import continue_hidden, fill_cache, head_log_probs, last_hidden, make_rows
 from kbsync.models.hooks import capture, replace, resume
@@ -82,12 +82,10 @@ def settle(loaded: LoadedModel) -> LoadedModel:
 
     A short row goes through the model in each way that MEMIT needs. Raises ModelError where one does not fit.
     """
-    try:
+    with foreign(lambda reason: misfit(loaded.model, f"a short row fails: {reason}")):
         difference = try_passes(loaded)
         settled = with_norm(loaded)
         added = adds_what_it_gives(settled)
-    except Exception as error:  # a model that was never seen fails in its own way
-        raise misfit(loaded.model, f"a short row fails: {' '.join(str(error).split())[:200]}") from error
     difference[f"what a block adds when {settled.family.down} gives more"] = added
     bound = TOLERANCE.get(loaded.model.dtype, HALF_TOLERANCE)
     for name, value in difference.items():

@@ -14,7 +14,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from kbsync.errors import KbsyncError, LedgerError, SettingsError, SourceError
+from kbsync.errors import LedgerError, SettingsError, SourceError, foreign
 from kbsync.facts import content_id
 from kbsync.files import Unchanged, is_text
 from kbsync.limits import LINE
@@ -170,15 +170,11 @@ def data_set(named: str) -> Iterator[str]:
         raise missing_package(named, "a Hugging Face data set (there is no such file)", "datasets") from None
     name, _, config = named.partition(":")
     datasets.disable_progress_bars()
-    try:
+    unreadable = f"corpus {named} is no file, and as a data set it cannot be read"
+    with foreign(lambda reason: SettingsError(f"{unreadable}: {reason}")):
         rows = datasets.load_dataset(name, config or None, split="train", streaming=True)
         for number, row in enumerate(rows, 1):
             yield text_of(row, f"corpus {named}, row {number}")
-    except KbsyncError:
-        raise
-    except Exception as error:  # the hub, the net, the files and their formats each fail in their own way
-        reason = " ".join(str(error).split())[:300]
-        raise SettingsError(f"corpus {named} is no file, and as a data set it cannot be read: {reason}") from error
 
 
 def text_of(record: Mapping[str, Any], where: str) -> str:
