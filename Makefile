@@ -1,6 +1,7 @@
 # make demo    the whole story on a pretrained model, in a temporary home; make demo ARGS="--model practice" on the small one
 # make test    all tests, a process on each core; more arguments by ARGS, e.g. make test ARGS=tests/test_templates.py
 # make numeric the tests that compute, again as on processors with AVX2 alone and with neither it nor AVX-512
+# make test-oldest  some tests with the oldest versions that pyproject.toml allows, in build/oldest (3 GB: PyTorch with CUDA)
 # make fuzz    mutated answers, files, checkpoint folders and ledgers, many more than the tests try; EXAMPLES=10000 of each
 # make soak    a hundred kills of pulls and applies at random moments; more or fewer by ARGS="--kills 20"
 # make lint    ruff and mypy
@@ -19,7 +20,7 @@ EXAMPLES ?= 2000
 NUMERIC := $(addprefix tests/,memit editors metrics models/test_forward.py models/test_scoring.py sync/test_retry.py \
 	sync/test_apply.py e2e/test_any_order.py e2e/test_theorem.py)
 
-.PHONY: demo test numeric fuzz soak lint wheel
+.PHONY: demo test test-oldest numeric fuzz soak lint wheel
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -31,6 +32,15 @@ test: $(READY)
 numeric: $(READY)
 	for able in default avx2; do ATEN_CPU_CAPABILITY=$$able OMP_NUM_THREADS=1 \
 		$(BIN)/python -m pytest -q -n logical --dist loadfile $(NUMERIC) $(ARGS) || exit 1; done
+
+# The model's passes, MEMIT, the ledger, the sources' libraries and the command line: what old versions break first.
+test-oldest:
+	$(PYTHON) -m venv build/oldest
+	build/oldest/bin/pip install --quiet --requirement .ci/oldest.txt
+	OMP_NUM_THREADS=1 PYTHONPATH=. build/oldest/bin/python -m pytest -q -p no:cacheprovider tests/cli/test_main.py \
+		tests/ledger/test_pulls.py tests/ledger/test_opening.py tests/sources/test_yaml_file.py \
+		tests/sources/test_sparql.py tests/models/test_load.py tests/models/test_hooks.py tests/memit/test_solve.py \
+		tests/memit/test_targets.py tests/datasets tests/sync/test_apply.py $(ARGS)
 
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 KBSYNC_FUZZ=$(EXAMPLES) $(BIN)/python -m pytest -q -n logical tests/sources/test_fuzz.py \
