@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kbsync.errors import LedgerError, SettingsError
 from kbsync.ledger import BatchRow
@@ -114,8 +114,10 @@ def sync(
         from kbsync.sync.apply import ApplyOptions, apply
         from kbsync.sync.verify import verify
 
-        bounds: dict[str, Any] = {name: bound for name, bound in project.bounds.items() if name != "max_withdrawn"}
-        options = ApplyOptions(project.model, values=project.settings, loading=loading, corpus=project.corpus, **bounds)
+        bounds = {name: bound for name, bound in project.bounds.items() if name != "max_withdrawn"}
+        options = ApplyOptions(
+            project.model, values=project.settings, loading=loading, corpus=project.corpus, bounds=bounds
+        )
         applied = apply(home, options, lambda proposal: True, progress, remark)
         checks = verify(home).checks
         if faults := [fault for check in checks for fault in check.faults]:
