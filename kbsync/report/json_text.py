@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import fields, is_dataclass
 from datetime import date
 from functools import partial
@@ -28,12 +28,34 @@ def json_text(value: object, *, ascii_only: bool) -> Iterator[str]:
         if isinstance(item, Iterable) and not isinstance(item, str | Mapping):
             opening = "[\n    "
             for one in item:
-                yield opening + dump(to_plain(one))
+                yield opening
+                yield from _pieces(one, dump)
                 opening = ",\n    "
             yield "[]" if opening.startswith("[") else "\n  ]"
         else:
             yield dump(to_plain(item))
     yield "\n}\n"
+
+
+def _pieces(value: object, dump: Callable[[object], str]) -> Iterator[str]:
+    """Yield an item of a list on one line; what it holds that has no length, such as a pull's changes, as it comes."""
+    entries = _entries(value)
+    if not any(isinstance(item, Iterable) and not isinstance(item, Sized) for item in entries.values()):
+        yield dump(to_plain(value))
+        return
+    before = "{"
+    for name, item in entries.items():
+        yield f"{before}{dump(str(name))}: "
+        before = ", "
+        if isinstance(item, Iterable) and not isinstance(item, Sized):
+            opening = "["
+            for one in item:
+                yield opening + dump(to_plain(one))
+                opening = ", "
+            yield "[]" if opening == "[" else "]"
+        else:
+            yield dump(to_plain(item))
+    yield "}"
 
 
 def to_plain(value: object) -> object:

@@ -80,7 +80,8 @@ def test_items_of_a_list_stand_on_a_line_each() -> None:
     assert text == '{\n  "n": 1,\n  "facts": [\n    {"a": [1, 2]},\n    {}\n  ]\n}\n'
 
 
-def test_a_list_under_the_top_is_written_as_it_comes() -> None:
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_list_is_written_as_it_comes(nested: bool) -> None:
     taken: list[int] = []
 
     def rows() -> Iterator[dict[str, int]]:
@@ -88,11 +89,13 @@ def test_a_list_under_the_top_is_written_as_it_comes() -> None:
             taken.append(number)
             yield {"n": number}
 
-    pieces = json_text({"rows": rows()}, ascii_only=False)
-    before = next(piece for piece in pieces if '"n": 0' in piece)
-    assert (taken, json.loads('{"rows": ' + before + "]}")) == ([0], {"rows": [{"n": 0}]})
-    "".join(pieces)
-    assert taken == [0, 1, 2]
+    pieces = json_text({"pulls": [{"a": 1, "rows": rows()}]} if nested else {"rows": rows()}, ascii_only=False)
+    text = ""
+    while '"n": 0' not in text:
+        text += next(pieces)
+    assert taken == [0]
+    whole = json.loads(text + "".join(pieces))
+    assert (whole["pulls"][0] if nested else whole)["rows"] == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
 def test_emit_prints_json_or_the_view(capsys: pytest.CaptureFixture[str]) -> None:
