@@ -9,6 +9,7 @@ as a pipe or a device may never end. Standard library only.
 """
 
 import bz2
+import errno
 import gzip
 import hashlib
 import io
@@ -29,6 +30,7 @@ from kbsync.limits import DOCUMENT, LINE, MEGABYTE, Limit
 
 __all__ = [
     "COMPRESSED",
+    "TEMPORARY",
     "Unchanged",
     "check_regular",
     "is_compressed",
@@ -44,6 +46,9 @@ __all__ = [
 
 COMPRESSED = (".gz", ".bz2", ".zst")
 _BLOCK = MEGABYTE
+TEMPORARY = Path(os.environ.get("TMPDIR") or "/tmp")
+"""where temporary files lie that have no target"""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MARK = b"\xef\xbb\xbf"
 
 
@@ -182,6 +187,8 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in _FULL or any(os.strerror(number) in str(error) for number in _FULL):
+            raise _cannot_write(TEMPORARY, error) from error  # what is read goes into temporary files
         if error.errno is None:  # gzip and bz2 say so that the bytes are wrong
             raise _damaged(path, error) from error
         reason = os.strerror(error.errno)
@@ -201,7 +208,12 @@ def writing(path: Path, *others: type[Exception]) -> Iterator[None]:
     try:
         yield
     except wrong as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        place = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
-        room = f"{shutil.disk_usage(place).free / 1e6:,.0f} MB are free in {place}"
-        raise WriteError(f"cannot write {path}: {reason} ({room})") from error
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: Exception) -> WriteError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    place = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+    return WriteError(
+        f"cannot write {path}: {reason} ({shutil.disk_usage(place).free / 1e6:,.0f} MB are free in {place})"
+    )

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from pyoxigraph import Literal, NamedNode, Quad, QuadParser, QuerySolutions, RdfFormat, Store, parse
 
+from kbsync.files import TEMPORARY, writing
 from kbsync.shapes import short_name
 from kbsync.sources.base import Ask, Notes, Reading
 from kbsync.sources.queries import shape_of, whole
@@ -167,7 +168,8 @@ class TemporaryFolder:
     @cached_property
     def path(self) -> Path:
         """The folder."""
-        folder = tempfile.mkdtemp(prefix="kbsync-")
+        with writing(TEMPORARY):
+            folder = tempfile.mkdtemp(prefix="kbsync-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return Path(folder)
 

@@ -1,5 +1,7 @@
 """A disk that is full, or cannot be written: told with what to do, and the same command goes on when there is room."""
 
+import gzip
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,23 @@ def test_no_room_for_a_pull(small: Editable, home: Path, tmp_path: Path) -> None
     assert ran.code == 1
     assert "see that the disk has room" in ran.err.splitlines()[-1]
     assert snapshot(home) == before
+    assert run(tmp_path, *arguments).code == 0
+
+
+def test_no_room_for_temporary_files(tmp_path: Path) -> None:
+    """A packed file is unpacked on disk while it is read."""
+    wd, label = "http://www.wikidata.org/entity/", "http://www.w3.org/2000/01/rdf-schema#label"
+    lines = [
+        f'<{wd}Q{n}> <http://www.wikidata.org/prop/direct/P36> <{wd}Q1> .\n<{wd}Q{n}> <{label}> "A{n}"@en .\n'
+        for n in range(1, 2000)
+    ]
+    (tmp_path / "facts.nt.gz").write_bytes(gzip.compress("".join(lines).encode()))
+    arguments = ("pull", "--home", tmp_path / "home", "--relation", "P36", "--source", tmp_path / "facts.nt.gz")
+    ran = run(tmp_path, *arguments, file_size=32 * 1024)
+    assert (ran.code, ran.out) == (1, "")
+    assert re.fullmatch(
+        r"Error: cannot write \S+: File too large \([\d,]+ MB are free in \S+\)", ran.err.splitlines()[-1]
+    )
     assert run(tmp_path, *arguments).code == 0
 
 
