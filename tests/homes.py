@@ -18,9 +18,14 @@ import pytest
 import torch
 
 from kbsync.cli.main import main
-from kbsync.ledger import Ledger
+from kbsync.ledger import Ledger, Metric, write_tensors
+from kbsync.ledger.edits import finish_batch, start_batch
+from kbsync.memit import WeightDelta
 from kbsync.resources import fixtures_folder
-from kbsync.sync.model import current_deltas
+from kbsync.sync.edits import new_edit
+from kbsync.sync.home import templates_for
+from kbsync.sync.model import choose_model, current_deltas, delta_tensors, identify
+from kbsync.sync.plan import make_plan
 from tests.conftest import Ran, made_once
 from tests.tiny_models import CAPITALS, TEXTS, known_model
 
@@ -112,6 +117,30 @@ def snapshot(home: Path) -> tuple[list[str], dict[str, str]] | None:
 def _without_use(line: str) -> str:
     """A line of a dump; of a row of models, without its last columns: when it was used, and the seal."""
     return line.rsplit(",", 2)[0] if line.startswith('INSERT INTO "models"') else line
+
+
+def edit_by_hand(home: Path, source: str, deltas: Mapping[int, WeightDelta], facts: Mapping[str, str]) -> Path:
+    """Make a home whose current batch holds these deltas for a model, with an edit for each of the facts."""
+    make_home(home, P36=facts)
+    choice = choose_model(source, home=home)
+    with Ledger.open(home) as ledger, ledger.writer("test"):
+        model = identify(ledger, choice)
+        batch = start_batch(ledger, model.key, "memit", model.settings, "cpu")
+        name, sha256 = write_tensors(ledger.tensors, delta_tensors(deltas), {})
+        rows = make_plan(ledger, templates_for(home), choice.name, model).having("+")
+        finish_batch(
+            ledger,
+            batch,
+            added=[new_edit(row, {}) for row in rows],
+            superseded=[],
+            retracted=[],
+            metrics=[Metric("recall", 0.0, 100.0)],
+            files={name: sha256},
+            seconds={},
+            peak_memory_mb=None,
+            planned_on=None,
+        )
+    return home
 
 
 def deltas_of(home: Path) -> dict[int, torch.Tensor]:

@@ -42,6 +42,10 @@ LimitOption = Annotated[
 RetryOption = Annotated[
     bool, typer.Option("--retry", help="Give edits that are not recalled (x) more steps and a larger clamp.")
 ]
+OnlyLostOption = Annotated[
+    bool,
+    typer.Option("--only-lost", help="Edit only what other models here were edited for and this one does not hold."),
+]
 AlgorithmOption = Annotated[
     str,
     typer.Option("--algorithm", metavar="A", help="memit, or a baseline such as rome, with its own --set."),
@@ -91,6 +95,7 @@ def apply(
     limit: LimitOption = None,
     include_known: IncludeKnownOption = False,
     retry: RetryOption = False,
+    only_lost: OnlyLostOption = False,
     on_conflict: OnConflictOption = ConflictPolicy.out,
     algorithm: AlgorithmOption = "memit",
     setting: SetOption = None,
@@ -135,6 +140,7 @@ def apply(
         force=force,
         retry=retry,
         algorithm=algorithm,
+        only_lost=only_lost,
         rollbacks=rollbacks,
     )
     run(options, wanted, yes)

@@ -24,6 +24,7 @@ __all__ = [
     "OnConflictOption",
     "ProbeOption",
     "RelationsOption",
+    "RevisionOption",
     "SetOption",
     "YesOption",
     "parse_max_memory",
@@ -88,6 +89,10 @@ DtypeOption = Annotated[
 ]
 ExperimentalOption = Annotated[
     bool, typer.Option("--experimental", help="Read a model of an unknown family by its structure.")
+]
+RevisionOption = Annotated[
+    str | None,
+    typer.Option("--revision", metavar="REV", help="Branch, tag or commit of the model's hub repository.  [main]"),
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A MEMIT setting, such as steps=30.")

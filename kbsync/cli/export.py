@@ -1,5 +1,6 @@
-"""``kbsync export``: the edited model, handed on."""
+"""``kbsync export`` and ``kbsync publish``: the edited model, handed on to where models run."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,25 +9,115 @@ import typer
 from kbsync.cli.choices import ModelOption
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
-from kbsync.report.tables import plain
+from kbsync.report.export import exported_view, published_view
+from kbsync.report.progress import progress
+from kbsync.report.tables import table
 from kbsync.sync.home import AS_STORED, Loading
 
 app = family()
 
 
-@command(app, "export", examples=("kbsync export --model practice --to edited-model",))
+class Format(StrEnum):
+    """What an export is written as."""
+
+    checkpoint = "checkpoint"
+    lora = "lora"
+    gguf = "gguf"
+    delta = "delta"
+
+
+class Quant(StrEnum):
+    """The type of a GGUF file's edited tensors."""
+
+    F16 = "F16"
+    Q8_0 = "Q8_0"
+
+
+@command(
+    app,
+    "export",
+    examples=(
+        "kbsync export --model practice --to edited-model",
+        "kbsync export --model smollm2-135m --to adapter --format lora",
+        "kbsync export --model smollm2-135m --to gguf --format gguf --quant Q8_0",
+    ),
+)
 def export(
     options: Options,
     model: ModelOption,
-    folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the checkpoint.")],
+    folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the files.")],
+    format_: Annotated[
+        Format,
+        typer.Option(
+            "--format", help="A checkpoint of transformers, a LoRA of PEFT, a GGUF file, or the deltas alone."
+        ),
+    ] = Format.checkpoint,
+    rank: Annotated[
+        int | None,
+        typer.Option("--rank", metavar="R", min=1, help="Of a LoRA.  [the least of 16 to 512 that keeps 99.9%]"),
+    ] = None,
+    quant: Annotated[Quant, typer.Option("--quant", help="Type of a GGUF file's edited tensors.")] = Quant.F16,
+    onto: Annotated[
+        Path | None,
+        typer.Option(
+            "--onto", metavar="FILE.gguf", help="A GGUF file of the base model to put the edited tensors into."
+        ),
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option("--push", metavar="OWNER/NAME", help="Upload the folder to the hub, as a private model."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --push: only say what would be uploaded.")] = False,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Write the edited model as a checkpoint that AutoModelForCausalLM.from_pretrained opens."""
-    from kbsync.sync.export import export as workflow
+    """Write the edited model for where it is to run: whole or not at all, with a model card and a bill of materials.
 
-    exported = workflow(options.home, model, folder, loading=loading)
-    emit(
-        exported,
-        lambda done: plain(f"{done.folder}: {done.model} with {done.edits} edits (batch {done.batch}), {done.dtype}"),
-        as_json=options.json,
-    )
+    A checkpoint is opened by AutoModelForCausalLM.from_pretrained, a LoRA by PeftModel.from_pretrained and vLLM, a GGUF
+    file by llama.cpp and Ollama. What a LoRA's rank or a GGUF file's precision loses is measured and told.
+    """
+    from kbsync.sync.export import Form
+    from kbsync.sync.export import export as workflow
+    from kbsync.sync.publish import check_push
+    from kbsync.sync.publish import push as upload
+
+    check_push(push, dry_run=dry_run)
+    form = Form(format_.value, rank, quant.value, onto)
+    with progress(quiet=options.json, verbose=options.verbose) as report:
+        exported = workflow(options.home, model, folder, form, loading=loading, progress=report)
+    emit(exported, exported_view, as_json=options.json)
+    if push is not None:
+        files = upload(folder, push, dry_run=dry_run)
+        title = f"{'would go' if dry_run else 'went'} to {push}"
+        shown = table(("file", "bytes"), files, title=title)
+        emit({"pushed": push, "dry_run": dry_run, "files": files}, lambda _: shown, as_json=options.json)
+
+
+@command(
+    app,
+    "publish",
+    examples=("kbsync publish adapter --to /srv/models", "kbsync publish adapter --to /srv/models --server URL"),
+)
+def publish(
+    options: Options,
+    exported: Annotated[Path, typer.Argument(metavar="EXPORT", help="A folder that `kbsync export` wrote.")],
+    to: Annotated[
+        str, typer.Option("--to", metavar="PLACE", help="A folder, or an object store such as s3://b/models.")
+    ],
+    server: Annotated[
+        str | None, typer.Option("--server", metavar="URL", help="A running vLLM, which is to serve the adapter.")
+    ] = None,
+    least: Annotated[
+        float,
+        typer.Option("--least", metavar="PERCENT", min=0, max=100, help="Facts that the server must answer."),
+    ] = 90.0,
+) -> None:
+    """Copy an export to where models are served from, under a name with its batch, and point `current` at it.
+
+    With --server the adapter is loaded into a running vLLM under its new name, asked for its facts, and the one before
+    is unloaded; where it answers too few, it is unloaded itself, and all stays as it was.
+    """
+    from kbsync.sync.publish import publish as workflow
+
+    with progress(quiet=options.json, verbose=options.verbose) as report:
+        done = workflow(options.home, exported, to, server=server, least=least, progress=report)
+    emit(done, published_view, as_json=options.json)

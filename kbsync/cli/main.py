@@ -21,6 +21,7 @@ from kbsync import __version__
 from kbsync.cli import (
     apply,
     ask,
+    audit,
     bench,
     calibrate,
     config,
@@ -77,6 +78,7 @@ app.add_typer(status.app)
 app.add_typer(apply.app)
 app.add_typer(ask.app)
 app.add_typer(export.app)
+app.add_typer(audit.app)
 app.add_typer(evaluate.app)
 app.add_typer(explain.app)
 app.add_typer(history.app)

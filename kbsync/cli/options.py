@@ -17,6 +17,7 @@ from kbsync.cli.choices import (
     DtypeOption,
     ExperimentalOption,
     MaxMemoryOption,
+    RevisionOption,
     parse_max_memory,
 )
 from kbsync.errors import SettingsError
@@ -53,6 +54,7 @@ LOADING_OPTIONS = [
         ("dtype", None, DtypeOption),
         ("max_memory", None, MaxMemoryOption),
         ("experimental", False, ExperimentalOption),
+        ("revision", None, RevisionOption),
     )
 ]
 """the options that a Loading is made of"""

@@ -37,6 +37,12 @@ def status(
     model: Annotated[str | None, typer.Option("--model", metavar="M", help="Which model.  [the one used last]")] = None,
     relation: RelationsOption = None,
     probe: ProbeOption = False,
+    model_file: Annotated[
+        str | None,
+        typer.Option(
+            "--model-file", metavar="FILE", help="With --probe: ask this later model what it holds of the edits."
+        ),
+    ] = None,
     check: CheckOption = False,
     form: Annotated[Format, typer.Option("--format", help="What to write; html is one file.")] = Format.table,
     to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Write a page here, not to stdout.")] = None,
@@ -49,15 +55,21 @@ def status(
         raise typer.BadParameter("a page takes neither --probe nor --json", param_hint="--format")
     if to is not None and not paged:
         raise typer.BadParameter("only --format markdown and html are written to a file", param_hint="--to")
+    if model_file is not None and not probe:
+        raise typer.BadParameter("this names a model to ask: add --probe", param_hint="--model-file")
     from kbsync.sync.home import model_name
     from kbsync.sync.status import Status, diff_for, last_batch, used_model
 
     home = options.home
     if probe:
-        from kbsync.sync.answers import probed_plan
+        from kbsync.sync.answers import probed_file, probed_plan
 
+        asked = model or used_model(home)
         with progress(quiet=options.json) as report:
-            plan = probed_plan(home, model or used_model(home), relation, loading=loading, progress=report)
+            if model_file is None:
+                plan = probed_plan(home, asked, relation, loading=loading, progress=report)
+            else:
+                plan = probed_file(home, asked, model_file, relation, loading=loading, progress=report)
         show(Status(plan, *last_batch(home, plan.model)), status_view, status_json, as_json=options.json)
         leave(plan.in_sync, check)
         return

@@ -1,7 +1,7 @@
 """What the base model and the edited one say: recorded, put into a plan (``--probe``), or side by side (``ask``)."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from math import exp, isfinite, log
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from kbsync.facts import EditRequest, content_id
 from kbsync.ledger import Ledger, ModelRow
 from kbsync.memit import edited
 from kbsync.metrics import Triple, perplexity, recalled
-from kbsync.models import Answer, LoadedModel, TargetScore, greedy_answers, score_targets, top_answers
+from kbsync.models import Answer, LoadedModel, TargetScore, greedy_answers, load_model, score_targets, top_answers
+from kbsync.sync.history import model_meant
 from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent, templates_for
 from kbsync.sync.known import prompt_of, says
 from kbsync.sync.model import ModelChoice, choose_model, current_deltas, identify, known_model
@@ -134,6 +135,35 @@ def probed_plan(
         )
 
     return replace(plan, rows=tuple(sorted(map(judged, plan.rows), key=lambda row: SIGNS.index(row.sign))))
+
+
+def probed_file(
+    home: Path,
+    model: str,
+    file: str,
+    relations: Collection[str] | None = None,
+    *,
+    loading: Loading = AS_STORED,
+    progress: Progress = silent,
+) -> Plan:
+    """Return the active edits of `model` by what another model says: ``=`` it holds them, ``x`` it does not.
+
+    `file` is a directory, a GGUF file or a hub id: what has become of the edited model since, such as a quantised,
+    merged or fine-tuned one. Raises SettingsError where nothing was applied to `model`, ModelError where `file` cannot
+    be loaded.
+    """
+    with Ledger.open(home, create=False) as ledger:
+        known = model_meant(ledger, model)
+        plan = make_plan(ledger, templates_for(home), known.name, known, relations)
+    loaded = load_model(file, **asdict(loading))
+    applied = [row for row in plan.having("=", "x") if row.request is not None]
+    requests = [row.request for row in applied if row.request]
+    found = recalled(loaded, requests, lambda done: progress(f"asking {file}", done, len(applied)))
+    rows = [
+        replace(row, sign="=", reason="applied") if right else replace(row, sign="x", reason=NOT_RECALLED)
+        for row, right in zip(applied, found, strict=True)
+    ]
+    return replace(plan, rows=tuple(sorted(rows, key=lambda row: SIGNS.index(row.sign))))
 
 
 def plan_on_record(

@@ -48,6 +48,8 @@ class ApplyOptions:
     """an editor's name; `values` that it has settings for are its own"""
     retry: bool = False
     """search the targets of edits that are not recalled again, with more steps and a larger clamp"""
+    only_lost: bool = False
+    """write those facts alone that other models of the home were edited for, and this one does not hold"""
     rollbacks: int | None = None
     """as many as there were when the command began: one that came since is not undone. None: it does not matter"""
 
@@ -82,6 +84,8 @@ def apply(
         check_ledger(ledger, options)
         named = model_name(options.model, home)
         editor, values = chosen_editor(options.algorithm, options.values, named, retry=options.retry)
+        if options.only_lost:
+            options = replace(options, only=written_elsewhere(ledger, named))
         # Before a long load: conflicts under `error`, relation ids, and an empty ledger show at once.
         known = ledger.latest_model(named)
         plan = make_plan(ledger, templates, named, known, options.relations, options.on_conflict)
@@ -102,6 +106,12 @@ def apply(
         if not confirm(Proposal(plan, choice.remark, batch.cost(), edits.needed)):
             return None
         return batch.run() if edits.needed else nothing_to_do(plan, edits, clock)
+
+
+def written_elsewhere(ledger: Ledger, named: str) -> set[tuple[str, str]]:
+    """Return (relation, subject key) of the edits that are active in other models than the one of this name."""
+    others = [row.key for row in ledger.models() if row.name != named]
+    return {(edit.relation, edit.subject_key) for key in others for edit in ledger.active_edits(key)}
 
 
 def check_ledger(ledger: Ledger, options: ApplyOptions) -> None:

@@ -1,4 +1,4 @@
-"""Export: the edited model as a checkpoint that transformers opens."""
+"""Export: the edited model as files for where models run: a checkpoint, a LoRA, a GGUF file, or the deltas alone."""
 
 import json
 import os
@@ -7,76 +7,149 @@ import secrets
 import shutil
 import signal
 import threading
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 
 from kbsync.errors import KbsyncError, LedgerError, SettingsError
-from kbsync.ledger import Ledger
+from kbsync.ledger import Ledger, ModelRow
 from kbsync.ledger.edits import active_after
 from kbsync.ledger.tensors import alive
-from kbsync.memit import edited
-from kbsync.sync.home import AS_STORED, Loading
-from kbsync.sync.model import choose_model, current_deltas, known_model
+from kbsync.memit import edited, load_preset
+from kbsync.metrics import evaluate, summary
+from kbsync.sync.eval_cases import ledger_cases
+from kbsync.sync.export_bill import make_bill, model_card
+from kbsync.sync.export_files import Form, changes_in, write
+from kbsync.sync.export_gguf import QUANTS
+from kbsync.sync.home import AS_STORED, Loading, Progress, silent
+from kbsync.sync.model import ModelChoice, batch_tensors, choose_model, delta_matrices, known_model
 
-__all__ = ["Exported", "ended_by_signals", "export", "unfinished"]
+__all__ = ["Exported", "Form", "ended_by_signals", "export", "unfinished", "whole"]
 
 _UNFINISHED = re.compile(r"\.kbsync-export-(\d+)-[0-9a-f]+\Z")
+MEASURED = 200
+"""edits at most that a file is asked for"""
+MEASURES = ("recall", "paraphrase_recall", "ES", "PS", "NS")
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """Where the checkpoint lies, and what is in it."""
+    """Where the files lie, and what is in them."""
 
     folder: Path
+    format: str
     model: str
     batch: int
     edits: int
     dtype: str
+    """of the checkpoint, or of a GGUF file's edited tensors"""
+    bytes: int
+    rank: int | None = None
+    deviation: Mapping[str, float] = field(default_factory=dict)
+    """of each layer: how far its change is from the batch's delta, as a share of that"""
+    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """of a LoRA or GGUF file: ``edited`` as kbsync's own edited model has it, ``file`` as the file has it"""
 
 
 def export(
     home: Path,
     model: str,
     folder: Path,
+    form: Form | None = None,
     *,
     loading: Loading = AS_STORED,
+    progress: Progress = silent,
 ) -> Exported:
-    """Write the edited model and its tokenizer to `folder`, whole or not at all.
+    """Write the edited model to a new `folder`, whole or not at all.
 
-    Raises SettingsError where `folder` exists and is not empty, LedgerError where nothing was applied.
+    What a form's precision or rank may lose is measured through the written file. Raises SettingsError where `folder`
+    exists and is not empty, or the form does not fit; LedgerError where nothing was applied.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SettingsError(f"{folder} exists already: name a new folder with --to")
+    form = form or Form()
+    if form.quant not in QUANTS:
+        raise SettingsError(f"--quant {form.quant}: choose one of {', '.join(QUANTS)}")
     with Ledger.open(home, create=False) as ledger:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise SettingsError(f"{folder} exists already: name a new folder with --to")
         choice = choose_model(model, home=home, loading=loading)
         known = known_model(ledger, choice)
         batch = ledger.current_batch(known.key) if known else None
         if known is None or batch is None:
             raise LedgerError(f"nothing was applied to {choice.name} in {home}: run `kbsync apply` first")
         edits = active_after(ledger, known.key, batch.id)  # an apply may make another batch current meanwhile
-        deltas = current_deltas(ledger, batch)
-    record = {"model": choice.name, "base_sha256": known.weights_sha256, "batch": batch.id, "edits": len(edits)}
+        tensors = batch_tensors(ledger, batch)
+        deltas = delta_matrices(tensors)
+        if not deltas and form.format != "checkpoint":
+            raise LedgerError(f"batch {batch.id} left no edits in {choice.name}: there is nothing to export")
+        preset = load_preset(model, home)
+        hub = preset is not None and not preset.model.startswith("fixtures/")
+        bill = make_bill(form.format, preset.model if preset and hub else choice.loaded.source, known, batch, edits)
+        name = f"{re.sub('[^A-Za-z0-9.-]+', '-', bill.model).removesuffix('.gguf')}-b{batch.id}"
+        with whole(folder) as made:
+            progress("writing", 0, 1)
+            files, bill = write(choice.loaded, tensors, made, name, form, bill)
+            figures = {}
+            if form.format in ("lora", "gguf"):
+                changes = dict(changes_in(files, choice.loaded, deltas))
+                figures = asked(ledger, home, choice, known, deltas, changes, progress)
+            (made / "kbsync.json").write_text(json.dumps(asdict(bill), indent=1) + "\n", encoding="utf-8")
+            (made / "README.md").write_text(model_card(bill, ledger, batch, edits, files[0], figures), encoding="utf-8")
+            progress("writing", 1, 1)
+    rank = None
+    if form.format == "lora":
+        rank = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["r"]
+    return Exported(
+        folder=folder,
+        format=form.format,
+        model=choice.name,
+        batch=batch.id,
+        edits=len(edits),
+        dtype=form.quant if form.format == "gguf" else str(choice.loaded.model.dtype).removeprefix("torch."),
+        bytes=sum(path.stat().st_size for path in folder.iterdir()),
+        rank=rank,
+        deviation=bill.deviation,
+        figures=figures,
+    )
+
+
+def asked(
+    ledger: Ledger,
+    home: Path,
+    choice: ModelChoice,
+    known: ModelRow,
+    deltas: Mapping[int, torch.Tensor],
+    changes: Mapping[int, torch.Tensor],
+    progress: Progress,
+) -> dict[str, dict[str, float]]:
+    """Return the figures of at most `MEASURED` edits, as the edited model has them and as a written file has them."""
+    cases = ledger_cases(ledger, home, choice, known, MEASURED, 0, {}, progress)
+    found = {}
+    for who, one in (("edited", deltas), ("file", changes)):
+        with edited(choice.loaded, one):
+            found[who] = summary(evaluate(choice.loaded, cases, MEASURES, progress=progress))
+    return {name: {who: found[who][name] for who in found} for name in found["file"]}
+
+
+@contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """Give a folder to write into that becomes `folder` at the end; whatever goes wrong, nothing is left of it.
+
+    Raises KbsyncError where the system cannot write it.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with ended_by_signals(), unfinished(folder.parent) as made:
-            with edited(choice.loaded, deltas), warnings.catch_warnings():
-                # Of an offloaded model one shard at a time is in memory; transformers warns as if it were 50 GB.
-                warnings.filterwarnings("ignore", "Attempting to save a model with offloaded modules")
-                choice.loaded.model.save_pretrained(made, max_shard_size="5GB")
-            choice.loaded.tokenizer.save_pretrained(made)
-            Path(made, "kbsync.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            yield made
             as_umask_says(made)
             if folder.exists():
                 folder.rmdir()
             shutil.move(made, folder)
     except (OSError, SafetensorError) as error:
         raise KbsyncError(f"cannot write {folder}: {_why(error)}{_room(folder.parent)}") from error
-    return Exported(folder, choice.name, batch.id, len(edits), str(choice.loaded.model.dtype).removeprefix("torch."))
 
 
 def _why(error: OSError | SafetensorError) -> str:

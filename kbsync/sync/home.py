@@ -31,6 +31,8 @@ class Loading:
     """bounds under ``auto``: GPU number, or cpu, -> size such as 20GiB"""
     experimental: bool = False
     """read a model of an unknown family by its structure"""
+    revision: str | None = None
+    """branch, tag or commit of a hub repository; None is its main branch"""
 
 
 AS_STORED = Loading()

@@ -33,6 +33,8 @@ class ModelChoice:
     """the processes that share the work on it"""
     bounds: Bounds = DEFAULT_BOUNDS
     """how much worse than the base model the edited one may be, where the user does not say"""
+    revision: str | None = None
+    """of the hub's repository, where the user named one"""
 
 
 def choose_model(
@@ -56,8 +58,11 @@ def choose_model(
     progress("loading the model", 0, 1)
     # A misspelt setting shows before a long load.
     (MemitSettings() if preset is None else preset.settings).with_values(values or {})
+    source = name if preset is None else preset_source(preset)
+    if loading.revision is not None and Path(source).expanduser().exists():
+        raise SettingsError(f"--revision picks a version of a hub repository, and {source} is on this machine")
     try:
-        loaded = load_model(name if preset is None else preset_source(preset), **asdict(loading))
+        loaded = load_model(source, **asdict(loading))
     except ModelError as error:
         if preset is None or (package := package_to_install(preset)) is None:
             raise
@@ -77,7 +82,7 @@ def choose_model(
         raise SettingsError(
             f"layers: {settings.layers[-1]} is too high; {name} has {depth} blocks, so {depth - 2} is the highest"
         )
-    return ModelChoice(model_name(name, home), loaded, settings, corpus, remark, team, bounds)
+    return ModelChoice(model_name(name, home), loaded, settings, corpus, remark, team, bounds, loading.revision)
 
 
 def told_defaults(name: str, settings: MemitSettings, depth: int, values: Mapping[str, Any]) -> str | None:
@@ -198,7 +203,7 @@ def identify(ledger: Ledger, choice: ModelChoice) -> ModelRow:
     return ledger.record_model(
         key=found.key if found else content_id("model2", [choice.name, sha256]),
         name=choice.name,
-        revision=None,
+        revision=choice.revision,
         architecture=choice.loaded.architecture,
         weights_sha256=sha256,
         settings=choice.settings.as_dict(),
@@ -235,13 +240,24 @@ def current_deltas(ledger: Ledger, batch: BatchRow | None) -> dict[int, torch.Te
 
     Raises LedgerError where a file is missing or is not as it was written.
     """
-    deltas: dict[int, torch.Tensor] = {}
+    return delta_matrices(batch_tensors(ledger, batch))
+
+
+def batch_tensors(ledger: Ledger, batch: BatchRow | None) -> dict[str, torch.Tensor]:
+    """Return the tensors of a batch's files, as `delta_tensors` made them; raises as `current_deltas` does."""
+    tensors: dict[str, torch.Tensor] = {}
     for name, sha256 in (batch.files if batch else {}).items():
-        tensors = read_tensors(ledger.tensors / name, sha256)
-        for key, tensor in tensors.items():
-            kind, _, layer = key.partition(".")
-            if kind == "delta":
-                deltas[int(layer)] = tensor
-            elif kind == "left":
-                deltas[int(layer)] = tensor @ tensors[f"right.{layer}"]
+        tensors |= read_tensors(ledger.tensors / name, sha256)
+    return tensors
+
+
+def delta_matrices(tensors: Mapping[str, torch.Tensor]) -> dict[int, torch.Tensor]:
+    """Return the delta [d, m] of each layer from what `delta_tensors` made of it."""
+    deltas: dict[int, torch.Tensor] = {}
+    for key, tensor in tensors.items():
+        kind, _, layer = key.partition(".")
+        if kind == "delta":
+            deltas[int(layer)] = tensor
+        elif kind == "left":
+            deltas[int(layer)] = tensor @ tensors[f"right.{layer}"]
     return deltas

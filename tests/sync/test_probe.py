@@ -4,13 +4,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from kbsync.ledger import Ledger
+from kbsync.memit import WeightDelta
 from kbsync.sync.answers import probed_plan
+from kbsync.sync.apply import ApplyOptions, Proposal, apply
 from kbsync.sync.plan import Plan, plan_for
 from kbsync.sync.status import status_for
-from tests.homes import COUNTRIES, SWAPPED, Editable, done, make_home, pull, snapshot
-from tests.tiny_models import CAPITALS
+from tests.homes import COUNTRIES, SWAPPED, Editable, done, edit_by_hand, make_home, pull, snapshot
+from tests.tiny_models import CAPITALS, random_folder
 
 NEW = {country: SWAPPED[country] for country in COUNTRIES[:3]}
 KNOWN = {country: CAPITALS[country] for country in COUNTRIES[4:8]}
@@ -76,3 +79,25 @@ def test_on_the_command_line(small: Editable, applied: Path, tmp_path: Path) -> 
     before = snapshot(home)
     done("status", "--home", home)
     assert snapshot(home) == before
+
+
+def test_a_later_model_is_asked_and_given_what_it_lost(
+    small: Editable, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    none = {1: WeightDelta(torch.zeros(64, 1), torch.zeros(1, 256))}
+    home = edit_by_hand(tmp_path / "home", small.name, none, KNOWN)
+    pull(home, P36={**KNOWN, **NEW})
+    lost = str(random_folder(tmp_path_factory.getbasetemp(), "gpt2"))  # as if all had been trained away
+    for later, sign in ((small.name, "="), (lost, "x")):
+        ran = done("status", "--home", home, *small.model, "--probe", "--json", "--model-file", later)
+        assert {row["subject"]: row["sign"] for row in ran.json["facts"]} == dict.fromkeys(KNOWN, sign)
+    plans: list[Plan] = []
+
+    def no(proposal: Proposal) -> bool:
+        plans.append(proposal.plan)
+        return False
+
+    shutil.copytree(small.name, tmp_path / "later")
+    for source in (lost, str(tmp_path / "later")):
+        assert apply(home, ApplyOptions(source, only_lost=True), no) is None
+    assert [signs(plan) for plan in plans] == [dict.fromkeys(KNOWN, "+"), dict.fromkeys(KNOWN, "k")]
