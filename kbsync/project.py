@@ -80,7 +80,13 @@ SCHEMA: dict[str, Any] = {
                 {name: {"type": "number", "minimum": 0, "description": what} for name, what in BOUNDS.items()}
             ),
             "export": _object(
-                {"to": _TEXT | {"description": "a folder; each sync that changes the model writes it anew"}}, "to"
+                {
+                    "to": _TEXT | {"description": "a folder; each sync that changes the model writes it anew"},
+                    "format": {"enum": ["checkpoint", "lora", "gguf", "delta"]},
+                    "rank": {"type": "integer", "minimum": 1, "description": "of a LoRA"},
+                    "quant": {"enum": ["F16", "Q8_0"], "description": "of a GGUF file's edited tensors"},
+                },
+                "to",
             ),
         }
     ),
@@ -110,6 +116,8 @@ class Project:
     settings: Mapping[str, Any]
     bounds: Mapping[str, float]
     export: Path | None
+    form: Mapping[str, Any]
+    """what the export is written as: format, rank and quant, where the file says so"""
 
 
 def find_project(start: Path) -> Path | None:
@@ -164,6 +172,7 @@ def _project(file: Path, content: Mapping[str, Any], node: yaml.Node | None) -> 
         content.get("settings", {}),
         content.get("bounds", {}),
         None if export is None else beside / export["to"],
+        {name: value for name, value in (export or {}).items() if name != "to"},
     )
 
 

@@ -24,7 +24,7 @@ sources:
 corpus: text.txt
 settings: {steps: 30, layers: [1, 2]}
 bounds: {max_perplexity_increase: 5}
-export: {to: out}
+export: {to: out, format: lora, rank: 32}
 """
 
 BAD = (
@@ -52,6 +52,7 @@ BAD = (
     ("bounds: {max_weight_change: much}", "'much' is no number"),
     ("export: out", "1:9: export: 'out' is no mapping"),
     ("export: {}", "'to' is missing"),
+    ("export: {to: out, format: onnx}", "format: 'onnx' is not one of"),
     ("home: [a]", "1:7: home: this is no text"),
     ("model: [", "this is not YAML"),
     ("model: !!python/object:os.system x", "this is not YAML"),
@@ -72,6 +73,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
     (tmp_path / "facts.yaml").write_text("P36: {a: b}")
     project = read_project(write(tmp_path, WHOLE))
     assert (project.model, project.home, project.export) == ("practice", tmp_path / "state", tmp_path / "out")
+    assert project.form == {"format": "lora", "rank": 32}
     first, second = project.sources
     assert first.source == str(tmp_path / "facts.yaml")
     assert first.options == {"language": "en,mul", "as_of": datetime.date(2026, 1, 31)}

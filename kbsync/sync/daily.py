@@ -144,7 +144,7 @@ def _text(value: object) -> str:
 
 def _export(project: Project, target: Path, loading: Loading) -> Path | None:
     """Write the edited model in place of the last export; None where nothing is applied."""
-    from kbsync.sync.export import export
+    from kbsync.sync.export import Form, export
 
     assert project.model is not None
     if last_batch(project.home, model_name(project.model, project.home))[0] is None:
@@ -155,7 +155,7 @@ def _export(project: Project, target: Path, loading: Loading) -> Path | None:
     new = target.with_name(f".{target.name}.new")
     for leftover in (before, new):
         shutil.rmtree(leftover, ignore_errors=True)
-    export(project.home, project.model, new, loading=loading)
+    export(project.home, project.model, new, Form(**project.form), loading=loading)
     if target.exists():
         target.rename(before)
     new.rename(target)
