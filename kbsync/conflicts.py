@@ -168,7 +168,7 @@ def _resolve(group: list[Statement], policy: Policy) -> tuple[Conflict, list[Sta
         latest = [statement for statement in group if _since(statement) == newest]
         if _contradictory(latest):
             tied = f"start on {newest}" if newest else "have no start date"
-            reason += f"; which is the latest cannot be told: {len(latest)} of them {tied}"
+            reason += f"; no latest one can be chosen: {len(latest)} of them {tied}"
         else:
             chosen = latest[:1]
     resolution = f"{policy}: {chosen[0].fact.object.label}" if chosen else "kept out"
@@ -187,7 +187,7 @@ def _reason(group: Sequence[Statement]) -> tuple[Literal["objects", "prompt"], s
         objects = {statement.fact.object.key: statement.fact.object for statement in group}
         return "objects", f"{label} has {len(objects)} objects for {group[0].fact.relation}: {_names(objects.values())}"
     *names, last = (entity.id or f"{entity.label!r} without an id" for entity in subjects.values())
-    return "prompt", f"{', '.join(names)} and {last} share the label {label!r} and would make the same prompt"
+    return "prompt", f"{', '.join(names)} and {last} share the label {label!r} and would give the same prompt"
 
 
 def _names(entities: Iterable[Entity]) -> str:
@@ -204,4 +204,4 @@ def _message(conflicts: Sequence[Conflict]) -> str:
     shown = "; ".join(f"{conflict.relation}: {conflict.reason}" for conflict in conflicts[:_SHOWN])
     more = f"; and {len(conflicts) - _SHOWN} more" if len(conflicts) > _SHOWN else ""
     count = "1 conflict" if len(conflicts) == 1 else f"{len(conflicts)} conflicts"
-    return f"{count}: {shown}{more}. Mend the source, or choose --on-conflict out, first or latest"
+    return f"{count}: {shown}{more}. Correct the source, or choose --on-conflict out, first or latest"

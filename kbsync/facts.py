@@ -66,8 +66,8 @@ def check_relation(relation: str) -> str:
     """Return `relation` if it is an id (``P17``, ``works_for``); raise SettingsError if it is not."""
     if not _RELATION.match(relation):
         raise SettingsError(
-            f"{relation!r} is not a relation id: use a Wikidata property such as P17, or letters, digits, - and _ after"
-            " a letter"
+            f"{relation!r} is not a relation id: use a Wikidata property such as P17, or a letter followed by"
+            " letters, digits, - and _"
         )
     return relation
 

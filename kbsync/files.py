@@ -122,7 +122,7 @@ def read_text(path: Path) -> str:
     with reading(path), open_stream(path) as stream:
         data = stream.read(DOCUMENT.bytes + 1)
     if len(data) > DOCUMENT.bytes:
-        raise SourceError(f"{path}: too large to be read at once ({DOCUMENT.told}); split it, or use a table")
+        raise SourceError(f"{path}: too large to read at once ({DOCUMENT.told}); split it, or use a table")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -161,7 +161,7 @@ class Unchanged:
     def _check(self) -> None:
         if self._now() != self._first:
             raise SourceError(
-                f"{self._path}: changed while it was read; nothing was taken from it: run the command again when "
+                f"{self._path}: changed during reading; nothing was taken from it: run the command again when "
                 "nobody writes to it"
             )
 

@@ -146,7 +146,7 @@ def test_latest_keeps_the_latest_start_or_none(since: list[str | None], chosen: 
     (conflict,) = settled.conflicts
     assert [kept.fact.object.label for kept in settled.kept] == ([chosen] if chosen else []) + ["Cy"]
     assert conflict.resolution == (f"latest: {chosen}" if chosen else "kept out")
-    assert ("cannot be told" in conflict.reason) is (chosen is None)
+    assert ("no latest one" in conflict.reason) is (chosen is None)
 
 
 def test_latest_of_two_that_say_the_same() -> None:
@@ -189,15 +189,15 @@ REASONS: dict[str, tuple[list[Statement], str]] = {
     ),
     "two ids": (
         statements(("Q1/Springfield", "P131", "x"), ("Q2/Springfield", "P131", "y")),
-        "Q1 and Q2 share the label 'Springfield' and would make the same prompt",
+        "Q1 and Q2 share the label 'Springfield' and would give the same prompt",
     ),
     "three ids": (
         statements(("Q1/A", "P131", "x"), ("Q2/A", "P131", "y"), ("Q3/A", "P131", "z")),
-        "Q1, Q2 and Q3 share the label 'A' and would make the same prompt",
+        "Q1, Q2 and Q3 share the label 'A' and would give the same prompt",
     ),
     "a bare label": (
         statements(("Q1/France", "P36", "x"), ("france", "P36", "y")),
-        "Q1 and 'france' without an id share the label 'France' and would make the same prompt",
+        "Q1 and 'france' without an id share the label 'France' and would give the same prompt",
     ),
 }
 

@@ -81,7 +81,7 @@ def test_a_change_that_leaves_size_and_time_is_seen(tmp_path: Path) -> None:
             file.write_text("two")
             os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
-    with pytest.raises(SourceError, match=r"facts\.csv: changed while it was read"):
+    with pytest.raises(SourceError, match=r"facts\.csv: changed during reading"):
         change()
 
 

@@ -59,18 +59,23 @@ PerplexityOption = Annotated[
         "--max-perplexity-increase",
         metavar="PERCENT",
         min=0,
-        help="Most that perplexity on the corpus may rise.  [the preset's, else 10]",
+        help="Largest allowed rise of perplexity on the corpus.  [the preset's, else 10]",
     ),
 ]
 SpecificityOption = Annotated[
     float | None,
     typer.Option(
-        "--max-specificity-loss", metavar="POINTS", min=0, help="Most that NS may fall.  [the preset's, else 10]"
+        "--max-specificity-loss", metavar="POINTS", min=0, help="Largest allowed fall of NS.  [the preset's, else 10]"
     ),
 ]
 WeightChangeOption = Annotated[
     float | None,
-    typer.Option("--max-weight-change", metavar="PERCENT", min=0, help="Most of its norm that a layer may change by."),
+    typer.Option(
+        "--max-weight-change",
+        metavar="PERCENT",
+        min=0,
+        help="Largest allowed change of a layer, in percent of its norm.",
+    ),
 ]
 KnownLossOption = Annotated[
     float | None,
@@ -83,7 +88,7 @@ KnownLossOption = Annotated[
     ),
 ]
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Make the result current though it breaks a bound; the record says so.")
+    bool, typer.Option("--force", help="Make the result current even if it breaks a bound; the batch records that.")
 ]
 
 

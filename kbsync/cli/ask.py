@@ -26,10 +26,10 @@ def ask(
     model: ModelOption,
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="The beginning of a sentence.")],
     base: Annotated[bool, typer.Option("--base", help="Ask the base model alone.")] = False,
-    count: Annotated[int, typer.Option("--top", metavar="N", min=1, max=50, help="How many answers.")] = 5,
+    count: Annotated[int, typer.Option("--top", metavar="N", min=1, max=50, help="Number of answers.")] = 5,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Show a prompt's top answers with their probabilities, of the base model and the edited one side by side."""
+    """Show a prompt's top answers and their probabilities, base model and edited model side by side."""
     from kbsync.sync.answers import ask as workflow
 
     answers = workflow(options.home, model, prompts, base_only=base, count=count, loading=loading)

@@ -15,10 +15,10 @@ from kbsync.report.tables import plain
 from kbsync.sync.home import AS_STORED, Loading
 
 app = family()
-group = family("Benchmarks: each runs both sides in one go and prints what it measured.")
+group = family("Benchmarks: each measures kbsync and what it is compared with in one run.")
 app.add_typer(group, name="bench")
 
-SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Draw other facts.")]
+SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the random choice of facts.")]
 DatasetOption = Annotated[
     Path | None,
     typer.Option(
@@ -64,20 +64,20 @@ def sync(
     options: Options,
     model: ModelOption = "practice",
     dataset: DatasetOption = None,
-    syncs: Annotated[int, typer.Option("--syncs", metavar="N", min=2, help="Days, a sync each.")] = 30,
-    daily: Annotated[int, typer.Option("--daily", metavar="N", min=1, help="Facts of a day.")] = 22,
+    syncs: Annotated[int, typer.Option("--syncs", metavar="N", min=2, help="Number of days, with one sync each.")] = 30,
+    daily: Annotated[int, typer.Option("--daily", metavar="N", min=1, help="Facts for each day.")] = 22,
     seed: SeedOption = 0,
     setting: SetOption = None,
     corpus: CorpusOption = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw all days: FILE with .png and with .svg.")
+        Path | None, typer.Option("--plot", metavar="FILE", help="Plot all days as FILE.png and FILE.svg.")
     ] = None,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Sync many days, four ways: rebase, edits upon edits, incremental, and nothing.
+    """Sync many days in four ways: rebase, edits upon edits, incremental, and nothing.
 
-    Of a day's facts about 60% are new, 30% are changes and 10% are withdrawals; figures are over all active facts.
-    Thirty days of the practice model take about an hour on 2 cores.
+    Of each day's facts about 60% are new, 30% are changes and 10% are withdrawals. Figures cover all active facts.
+    Thirty days on the practice model take about an hour on 2 cores.
     """
     from kbsync.benchmarks.sync import bench_sync, plot_sync, sync_view
 
@@ -110,21 +110,22 @@ def speed(
     model: ModelOption = "practice",
     dataset: DatasetOption = None,
     edits: Annotated[
-        int | None, typer.Option("--edits", metavar="N", min=2, help="Edits.  [300; with --scale at most 1000]")
+        int | None,
+        typer.Option("--edits", metavar="N", min=2, help="Number of edits.  [300; with --scale at most 1000]"),
     ] = None,
     scale: Annotated[
         bool, typer.Option("--scale", help="Time kbsync alone with 10, 30, 100, 300 and 1000 edits.")
     ] = False,
     threads: Annotated[
-        int | None, typer.Option("--threads", metavar="N", min=1, help="Threads of torch.  [as torch chooses]")
+        int | None, typer.Option("--threads", metavar="N", min=1, help="Threads for torch.  [torch's choice]")
     ] = None,
     seed: SeedOption = 0,
     corpus: CorpusOption = None,
 ) -> None:
-    """Time kbsync against MEMIT written plainly, with the same requests in one process, and print the ratios.
+    """Time kbsync and a plain implementation of MEMIT on the same requests in one process, and print the ratios.
 
-    The plain way takes requests one by one, through all blocks and tokens, with a pass over the text for each
-    layer's covariance. Without --corpus, a model that has none takes the practice model's text.
+    The plain implementation takes requests one at a time, through all blocks and tokens, with a pass over the text for
+    each layer's covariance. Without --corpus, a model that has none uses the practice model's text.
     """
     from kbsync.benchmarks.speed import SCALE, Drawn, bench_scale, bench_speed, scale_view, speed_view
 
@@ -157,14 +158,15 @@ def gpu(
         typer.Option("--dtype", metavar="T", help="float32, float16 or bfloat16.  [bfloat16; float32 on a CPU]"),
     ] = None,
     memory_cap: Annotated[
-        float | None, typer.Option("--memory-cap", metavar="GB", min=1, help="Use no more of a CUDA device's memory.")
+        float | None,
+        typer.Option("--memory-cap", metavar="GB", min=1, help="Use at most this much of a CUDA device's memory."),
     ] = None,
-    tokens: Annotated[int, typer.Option("--tokens", metavar="N", min=1, help="Tokens of the covariance.")] = 2_000_000,
-    steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Steps of each target.")] = 25,
+    tokens: Annotated[int, typer.Option("--tokens", metavar="N", min=1, help="Tokens for the covariance.")] = 2_000_000,
+    steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Steps for each target.")] = 25,
 ) -> None:
-    """Time kbsync on a model of real size, with random weights made on the best device there is.
+    """Time kbsync on a model of real size, with random weights, on the best device.
 
-    Requests have CounterFact's lengths and take all steps. With fewer than 10000 edits the time of 10000 is projected.
+    Requests have CounterFact's lengths and take all steps. With fewer than 10000 edits, 10000 are projected.
     """
     from kbsync.benchmarks.gpu import bench_gpu, gpu_view
 
@@ -180,12 +182,14 @@ def groups(
     options: Options,
     model: ModelOption,
     dataset: DatasetOption = None,
-    subjects: Annotated[int, typer.Option("--subjects", metavar="N", min=1, help="Subjects of each size.")] = 40,
+    subjects: Annotated[
+        int, typer.Option("--subjects", metavar="N", min=1, help="Subjects for each number of objects.")
+    ] = 40,
     seed: SeedOption = 0,
     setting: SetOption = None,
     corpus: CorpusOption = None,
 ) -> None:
-    """Edit 1, 2, 4 and 8 objects of each subject, apart and as groups, with as many single edits beside them.
+    """Edit 1, 2, 4 and 8 objects of each subject, separately and as groups, and compare with as many single edits.
 
     On the practice model, 40 subjects take about ten minutes.
     """
@@ -219,7 +223,7 @@ def ledger(
         list[int] | None,
         typer.Option("--facts", metavar="N", min=10, help="Facts to make up; again for a curve.  [100000]"),
     ] = None,
-    edits: Annotated[int, typer.Option("--edits", metavar="N", min=1, help="Edits to record.")] = 10_000,
+    edits: Annotated[int, typer.Option("--edits", metavar="N", min=1, help="Number of edits to record.")] = 10_000,
     seed: SeedOption = 0,
 ) -> None:
     """Take time and memory of pull, plan, status and verify over made-up facts.
@@ -245,12 +249,12 @@ def ledger(
 @command(group, "pull", examples=("kbsync bench pull --facts 100000",))
 def pull(
     options: Options,
-    facts: Annotated[int, typer.Option("--facts", metavar="N", min=5, help="Facts to make up.")] = 100_000,
+    facts: Annotated[int, typer.Option("--facts", metavar="N", min=5, help="Number of facts to generate.")] = 100_000,
     seed: SeedOption = 0,
 ) -> None:
-    """Time a pull over HTTP beside a bare SPARQLWrapper loop over the same pages.
+    """Time a pull over HTTP and a bare SPARQLWrapper loop over the same pages.
 
-    Made-up facts are served on this machine; the pull records them, the loop only parses the answers.
+    A server on this machine has generated facts; the pull records them, the loop only parses the answers.
     """
     from kbsync.benchmarks.pull import bench_pull, pull_view
 
@@ -263,13 +267,13 @@ def pull(
 def dump(
     options: Options,
     triples: Annotated[
-        int, typer.Option("--triples", metavar="N", min=500_000, help="Statements to make up.")
+        int, typer.Option("--triples", metavar="N", min=500_000, help="Number of statements to generate.")
     ] = 2_000_000,
 ) -> None:
-    """Time the reading of a dump beside Oxigraph's load of the same file.
+    """Time how kbsync reads a dump, and how Oxigraph loads the same file.
 
-    The dump is made up: N-Triples, about 100 MB a million. kbsync reads two relations from it; Oxigraph loads all of
-    it, into memory and onto disk. Each is a process of its own, so memory is shown too.
+    The dump is generated: N-Triples, about 100 MB per million. kbsync reads two relations from it; Oxigraph loads
+    all of it, into memory and onto disk. Each runs in its own process, so that memory can be compared.
     """
     from kbsync.benchmarks.dump import bench_dump, dump_view
 
@@ -294,11 +298,11 @@ def paper(
     dataset: CounterFactOption = None,
     zsre: ZsreOption = None,
     size: Annotated[str, typer.Option("--size", metavar="S", help="quick, standard or paper.")] = "standard",
-    edits: Annotated[int | None, count("--edits", 2, "Most edits of any experiment.")] = None,
-    cases: Annotated[int | None, count("--cases", 1, "Most cases that are measured of the edits.")] = None,
-    categories: Annotated[int | None, count("--categories", 1, "Relations that are edited alone.")] = None,
-    noises: Annotated[int | None, count("--noises", 1, "Draws of noise for each traced fact.")] = None,
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the results go.")] = Path("paper"),
+    edits: Annotated[int | None, count("--edits", 2, "At most N edits in an experiment.")] = None,
+    cases: Annotated[int | None, count("--cases", 1, "Measure at most N of the edited cases.")] = None,
+    categories: Annotated[int | None, count("--categories", 1, "Number of relations to edit separately.")] = None,
+    noises: Annotated[int | None, count("--noises", 1, "Noise samples for each traced fact.")] = None,
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder for the results.")] = Path("paper"),
     editors: Annotated[
         str | None, typer.Option("--editors", metavar="LIST", help="Such as memit,published,none.  [all]")
     ] = None,
@@ -311,13 +315,13 @@ def paper(
     text: TextOption = None,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Make the MEMIT paper's tables and figures on a model, with its baselines beside it.
+    """Make the MEMIT paper's tables and figures on a model, baselines included.
 
-    The row `published` is MEMIT as the paper has it: one sweep, one wording, and nothing that kbsync adds. --set
-    takes settings of a row too, as in --set ft.lr=0.0001 or --set published.steps=25. Writes results.json, a
-    CSV file and figures for each experiment, and index.html with all of it. A run that was interrupted goes on with
-    what is missing. MEND's network is trained, once for model and data, on known facts about subjects that the data
-    does not edit; --size quick leaves MEND out where there is no such network, unless --editors names it.
+    The row `published` is MEMIT as in the paper: one sweep, one wording, and none of kbsync's additions. --set also
+    takes the settings of one row, as in --set ft.lr=0.0001 or --set published.steps=25. Writes results.json, a CSV file
+    and figures for each experiment, and index.html with everything. An interrupted run goes on with what is missing.
+    MEND's network is trained once for each model and data set, on known facts about subjects that the data does not
+    edit; --size quick leaves MEND out if there is no such network, unless --editors names it.
     """
     from kbsync.benchmarks.paper.data import sizes_of
     from kbsync.benchmarks.paper.page import paper_view, write_page

@@ -25,21 +25,23 @@ def calibrate(
     options: Options,
     model: ModelOption,
     relation: RelationsOption = None,
-    facts: Annotated[int, typer.Option("--facts", metavar="N", min=10, help="Facts to edit in each trial.")] = 60,
+    facts: Annotated[
+        int, typer.Option("--facts", metavar="N", min=10, help="Number of facts to edit in each trial.")
+    ] = 60,
     corpus: Annotated[
-        Path | None, typer.Option("--corpus", metavar="FILE", help="Text for the covariance, a document a line.")
+        Path | None, typer.Option("--corpus", metavar="FILE", help="Text for the covariance, one document per line.")
     ] = None,
     write: Annotated[
-        str | None, typer.Option("--write", metavar="NAME", help="Keep what is found as a preset of this home.")
+        str | None, typer.Option("--write", metavar="NAME", help="Save the result as a preset of this home.")
     ] = None,
     setting: SetOption = None,
     loading: Loading = AS_STORED,
 ) -> None:
     """Find layers, lambda and clamp for a model by trial edits of facts that it knows.
 
-    Facts are the ledger's or, where it has none, the fixtures'. A causal trace points to layers; trials there and
-    beside are ranked by S, as long as ordinary text stays likely. The model itself is left as it is. A run that was
-    broken off goes on.
+    Uses the ledger's facts or, if it has none, the fixtures'. A causal trace suggests layers; trials with these and
+    their neighbours are ranked by S, as long as ordinary text stays likely. The model itself does not change. An
+    interrupted run goes on.
     """
     from kbsync.sync.calibrate import CalibrateOptions
     from kbsync.sync.calibrate import calibrate as workflow

@@ -51,10 +51,10 @@ ModelOption = Annotated[
     ),
 ]
 RelationsOption = Annotated[
-    list[str] | None, typer.Option("--relation", metavar="ID", help="Only this relation; again for more.")
+    list[str] | None, typer.Option("--relation", metavar="ID", help="Only this relation; repeat for more.")
 ]
 OnConflictOption = Annotated[
-    ConflictPolicy, typer.Option("--on-conflict", help="What to do where a subject has several objects.")
+    ConflictPolicy, typer.Option("--on-conflict", help="What to do if a subject has several objects.")
 ]
 ContactOption = Annotated[
     str | None,
@@ -71,13 +71,13 @@ CorpusOption = Annotated[
     typer.Option(
         "--corpus",
         metavar="TEXT",
-        help="Text for the covariance: a .txt (a document a line), .jsonl or .parquet file, a Hugging Face data set as"
+        help="Text for the covariance: .txt (a document per line), .jsonl or .parquet file, a Hugging Face data set as"
         " name or name:config, or - for stdin.",
     ),
 ]
 DeviceOption = Annotated[
     str | None,
-    typer.Option("--device", metavar="D", help="cuda, mps, cpu, or auto: over all there are.  [the best one there is]"),
+    typer.Option("--device", metavar="D", help="cuda, mps, cpu, or auto for all of them.  [the best one]"),
 ]
 MaxMemoryOption = Annotated[
     str | None,
@@ -88,7 +88,7 @@ DtypeOption = Annotated[
     typer.Option("--dtype", metavar="T", help="float32, float16 or bfloat16.  [float32 on a CPU, else as stored]"),
 ]
 ExperimentalOption = Annotated[
-    bool, typer.Option("--experimental", help="Read a model of an unknown family by its structure.")
+    bool, typer.Option("--experimental", help="Read a model of an unknown family from its structure.")
 ]
 RevisionOption = Annotated[
     str | None,
@@ -97,10 +97,12 @@ RevisionOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A MEMIT setting, such as steps=30.")
 ]
-IncludeKnownOption = Annotated[bool, typer.Option("--include-known", help="Edit facts that the base model knows, too.")]
+IncludeKnownOption = Annotated[
+    bool, typer.Option("--include-known", help="Edit facts that the base model knows, as well.")
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")]
-ProbeOption = Annotated[bool, typer.Option("--probe", help="Load the model and ask it.")]
-CheckOption = Annotated[bool, typer.Option("--check", help=f"Exit with {DIFFERENCE} where there is a difference.")]
+ProbeOption = Annotated[bool, typer.Option("--probe", help="Load the model and ask it about the facts.")]
+CheckOption = Annotated[bool, typer.Option("--check", help=f"Exit with {DIFFERENCE} if there is a difference.")]
 
 
 def parse_values(settings: Sequence[str] | None) -> dict[str, str]:

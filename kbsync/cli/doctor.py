@@ -18,12 +18,12 @@ app = family()
 def doctor(
     options: Options,
     model: ModelOption,
-    edits: Annotated[int, typer.Option("--edits", metavar="N", min=1, help="How many edits to reckon with.")] = 1000,
+    edits: Annotated[int, typer.Option("--edits", metavar="N", min=1, help="Number of edits to plan for.")] = 1000,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Look whether a model can be edited here: what loads, memory, time, and the tokenizer with awkward subjects.
+    """Check whether a model can be edited here: loading, memory, time, and its tokenizer on difficult subjects.
 
-    Exits with 1 where something cannot work. Writes nothing.
+    Exits with 1 if something cannot work. Writes nothing.
     """
     from kbsync.sync.doctor import doctor as workflow
 

@@ -62,17 +62,19 @@ def evaluate(
     dataset: DatasetOption = None,
     metrics: MetricsOption = None,
     sample: Annotated[
-        int | None, typer.Option("--sample", metavar="N", min=1, help="So many of the cases, drawn by the seed.")
+        int | None, typer.Option("--sample", metavar="N", min=1, help="Measure N cases, chosen at random by the seed.")
     ] = None,
     references: ReferencesOption = None,
     corpus: HeldOutOption = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of sample, generated text and intervals.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Seed of the sample, the generated text and the intervals.")
+    ] = 0,
     loading: Loading = AS_STORED,
 ) -> None:
     """Measure base and edited model side by side, overall with 95% intervals and for each relation.
 
-    On the active edits of the home, and then recorded with its current batch; or on a data set as it is, which is
-    only measured. Perplexity is that of text which no edit is about.
+    Measures the home's active edits, and records the figures with its current batch; or a data set, without writing it.
+    Perplexity is measured on text that no edit is about.
     """
     from kbsync.sync.evaluate import EvalOptions, run_eval
 

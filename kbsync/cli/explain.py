@@ -26,14 +26,14 @@ def explain(
     fact: Annotated[str, typer.Argument(metavar="FACT", help="Subject and relation, such as 'France P36'.")],
     model: ModelOption,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the page: FILE as .png and .svg.")
+        Path | None, typer.Option("--plot", metavar="FILE", help="Plot the page as FILE.png and FILE.svg.")
     ] = None,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Show where an edit stands or is lost, wording by wording, and what to do about it.
+    """Show where an edit holds and where it is lost, wording by wording, and what to do about it.
 
-    Four answers stand side by side: the base model's; the target's, put in by hand at the subject's last token; the
-    edited weights', used at that token alone; the edited model's. Beside them: how much of the way each layer brings.
+    Compares four answers: of the base model; with the target set by hand at the subject's last token; with the edited
+    weights used at that token alone; of the edited model. Also shows how much of the way to the target each layer goes.
     """
     from kbsync.sync.explain import explain as workflow
     from kbsync.sync.history import parse_fact

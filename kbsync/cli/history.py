@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = family()
 
-UsedModelOption = Annotated[str | None, typer.Option("--model", metavar="M", help="Which model.  [the one used last]")]
+UsedModelOption = Annotated[str | None, typer.Option("--model", metavar="M", help="The model.  [the one used last]")]
 
 
 @command(app, "history", examples=("kbsync history", "kbsync history --model practice --json"))
@@ -25,7 +25,7 @@ def history(
     options: Options,
     model: Annotated[str | None, typer.Option("--model", metavar="M", help="Only this model.")] = None,
 ) -> None:
-    """List the batches: when, what each did to the edits, how it came out, and which is current."""
+    """List the batches: when, what each did to the edits, its figures, and which is current."""
     from kbsync.sync.history import history as workflow
 
     emit(workflow(options.home, model), history_view, as_json=options.json)
@@ -41,11 +41,10 @@ def rollback(
     model: UsedModelOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before going back.")] = False,
 ) -> None:
-    """Make the model's state after an earlier batch current again; no model is loaded.
+    """Make the model's state after an earlier batch current again, without loading the model.
 
-    Nothing is deleted: a batch that was rolled back can be gone forward to again. The facts stay as they are, so
-    status and plan then show what the model lacks, and the next apply writes it again; to keep one fact out for good,
-    use retract.
+    Nothing is deleted: you can go forward to a later batch again. The facts stay as they are, so status and plan then
+    show what the model lacks, and the next apply writes it again. To keep a fact out, use retract.
     """
     from kbsync.sync.rollback import rollback as workflow
 
@@ -69,13 +68,13 @@ def log(
         str | None, typer.Option("--fact", metavar="TEXT", help="Subject and relation, such as 'France P36'.")
     ] = None,
     subject: Annotated[
-        str | None, typer.Option("--subject", metavar="X", help="A subject's label, id or alias, in place of --fact.")
+        str | None, typer.Option("--subject", metavar="X", help="A subject's label, id or alias, instead of --fact.")
     ] = None,
     relation: Annotated[
         str | None, typer.Option("--relation", metavar="ID", help="With --subject: only this relation.")
     ] = None,
 ) -> None:
-    """Show everything that ever happened to a fact: pulls, conflicts, vetoes, edits, rollbacks, figures."""
+    """Show everything that ever happened to a fact: pulls, conflicts, retractions, edits, rollbacks, figures."""
     from kbsync.sync.history import fact_log, parse_fact
 
     if (fact is None) == (subject is None) or (fact is not None and relation is not None):
@@ -88,16 +87,16 @@ def log(
 def verify(
     options: Options,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="M", help="Load this model: check its weights, solve again.")
+        str | None, typer.Option("--model", metavar="M", help="Load this model, check its weights, and solve again.")
     ] = None,
     corpus: Annotated[
-        Path | None, typer.Option("--corpus", metavar="FILE", help="With --model: the corpus of its applies.")
+        Path | None, typer.Option("--corpus", metavar="FILE", help="With --model: the corpus that its applies used.")
     ] = None,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Check all that can be worked out again: files, states, references, ids. Exits with 1 where something is wrong.
+    """Check everything that can be recomputed: files, states, references, ids. Exits with 1 if something is wrong.
 
-    Mends nothing, and says what is wrong by name.
+    Names what is wrong, and repairs nothing.
     """
     from kbsync.sync.verify import verify as workflow
 
@@ -111,7 +110,7 @@ def verify(
 @command(app, "prune", examples=("kbsync prune --dry-run", "kbsync prune"))
 def prune(
     options: Options,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
 ) -> None:
     """Remove the tensor files that no state needs, such as those that a killed apply left."""
     from kbsync.sync.verify import prune as workflow

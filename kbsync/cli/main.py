@@ -60,7 +60,7 @@ __all__ = ["app", "main"]
 
 INTERRUPTED = 130
 WRONG_USAGE = 2
-GO_ON = "nothing is left half done; the same command goes on from what was finished"
+GO_ON = "nothing is left half done; run the same command to go on"
 
 app = typer.Typer(
     name="kbsync",
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # labels have letters that not every terminal has
     given = list(sys.argv[1:] if arguments is None else arguments)
     if wrong := next((one for one in given if _is_bytes(one)), None):
-        print(f"Error: an argument is not UTF-8: {wrong}", file=sys.stderr)
+        print(f"Error: this argument is not UTF-8: {wrong}", file=sys.stderr)
         return WRONG_USAGE
     options.arguments = tuple(given)
     try:
@@ -119,13 +119,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"Error: {_told(error)}", error, options.debug)
     except Exception as fault:
         hint = "" if options.debug else " (run again with --debug for the traceback)"
-        return _fail(f"kbsync has a fault: {type(fault).__name__}: {fault}{hint}", fault, options.debug)
+        return _fail(f"kbsync has a bug: {type(fault).__name__}: {fault}{hint}", fault, options.debug)
     else:
         code = 0
     if code == INTERRUPTED:
         print(f"Interrupted: {GO_ON}", file=sys.stderr)
     if code == 0 and closed:
-        print("Error: standard output is closed, so the result could not be written; the work is done", file=sys.stderr)
+        print(
+            "Error: standard output is closed, so the result could not be written; the command itself has finished",
+            file=sys.stderr,
+        )
         return 1
     return code
 
@@ -162,7 +165,7 @@ def _told(error: OSError) -> str:
     told = f"{os.fsdecode(error.filename)}: {reason}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         place = next((one for one in Path(os.fsdecode(error.filename)).absolute().parents if one.is_dir()), Path("/"))
-        told += f" ({shutil.disk_usage(place).free / 2**20:,.0f} MB are free there)"
+        told += f" ({shutil.disk_usage(place).free / 2**20:,.0f} MB free there)"
     return told
 
 

@@ -11,7 +11,7 @@ from kbsync.report.models import mend_view
 from kbsync.report.progress import progress
 from kbsync.sync.home import AS_STORED, Loading
 
-app = family("MEND, an editor that is trained for each model before it can edit.")
+app = family("MEND, a baseline that must be trained for each model.")
 
 
 @command(app, "train", examples=("kbsync mend train --model practice --steps 500",))
@@ -21,13 +21,15 @@ def train(
     steps: Annotated[
         int | None, typer.Option("--steps", metavar="N", min=1, help="Training steps.  [the model's, else 2000]")
     ] = None,
-    facts: Annotated[int, typer.Option("--facts", metavar="N", min=10, help="Known facts to train on.")] = 1000,
+    facts: Annotated[
+        int, typer.Option("--facts", metavar="N", min=10, help="Number of known facts to train on.")
+    ] = 1000,
     loading: Loading = AS_STORED,
 ) -> None:
     """Train MEND's network for a model, on facts that the model knows.
 
-    Facts are the ledger's or, where it has none, the fixtures'. The network is kept in the home, and used for models
-    of the same weights alone. The model itself is left as it is.
+    Uses the ledger's facts or, if it has none, the fixtures'. The network is kept in the home and serves only models
+    with the same weights. The model itself does not change.
     """
     from kbsync.sync.mend import MendOptions, train_network
 

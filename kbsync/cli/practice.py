@@ -20,7 +20,7 @@ app.add_typer(group, name="practice")
 @command(group, "train", examples=("kbsync practice train --to my-practice-model",))
 def train(
     options: Options,
-    folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the model is written.")],
+    folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the model.")],
 ) -> None:
     """Train the practice model on the fixtures' earlier edition: under an hour on 2 cores."""
     from kbsync.sync.practice import train_practice
@@ -33,7 +33,7 @@ def train(
 @command(group, "datasets", examples=("kbsync practice datasets --to fixtures",))
 def datasets(
     options: Options,
-    folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the two JSON files are written.")],
+    folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder for the two JSON files.")],
 ) -> None:
     """Make data sets in CounterFact's and zsRE's forms from the fixtures' earlier edition."""
     from kbsync.sync.practice import write_datasets
@@ -46,11 +46,11 @@ def datasets(
 def demo(
     options: Options,
     model: ModelOption = "practice",
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Edit N facts at most.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Edit at most N facts.")] = None,
 ) -> None:
-    """Tell the whole story in a temporary home: pull, plan, apply, status, answers before and after, and a retraction.
+    """Show everything in a temporary home: pull, plan, apply, status, answers before and after, and a retraction.
 
-    The practice model is taught some 250 facts of the fixtures, another model about 30 that have changed lately.
+    Teaches the practice model about 250 facts of the fixtures, and any other model about 30 that changed recently.
     """
     from kbsync.sync.demo import demo as workflow
 

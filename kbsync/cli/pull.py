@@ -44,7 +44,7 @@ ClassOption = Annotated[
     str | None, typer.Option("--class", metavar="ID", help="Only subjects that are instances of it, such as Q515.")
 ]
 SubjectsOption = Annotated[
-    Path | None, typer.Option("--subjects", metavar="FILE", help="Only these subjects: ids or labels, one a line.")
+    Path | None, typer.Option("--subjects", metavar="FILE", help="Only these subjects: ids or labels, one per line.")
 ]
 LanguageOption = Annotated[
     str | None,
@@ -57,15 +57,13 @@ SitelinksOption = Annotated[
     int | None,
     typer.Option("--min-sitelinks", metavar="N", min=0, help="Only subjects with N sitelinks (Wikipedia pages)."),
 ]
-AllOption = Annotated[
-    bool, typer.Option("--all", help="The whole relation, also where its template names a part for Wikidata.")
-]
+AllOption = Annotated[bool, typer.Option("--all", help="Read the whole relation, even if its template names a part.")]
 AsOfOption = Annotated[
     datetime.datetime | None,
-    typer.Option("--as-of", metavar="DATE", formats=["%Y-%m-%d"], help="What was current on that day.  [today]"),
+    typer.Option("--as-of", metavar="DATE", formats=["%Y-%m-%d"], help="Read what was current on that day.  [today]"),
 ]
 AliasesOption = Annotated[
-    bool, typer.Option("--aliases", help="Read other names of subjects and objects, too: such answers count.")
+    bool, typer.Option("--aliases", help="Read aliases of subjects and objects, too: answers in them count.")
 ]
 MaxWithdrawnOption = Annotated[
     float,
@@ -76,13 +74,11 @@ MaxWithdrawnOption = Annotated[
         max=100,
         envvar="KBSYNC_MAX_WITHDRAWN",
         show_envvar=False,
-        help="Most of a relation's facts that may be withdrawn at once (else KBSYNC_MAX_WITHDRAWN).",
+        help="Largest share of a relation that a pull may withdraw (else KBSYNC_MAX_WITHDRAWN).",
     ),
 ]
-AcceptOption = Annotated[
-    bool, typer.Option("--accept-withdrawals", help="Record it all the same, however much is withdrawn.")
-]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the SPARQL of the first pages, and ask nothing.")]
+AcceptOption = Annotated[bool, typer.Option("--accept-withdrawals", help="Record the pull, however much it withdraws.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the SPARQL of the first pages, and send nothing.")]
 
 
 @command(app, "pull", examples=EXAMPLES)
@@ -105,11 +101,11 @@ def pull(
 ) -> None:
     """Read facts into the ledger, and show what is new, changed and withdrawn.
 
-    Only current statements are read: of the best rank, and with no end in the past. Of Wikidata's largest relations a
-    part is read that the relation's template names; the options change it. A pull that asks for a part withdraws what
-    left that part, and nothing that it did not ask for; with --limit nothing at all. Where more than a fifth would be
-    withdrawn at once (and more than four facts), or all, nothing is recorded unless accepted: exit code 3. An
-    interrupted pull of an endpoint goes on where it was, within a day.
+    Reads current statements only: of the best rank, and with no end in the past. Of Wikidata's largest relations it
+    reads the part that the relation's template names; options choose another. A pull of a part withdraws what has left
+    that part and nothing else; with --limit it withdraws nothing. If it would withdraw more than a fifth of a
+    relation (and more than four facts), or all of it, it records nothing and exits with 3, unless you accept it.
+    An interrupted pull of an endpoint goes on where it stopped, within a day.
     """
     from kbsync.sync import pull as workflow
     from kbsync.sync.reading import dry_run, make_asks

@@ -20,10 +20,11 @@ app = family()
 def relations(
     options: Options,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="M", help="Whose answers on record count.  [the one used last]")
+        str | None,
+        typer.Option("--model", metavar="M", help="The model whose recorded answers count.  [the one used last]"),
     ] = None,
     search: Annotated[
-        str | None, typer.Option("--search", metavar="TEXT", help="Find relations by a part of a label or wording.")
+        str | None, typer.Option("--search", metavar="TEXT", help="Find relations by part of a label or wording.")
     ] = None,
     online: Annotated[bool, typer.Option("--online", help="Search the endpoint's properties.")] = False,
     source: Annotated[
@@ -31,9 +32,9 @@ def relations(
     ] = "wikidata",
     contact: ContactOption = None,
 ) -> None:
-    """List the relations with a template or facts: how many facts, conflicts, and what the model knew when asked.
+    """List the relations that have a template or facts: their facts and conflicts, and what the model knew when asked.
 
-    No model is loaded; a dash stands where it was never asked.
+    Loads no model; a dash means that it was never asked.
     """
     from kbsync.sync.relations import relations_for, search_online, search_templates
 

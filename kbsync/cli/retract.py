@@ -31,30 +31,30 @@ def retract(
     subject: Annotated[str, typer.Option("--subject", metavar="X", help="The subject's label, id or alias.")],
     relation: Annotated[str, typer.Option("--relation", metavar="ID", help="The relation.")],
     object_name: Annotated[
-        str | None, typer.Option("--object", metavar="Y", help="Only while this is the object.  [whatever it is]")
+        str | None, typer.Option("--object", metavar="Y", help="Only if this is the object.  [any object]")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="M", help="Take it out of this model.  [the one used last]")
+        str | None, typer.Option("--model", metavar="M", help="The model to take it out of.  [the one used last]")
     ] = None,
-    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; for the record.")] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="Lift the veto: the next apply writes the fact again.")] = False,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="The reason, for the record.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Allow the fact again: the next apply writes it.")] = False,
     corpus: Annotated[
-        Path | None, typer.Option("--corpus", metavar="FILE", help="Text for the covariance, a document a line.")
+        Path | None, typer.Option("--corpus", metavar="FILE", help="Text for the covariance, one document per line.")
     ] = None,
     yes: YesOption = False,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Take one fact out of the model now, and keep it out, though its source states it.
+    """Take one fact out of the model now, and keep it out, even if its source states it.
 
-    The fact is put under a veto: no apply writes it into any model of this home until --undo lifts that. The model is
-    solved again for all its other edits, with the settings of its current batch; what else is new or changed waits for
-    the next apply. Another model that holds the fact loses it with its own next apply.
+    The fact is suppressed: no apply writes it into any model of this home until --undo. The model is solved again for
+    all its other edits, with the settings of its current batch; other new or changed facts wait for the next apply.
+    Another model that holds the fact loses it with its own next apply.
     """
     from kbsync.sync import retract as workflow
 
     if undo:
         if reason is not None or model is not None:
-            raise SettingsError("--undo lifts the veto for all models: leave --model and --reason out")
+            raise SettingsError("--undo allows the fact again in all models: leave out --model and --reason")
         lifted = workflow.lift(options.home, subject, relation, object_name)
         emit({"lifted": lifted}, lifted_view, as_json=options.json)
         return

@@ -27,7 +27,7 @@ TokensOption = Annotated[
 ]
 LengthOption = Annotated[
     int | None,
-    typer.Option("--sequence-length", metavar="N", min=8, help="Tokens of a row that the corpus is packed in.  [512]"),
+    typer.Option("--sequence-length", metavar="N", min=8, help="Tokens in each row of the packed corpus.  [512]"),
 ]
 
 
@@ -48,10 +48,10 @@ def collect(
     setting: SetOption = None,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Collect the covariances of a model's edited layers, or find them on record, and show how good they are.
+    """Collect the covariances of a model's edited layers, unless the home has them, and show how good they are.
 
-    All layers in one pass, kept in the home under the hash of what they depend on; a killed run goes on where it
-    was. The change since half the tokens tells whether more text would matter.
+    Takes one pass for all layers and keeps the result in the home, under the hash of what it depends on. A killed run
+    goes on where it stopped. The change since half of the tokens shows whether more text would matter.
     """
     from kbsync.sync.stats import stats
 
@@ -71,9 +71,9 @@ def export(
     setting: SetOption = None,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Write the covariances of a model's edited layers to one file, for others with that model.
+    """Write the covariances of a model's edited layers to one file, to share with others.
 
-    They are collected first where they are not on record. The header says what they were taken over.
+    Collects them first if the home does not have them. The header says which text they were taken over.
     """
     from kbsync.sync.stats import export_covariances
 
@@ -88,11 +88,12 @@ def import_file(
     options: Options,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `kbsync stats export` wrote.")],
     model: Annotated[
-        str | None, typer.Option("--model", metavar="M", help="Load this model and check that they are its own.")
+        str | None,
+        typer.Option("--model", metavar="M", help="Load this model and check that the covariances are its own."),
     ] = None,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Check a file of covariances and put them on record; `kbsync apply` then needs no corpus for that model."""
+    """Check a file of covariances and add them to the home; `kbsync apply` then needs no corpus for that model."""
     from kbsync.sync.stats import import_covariances
 
     emit(import_covariances(options.home, file, model, loading), imported_view, as_json=options.json)

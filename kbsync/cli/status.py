@@ -34,7 +34,7 @@ class Format(StrEnum):
 @command(app, "status", examples=EXAMPLES)
 def status(
     options: Options,
-    model: Annotated[str | None, typer.Option("--model", metavar="M", help="Which model.  [the one used last]")] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="M", help="The model.  [the one used last]")] = None,
     relation: RelationsOption = None,
     probe: ProbeOption = False,
     model_file: Annotated[
@@ -48,7 +48,7 @@ def status(
     to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Write a page here, not to stdout.")] = None,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Show the diff between knowledge base, ledger and model, and the last figures."""
+    """Show how knowledge base, ledger and model differ, and the last figures."""
     options.json = options.json or form is Format.json
     paged = form in (Format.markdown, Format.html)
     if paged and (probe or options.json):

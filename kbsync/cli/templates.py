@@ -39,7 +39,7 @@ def check(
     options: Options,
     file: Annotated[Path, typer.Argument(help="A template file (YAML).")],
 ) -> None:
-    """Check a template file, and that its prompts are no other relation's; every bad entry is named with its line."""
+    """Check a template file, and that no other relation has its prompts; report every bad entry with its line."""
     from kbsync.sync.home import check_templates
 
     emit({"file": file, "templates": check_templates(options.home, file)}, checked_view, as_json=options.json)
@@ -52,9 +52,9 @@ def new(
     source: Annotated[str, typer.Option("--source", metavar="S", help="wikidata, or an endpoint's URL.")] = "wikidata",
     contact: ContactOption = None,
 ) -> None:
-    """Write a draft of a template from the label and aliases that an endpoint gives a property.
+    """Write a draft of a template from a property's label and aliases at an endpoint.
 
-    The draft goes into the home's templates/, never over a file. Read its wordings and mend them before an apply.
+    The draft goes into the home's templates/ and never overwrites a file. Correct its wordings before an apply.
     """
     from kbsync.sync.relations import new_template
 
@@ -66,12 +66,14 @@ def measure(
     options: Options,
     relation: Annotated[str, typer.Argument(help="A relation's id, such as P17.")],
     model: ModelOption,
-    facts: Annotated[int, typer.Option("--facts", metavar="N", min=1, help="Facts to ask for, drawn by chance.")] = 200,
+    facts: Annotated[
+        int, typer.Option("--facts", metavar="N", min=1, help="Number of facts to ask about, chosen at random.")
+    ] = 200,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Measure how often each wording gives the object, on facts that the model knows; the best comes first.
+    """Measure how often each wording gives the object, on facts that the model knows; best first.
 
-    A fact counts as known where at least one wording gives its object. Answers are recorded and used again.
+    A fact counts as known if at least one wording gives its object. Answers are recorded and reused.
     """
     from kbsync.sync.wordings import measure_wordings
 

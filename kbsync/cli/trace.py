@@ -26,23 +26,23 @@ def trace(
     options: Options,
     model: ModelOption,
     relation: RelationsOption = None,
-    facts: Annotated[int, typer.Option("--facts", metavar="N", min=1, help="Known facts to trace.")] = 100,
-    samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Draws of noise for each fact.")] = 3,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the noise.")] = 0,
+    facts: Annotated[int, typer.Option("--facts", metavar="N", min=1, help="Number of known facts to trace.")] = 100,
+    samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Noise samples for each fact.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the noise.")] = 0,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw heat maps and bars: FILE as .png and .svg.")
+        Path | None, typer.Option("--plot", metavar="FILE", help="Plot heat maps and bars as FILE.png and FILE.svg.")
     ] = None,
     write_preset: Annotated[
         str | None,
-        typer.Option("--write-preset", metavar="NAME", help="Keep the suggested layers as a preset of this home."),
+        typer.Option("--write-preset", metavar="NAME", help="Save the suggested layers as a preset of this home."),
     ] = None,
     loading: Loading = AS_STORED,
 ) -> None:
-    """Find where a model recalls its facts (causal tracing), and which layers that suggests to edit.
+    """Find where a model recalls its facts (causal tracing), and which layers to edit.
 
-    Facts are the ledger's or, where it has none, the fixtures'; those that the model knows are traced. Noise on the
-    subject makes it lose a fact; what a state, or the MLPs or attentions of a few blocks, gives back is shown by token
-    and block. No edit is tried: `kbsync calibrate` does that.
+    Traces facts of the ledger or, if it has none, of the fixtures, that the model knows. Noise on the subject makes it
+    lose a fact; the tables show what a hidden state, or the MLPs or attentions of a few blocks, restores by token and
+    block. Tries no edit: `kbsync calibrate` does that.
     """
     from kbsync.sync.trace import TraceOptions
     from kbsync.sync.trace import trace as workflow

@@ -123,7 +123,7 @@ def optional_text(raw: Mapping[str, Any], name: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise BadRecordError(f"`{name}` is neither a text nor a list of texts")
+        raise BadRecordError(f"`{name}` is neither text nor a list of texts")
     return value.strip()
 
 

@@ -39,7 +39,7 @@ class DataSet:
             except BadRecordError as error:
                 bad.append(f"{self.path}: record {index}: {error}")
                 if len(bad) == TOLD:
-                    bad.append("and perhaps more: reading ended here")
+                    bad.append("and perhaps more: reading stopped here")
                     break
                 continue
             self.unplaced = placer.unplaced
@@ -59,7 +59,7 @@ def open_dataset(path: Path) -> DataSet:
     """
     first = next(json_items(path), None)
     if first is None:
-        raise DataSetError(f"{path}: there is no record in it")
+        raise DataSetError(f"{path}: it has no records")
     name = next((name for name, form in FORMATS.items() if isinstance(first, dict) and form.keys <= first.keys()), None)
     if name is None:
         known = "; ".join(f"{name}: {', '.join(sorted(form.keys))}" for name, form in FORMATS.items())
@@ -74,7 +74,7 @@ def json_items(path: Path) -> Iterator[Any]:
             bounded = _Bounded(file, path)
             events = ijson.basic_parse(bounded, use_float=True)
             if next(events, ("", None))[0] != "start_array":
-                raise DataSetError(f"{path}: this is not a JSON array of records")
+                raise DataSetError(f"{path}: not a JSON array of records")
             for event, value in events:
                 if event != "end_array":
                     yield _item(event, value, events, path)
@@ -84,7 +84,7 @@ def json_items(path: Path) -> Iterator[Any]:
     except OSError as error:
         raise DataSetError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ijson.JSONError, ValueError, OverflowError) as error:
-        raise DataSetError(f"{path}: this is not JSON, or it was cut short ({_reason(error)})") from error
+        raise DataSetError(f"{path}: not JSON, or cut short ({_reason(error)})") from error
 
 
 def _item(event: str, value: Any, events: Iterator[tuple[str, Any]], path: Path) -> Any:

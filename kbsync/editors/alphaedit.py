@@ -74,7 +74,9 @@ class AlphaEdit:
         """Return the projected solution for a layer's K [m, u] and r [d, u]."""
         basis = null_space(covariance.to(keys.device), self.settings.threshold)
         if not basis.shape[1]:
-            raise EditError(f"layer {layer}: no eigenvalue of the covariance is under the threshold: use a larger one")
+            raise EditError(
+                f"layer {layer}: no eigenvalue of the covariance is below the threshold: use a larger threshold"
+            )
         held = self.settings.alpha * torch.eye(basis.shape[1], dtype=torch.float64, device=keys.device)
         if layer in earlier:
             held += basis.T @ earlier[layer].to(basis) @ basis

@@ -27,7 +27,7 @@ def no_covariances(layers: Sequence[int]) -> Mapping[int, torch.Tensor]:
 
 def no_network() -> nn.Module:
     """Stand where a task was given no network."""
-    raise EditError("MEND needs a network that is trained for this model: run `kbsync mend train --model ...` first")
+    raise EditError("MEND needs a network trained for this model: run `kbsync mend train --model ...` first")
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class FineTuning:
     def edit(self, task: Task) -> Deltas:
         """Return the change [d, m] of the one layer, in float32. Raises EditError where a loss is not finite."""
         if not task.groups:
-            raise EditError("there is no request to edit")
+            raise EditError("no requests to edit")
         loaded, own = task.loaded, self.settings
         layer = block_at(loaded, own.layer, GPTJ_SHARE)
         device = execution_device(loaded.family.down_projection(loaded.model, layer))

@@ -198,10 +198,10 @@ def read_network(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str
     Raises ModelError where it is no network, or was trained for other weights than those of `loaded`.
     """
     if metadata.get("kind") != "mend":
-        raise ModelError("the file is no MEND network: run `kbsync mend train` to make one")
+        raise ModelError("the file is not a MEND network: run `kbsync mend train` to make one")
     if metadata["weights"] != weights_of(loaded):
         raise ModelError(
-            f"the MEND network was trained for a model of other weights than {loaded.source}:"
+            f"the MEND network was trained for other weights than those of {loaded.source}:"
             " run `kbsync mend train` for this one"
         )
     shapes = {}
@@ -234,7 +234,7 @@ class Mend:
         assert isinstance(network, MendNetwork)
         texts = object_texts(task.loaded, task.requests)
         if not texts:
-            raise EditError("there is no request to edit")
+            raise EditError("no requests to edit")
         total: dict[int, torch.Tensor] = {}
         done = 0
         for places in batches_by_length([len(text.ids) for text in texts], TOKEN_BUDGET):

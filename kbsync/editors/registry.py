@@ -53,7 +53,7 @@ def editor(name: str, values: Mapping[str, Any] = MappingProxyType({}), *, model
     `values` may be command-line text. Raises SettingsError for a name or setting that does not exist.
     """
     if name not in EDITORS:
-        raise SettingsError(f"there is no editor {name!r}; there are {', '.join(EDITORS)}")
+        raise SettingsError(f"unknown editor {name!r}; known: {', '.join(EDITORS)}")
     make = EDITORS[name]
     return make(changed(changed(make().settings, known_values(model, name)), values))
 

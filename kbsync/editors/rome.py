@@ -81,7 +81,7 @@ class Rome:
         """
         loaded, requests = task.loaded, task.requests
         if not requests:
-            raise EditError("there is no request to edit")
+            raise EditError("no requests to edit")
         layer = block_at(loaded, self.settings.layer, GPTJ_SHARE)
         search = self.settings.search(layer, task.settings)
         inverse = inverse_times(task.covariances([layer])[layer])

@@ -118,7 +118,7 @@ def _check(db: Database, path: Path, newest: int) -> bool:
     if mark not in (0, APPLICATION_ID) or (mark == 0 and tables):
         raise LedgerError(f"{path} is another program's database: move it away, or choose another --home")
     if version > newest:
-        told = f"{path} has schema {version} and this kbsync knows schemas up to {newest}"
+        told = f"{path} has schema {version}, but this kbsync knows schemas up to {newest}"
         raise LedgerError(f"{told}: upgrade kbsync, or choose another --home")
     return version > 0
 
@@ -136,10 +136,10 @@ def telling(path: Path) -> Iterator[None]:
 
 def _remedy(message: str) -> str:
     if "locked" in message:
-        return "another program holds it open for writing: close that and run again"
+        return "another program is writing to it: close that program and run again"
     if any(word in message for word in ("malformed", "not a database", "no such", "decode", "syntax error", "corrupt")):
-        return "the file is damaged: put back a copy of it, or choose another --home"
-    return "see that the disk has room and that the home is yours to write, or choose another --home"
+        return "the file is damaged: restore a copy of it, or choose another --home"
+    return "check that the disk has room and that you may write to the home, or choose another --home"
 
 
 @contextmanager

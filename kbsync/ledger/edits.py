@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 
-_CHANGED_MEANWHILE = "the state changed since this apply was planned: run it again"
+_CHANGED_MEANWHILE = "the state has changed since this apply was planned: run it again"
 
 
 def start_batch(

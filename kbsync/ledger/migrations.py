@@ -110,7 +110,7 @@ def migrate(db: Database, steps: Sequence[Step] = STEPS) -> None:
                 return
             sealed = done >= seals.SEALED_SINCE
             if sealed and (broken := seals.broken_seals(db)):
-                raise LedgerError(f"the ledger cannot be brought up to date: {broken[0]}; put back a copy of it")
+                raise LedgerError(f"the ledger cannot be brought up to date: {broken[0]}; restore a copy of it")
             steps[done](db)
             if sealed:
                 seals.renew(db)

@@ -88,11 +88,11 @@ def _faults(db: "Database", table: str) -> Iterator[str]:
         return
     yield from (f"the table {table} is damaged: {' '.join(text.split())}" for text in said if text != "ok")
     broken = [values for values, held, made in rows if held != made]
-    yield from (f"row {' '.join(map(str, values))} of {table} is not as kbsync wrote it" for values in broken)
+    yield from (f"row {' '.join(map(str, values))} of {table} is not what kbsync wrote" for values in broken)
     seals = [str(held) for _, held, _ in rows]
     if not broken and (total is None or tuple(total) != (len(seals), _all(seals))):
         counted = f"it has {len(seals)} rows, and {total[0]} were written" if total else "nothing says what it held"
-        yield f"the table {table} is not as kbsync wrote it: {counted}"
+        yield f"the table {table} is not what kbsync wrote: {counted}"
 
 
 def _rows(db: "Database", table: str, where: str = "") -> Iterator[tuple[tuple[object, ...], object, str]]:

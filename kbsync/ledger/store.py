@@ -42,7 +42,7 @@ BaseScore = tuple[float, bool, float]
 """of an object's tokens: mean log-probability, whether each is the likeliest at its place, the share of those"""
 
 _DATABASE = "ledger.db"
-RESTORE = "put back a copy of it, or choose another --home; `kbsync verify` lists all that is wrong"
+RESTORE = "restore a copy of it, or choose another --home; `kbsync verify` lists all that is wrong"
 _SHOWN = 5
 """of what SQLite finds wrong"""
 _TABLES: dict[str, tuple[type[Any], tuple[str, ...]]] = {

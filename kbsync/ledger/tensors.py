@@ -95,7 +95,7 @@ def read_tensors(path: Path, sha256: str | None = None) -> dict[str, "torch.Tens
             return load_file(path)
         metadata, tensors = _header(path), load_file(path)
         if CONTENT in metadata and metadata.pop(CONTENT) != _content_hash(tensors, metadata):
-            raise LedgerError(f"{path} is not as kbsync wrote it (its content's sha256 differs): {_REMEDY}")
+            raise LedgerError(f"{path} is not what kbsync wrote (its content's sha256 differs): {_REMEDY}")
         return tensors
 
 
@@ -103,7 +103,7 @@ def check_tensors(path: Path, sha256: str) -> None:
     """Raise LedgerError if the file at `path` is missing, unreadable, or not of this sha256. Loads no torch."""
     with _reading(path):
         if _sha256(path) != sha256:
-            raise LedgerError(f"{path} is not as kbsync wrote it (its sha256 differs): {_REMEDY}")
+            raise LedgerError(f"{path} is not what kbsync wrote (its sha256 differs): {_REMEDY}")
 
 
 def check_sealed(path: Path) -> None:
@@ -111,7 +111,7 @@ def check_sealed(path: Path) -> None:
     with _reading(path):
         sealed = CONTENT in _header(path)
     if not sealed:
-        raise LedgerError(f"{path} is not as kbsync wrote it (it has no hash): {_REMEDY}")
+        raise LedgerError(f"{path} is not what kbsync wrote (it has no hash): {_REMEDY}")
     read_tensors(path)
 
 
@@ -159,14 +159,14 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise LedgerError(f"{path} is missing: put back a copy, or run `kbsync apply` to make it again") from None
+        raise LedgerError(f"{path} is missing: restore a copy, or run `kbsync apply` to make it again") from None
     except (SafetensorError, ValueError) as error:
         raise LedgerError(f"{path} is cut or damaged ({error}): {_REMEDY}") from error
     except OSError as error:
         raise LedgerError(f"cannot read {path}: {error.strerror}") from error
 
 
-_REMEDY = "put back a copy, or delete it and run `kbsync apply` to make it again"
+_REMEDY = "restore a copy, or delete it and run `kbsync apply` to make it again"
 
 
 def sweep(folder: Path) -> None:

@@ -89,7 +89,7 @@ def sum_moments(
         if no_memory(loaded, batches[team.rank : team.rank + 1], sums, team):
             if len(batches[0]) == 1:
                 raise EditError(
-                    "the device has no memory left for one row of text: use a smaller --set sequence_length=..., or a"
+                    "the device lacks the memory for one row of text: use a smaller --set sequence_length=..., or a"
                     " smaller --dtype"
                 )
             sums.drop()

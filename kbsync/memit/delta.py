@@ -54,7 +54,7 @@ def checked(held: HeldWeight, matrix: torch.Tensor, layer: int) -> torch.Tensor:
     if not torch.isfinite(weight).all():
         name = str(held.dtype).removeprefix("torch.")
         raise EditError(
-            f"layer {layer}: base plus delta is beyond {name}'s range; nothing was written. Use --dtype bfloat16 or"
+            f"layer {layer}: base plus delta exceeds the range of {name}; nothing was written. Use --dtype bfloat16 or"
             " float32"
         )
     return weight

@@ -162,7 +162,7 @@ def changed(settings: S, values: Mapping[str, Any]) -> S:
         field = name if name in types else f"{name}_"
         if field not in types:
             known = ", ".join(sorted(known.rstrip("_") for known in types)) or "none"
-            raise SettingsError(f"there is no setting {name!r}; there are {known}")
+            raise SettingsError(f"unknown setting {name!r}; known: {known}")
         taken[field] = coerce(name, value, types[field])
     return replace(settings, **taken)
 
@@ -241,8 +241,8 @@ def load_preset(name: str, home: Path | None = None) -> Preset | None:
         or not isinstance(content["settings"], dict)
         or not all(isinstance(text, str) for text in texts)
     ):
-        allowed = f"model, settings and, where there are any, {', '.join(TEXTS)}, {' and '.join(BOUNDS)}"
-        raise SettingsError(f"preset {file}: it is to hold {allowed}; no more")
+        allowed = f"model, settings and, optionally, {', '.join(TEXTS)}, {' and '.join(BOUNDS)}"
+        raise SettingsError(f"preset {file}: it may hold {allowed}, and nothing else")
     try:
         settings = MemitSettings().with_values(content["settings"])
         bounds = {name: coerce(name, value, float) for name, value in numbers.items()}

@@ -61,7 +61,7 @@ def spread(
     those of the prompts `held` (see `kept_moments`).
     """
     if not groups:
-        raise EditError("there is no request to spread")
+        raise EditError("no requests to spread")
     layers, L = settings.layers, settings.layers[-1]
     device, why = solve_device(loaded.devices)
     remark(why)

@@ -93,7 +93,7 @@ def optimise_targets(
         if team.lead(lambda searched=searched: settled(searched)):  # type: ignore[misc]
             waiting = waiting[sum(map(len, batches)) :]
         elif max(map(len, batches)) == 1:
-            raise EditError("the device has no memory left for a single subject: use a smaller --dtype")
+            raise EditError("the device has not enough memory for a single subject: use a smaller --dtype")
         else:
             budget //= 2
             if torch.cuda.is_available():

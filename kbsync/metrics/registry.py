@@ -57,7 +57,7 @@ ABOUT: dict[str, About] = {
     "specificity": About("higher", "the same of other subjects' own objects"),
     "score": About("higher", "harmonic mean of efficacy, paraphrase and specificity"),
     "portability": About("higher", "the same of objects that follow from the edit"),
-    "recall": About("higher", "the object, or an alias, is the top answer on the edit prompt"),
+    "recall": About("higher", "the object or an alias is the top answer on the edit prompt"),
     "paraphrase_recall": About("higher", "the same on paraphrases, which are never edited: held-out wordings"),
     "worded_recall": About("higher", "the same over all wordings that are edited, the edit prompt among them"),
     "recall_active": About("higher", "recall of all active edits"),

@@ -80,21 +80,21 @@ def find_checkpoint(source: str) -> Checkpoint:
 def find_gguf(source: str, path: Path) -> Checkpoint:
     """Return where a GGUF file lies, on this machine or on the hub; raises as `find_checkpoint` does."""
     if not is_gguf_available():
-        raise ModelError(f"model {source}: GGUF files are read with the package gguf: pip install 'kbsync[gguf]'")
+        raise ModelError(f"model {source}: GGUF files need the package gguf: pip install 'kbsync[gguf]'")
     if PART_OF_SEVERAL.search(source):
         raise ModelError(f"model {source} is one part of several: join them first (llama-gguf-split --merge)")
     repository, colon, name = source.partition(":")
     if not path.is_file() and colon and re.fullmatch(r"[\w.-]+/[\w.-]+", repository) and ".." not in name.split("/"):
         return Checkpoint(source, repository, name.lstrip("/"))
     if path.exists() and not path.is_file():
-        raise ModelError(f"model file {source} is no file")
+        raise ModelError(f"model file {source} is not a file")
     try:
         with path.open("rb") as opened:
             magic = opened.read(4)
     except OSError as error:
         raise ModelError(f"model file {source} cannot be read: {error.strerror or error}") from error
     if magic != b"GGUF":
-        raise ModelError(f"model file {source} is no GGUF file: it does not begin with the letters GGUF")
+        raise ModelError(f"model file {source} is not a GGUF file: it does not begin with the letters GGUF")
     return Checkpoint(str(path), str(path.parent), path.name)
 
 
@@ -107,7 +107,7 @@ def check_folder(folder: Path) -> None:
     named = {folder / name for index in folder.glob("*.index.json") if index.is_file() for name in shard_names(index)}
     for file in sorted({*folder.iterdir(), *named}):
         if not Path(os.path.realpath(file)).is_relative_to(within):
-            raise ModelError(f"model directory {folder}: {file.name} lies outside it, and is not read")
+            raise ModelError(f"model directory {folder}: {file.name} lies outside the folder: kbsync does not read it")
 
 
 def shard_names(index: Path) -> set[str]:
@@ -130,7 +130,7 @@ def check_config(checkpoint: Checkpoint, config: Any) -> None:
         raise ModelError(f"{told} has {positions} positions: {LEAST_POSITIONS} are needed for a prompt and its answer")
     blocks = getattr(config, "num_hidden_layers", None)
     if not isinstance(blocks, int) or blocks < 1:
-        raise ModelError(f"{told} has no number of blocks that could be: {blocks!r}")
+        raise ModelError(f"{told} has an impossible number of blocks: {blocks!r}")
     tensors, numbers = held(checkpoint)
     if tensors and blocks > tensors:
         raise ModelError(f"{told} asks for {blocks:,} blocks, and its files hold {tensors:,} tensors")

@@ -130,7 +130,7 @@ def family_of(config: Any) -> Family:
     if family is None:
         known = ", ".join(f"{row.name} ({model_type})" for model_type, row in sorted(FAMILIES.items()))
         raise ModelError(
-            f"model type {config.model_type!r} is of no family that kbsync edits; it knows {known};"
+            f"model type {config.model_type!r} is not of a family that kbsync knows ({known});"
             " --experimental reads another by its structure"
         )
     return family
@@ -140,10 +140,10 @@ def check_kind(config: Any) -> None:
     """Raise ModelError for a kind of model that has no single down projection to edit."""
     named = f"model type {config.model_type!r}"
     if getattr(config, "is_encoder_decoder", False):
-        raise ModelError(f"{named} has an encoder and a decoder; kbsync edits models that are a decoder alone")
+        raise ModelError(f"{named} has an encoder and a decoder; kbsync edits decoder-only models")
     if hasattr(config, "text_config"):
         raise ModelError(
-            f"{named} holds its language model inside a larger one (text_config); kbsync edits models of text alone:"
+            f"{named} holds its language model inside a larger one (text_config); kbsync edits text models:"
             " save the language model as a checkpoint of its own"
         )
     for name in EXPERT_COUNTS:

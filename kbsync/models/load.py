@@ -81,7 +81,7 @@ def load_model(
             raise
         reason = " ".join(str(error).split())[:300]
         if "custom code" in reason or "remote code" in reason:
-            reason = "it brings Python code of its own, which kbsync never runs"
+            reason = "it comes with Python code, which kbsync never runs"
         raise ModelError(f"model {source} cannot be loaded: {reason}") from error
     model, report = opened
     if checkpoint.gguf:  # its weights are plain numbers by now; transformers would not write the model otherwise
@@ -124,7 +124,7 @@ def check_tokenizer(source: str, tokenizer: PreTrainedTokenizerBase, embeddings:
     special = set(tokenizer.all_special_tokens)
     words = {word: number for word, number in tokenizer.get_vocab().items() if word not in special}
     if not words:
-        raise ModelError(f"{source} has no tokenizer: a tokenizer.json is needed beside the weights")
+        raise ModelError(f"{source} has no tokenizer: it needs a tokenizer.json beside the weights")
     if not tokenizer.is_fast:
         raise ModelError(
             f"the tokenizer of {source} gives no character offsets: a fast tokenizer (tokenizer.json) is needed"
@@ -144,6 +144,6 @@ def check_finite(source: str, model: torch.nn.Module) -> None:
                 weight = f"{name}.{own}".lstrip(".")
                 hint = "use --dtype bfloat16 or float32" if value.dtype == torch.float16 else "it is damaged"
                 raise ModelError(
-                    f"the checkpoint of {source} has weights that are no numbers (NaN or infinite), such as {weight}"
+                    f"the checkpoint of {source} has weights that are NaN or infinite, such as {weight}"
                     f" in {str(value.dtype).removeprefix('torch.')}: {hint}"
                 )

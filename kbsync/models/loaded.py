@@ -183,7 +183,7 @@ class LoadedModel:
         """Raise ModelError where a row of `tokens` is longer than the model's positions."""
         if self.positions is not None and tokens > self.positions:
             raise ModelError(
-                f"{what} has {tokens:,} tokens, and {self.source} has room for {self.positions:,}: shorten it"
+                f"{what} has {tokens:,} tokens, and {self.source} takes at most {self.positions:,}: shorten it"
             )
 
     def weight(self, layer: int) -> torch.Tensor:

@@ -34,7 +34,7 @@ def family_by_structure(model: nn.Module, config: object) -> Family:
     Raises ModelError where there is no one list of blocks, or blocks differ or hold experts.
     """
     if any(name.split(".")[-1] == "experts" for name, _ in model.named_modules()):
-        raise misfit(model, "its blocks hold experts: a fact has no one down projection to be written to")
+        raise misfit(model, "its blocks hold experts: a fact has no single down projection to be written to")
     depth, width = getattr(config, "num_hidden_layers", None), getattr(config, "hidden_size", None)
     lists = [
         (name, module)

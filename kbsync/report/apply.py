@@ -48,7 +48,7 @@ def cost_view(cost: "Cost") -> RenderableType:
         for one in cost.again
     ]
     if cost.seconds is None:
-        parts.append(plain("time: no batch on this device tells the pace yet"))
+        parts.append(plain("time: unknown, as there is no earlier batch on this device"))
     else:
         each = ", ".join(f"{name} {value:.1f}" for name, value in cost.seconds.items() if name != "total")
         parts.append(plain(f"time: about {cost.seconds['total']:.0f} s at the pace of earlier batches ({each})"))

@@ -18,14 +18,14 @@ _FIGURES = ("ES", "PS", "NS", "S", "recall", "perplexity")
 def calibration_view(found: "Calibration") -> RenderableType:
     """Return the causal trace, the trials, and what was chosen."""
     told = (
-        f"{found.model} knows {found.known} of {found.asked} facts from the {found.source} that it was asked;"
+        f"{found.model} knows {found.known} of {found.asked} facts of the {found.source} that it was asked about;"
         f" each trial edits {found.edits} of them to another object"
     )
     effects = [(layer, f"{100 * effect:.1f}") for layer, effect in enumerate(found.effects.by_layer)]
     clean, corrupted = 100 * found.effects.clean, 100 * found.effects.corrupted
     traced = (
-        f"mean probability of the object {clean:.1f}%, with the subject's embeddings corrupted {corrupted:.1f}%; one"
-        " block's MLP put back at the subject's last token gives back"
+        f"mean probability of the object {clean:.1f}%, with the subject's embeddings corrupted {corrupted:.1f}%; "
+        "restoring the MLP of one block at the subject's last token adds"
     )
     columns = ("layers", "lambda", "clamp", *_FIGURES, "")
     rows: list[tuple[object, ...]] = [("no edits", "", "", *_cells(found.base), "")]
@@ -34,11 +34,11 @@ def calibration_view(found: "Calibration") -> RenderableType:
         plain(told),
         plain(traced),
         table(("block", "%"), effects),
-        table(columns, rows, title=f"{len(found.trials)} trials, {found.from_record} of them made before"),
+        table(columns, rows, title=f"{len(found.trials)} trials, {found.from_record} of them from earlier runs"),
     ]
     parts += [plain(f"failed: {reason}") for reason in dict.fromkeys(t.reason for t in found.trials if t.reason)]
     if not found.chosen.bounded:
-        parts.append(plain("note: no trial kept ordinary text likely enough; this one harms it the least"))
+        parts.append(plain("note: no trial kept ordinary text likely enough; this one did the least damage"))
     settings = found.chosen.settings
     chosen = {"layers": ",".join(map(str, settings.layers)), "lambda": f"{settings.lambda_:g}"}
     chosen["clamp_norm_factor"] = f"{settings.clamp_norm_factor:g}"
@@ -46,7 +46,7 @@ def calibration_view(found: "Calibration") -> RenderableType:
     if found.preset is not None:
         parts.append(plain(f"written: {found.preset} (--model {found.preset.stem})"))
     else:
-        parts.append(plain("not written: give --write NAME to keep it as a preset, which makes no trial again"))
+        parts.append(plain("not written: --write NAME saves it as a preset, without new trials"))
     return Group(*parts)
 
 

@@ -47,7 +47,9 @@ def emit(result: Result, view: Callable[[Result], RenderableType], *, as_json: b
     except OSError as error:
         _let_go()
         reason = error.strerror or error
-        raise KbsyncError(f"the result cannot be written to standard output ({reason}); the work is done") from None
+        raise KbsyncError(
+            f"the result cannot be written to standard output ({reason}); the command itself has finished"
+        ) from None
 
 
 def emit_text(text: str, to: Path | None) -> None:

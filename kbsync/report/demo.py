@@ -30,6 +30,6 @@ def demo_view(told: "Demo") -> RenderableType:
         status_view(told.status),
         plain("5. kbsync ask: the model in other words, before and after"),
         table(("prompt", "before", "after", "knowledge base"), answers),
-        plain(f"6. kbsync retract: the fact about {told.withdrawn} is withdrawn, and gone from the model"),
+        plain(f"6. kbsync retract: the fact about {told.withdrawn} is taken out of the model"),
         table(("prompt", "before", "edited", "withdrawn"), gone),
     )

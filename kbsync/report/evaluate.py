@@ -30,13 +30,13 @@ def eval_view(found: "Evaluation") -> RenderableType:
         table(("relation", "cases", *_relation_columns(found)), _relation_rows(found), title="by relation"),
     ]
     if found.edited is None:
-        parts.append(plain("this home has no edits of the model: the base alone"))
+        parts.append(plain("this home has no edits of the model: only the base model was measured"))
     if found.text is not None:
         parts.append(plain(f"text: {len(found.text.lines)} lines of {found.text.corpus}"))
     if found.lower:
         parts.append(plain(f"lower is better: {', '.join(found.lower)}"))
     if found.unmeasured:
-        parts.append(plain(f"no case has what these need: {', '.join(found.unmeasured)}"))
+        parts.append(plain(f"not measured, as no case has what they need: {', '.join(found.unmeasured)}"))
     if found.unplaced:
         parts.append(plain(f"left out: {found.unplaced} prompts that do not name their subject"))
     if found.batch is not None:

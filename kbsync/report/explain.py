@@ -30,13 +30,13 @@ def explained_view(found: "Explained") -> RenderableType:
         )
         for number, one in enumerate(found.wordings, 1)
     ]
-    columns = ("", "wording", "", *TITLES.values(), "turns wrong at")
+    columns = ("", "wording", "", *TITLES.values(), "first wrong at")
     layers = list(found.wordings[0].delivered)
     brought = [
         (number, *(f"{100 * share:.0f}" for share in (*one.delivered.values(), sum(one.delivered.values()))))
         for number, one in enumerate(found.wordings, 1)
     ]
-    lines = ["right, or the answer in its place; beside it the mean log-probability of the object's tokens"]
+    lines = ["right, or the answer given instead, and the mean log-probability of the object's tokens"]
     if (near := found.nearest) is not None:
         lines.append(
             f"nearest key with another object: {near.relation} of {near.subject} ({near.object}), cosine"

@@ -91,7 +91,7 @@ def verified_view(result: Mapping[str, Any]) -> RenderableType:
     rows = [(check.name, check.checked, len(check.faults)) for check in checks]
     parts: list[RenderableType] = [table(("", "checked", "wrong"), rows)]
     parts += [plain(f"{check.name}: {fault}") for check in checks for fault in check.faults]
-    parts.append(plain("all is as recorded" if result["whole"] else "something is wrong: nothing was mended"))
+    parts.append(plain("everything is as recorded" if result["whole"] else "something is wrong; nothing was repaired"))
     return Group(*parts)
 
 
@@ -99,7 +99,7 @@ def pruned_view(result: Mapping[str, Any]) -> RenderableType:
     """Return a row for each file that no state needs, and the sum."""
     files: Sequence[Leftover] = result["files"]
     if not files:
-        return plain("every tensor file is needed: nothing to remove")
+        return plain("nothing to remove: every tensor file is needed")
     done = "would be removed" if result["dry_run"] else "removed"
     size = f"{len(files)} files, {result['bytes'] / 1e6:.1f} MB, {done}"
     rows = [(file.path.name, f"{file.bytes / 1e6:.1f}") for file in files]

@@ -29,7 +29,7 @@ def diagnosis_view(found: "Diagnosis") -> RenderableType:
         parts.append(_time(found))
     if found.subjects:
         good = found.subjects - len({one.subject for one in found.misplaced})
-        parts.append(plain(f"tokenizer: last token found for {good} of {found.subjects} awkward subjects"))
+        parts.append(plain(f"tokenizer: last token found for {good} of {found.subjects} difficult subjects"))
     if found.misplaced:
         cells = [(one.subject, one.prompt, one.reason) for one in found.misplaced[:_MOST_MISPLACED]]
         parts.append(table(("subject", "prompt", "why"), cells))
@@ -78,7 +78,7 @@ def _memory(found: "Diagnosis") -> RenderableType:
     for phase in found.memory:
         rows.append((phase.phase, "", f"{phase.total_mb:,.1f}", "yes" if phase.fits else "NO"))
         rows += [("", what, f"{size:,.1f}", "") for what, size in phase.what.items()]
-    return table(("phase", "holds beside the weights", "MB", "fits"), rows, title=f"memory for {found.edits:,} edits")
+    return table(("phase", "needed beside the weights", "MB", "fits"), rows, title=f"memory for {found.edits:,} edits")
 
 
 def _time(found: "Diagnosis") -> RenderableType:

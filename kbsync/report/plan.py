@@ -16,7 +16,7 @@ __all__ = ["MEANING", "figure", "in_sync_text", "metrics_table", "plan_json", "p
 MEANING = {
     "+": "new in the knowledge base, to be edited",
     "~": "changed since it was applied, to be edited again",
-    "-": "to be taken out: withdrawn, retracted, or what the base model says",
+    "-": "to be taken out: withdrawn, retracted, or known to the base model now",
     "=": "applied, unchanged",
     "k": "the base model knows it already",
     "!": "kept out: in conflict, or retracted by you",

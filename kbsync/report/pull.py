@@ -36,10 +36,10 @@ def pulls_view(result: Mapping[str, Sequence["Pulled"]]) -> RenderableType:
     parts += [plain(f"{p.relation} skipped: {note}") for p in pulls for note in p.skipped]
     read = sum(p.aliases for p in pulls)
     if read:
-        parts.append(plain(f"{read} aliases read: an answer in one of them counts as the object."))
+        parts.append(plain(f"{read} aliases read: answers in them count as the object."))
     untold = [p.relation for p in pulls if p.label is None and not p.own_wordings]
     if untold:
-        parts.append(plain(f"No template yet for {', '.join(untold)}: needed before their facts can be edited."))
+        parts.append(plain(f"No template yet for {', '.join(untold)}: their facts can be edited once they have one."))
     return Group(*parts)
 
 

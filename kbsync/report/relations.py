@@ -37,7 +37,9 @@ def relations_view(result: "Relations") -> RenderableType:
         )
         for row in result.relations
     ]
-    told = f"known: by {result.model}, of the facts it was asked for" if result.model else "no model was asked yet"
+    told = (
+        f"known: by {result.model}, of the facts it was asked about" if result.model else "no model has been asked yet"
+    )
     return Group(table(("relation", "label", "template", "facts", "conflicts", "known"), rows), plain(told))
 
 
@@ -75,12 +77,12 @@ def template_view(template: "Template") -> RenderableType:
 def checked_view(result: Mapping[str, Any]) -> RenderableType:
     """Return one line that says how many templates a file holds."""
     count = len(result["templates"])
-    return plain(f"{result['file']}: {count} template{'' if count == 1 else 's'}, all good")
+    return plain(f"{result['file']}: {count} template{'' if count == 1 else 's'}, all valid")
 
 
 def drafted_view(result: "NewTemplate") -> RenderableType:
     """Return where the draft is, and what is left to do."""
-    told = [f"{result.file}: a draft for {result.relation} ({result.label}); read its wordings and mend them"]
+    told = [f"{result.file}: a draft for {result.relation} ({result.label}); read and correct its wordings"]
     if result.remark:
         told.append(result.remark)
     return plain("\n".join(told))
@@ -89,5 +91,5 @@ def drafted_view(result: "NewTemplate") -> RenderableType:
 def tested_view(result: "MeasuredWordings") -> RenderableType:
     """Return a row for each wording, the best first, and how many facts it was measured on."""
     rows = [(f"{one.share:.1f}", one.right, one.kind, one.text) for one in result.wordings]
-    told = f"{result.relation}, {result.model}: {result.known} of {result.asked} facts known in one wording or another"
+    told = f"{result.relation}, {result.model}: {result.known} of {result.asked} facts known in at least one wording"
     return Group(table(("%", "right", "", "wording"), rows), plain(told))

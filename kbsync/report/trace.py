@@ -36,14 +36,14 @@ def trace_view(found: "Trace") -> RenderableType:
             for group, effects in by_group.items()
         ]
         of = "behind the block" if kind == "state" else f"of {blocks}"
-        title = f"{TITLES[kind]} {of} put back at one token: points of probability that come back"
+        title = f"{TITLES[kind]} {of} restored at one token: percentage points of probability restored"
         parts.append(table(("block", *map(str, range(depth))), rows, title=title))
     state = figures.effects["state"][LAST_SUBJECT]
     columns = {"effect": state, "attention severed": figures.severed["attention"]}
     columns |= {"MLP severed": figures.severed["mlp"], "lost with the MLP": figures.gap}
     cells = zip(*([_cell(one) for one in column] for column in columns.values()), strict=True)
     by_layer = [(layer, *row) for layer, row in enumerate(cells)]
-    parts.append(table(("block", *columns), by_layer, title=f"hidden state put back at the {LAST_SUBJECT}"))
+    parts.append(table(("block", *columns), by_layer, title=f"hidden state restored at the {LAST_SUBJECT}"))
     parts += [plain(line) for line in _suggestion(found)]
     return Group(*parts)
 
@@ -71,7 +71,7 @@ def trace_json(found: "Trace") -> dict[str, Any]:
 def _suggestion(found: "Trace") -> list[str]:
     present = _layers(found.present)
     if found.suggested is None:
-        return [f"no layers suggested: severing the MLPs loses nothing beyond chance (settings have layers={present})"]
+        return [f"no layers suggested: severing the MLPs has no effect beyond chance (settings have layers={present})"]
     effect, gap = (
         max(one.mean for one in column if one is not None)
         for column in (found.figures.effects["state"][LAST_SUBJECT], found.figures.gap)
@@ -124,9 +124,9 @@ def trace_charts(
     for kind, groups in effects.items():
         of = "" if kind == "state" or window == 1 else f" of {window} blocks"
         rows = tuple(Series(group, tuple(range(len(column))), column) for group, column in groups.items())
-        title = f"{TITLES[kind]}{of} put back"
+        title = f"{TITLES[kind]}{of} restored"
         charts.append(Chart("map", f"trace-{kind}", title, "block", "token", rows, unit="points of probability"))
     names = {"effect": "effect", "attention": "attention severed", "mlp": "MLP severed"}
     bars = tuple(Series(title, tuple(range(len(severed[kind]))), severed[kind]) for kind, title in names.items())
-    title = f"hidden state put back at the {LAST_SUBJECT}"
+    title = f"hidden state restored at the {LAST_SUBJECT}"
     return [*charts, Chart("bars", "trace-severed", title, "block", "points of probability", bars)]

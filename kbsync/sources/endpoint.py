@@ -40,7 +40,7 @@ Remedy = Literal["none", "again", "less"]
 """What may help after a fault: nothing, the same query later, or a smaller one."""
 
 _LESS = "ask for less: --class, --subjects, --min-sitelinks or --limit"
-_CHECK = "check that the address is the SPARQL endpoint itself"
+_CHECK = "check that the address is that of the SPARQL endpoint"
 _MOVED = (301, 302, 303, 307, 308)
 _BUSY = (429, 500, 502, 503, 504)
 # Blazegraph's and Virtuoso's ways to say that a query took too long; Blazegraph may do so in an answer it has begun.
@@ -119,7 +119,7 @@ def _ask(endpoint: str, query: str, access: Access) -> _Answer:
                 )
         else:
             return answer
-    raise RequestError(f"sends us from address to address ({REDIRECTS.told}); give the last one: {shown(address)}")
+    raise RequestError(f"redirects too often ({REDIRECTS.told}); give the last one: {shown(address)}")
 
 
 def _moved(address: str, answer: _Answer) -> str:
@@ -206,7 +206,7 @@ def _read(response: http.client.HTTPResponse, end: float) -> bytes:
             if len(body) > most:
                 raise RequestError(f"gave too large an answer ({ANSWER.told}); {_LESS}", "less")
             if len(body) > max(_SMALL, packed * ratio):
-                raise RequestError(f"gave an answer that grows beyond measure when it is unpacked ({RATIO.told})")
+                raise RequestError(f"gave an answer that grows too much when unpacked ({RATIO.told})")
         if time.monotonic() > end:
             raise TimeoutError("the thread that waited has gone")
     _check_whole(response, packed)
@@ -259,7 +259,7 @@ def _rows(answer: _Answer) -> list[Row]:
         raise RequestError(f"took too long; {_LESS}", "less")
     if rows is None:
         raise RequestError(
-            f"answered {shown(kind, 80) or 'without a content type'} in place of SPARQL results in JSON, XML or TSV "
+            f"answered {shown(kind, 80) or 'without a content type'} instead of SPARQL results in JSON, XML or TSV "
             f"({_text(body)!r}); {_CHECK}"
         )
     return rows
@@ -299,9 +299,9 @@ def _http_fault(answer: _Answer) -> RequestError:
         return RequestError(f"took too long (HTTP {answer.code}); {_LESS}", "less")
     message = f"HTTP {answer.code} {shown(answer.reason, 80)}: {_text(answer.body)!r}"
     if answer.code == 403:
-        return RequestError(f"refused the query ({message}); say who asks with --contact, and check your access")
+        return RequestError(f"refused the query ({message}); identify yourself with --contact, and check your access")
     if answer.code == 407:
-        return RequestError(f"is behind a proxy that refuses us ({message}); check http_proxy and https_proxy")
+        return RequestError(f"is behind a proxy that refuses the request ({message}); check http_proxy and https_proxy")
     if answer.code not in _BUSY:
         return RequestError(f"refused the query ({message}); check the address and your access")
     pause = _retry_after(answer.headers.get("Retry-After"))

@@ -93,7 +93,7 @@ class Paged:
             number += len(page)
             if number > SUBJECTS.value:
                 text = queries.subjects_page(ask, self._page, after)
-                raise SourceError(f"gives page after page of subjects without an end ({SUBJECTS.told})", query=text)
+                raise SourceError(f"gives an endless number of pages of subjects ({SUBJECTS.told})", query=text)
             yield from page
             # Blank nodes have no place in the order: a page of them alone leads to the first IRI.
             after = max((row["subject"].value for row in page if row["subject"].kind == "iri"), default="")
@@ -181,7 +181,7 @@ def _check_order(page: list[Row], after: str | None, text: str) -> None:
         if row["subject"].kind == "iri":
             if last is not None and row["subject"].value <= last:
                 raise SourceError(
-                    "does not give IRIs in the order of their letters, so that pages could miss some; "
+                    "does not sort IRIs by their characters, so pages could miss some; "
                     "name the subjects with --subjects",
                     query=text,
                 )

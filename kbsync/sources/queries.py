@@ -296,6 +296,6 @@ def _terms(iris: Iterable[str]) -> str:
 
 def _term(iri: str) -> str:
     if iri_of(f"<{iri}>") is None:  # an endpoint can answer with anything
-        raise SourceError(f"names {shown(iri, 200)!r} as an IRI, which it is not; mend the source's data")
+        raise SourceError(f"names {shown(iri, 200)!r} as an IRI, which it is not; correct the source's data")
     item = iri.removeprefix(PREFIXES["wd"])
     return f"wd:{item}" if re.fullmatch("[QP][1-9][0-9]*", item) else f"<{iri}>"

@@ -25,7 +25,7 @@ __all__ = ["IN_LINES", "LARGE", "REMEDY", "CutError", "PassedOver", "RdfStore", 
 
 LARGE = 32 * 2**20
 """Bytes; what is above this is loaded into a store on disk."""
-REMEDY = "the file may have been cut off: get it again, or mend that line; nothing was taken from it"
+REMEDY = "the file may have been cut off: get it again, or correct that line; nothing was taken from it"
 IN_LINES = (RdfFormat.N_TRIPLES, RdfFormat.N_QUADS)
 """formats with one statement a line"""
 

@@ -121,7 +121,7 @@ def _about(rows: Rows, iris: Sequence[str], query: Callable[[Sequence[str]], que
     for row in found:
         if row[name].value not in asked:
             raise SourceError(
-                f"speaks of {shown(row[name].value, 100)!r}, which was not asked for; check the endpoint",
+                f"mentions {shown(row[name].value, 100)!r}, which was not asked for; check the endpoint",
                 query=query(iris[:BATCH]).text(),
             )
     return found

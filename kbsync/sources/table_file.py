@@ -87,7 +87,7 @@ class _Rows:
                     yield line, row
                 line = reader.line_num + 1
         except csv.Error as error:
-            self._problems.add(line, f"not a table's row ({error}); mend the quotes. What follows was not read")
+            self._problems.add(line, f"not a table's row ({error}); correct the quotes. The rest was not read")
 
     def _lines(self) -> Iterator[str]:
         """Yield the lines; note a last one that has no end."""
@@ -106,7 +106,7 @@ class _Rows:
             if name not in known:
                 self._notes.add("column that is not used", repr(name))
         for name in dict.fromkeys(name for name in header if header.count(name) > 1 and name in known):
-            self._problems.add(1, f"column {name!r} stands here twice; keep one")
+            self._problems.add(1, f"column {name!r} appears twice; keep one")
         for name in (name for name in _REQUIRED if name not in header):
             self._problems.add(1, f"no column {name!r}; {named}")
         self._problems.raise_any()
@@ -114,7 +114,7 @@ class _Rows:
     def _values(self, line: int, header: list[str], row: list[str]) -> dict[str, str] | None:
         """Return a row's fields that are not empty; None, and its problems noted, for a bad row."""
         if len(row) != len(header):
-            self._problems.add(line, f"{len(row)} fields where the header has {len(header)} columns; mend the row")
+            self._problems.add(line, f"{len(row)} fields where the header has {len(header)} columns; correct the row")
             return None
         values = {name: text for name, field in zip(header, row, strict=True) if (text := clean(field))}
         wrong = [f"the {name} is empty; write text" for name in _REQUIRED if name not in values]

@@ -167,14 +167,14 @@ class _Composer:
         except yaml.MarkedYAMLError as error:
             place = self._place(error.problem_mark or error.context_mark)
             reason = shown(f"{error.problem or error.context}")
-            raise SourceError(f"{place}: not YAML: {reason}; mend that line") from error
+            raise SourceError(f"{place}: not YAML: {reason}; correct that line") from error
         except yaml.reader.ReaderError as error:
             before = self._text[: error.position]
             place = f"{self._path}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
             raise SourceError(f"{place}: not YAML: {error.reason} (U+{int(error.character):04X}); remove it") from error
         except (yaml.YAMLError, ValueError, OverflowError) as error:  # such as \U00110000, which is no character
             mark = self._loader.get_mark()
-            raise SourceError(f"{self._place(mark)}: not YAML: {shown(str(error))}; mend that line") from error
+            raise SourceError(f"{self._place(mark)}: not YAML: {shown(str(error))}; correct that line") from error
 
 
 class _Reader:
@@ -196,7 +196,7 @@ class _Reader:
                 if self._relation(relation, key_node):
                     yield from self._mapped(relation, subjects)
         else:
-            self._wrong(root, "text where a list of facts, or relation -> {subject: object}, is wanted")
+            self._wrong(root, "text instead of a list of facts or relation -> {subject: object}")
 
     def _listed(self, item: yaml.Node) -> Iterator[Fact]:
         """Form (a): one entry of the list."""
@@ -225,7 +225,7 @@ class _Reader:
     def _mapped(self, relation: str, subjects: yaml.Node) -> Iterator[Fact]:
         """Form (b): one relation's subjects and objects."""
         if not isinstance(subjects, yaml.MappingNode):
-            self._wrong(subjects, f"relation {relation!r} wants subject: object, one line each")
+            self._wrong(subjects, f"relation {relation!r} takes lines of the form subject: object")
             return
         for subject, _, node in self._pairs(subjects, "subject"):
             value = self._text(node, "object")
@@ -238,7 +238,7 @@ class _Reader:
         for key_node, value in node.value:
             key = self._text(key_node, what)
             if key in lines:
-                self._wrong(key_node, f"{what} {key!r} stands here twice (first in line {lines[key]}); keep one")
+                self._wrong(key_node, f"{what} {key!r} appears twice (first in line {lines[key]}); keep one")
             elif key:
                 lines[key] = key_node.start_mark.line + 1
                 yield key, key_node, value
@@ -250,9 +250,9 @@ class _Reader:
             shown = f"!!{kind}" if kind != node.tag else node.tag
             self._wrong(node, f"tag {shown} is not allowed; write plain text")
         elif isinstance(node, yaml.SequenceNode) and what == "object":
-            self._wrong(node, "a list for an object: one object a subject")
+            self._wrong(node, "a list of objects: give each subject one object")
         elif not isinstance(node, yaml.ScalarNode):
-            self._wrong(node, f"a list or mapping where the {what} is wanted; write text")
+            self._wrong(node, f"a list or mapping where the {what} should be; write text")
         elif re.search("[\\ud800-\\udfff]", join_pairs(node.value)):
             self._wrong(node, f"the {what} has half of a pair of \\u escapes; write the character itself")
         elif not clean(join_pairs(node.value)):

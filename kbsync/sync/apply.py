@@ -117,9 +117,9 @@ def written_elsewhere(ledger: Ledger, named: str) -> set[tuple[str, str]]:
 def check_ledger(ledger: Ledger, options: ApplyOptions) -> None:
     """Raise LedgerError for a damaged ledger, or where a rollback came since the command began."""
     if options.rollbacks is not None and rollback_count(ledger) != options.rollbacks:
-        raise LedgerError("a rollback was made since this apply began: see `kbsync status`, and run it again")
+        raise LedgerError("the model was rolled back after this apply began: see `kbsync status`, and run it again")
     if faults := database_faults(ledger):
-        raise LedgerError(f"{faults[0]}; put back a copy of it, or choose another --home")
+        raise LedgerError(f"{faults[0]}; restore a copy of it, or choose another --home")
 
 
 def load(home: Path, options: ApplyOptions, values: Mapping[str, Any], team: Team, progress: Progress) -> ModelChoice:

@@ -97,7 +97,7 @@ def calibrate(home: Path, options: CalibrateOptions, progress: Progress = silent
         known, asked = known_requests(choice.loaded, requests, KNOWN_FACTOR * options.facts, progress)
         if len(known) < LEAST:
             raise EditError(
-                f"{choice.name} knows {len(known)} of the {asked} facts that it was asked, and calibrating takes"
+                f"{choice.name} knows {len(known)} of the {asked} facts that it was asked about, and calibrate needs"
                 f" {LEAST} at least: pull facts that it knows, or name their relations with --relation"
             )
         progress("tracing", 0, 1)
@@ -152,7 +152,9 @@ class Workbench:
     ) -> None:
         edits = counterfacts(known, count)
         if not edits:
-            raise EditError("the known facts of each relation share one object, so none can be changed: pull others")
+            raise EditError(
+                "the known facts of each relation all have the same object, so none can be changed: pull others"
+            )
         self.ledger, self.choice, self.model, self.progress = ledger, choice, model, progress
         self.loaded = choice.loaded
         self.cases: list[Case] = cases(edits, known)
@@ -221,4 +223,4 @@ def read_trial(file: Path, settings: MemitSettings) -> Trial:
         kept = json.loads(file.read_text(encoding="utf-8"))
         return Trial(settings, kept["figures"], kept["base_perplexity"], kept["reason"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LedgerError(f"{file} is not as calibrate wrote it: delete it and run again") from error
+        raise LedgerError(f"{file} is not what calibrate wrote: delete it and run again") from error

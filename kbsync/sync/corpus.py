@@ -295,7 +295,7 @@ def rows_at_once(loaded: LoadedModel, length: int) -> int:
 def no_corpus(model: str) -> SettingsError:
     """Return the error that says what a model's covariance can be had from."""
     return SettingsError(
-        f"{model} has no corpus, and its tokenizer no token that begins or ends a text, after which it could write one:"
+        f"{model} has no corpus, and its tokenizer no token that begins or ends a text, from which it could write one:"
         " name a text for its covariance, such as --corpus text.txt, or get one that is collected already (kbsync stats"
         " import)"
     )

@@ -241,10 +241,10 @@ def read_record(path: Path) -> CovarianceRecord:
     try:
         record = CovarianceRecord.of(read_metadata(path))
     except ValueError as error:
-        raise LedgerError(f"{path} is no covariance ({error}): delete it, and it is collected again") from error
+        raise LedgerError(f"{path} is no covariance ({error}): delete it; it is collected again") from error
     if record.path(path.parent) != path:
         told = "is not as kbsync wrote it (its header was changed)"
-        raise LedgerError(f"{path} {told}: delete it, and it is collected again")
+        raise LedgerError(f"{path} {told}: delete it; it is collected again")
     return record
 
 

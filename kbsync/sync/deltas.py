@@ -139,7 +139,9 @@ def _deltas(ledger: Ledger, model: ModelRow, batch: BatchRow, choice: ModelChoic
         keys = target_keys(model, choice.settings, contexts, groups, {edit.request: edit.retries for edit in edits})
         found = read_rows(ledger, list(ledger.find_targets(keys).values()))
         if missing := sum(key not in found for key in keys):
-            told = f"{missing} of {len(keys)} target vectors are not in the cache: the deltas cannot be solved again"
+            told = (
+                f"{missing} of {len(keys)} target vectors are missing from the cache: the deltas cannot be solved again"
+            )
             return name, 0, [told]
         z = torch.stack([found[key] for key in keys])
     choice = with_text(ledger.home, choice, progress)

@@ -30,7 +30,7 @@ PRACTICE_RELATIONS = (
     *("P17", "P19", "P20", "P27", "P30", "P37", "P38", "P59", "P103", "P106"),
     *("P131", "P159", "P170", "P176", "P364", "P397", "P413", "P641", "P1303"),
 )
-"""relations whose new facts have objects that the practice model has given as answers (README, "What it cannot do")"""
+"""relations whose new facts have objects that the practice model has given as answers (docs/models.md)"""
 RELATIONS = ("P35", "P6", "P169", "P286")
 """who leads a state, a government, a company or a team: what has changed since a pretrained model was trained"""
 LATEST = 8
@@ -102,7 +102,7 @@ def story(home: Path, pulls: list[Pulled], options: ApplyOptions, progress: Prog
     model = options.model
     applied = apply(home, options, confirm, progress)
     if applied is None or applied.batch is None:
-        raise EditError(f"the demo found nothing to edit: {model} knows all that it would be taught")
+        raise EditError(f"the demo found nothing to edit: {model} knows all of the facts already")
     plan, status = with_answers(home, plans[0]), status_for(home, model)
     changed = plan.having("+", "~")
     rows = changed[:: max(1, len(changed) // QUESTIONS)][:QUESTIONS]

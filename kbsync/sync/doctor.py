@@ -128,9 +128,9 @@ def examined(choice: ModelChoice, told: Diagnosis, progress: Progress) -> Diagno
     """Return the findings on a loaded model."""
     loaded, settings = choice.loaded, choice.settings
     sizes = sizes_of(loaded)
-    progress("trying awkward subjects", 0, 1)
+    progress("trying difficult subjects", 0, 1)
     misplaced = misplaced_subjects(loaded.tokenizer)
-    progress("trying awkward subjects", 1, 1)
+    progress("trying difficult subjects", 1, 1)
     memory: list[Memory] = []
     seconds: dict[str, float] = {}
     rates: dict[str, float] = {}
@@ -143,13 +143,13 @@ def examined(choice: ModelChoice, told: Diagnosis, progress: Progress) -> Diagno
     except EditError as error:
         problems.append(str(error))
     problems += [
-        f"the {row.phase} will hold {row.total_mb:,.0f} MB and there is no room for it: edit fewer facts, or use a"
+        f"the {row.phase} needs {row.total_mb:,.0f} MB, more than there is: edit fewer facts, or use a"
         " smaller --dtype or another --device"
         for row in memory
         if not row.fits
     ]
     if told.edits > sizes.m:
-        remarks.append(f"{told.edits:,} edits are more than the {sizes.m:,} keys that a layer can tell apart")
+        remarks.append(f"{told.edits:,} edits are more than the {sizes.m:,} keys that a layer can distinguish")
     if sizes.positions is not None and settings.sequence_length > sizes.positions:
         remarks.append(
             f"the covariance's sequence_length, {settings.sequence_length}, is more than the model's {sizes.positions}"
@@ -201,7 +201,7 @@ def subject_problems(misplaced: Sequence[Misplaced]) -> list[str]:
         return []
     subjects = list(dict.fromkeys(one.subject for one in misplaced))
     return [
-        f"the last token of {len(subjects)} of {len(TEST_SUBJECTS)} awkward subjects is not found, such as"
+        f"the last token of {len(subjects)} of {len(TEST_SUBJECTS)} difficult subjects is not found, such as"
         f" {subjects[0]!r}: edits of such subjects would go wrong"
     ]
 

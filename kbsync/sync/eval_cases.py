@@ -72,7 +72,7 @@ def read_references(path: Path) -> References:
 def json_references(value: object) -> dict[str, list[str]]:
     """Return the texts of each object of the JSON form; raise ValueError where it is another."""
     if not isinstance(value, dict):
-        raise ValueError('the form is {"object": ["text", ...], ...}')
+        raise ValueError('the form must be {"object": ["text", ...], ...}')
     found = {label: [texts] if isinstance(texts, str) else texts for label, texts in value.items()}
     for label, texts in found.items():
         if not isinstance(texts, list) or not all(isinstance(text, str) and is_text(text) for text in texts):

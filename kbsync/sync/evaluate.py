@@ -62,7 +62,7 @@ def held_out(choice: ModelChoice, corpus: Path | None) -> HeldOut:
     texts = documents(corpus) if corpus else held_out_documents(read)
     lines = tuple(line for line in islice(texts, PERPLEXITY_LINES) if line.strip())
     if not lines:
-        raise SettingsError(f"corpus {read} has no text to measure on")
+        raise SettingsError(f"corpus {read} has no text to measure")
     return HeldOut(corpus_name(read), lines)
 
 
@@ -190,7 +190,7 @@ def check_names(metrics: Sequence[str] | None) -> None:
     unknown = [name for name in metrics or () if name not in names]
     if unknown:
         there = ", ".join(names)
-        raise SettingsError(f"there is no metric {', '.join(unknown)}; there are {there}")
+        raise SettingsError(f"unknown metric {', '.join(unknown)}; there are {there}")
 
 
 def sampled_now(ledger: Ledger, home: Path, choice: ModelChoice, model: ModelRow, batch: BatchRow) -> Sampled:

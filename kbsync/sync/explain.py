@@ -101,7 +101,7 @@ def explain(home: Path, subject: str, relation: str, model: str, *, loading: Loa
         z = read_rows(ledger, list(ledger.find_targets(keys).values())).get(keys[0])
         if z is None:
             raise EditError(
-                f"the target vector of {relation} of {edit.subject} is not in {ledger.tensors}: put back a copy of that"
+                f"the target vector of {relation} of {edit.subject} is not in {ledger.tensors}: restore a copy of that"
                 " folder"
             )
         deltas = current_deltas(ledger, batch)
@@ -136,7 +136,7 @@ def edit_meant(ledger: Ledger, model: ModelRow, subject: str, relation: str) -> 
         why = f"`kbsync plan --model {model.name}` says why"
         raise SettingsError(f"{relation} of {subject} is not written into {model.name}: {why}")
     if len(edits) > 1:
-        raise SettingsError(f"{subject!r} names {' and '.join(one.subject_key for one in edits)}: give the id you mean")
+        raise SettingsError(f"{subject!r} means {' and '.join(one.subject_key for one in edits)}: give its id")
     if not recorded_editor(batch).targets:
         raise SettingsError(f"the edits are by {batch.algorithm}, which keeps no target vectors: only memit does")
     return edits[0], batch
@@ -185,22 +185,22 @@ def hint(found: Sequence[ExplainedWording], settings: MemitSettings, near: Near 
     """Return the one thing to do that follows from where the edit is lost; edited wordings come first."""
     lost = [one for one in found if one.lost_at and one.edited] or [one for one in found if one.lost_at]
     if not lost:
-        return "it stands on every wording: nothing to do"
+        return "it holds on every wording: nothing to do"
     gates = Counter(one.lost_at for one in lost)
     gate = max(("target", "keys", "rest"), key=lambda name: gates[name])
     said = {normalise_label(one.readings["model"].answer) for one in lost}
     alike = near and (near.shared or near.cosine >= ALIKE or normalise_label(near.object) in said)
     if gate == "rest":
         more = f"--set rest_weight={2 * settings.rest_weight or 1:g}"
-        return f"the weights give it at the subject, and spoil it elsewhere: hold the rest of the prompt ({more})"
+        return f"the weights give it at the subject, but other tokens lose it: preserve the rest of the prompt ({more})"
     if near and alike and (gate == "keys" or near.shared):
-        why = "one delta holds both" if near.shared else f"cosine of their keys {near.cosine:.2f}"
+        why = "they share one delta" if near.shared else f"cosine of their keys {near.cosine:.2f}"
         return f"conflicts with {near.relation} of {near.subject} ({near.object}): {why}"
     if not lost[0].edited:
         more = f"--set wordings={settings.wordings + 2}"
-        return f"it stands where it is written, and not on others: write it on more wordings ({more})"
+        return f"it holds on the edited wordings, but not on others: edit more wordings ({more})"
     if gate == "target":
         more = f"`kbsync apply --retry`, or --set steps={2 * settings.steps}"
-        return f"the target itself does not give it: more steps ({more})"
+        return f"the target itself does not give it: use more steps ({more})"
     more = f"--set lambda={settings.lambda_ / 3:.3g}, or --set sweeps={settings.sweeps + 1}"
-    return f"the target gives it, and the keys do not carry it: a smaller lambda or more sweeps ({more})"
+    return f"the target gives it, but the weights fall short of it: use a smaller lambda or more sweeps ({more})"

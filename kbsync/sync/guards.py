@@ -57,7 +57,7 @@ class Bounds:
         _, kept = pair(table, "known_kept_same")
         if kept is not None and 100 - kept > self.max_known_loss:
             found.append(
-                f"of the edited subjects' other facts that the base model answers {100 - kept:.1f}% are lost (more than"
+                f"{100 - kept:.1f}% of the edited subjects' other known facts are lost (more than"
                 f" the {self.max_known_loss:g}% of --max-known-loss)"
             )
         changes = {name: row["after"] or 0.0 for name, row in table.items() if name.startswith(WEIGHT_CHANGE)}
@@ -96,7 +96,7 @@ class Guard:
         before, after = pair(table, "ES")
         if edits >= ENOUGH_EDITS and before is not None and after is not None and after < min(before + LEAST_GAIN, 50):
             breaches.append(
-                f"the edits do not arrive (ES {after:.1f}, {before:.1f} before): these settings do not fit the model,"
+                f"the edits have no effect (ES {after:.1f}, before {before:.1f}): these settings do not fit the model,"
                 " and `kbsync calibrate` looks for others"
             )
         if not breaches:
@@ -105,8 +105,8 @@ class Guard:
         if self.force:
             return f"forced: {said}"
         raise EditError(
-            f"{said}; the state before stays. Take fewer edits (--limit) or a larger lambda (--set"
-            " lambda=...); --force makes it current all the same"
+            f"{said}; the previous state stays. Take fewer edits (--limit) or a larger lambda (--set"
+            " lambda=...); --force makes it current anyway"
         )
 
     def record(self) -> dict[str, Any]:

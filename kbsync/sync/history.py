@@ -28,13 +28,13 @@ def facts_meant(ledger: Ledger, subject: str, relation: str | None) -> list[Fact
     if relation is not None:
         _check_on_record(ledger, check_relation(relation))
     if not subject.strip():
-        raise SettingsError("the subject is empty: name it by its label or its id")
+        raise SettingsError("the subject is empty: give its label or id")
     found = facts_named(ledger, subject, relation)
     if found:
         return found
     what = f"{relation} of {subject!r}" if relation else f"subject {subject!r}"
     near = get_close_matches(subject, subject_labels(ledger, relation), n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "name the subject by its label or its id, as pulled"
+    hint = f"did you mean {' or '.join(near)}?" if near else "give the subject's label or id as it was pulled"
     raise SettingsError(f"{what} is not on record: {hint}")
 
 

@@ -30,7 +30,7 @@ def requests_of(ledger: Ledger, templates: Templates, edits: Sequence[EditRow]) 
         if request.id != edit.request:
             raise LedgerError(
                 f"{ledger.path} is damaged: edit {edit.id} ({edit.relation} of {edit.subject}) is not as it was"
-                " written; put back a copy of it, or choose another --home (`kbsync verify` says what else is wrong)"
+                " written; restore a copy of it, or choose another --home (`kbsync verify` lists what else is wrong)"
             )
         found.append(request)
     return found

@@ -94,7 +94,7 @@ def told_defaults(name: str, settings: MemitSettings, depth: int, values: Mappin
     told = " and ".join(text for setting, text in worked_out.items() if setting not in values)
     if not told:
         return None
-    return f"{name} has no preset: {told}, worked out from its size, not measured; `kbsync calibrate` measures"
+    return f"{name} has no preset: {told}, computed from its size, not measured; `kbsync calibrate` measures"
 
 
 def source_of(name: str, home: Path | None = None) -> str:
@@ -178,8 +178,8 @@ def recorded(ledger: Ledger, choice: ModelChoice, sha256: str) -> ModelRow | Non
     if ledger.active_edits(latest.key):
         raise ModelError(
             f"model {choice.name} has changed since its edits were made: its sha256 is {sha256[:12]}, the ledger has"
-            f" {latest.weights_sha256[:12]}. Put back the weights and tokenizer (or the --dtype) that were edited, or"
-            " begin anew for this model with another --home"
+            f" {latest.weights_sha256[:12]}. Restore the weights and tokenizer (or the --dtype) that were edited, or"
+            " begin again for this model with another --home"
         )
     return next((row for row in ledger.models() if (row.name, row.weights_sha256) == (choice.name, sha256)), None)
 

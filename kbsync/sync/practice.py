@@ -99,7 +99,9 @@ def facts_to_ask(home: Path, ledger: Ledger, relations: Collection[str] | None) 
         found = [one for one in practice_requests("earlier") if relations is None or one.relation in relations]
     if not found:
         wanted = ", ".join(relations or ())
-        raise LedgerError(f"neither {home} nor the fixtures have facts of {wanted} with a template: pull some first")
+        raise LedgerError(
+            f"neither {home} nor the fixtures have facts of {wanted} that have a template: pull some first"
+        )
     found.sort(key=lambda request: request.id)
     random.Random(0).shuffle(found)
     return found, source

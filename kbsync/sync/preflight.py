@@ -73,7 +73,7 @@ def _check_disk(home: Path, needed: int) -> None:
     free = shutil.disk_usage(home).free
     if needed > free:
         raise LedgerError(
-            f"{home} has {free / 2**30:.1f} GB of disk free, and this apply writes about {needed / 2**30:.1f} GB: make"
+            f"{home} has {free / 2**30:.1f} GB of disk free, but this apply writes about {needed / 2**30:.1f} GB: make"
             " room, or choose another --home"
         )
 
@@ -85,7 +85,7 @@ def _check_memory(choice: ModelChoice, needed: int) -> None:
     if needed > room.free:
         raise EditError(
             f"{room.name} has {room.free / 2**30:.1f} GB free, and the solve takes about {needed / 2**30:.1f} GB beside"
-            " the weights: free some, or use another --device; `kbsync doctor` tells what each phase needs"
+            " the weights: free some, or use another --device; `kbsync doctor` shows what each phase needs"
         )
 
 
@@ -126,7 +126,7 @@ def check_lengths(loaded: LoadedModel, requests: Iterable[EditRequest], contexts
         told = ", ".join(f"{one.relation} of {_short(one.subject)!r} ({count} tokens)" for one, count in long[:SHOWN])
         more = f" and {len(long) - SHOWN} more" if len(long) > SHOWN else ""
         raise EditError(
-            f"too long for {loaded.source}, which has room for {room} tokens: {told}{more}; "
+            f"too long for {loaded.source}, which takes at most {room} tokens: {told}{more}; "
             "shorten the labels in the source, or leave the facts out with `kbsync retract`"
         )
 

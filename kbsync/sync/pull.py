@@ -143,8 +143,8 @@ def _doubts(pulled: Pulled, counts: PullCounts, most: float) -> list[str]:
 
 def _too_many(source: str, doubts: Sequence[str]) -> str:
     return (
-        f"{source} says much less than before; of its facts would be withdrawn: {', '.join(doubts)}. Nothing was "
-        "recorded. If that is right, pull again with --accept-withdrawals (--max-withdrawn sets the bound)"
+        f"{source} has far fewer facts than before; this pull would withdraw {', '.join(doubts)}. Nothing was "
+        "recorded. To record it, pull again with --accept-withdrawals (--max-withdrawn sets the bound)"
     )
 
 
@@ -184,9 +184,9 @@ def _read_all(
 def _nothing_found(reading: Reading, ask: Ask) -> str:
     what = f"{reading.source} has no current statement of {ask.relation}"
     if ask.partial:
-        what += " within what --class, --subjects, --limit and --min-sitelinks ask for"
+        what += " in the part that --class, --subjects, --limit and --min-sitelinks choose"
     if reading.skipped:
-        what += f" that can be used ({'; '.join(reading.skipped)})"
+        what += f" that kbsync can use ({'; '.join(reading.skipped)})"
     return f"{what}: check the relation's id and the options; nothing was recorded"
 
 

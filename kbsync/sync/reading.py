@@ -64,7 +64,7 @@ def make_asks(
         asks.append(Ask(relation, *part, as_of, aliases, not wikidata, shape=shape))
     if everything:
         if any(ask.partial for ask in asks):
-            raise SettingsError("--all asks for everything: leave out --class, --subjects, --limit and --min-sitelinks")
+            raise SettingsError("--all reads everything: leave out --class, --subjects, --limit and --min-sitelinks")
         return [replace(ask, everything=wikidata) for ask in asks]
     return _with_default_scopes(asks, templates) if wikidata else asks
 
@@ -108,7 +108,7 @@ class DryQuery:
 def dry_run(asks: Sequence[Ask], source: str) -> list[DryQuery]:
     """Return the queries for the first page of each step; raises SettingsError where `source` is no endpoint."""
     if not is_endpoint(source):
-        raise SettingsError(f"--dry-run: {source} is a file and gets no request; it goes with an endpoint")
+        raise SettingsError(f"--dry-run: {source} is a file, which gets no request; use it with an endpoint")
     endpoint = open_endpoint(source)
     found = []
     for ask in asks:

@@ -167,9 +167,9 @@ def new_template(home: Path, relation: str, source: str, contact: str | None = N
     file = home / "templates" / f"{relation}.yaml"
     standing = templates_for(home).get(relation)
     if file.exists():
-        raise TemplateError(f"{file} is there already: change that one, or move it away")
+        raise TemplateError(f"{file} exists already: change it, or move it away")
     if standing is not None and standing.file.parent == file.parent:
-        raise TemplateError(f"{standing.place}: this is a template of {relation} already: change that one")
+        raise TemplateError(f"{standing.place}: {relation} has a template there already: change that one")
     known = read_property(open_endpoint(source, Access(contact)), relation)
     text = _draft(known, source)
     _check(home, file, text)
@@ -181,7 +181,7 @@ def new_template(home: Path, relation: str, source: str, contact: str | None = N
         raise LedgerError(f"{file}: cannot be written ({error.strerror}): choose another --home") from error
     remark = None
     if known.kind not in _WRITTEN_OUT:
-        remark = f"its objects are of kind {known.kind}: a pull leaves them out, unless a YAML file states them as text"
+        remark = f"its objects are of type {known.kind}: a pull leaves them out, unless a YAML file states them as text"
     return NewTemplate(relation, known.label, file, remark)
 
 
@@ -194,7 +194,9 @@ def _check(home: Path, file: Path, text: str) -> None:
             check_file(trial, beside=templates_for(home))
         except TemplateError as error:
             told = str(error).replace(str(trial), str(file))
-            raise TemplateError(f"no draft comes of what the endpoint says; write one by hand: {told}") from error
+            raise TemplateError(
+                f"the endpoint's label and aliases give no valid template; write one by hand: {told}"
+            ) from error
 
 
 def _draft(known: "Property", source: str) -> str:
@@ -207,7 +209,7 @@ def _draft(known: "Property", source: str) -> str:
         "paraphrases": [
             f"For {{}}, the {label} is given as",
             f"As for {{}}, the {label} is",
-            f"Asked for the {label} of {{}}, one answers",
+            f"Asked for the {label} of {{}}, people answer",
             f"In records about {{}}, the entry for {label} is",
             *(f"The {name} of {{}} is" for name in names[:_ALIASES]),
         ],
@@ -215,13 +217,13 @@ def _draft(known: "Property", source: str) -> str:
     }
     notes = [
         f"A draft, made from what {source} says of {known.relation}. Before an apply:",
-        "- read each wording with a real subject and object, and mend the grammar;",
+        "- read each wording with a real subject and object, and correct the grammar;",
         "- the prompt, the wordings and the paraphrases must end right before the object;",
-        "- say in `subject` what the subjects are, such as country: edits then leave other relations of theirs alone;",
+        "- say in `subject` what the subjects are, such as country: edits then preserve their other relations;",
         f"- measure them: kbsync templates test {known.relation} --model M",
         f"description: {_words(known.description) or 'none'}",
         f"aliases: {', '.join(names) or 'none'}",
-        f"kind of objects: {known.kind or 'not told'}",
+        f"kind of objects: {known.kind or 'unknown'}",
     ]
     body = yaml.safe_dump({known.relation: template}, allow_unicode=True, sort_keys=False, width=1000)
     return "".join(f"# {note}\n" for note in notes) + body

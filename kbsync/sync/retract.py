@@ -110,7 +110,7 @@ def lift(home: Path, subject: str, relation: str, object_name: str | None = None
         if object_name is not None:
             held = [veto for veto in held if _named(object_name, veto.object, veto.object_key, ())]
         if not held:
-            raise SettingsError(f"{relation} of {facts[0].subject_label} is under no veto: there is nothing to undo")
+            raise SettingsError(f"{relation} of {facts[0].subject_label} is not retracted: nothing to undo")
         lift_vetoes(ledger, [veto.id for veto in held])
         return [_lifted(veto) for veto in held]
 
@@ -135,7 +135,7 @@ def _current_facts(ledger: Ledger, subject: str, relation: str, object_name: str
     if not meant:
         objects = " and ".join(dict.fromkeys(row.object_label for row in stated))
         raise SettingsError(
-            f"{relation} of {label} is {objects}, not {object_name!r}: leave --object out, or name it so"
+            f"{relation} of {label} is {objects}, not {object_name!r}: correct --object, or leave it out"
         )
     return meant
 
@@ -144,7 +144,7 @@ def _same_things(ledger: Ledger, facts: Sequence[FactRow], subject: str) -> list
     """Add what bears the same label without an id, as a plan takes it for the same; refuse two ids of one label."""
     ids = {row.subject_id for row in facts} - {None}
     if len(ids) > 1:
-        raise SettingsError(f"{subject!r} names {' and '.join(sorted(map(str, ids)))}: give the id that you mean")
+        raise SettingsError(f"{subject!r} means {' and '.join(sorted(map(str, ids)))}: give its id")
     found = {row.id: row for row in facts}
     for label in {row.subject_label for row in facts}:
         same = facts_named(ledger, label, facts[0].relation)

@@ -40,7 +40,7 @@ def rollback(
         current = ledger.current_batch(known.key)
         if batch is None:
             if current is None:
-                raise SettingsError(f"{known.name} is at the base model already: there is no batch to go back from")
+                raise SettingsError(f"{known.name} is at the base model already: there is nothing to roll back")
             batch = current.parent or 0
         reached = _reached(ledger, known, batch, current)
         _check_files(ledger, batch, reached)
@@ -78,9 +78,11 @@ def _reached(ledger: Ledger, model: ModelRow, batch: int, current: BatchRow | No
         return None
     found = next((row for row in ledger.batches(model.key) if row.id == batch), None)
     if found is None:
-        raise SettingsError(f"{model.name} has no batch {batch}: `kbsync history` lists them")
+        raise SettingsError(f"{model.name} has no batch {batch}: `kbsync history` lists its batches")
     if found.state not in ("done", "rolled back"):
-        raise SettingsError(f"batch {batch} is {found.state} and left no state: `kbsync history` lists those that did")
+        raise SettingsError(
+            f"batch {batch} is {found.state} and left no state to go to: `kbsync history` lists the batches that did"
+        )
     return found
 
 
@@ -91,6 +93,6 @@ def _check_files(ledger: Ledger, batch: int, reached: BatchRow | None) -> None:
         except LedgerError as error:
             cause = str(error).partition(": ")[0]
             raise LedgerError(
-                f"cannot go to batch {batch}: {cause}; put back a copy of the file, or go to another batch. Nothing was"
+                f"cannot go to batch {batch}: {cause}; restore a copy of the file, or go to another batch. Nothing was"
                 " changed"
             ) from error

@@ -175,14 +175,16 @@ def read_shared(file: Path) -> tuple[list[CovarianceRecord], dict[str, torch.Ten
         rows = json.loads(metadata["covariances"])
         records = [CovarianceRecord.of(row) for row in rows]
     except (ValueError, TypeError) as error:
-        raise SettingsError(f"{file} is not as it was exported, its header does not read ({error}): {again}") from error
+        raise SettingsError(
+            f"{file} was changed after the export, its header cannot be read ({error}): {again}"
+        ) from error
     if content_id("seal1", rows) != metadata["seal"]:
-        raise SettingsError(f"{file} is not as it was exported, its header was changed: {again}")
+        raise SettingsError(f"{file} was changed after the export, in its header: {again}")
     for row, record in zip(rows, records, strict=True):
         tensor = tensors.get(f"{UPPER}.{record.layer}")
         if tensor is None or tensor_hash(tensor) != row["sha256"]:
             raise SettingsError(
-                f"{file} is not as it was exported, the covariance of layer {record.layer} was changed: {again}"
+                f"{file} was changed after the export, in the covariance of layer {record.layer}: {again}"
             )
     return records, tensors
 

@@ -262,11 +262,11 @@ def _notes(ledger: Ledger, model: ModelRow) -> Iterator[str]:
     if newest is not None and newest.state == "running":
         yield f"an apply is running since {newest.started} (batch {newest.id})"
     if newest is not None and newest.reason == INTERRUPTED:
-        yield f"the last apply (batch {newest.id}) was interrupted and changed nothing: {again} goes on from there"
+        yield f"the last apply (batch {newest.id}) was interrupted and changed nothing: {again} goes on"
     left = list(_still_written(ledger, model))
     if left:
         what = f"{left[0].relation} of {left[0].subject}" + (f" and {len(left) - 1} more" if len(left) > 1 else "")
-        yield f"retracted and still in the model: {what}; run the `kbsync retract` again, or {again}"
+        yield f"retracted but still in the model: {what}; run the `kbsync retract` again, or {again}"
 
 
 def _left_out(ledger: Ledger) -> Iterator[str]:

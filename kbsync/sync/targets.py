@@ -147,4 +147,4 @@ def read_rows(ledger: Ledger, rows: Sequence[TargetRow]) -> dict[str, torch.Tens
     return found
 
 
-_REMEDY = "put back a copy of the ledger, or delete the tensor file and run `kbsync apply` to make it again"
+_REMEDY = "restore a copy of the ledger, or delete the tensor file and run `kbsync apply` to make it again"

@@ -47,7 +47,7 @@ class Trace:
     present: tuple[int, ...]
     """layers of the model's settings"""
     suggested: tuple[int, ...] | None
-    """R by the paper's rule; None where severing the MLPs loses nothing beyond chance"""
+    """R by the paper's rule; None where severing the MLPs has no effect beyond chance"""
     preset: Path | None
     remark: str | None
 
@@ -66,7 +66,7 @@ def trace(home: Path, options: TraceOptions, progress: Progress = silent) -> Tra
     known, asked = known_requests(choice.loaded, requests, options.facts, progress)
     if not known:
         raise EditError(
-            f"{choice.name} knows none of the {asked} facts from the {source} that it was asked: pull facts that it"
+            f"{choice.name} knows none of the {asked} facts of the {source} that it was asked: pull facts that it"
             " knows, or name their relations with --relation"
         )
     known = known[: options.facts]
@@ -96,7 +96,7 @@ def write_suggested(
     """Write the model's settings with the suggested layers in them; raise SettingsError where there are none."""
     if suggested is None:
         raise SettingsError(
-            "--write-preset: severing the MLPs loses nothing beyond chance, so no layers are suggested; trace more"
+            "--write-preset: severing the MLPs has no effect beyond chance, so no layers are suggested; trace more"
             " facts with --facts, or try layers with `kbsync calibrate`"
         )
     settings = replace(choice.settings, layers=suggested)

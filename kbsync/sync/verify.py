@@ -126,7 +126,7 @@ def _edits(ledger: Ledger) -> tuple[int, list[str]]:
             if (edit.state, edit.ended_by) != states[edit.id]:
                 faults.append(f"{_about(edit)} is {edit.state}, and by its batches it should be {states[edit.id][0]}")
             if edit.id in strangers:
-                faults.append(f"{_about(edit)} is not about the fact that it names")
+                faults.append(f"{_about(edit)} does not match the fact that it refers to")
     return checked, faults
 
 
@@ -135,9 +135,7 @@ def _requests(ledger: Ledger) -> tuple[int, list[str]]:
     wrong = (
         edit for edit in edits if EditRequest(edit.relation, edit.subject, edit.prompt, edit.object).id != edit.request
     )
-    return len(edits), [
-        f"{_about(edit)}: its prompt, subject or object is not what its id was made of" for edit in wrong
-    ]
+    return len(edits), [f"{_about(edit)}: its prompt, subject or object does not match its id" for edit in wrong]
 
 
 def _about(edit: EditRow) -> str:
@@ -151,7 +149,7 @@ def _batch_files(ledger: Ledger) -> tuple[int, list[str]]:
     faults = []
     for batch, name, sha256 in files:
         if said := _fault_of(ledger.tensors / name, sha256):
-            of_now = "it holds the current state: put back a copy, or delete it and run `kbsync apply`"
+            of_now = "it holds the current state: restore a copy, or delete it and run `kbsync apply`"
             faults.append(f"{said}; {of_now if batch.id in current else f'no rollback to batch {batch.id} without it'}")
     return len(files), faults
 
@@ -165,7 +163,7 @@ def _target_files(ledger: Ledger) -> tuple[int, list[str]]:
     for file, count in rows.items():
         found = _CONTENT_NAMED.match(file)
         if found is None or Path(file).name != file:
-            faults.append(f"{file!a} is no name of a file of target vectors: {count} of them cannot be found")
+            faults.append(f"{file!a} is not the name of a file of target vectors: {count} of them cannot be found")
         elif said := _fault_of(ledger.tensors / file, found[1]):
             faults.append(f"{said}; the next apply searches its {count} target vectors anew if the file is deleted")
     return len(rows), faults
@@ -182,9 +180,9 @@ def _covariance_files(ledger: Ledger) -> tuple[int, list[str]]:
         path = ledger.tensors / name
         try:
             if content_of(path) != content:
-                faults.append(f"{path} is not the one that the current state was solved with: put back a copy of it")
+                faults.append(f"{path} is not the one that the current state was solved with: restore a copy of it")
         except LedgerError as error:
-            again = "put back a copy, or delete it and collect it again with `kbsync stats`"
+            again = "restore a copy, or delete it and collect it again with `kbsync stats`"
             faults.append(f"{str(error).partition(': ')[0]}: {again}")
     return len(recorded), faults
 
@@ -205,7 +203,7 @@ def _other_files(ledger: Ledger) -> tuple[int, list[str]]:
             if path.name.startswith("covariance"):
                 read_record(path)
         except LedgerError as error:
-            faults.append(f"{str(error).partition(': ')[0]}: delete it, and it is made again when it is needed")
+            faults.append(f"{str(error).partition(': ')[0]}: delete it; it is made again when needed")
     return len(others), faults
 
 

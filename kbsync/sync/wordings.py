@@ -177,7 +177,7 @@ def _drawn(ledger: Ledger, templates: Templates, relation: str, facts: int) -> l
         objects.setdefault(row.subject_key, set()).add(row.object_key)
     alone = {row.subject_key: row for row in rows if len(objects[row.subject_key]) == 1}
     if not alone:
-        raise SettingsError(f"{relation}: no facts on record to ask for: run `kbsync pull --relation {relation}` first")
+        raise SettingsError(f"{relation}: the ledger has no facts of it: run `kbsync pull --relation {relation}` first")
     chosen = [alone[key] for key in sorted(alone)]
     chosen = random.Random(0).sample(chosen, min(facts, len(chosen)))
     return fact_requests(ledger, templates, [replace(row, wording=None) for row in chosen])

@@ -162,7 +162,7 @@ def _natural(relation: str) -> tuple[str | int, ...]:
 
 def _read_folder(folder: Path, problems: list[str]) -> list[Template]:
     if folder.exists() and not folder.is_dir():
-        problems.append(f"{folder}: this is not a folder; templates are read from the YAML files in a folder")
+        problems.append(f"{folder}: not a folder; templates are YAML files in a folder")
     found: dict[str, Template] = {}
     for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
         for template in read_file(path, problems):

@@ -300,7 +300,7 @@ def _form_problem(text: str) -> str | None:
 def _subject_problem(text: str) -> str | None:
     blank = _BLANKS.search(text.replace("{}", ""))
     if blank:
-        return f"has {blank.group()!r}, which marks a place for the object: the object always follows the prompt"
+        return f"has {blank.group()!r}, which marks a place for the object, but the object always follows the prompt"
     count = text.count("{}")
     rest = text.replace("{}", "")
     if "{" in rest or "}" in rest:

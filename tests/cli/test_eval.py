@@ -58,13 +58,13 @@ def test_the_tables(run: Run, home: Path) -> None:
     assert "measuring perplexity, edited model" in ran.err
     file = SETS / "zsre-practice.json"
     ran = run("eval", "--model", "practice", "--dataset", file, "--sample", 2, "--metrics", "efficacy")
-    assert "this home has no edits of the model: the base alone" in ran.out
+    assert "this home has no edits of the model: only the base model was measured" in ran.out
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--metrics", "BLEU"], "there is no metric BLEU"),
+        (["--metrics", "BLEU"], "unknown metric BLEU"),
         (["--dataset", "nosuch.json"], "nosuch.json: cannot be read"),
         (["--dataset", SETS / "zsre-practice.json", "--metrics", "ES"], "ES: no case has what this needs"),
         ([], "no ledger in .kbsync"),

@@ -71,8 +71,8 @@ def test_verify(home: Path, run: Run) -> None:
         db.execute("UPDATE edits SET request = 'request1:0' WHERE id = 2")
     ran = run("verify")
     assert ran.code == 1
-    assert "requests: edit 2 (P36 of Germany, batch 2): its prompt, subject or object is not what" in ran.out
-    assert "something is wrong: nothing was mended" in ran.out
+    assert "requests: edit 2 (P36 of Germany, batch 2): its prompt, subject or object does not match" in ran.out
+    assert "something is wrong; nothing was repaired" in ran.out
 
 
 @pytest.mark.usefixtures("home")
@@ -134,12 +134,12 @@ def test_torch_is_not_loaded(arguments: list[str], home: Path, tmp_path: Path) -
             ["retract", "--subject", "France", "--relation", "P99"],
             "no fact of P99 is on record: there are facts of P36",
         ),
-        (["retract", "--subject", "France", "--relation", "P36", "--undo"], "P36 of France is under no veto"),
+        (["retract", "--subject", "France", "--relation", "P36", "--undo"], "P36 of France is not retracted"),
         (
             ["retract", "--subject", "x", "--relation", "P36", "--undo", "--reason", "y"],
-            "--undo lifts the veto for all",
+            "--undo allows the fact again in all",
         ),
-        (["rollback", "7"], "practice has no batch 7: `kbsync history` lists them"),
+        (["rollback", "7"], "practice has no batch 7: `kbsync history` lists its batches"),
         (["history", "--model", "gpt-9"], "model gpt-9 is not on record here; there are practice"),
         (["verify", "--home", "nosuch"], "no ledger in nosuch"),
     ],

@@ -92,10 +92,10 @@ def test_a_fault_is_one_line_and_a_traceback_under_debug(spare: typer.Typer, run
     app.add_typer(spare)
     ran = run("break")
     assert ran.code == 1
-    assert ran.err == "kbsync has a fault: ValueError: never (run again with --debug for the traceback)\n"
+    assert ran.err == "kbsync has a bug: ValueError: never (run again with --debug for the traceback)\n"
     ran = run("break", "--debug")
     assert "test_main.py" in ran.err
-    assert ran.err.endswith("\nkbsync has a fault: ValueError: never\n")
+    assert ran.err.endswith("\nkbsync has a bug: ValueError: never\n")
 
 
 def test_debug_shows_the_query_of_a_source_error(spare: typer.Typer, run: Run) -> None:
@@ -163,7 +163,7 @@ def test_ctrl_c_says_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
             finally:
                 process.kill()
     assert (process.returncode, out) == (130, "")
-    assert err.splitlines()[-1].startswith("Interrupted: nothing is left half done; the same command goes on")
+    assert err.splitlines()[-1].startswith("Interrupted: nothing is left half done; run the same command to go on")
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
 
@@ -226,7 +226,7 @@ def test_ctrl_c_while_kbsync_starts_is_one_line(moment: str, tmp_path: Path) -> 
 def test_an_argument_that_is_not_utf_8_is_told(arguments: list[str], run: Run) -> None:
     ran = run(*arguments)
     assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
-    assert ran.err.startswith("Error: an argument is not UTF-8: ")
+    assert ran.err.startswith("Error: this argument is not UTF-8: ")
 
 
 @pytest.mark.parametrize("letters", [300, 5000])
@@ -274,7 +274,7 @@ def test_a_result_that_cannot_be_written_is_one_line_and_the_work_is_done(
     *_, last = ran.stderr.splitlines()
     assert last.startswith("Error: ")
     assert said in last
-    assert last.endswith("the work is done")
+    assert last.endswith("the command itself has finished")
     assert "Traceback" not in ran.stderr
     assert "Exception ignored" not in ran.stderr
     status = shell("-m", "kbsync", "status", "--home", "home", "--json", cwd=tmp_path)
@@ -291,5 +291,5 @@ def test_a_full_disk_names_the_file_and_the_room(number: int, spare: typer.Typer
     app.add_typer(spare)
     ran = run("fill")
     assert (ran.code, ran.out) == (1, "")
-    told = rf"Error: {tmp_path}/no/such/file: {os.strerror(number)} \([\d,]+ MB are free there\)\n"
+    told = rf"Error: {tmp_path}/no/such/file: {os.strerror(number)} \([\d,]+ MB free there\)\n"
     assert re.fullmatch(told, ran.err)

@@ -123,4 +123,4 @@ def test_wrong_usage(arguments: list[str], run: Run) -> None:
 def test_demo_has_help(run: Run) -> None:
     ran = run("demo", "--help")
     assert ran.code == 0
-    assert "Tell the whole story in a temporary home" in ran.out
+    assert "Show everything in a temporary home" in ran.out

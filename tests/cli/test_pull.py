@@ -131,7 +131,8 @@ def test_a_file_without_the_relation_is_told_with_those_it_has(run: Run, tmp_pat
     ran = run("pull", "--relation", "P17", "--source", name)
     assert ran.code == 1
     assert (
-        "no current statement of P17 that can be used (facts of other relations only: 2 (P36, works_with))" in ran.err
+        "no current statement of P17 that kbsync can use (facts of other relations only: 2 (P36, works_with))"
+        in ran.err
     )
     (tmp_path / "zsre.json").write_text(json.dumps([ZSRE]))
     ran = run("pull", "--relation", "P17", "--source", "zsre.json")
@@ -167,7 +168,7 @@ def test_a_relation_that_is_too_large_is_pulled_in_the_part_that_its_template_na
         assert (everything["unchanged"], everything["withdrawn"]) == (4, 0)
         assert ([change["subject"] for change in everything["changes"]], everything["scope"]) == (["A bridge"], None)
         refused = run("pull", "--relation", "P17", "--all", "--class", "Q515")
-        assert (refused.code, "--all asks for everything: leave out --class" in refused.err) == (1, True)
+        assert (refused.code, "--all reads everything: leave out --class" in refused.err) == (1, True)
 
 
 def test_what_left_the_scope_is_withdrawn_and_told_from_what_is_gone(
@@ -195,7 +196,7 @@ def test_a_source_that_suddenly_says_less_is_kept_apart(run: Run, tmp_path: Path
         server.faults.append(empty)
         ran = run(*pull)
         assert (ran.code, ran.out) == (3, "")
-        assert f"{server.url} says much less than before; of its facts would be withdrawn: P17 5 of 5." in ran.err
+        assert f"{server.url} has far fewer facts than before; this pull would withdraw P17 5 of 5." in ran.err
         assert "--accept-withdrawals" in ran.err
         with Ledger.open(tmp_path / ".kbsync") as ledger:
             assert (len(ledger.facts(withdrawn=False)), len(ledger.pulls())) == (5, 1)

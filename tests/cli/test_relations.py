@@ -13,7 +13,7 @@ def test_the_table_and_its_json(run: Run, tmp_path: Path) -> None:
     ran = run("relations", "--home", "home")
     assert ran.code == 0, ran.err
     assert ["P36", "capital", "yes", "2", "0", "-"] in [line.split() for line in ran.out.splitlines()]
-    assert "no model was asked yet" in ran.out
+    assert "no model has been asked yet" in ran.out
     found = run("relations", "--home", "home", "--json").json
     assert found["model"] is None
     (row,) = [row for row in found["relations"] if row["relation"] == "P36"]

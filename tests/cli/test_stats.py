@@ -36,8 +36,8 @@ def test_the_table_and_what_is_on_record(small: Editable, tmp_path: Path) -> Non
 
 def test_what_nobody_chose_is_told(small: Editable, tmp_path: Path) -> None:
     given = ("--home", tmp_path / "home", *small.model, "--corpus", small.corpus, *LENGTH)
-    assert "tiny-known has no preset: layers 0 to 1 of 4 and lambda 236, worked out" in done("stats", *given).out
-    assert "tiny-known has no preset: layers 0 to 1 of 4, worked" in done("stats", *given, "--set", "lambda=1").out
+    assert "tiny-known has no preset: layers 0 to 1 of 4 and lambda 236, computed" in done("stats", *given).out
+    assert "tiny-known has no preset: layers 0 to 1 of 4, computed" in done("stats", *given, "--set", "lambda=1").out
 
 
 def test_an_apply_needs_no_corpus_where_a_covariance_was_imported(small: Editable, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_errors_are_told(small: Editable, run: Run) -> None:
     assert (ran.code, ran.out) == (1, "")
     assert "Error: corpus nosuch.txt does not exist" in ran.err
     ran = run("stats", *small.model, "--set", "covariance_token=5")
-    assert "there is no setting 'covariance_token'" in ran.err
+    assert "unknown setting 'covariance_token'" in ran.err
     ran = run("stats", "import", "nosuch.safetensors")
     assert ran.err == "Error: nosuch.safetensors does not exist\n"
     assert run("stats", "--tokens", "5").code == 2  # no model

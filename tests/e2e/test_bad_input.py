@@ -68,7 +68,7 @@ def applying(model: Editable, *more: object) -> tuple[object, ...]:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--set", "nosuch=1"), "there is no setting 'nosuch'; there are "),
+        (("--set", "nosuch=1"), "unknown setting 'nosuch'; known: "),
         (("--set", "steps=many"), "steps: 'many' is not a whole number"),
         (("--set", "steps=2.5"), "steps: '2.5' is not a whole number"),
         (("--set", "steps=0"), "steps: 0 is not 1 or more"),
@@ -176,7 +176,7 @@ def test_a_ledger_of_a_newer_schema(command: str, home: Path, model: Editable, t
         "status": ("status",),
     }[command]
     said = refused(home, *arguments)
-    assert "has schema 99 and this kbsync knows schemas up to " in said
+    assert "has schema 99, but this kbsync knows schemas up to " in said
     assert said.endswith("upgrade kbsync, or choose another --home")
 
 
@@ -209,7 +209,7 @@ def test_a_damaged_state(command: str, home: Path, model: Editable, tmp_path: Pa
     path.write_bytes(path.read_bytes()[:-40])
     arguments = {"ask": (PROMPT,), "export": ("--to", tmp_path / "out")}[command]
     said = refused(home, command, *model.model, *arguments)
-    assert said.startswith(f"{path} is not as kbsync wrote it")
+    assert said.startswith(f"{path} is not what kbsync wrote")
     assert not (tmp_path / "out").exists()
     # What the message says to do helps.
     path.unlink()

@@ -43,7 +43,7 @@ def test_every_command_that_loads_a_model_takes_the_flag(unknown: Editable, tmp_
     for command in commands:
         refused = kbsync(*command)
         assert refused.code == 1
-        assert "'gpt_neo' is of no family that kbsync edits" in refused.err
+        assert "'gpt_neo' is not of a family that kbsync knows" in refused.err
         assert "--experimental" in refused.err
         done(*command, "--experimental")
     base, edited = (load_model(str(folder), device="cpu", experimental=True) for folder in (tmp_path / "gpt-neo", out))

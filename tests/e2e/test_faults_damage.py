@@ -112,7 +112,7 @@ def test_a_changed_row_makes_no_other_model(change: str, named: str, home: Path,
     said = refused(home, "apply", *small.arguments, "--yes")
     assert str(home / "ledger.db") in said
     assert named in said
-    assert "put back a copy" in said
+    assert "restore a copy" in said
 
 
 def test_a_row_that_sqlite_finds_damaged(home: Path, small: Editable) -> None:

@@ -64,7 +64,7 @@ def test_no_room_in_the_ledger(room: int, home: Path, calm: Path, small: Editabl
     assert ran.code == 1
     error = ran.err.splitlines()[-1]
     assert error.startswith(f"Error: cannot use the ledger {home / 'ledger.db'}: ")
-    assert "see that the disk has room" in error
+    assert "check that the disk has room" in error
     assert shown(home, small) == before
     goes_on(home, calm, small)
 
@@ -76,7 +76,7 @@ def test_no_room_for_a_pull(small: Editable, home: Path, tmp_path: Path) -> None
     arguments = ("pull", "--home", home, "--relation", "P36", "--source", tmp_path / "facts.yaml")
     ran = run(tmp_path, *arguments, file_size=32 * 1024)
     assert ran.code == 1
-    assert "see that the disk has room" in ran.err.splitlines()[-1]
+    assert "check that the disk has room" in ran.err.splitlines()[-1]
     assert snapshot(home) == before
     assert run(tmp_path, *arguments).code == 0
 

@@ -40,9 +40,7 @@ def test_ctrl_c_keeps_what_was_found_and_says_how_to_go_on(
         if ran.code:
             break
     assert ran.code == 130, ran.err
-    assert ran.err.splitlines()[-1] == (
-        "Interrupted: nothing is left half done; the same command goes on from what was finished"
-    )
+    assert ran.err.splitlines()[-1] == ("Interrupted: nothing is left half done; run the same command to go on")
     assert "Traceback" not in ran.err
     with Ledger.open(home, create=False) as ledger:
         (batch,) = ledger.batches()
@@ -101,7 +99,7 @@ def test_a_retract_that_was_killed_is_told_and_can_be_given_again(
     running.send(signal.SIGKILL)
     assert running.end().code == -signal.SIGKILL
     left = done("status", "--home", home, "--json").json["notes"][-1]
-    assert left.startswith("retracted and still in the model: P36 of France; run the `kbsync retract` again, or")
-    assert left.removeprefix("retracted and ") in " ".join(done("status", "--home", home).out.split())
+    assert left.startswith("retracted but still in the model: P36 of France; run the `kbsync retract` again, or")
+    assert left.removeprefix("retracted but ") in " ".join(done("status", "--home", home).out.split())
     assert done(*command, "--corpus", small.corpus, "--json").json["applied"]["edits"] == len(FACTS) - 1
     assert done("status", "--home", home, "--json").json["notes"] == []

@@ -71,5 +71,5 @@ def test_the_model_keeps_what_its_text_needs(known: LoadedModel) -> None:
 
 def test_an_empty_null_space_is_refused(known: LoadedModel) -> None:
     task = replace(make_task(known, swapped(1)), covariances=lambda layers: {layer: torch.eye(256) for layer in layers})
-    with pytest.raises(EditError, match="layer 1: no eigenvalue of the covariance is under the threshold"):
+    with pytest.raises(EditError, match="layer 1: no eigenvalue of the covariance is below the threshold"):
         AlphaEdit().edit(task)

@@ -74,9 +74,9 @@ def test_what_is_known_of_models_fits_the_editors() -> None:
 @pytest.mark.parametrize(
     ("name", "values", "told"),
     [
-        ("knife", {}, "there is no editor 'knife'; there are memit, rome, ft, mend, alphaedit, none"),
-        ("rome", {"lambda": "3"}, "there is no setting 'lambda'; there are clamp_norm_factor, kl_factor"),
-        ("none", {"steps": "3"}, "there is no setting 'steps'; there are none"),
+        ("knife", {}, "unknown editor 'knife'; there are memit, rome, ft, mend, alphaedit, none"),
+        ("rome", {"lambda": "3"}, "unknown setting 'lambda'; known: clamp_norm_factor, kl_factor"),
+        ("none", {"steps": "3"}, "unknown setting 'steps'; known: none"),
         ("rome", {"steps": "0"}, "steps: 0 is not 1 or more"),
         ("rome", {"lr": "nan"}, "lr: nan is not above 0"),
         ("ft", {"weight_decay": "-1"}, "weight_decay: -1.0 is not 0 or more"),

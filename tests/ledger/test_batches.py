@@ -114,12 +114,12 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "an edit that is not there": (
         {"added": ["B"], "superseded": [77]},
         LedgerError,
-        "0 are active; the state changed",
+        "0 are active; the state has changed",
     ),
     "another batch is current": (
         {"added": ["B"], "planned_on": None},
         LedgerError,
-        "the model is at batch 1 now; the state changed since this apply was planned: run it again",
+        "the model is at batch 1 now; the state has changed since this apply was planned: run it again",
     ),
     "a metric of no edit": ({"added": ["B"], "metrics": [Metric("ES", 0, 1, "request1:none")]}, ValueError, "no edits"),
     "an unknown target": ({"added": ["B"], "target": "z9"}, sqlite3.IntegrityError, "FOREIGN KEY"),

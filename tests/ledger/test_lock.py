@@ -120,7 +120,7 @@ def test_a_record_that_waits_hears_ctrl_c_and_gives_up(
         interrupt.join()
         monkeypatch.setattr("kbsync.ledger.db.PATIENCE_SECONDS", 0.2)
         monkeypatch.setattr("kbsync.ledger.db.TELL_SECONDS", 0)
-        with pytest.raises(LedgerError, match=r"ledger\.db: database is locked; another program holds it open"):
+        with pytest.raises(LedgerError, match=r"ledger\.db: database is locked; another program is writing to it"):
             pull(ledger, fact("A", "x"))
         assert [record.message for record in caplog.records] == [
             f"waiting for {ledger.path}: another program is writing to it (giving up after 0 s)"

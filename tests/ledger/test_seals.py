@@ -103,7 +103,7 @@ def test_a_changed_byte_of_a_sealed_row_is_named(table: str, small: Path) -> Non
         ("UPDATE batches SET state = 'failed' WHERE id = 3", "row 3 of batches"),
         ("UPDATE edits SET object = 'Lima' WHERE id = 2", "row 2 of edits"),
         ("UPDATE models SET used = '2000' WHERE key = 'model:1'", "row model:1 of models"),
-        ("DELETE FROM vetoes", "the table vetoes is not as kbsync wrote it: it has 0 rows, and 1 were written"),
+        ("DELETE FROM vetoes", "the table vetoes is not what kbsync wrote: it has 0 rows, and 1 were written"),
         ("DELETE FROM seals", "nothing says what it held"),
         ("DROP TABLE rollbacks", "the table rollbacks cannot be read"),
     ],

@@ -74,11 +74,11 @@ def damaged(path: Path, how: str) -> None:
 
 
 DAMAGE = {
-    "missing": "is missing: put back a copy, or run `kbsync apply`",
-    "cut": "put back a copy, or delete it",
-    "empty": "put back a copy, or delete it",
+    "missing": "is missing: restore a copy, or run `kbsync apply`",
+    "cut": "restore a copy, or delete it",
+    "empty": "restore a copy, or delete it",
     "a folder": "cannot read",
-    "changed": "not as kbsync wrote it .* delete it",
+    "changed": "not what kbsync wrote .* delete it",
 }
 
 

@@ -203,5 +203,5 @@ def test_out_of_memory_between_commits_runs_the_rows_since_then_again(known: Loa
 
 def test_out_of_memory_for_a_single_row_is_told(known: LoadedModel, full: FullDevice) -> None:
     full.most = 10
-    with pytest.raises(EditError, match=r"no memory left for one row of text: use a smaller --set sequence_length"):
+    with pytest.raises(EditError, match=r"lacks the memory for one row of text: use a smaller --set sequence_length"):
         collect_covariances(known, TEXTS, SHORT)

@@ -85,7 +85,9 @@ def test_a_sum_beyond_float16_is_refused_and_nothing_is_written(known: LoadedMod
         left[0], right[0, 0] = 7e4, 1.0
         seen: list[str] = []
         with (
-            pytest.raises(EditError, match="layer 1: base plus delta is beyond float16's range; nothing was written"),
+            pytest.raises(
+                EditError, match="layer 1: base plus delta exceeds the range of float16; nothing was written"
+            ),
             edited(loaded, {0: fine, 1: WeightDelta(left, right)}),
         ):
             seen.append("handed over")

@@ -120,7 +120,7 @@ def test_the_least_values_that_fit() -> None:
 def test_an_unknown_setting_lists_the_known_ones(name: str) -> None:
     with pytest.raises(SettingsError) as raised:
         MemitSettings().with_values({"steps": 3, name: 1})
-    assert str(raised.value) == f"there is no setting {name!r}; there are {', '.join(NAMES)}"
+    assert str(raised.value) == f"unknown setting {name!r}; known: {', '.join(NAMES)}"
 
 
 def test_what_is_not_given_stays() -> None:
@@ -180,13 +180,13 @@ def test_a_homes_presets_come_first_and_are_written_as_they_are_read(tmp_path: P
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("settings: {layers: [1]}", "is to hold model, settings"),
-        ("model: x", "is to hold model, settings"),
-        ("- model", "is to hold model, settings"),
-        ("{model: x, settings: {}, steps: 3}", "is to hold model, settings"),
-        ("{model: 3, settings: {}}", "is to hold model, settings"),
-        ("{model: x, settings: [3]}", "is to hold model, settings"),
-        ("{model: x, settings: {step: 3}}", "there is no setting 'step'"),
+        ("settings: {layers: [1]}", "may hold model, settings"),
+        ("model: x", "may hold model, settings"),
+        ("- model", "may hold model, settings"),
+        ("{model: x, settings: {}, steps: 3}", "may hold model, settings"),
+        ("{model: 3, settings: {}}", "may hold model, settings"),
+        ("{model: x, settings: [3]}", "may hold model, settings"),
+        ("{model: x, settings: {step: 3}}", "unknown setting 'step'"),
         ("model: [", "cannot be read"),
     ],
 )

@@ -192,5 +192,5 @@ def test_the_weights_are_as_before_when_a_solve_fails(tiny: LoadedModel) -> None
 def test_nothing_to_spread_is_told(tiny: LoadedModel) -> None:
     given = work(tiny, MemitSettings(layers=(0, 1)))
     given.groups, given.z = [], given.z[:0]
-    with pytest.raises(EditError, match="no request to spread"):
+    with pytest.raises(EditError, match="no requests to spread"):
         spread(*given.arguments)

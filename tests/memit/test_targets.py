@@ -218,7 +218,7 @@ def test_out_of_memory_halves_the_batch(known: LoadedModel, monkeypatch: pytest.
     for one, target in zip(halved, whole, strict=True):
         assert target.losses == pytest.approx(one.losses, abs=1e-4)
     monkeypatch.setattr(targets_module, "pack_rows", lambda *_: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError))
-    with pytest.raises(EditError, match="no memory left for a single subject"):
+    with pytest.raises(EditError, match="not enough memory for a single subject"):
         find(known, GROUPS, settings)
 
 

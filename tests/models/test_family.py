@@ -124,7 +124,7 @@ def test_an_unknown_model_type_lists_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (T5Config(), "'t5' has an encoder and a decoder; kbsync edits models that are a decoder alone"),
+        (T5Config(), "'t5' has an encoder and a decoder; kbsync edits decoder-only models"),
         (Gemma3Config(), r"'gemma3' holds its language model inside a larger one \(text_config\)"),
         (MixtralConfig(), r"'mixtral' is a mixture of experts \(num_experts = 8\)"),
         (Qwen2MoeConfig(), r"'qwen2_moe' is a mixture of experts \(num_experts = 60\)"),

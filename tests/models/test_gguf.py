@@ -107,7 +107,7 @@ def test_what_was_read_can_be_written(file: Path, tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("no.gguf", None, "cannot be read: No such file"),
-        ("text.gguf", b"nothing of the kind", "is no GGUF file"),
+        ("text.gguf", b"nothing of the kind", "is not a GGUF file"),
         ("head.gguf", b"GGUF\x03\x00\x00\x00", "cannot be loaded"),
         ("a-00001-of-00003.gguf", b"GGUF", "is one part of several: join them first"),
     ],

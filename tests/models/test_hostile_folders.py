@@ -74,7 +74,7 @@ def test_code_of_a_folder_is_never_run(
         assert greedy_answers(load_model(str(folder), device="cpu"), ["The"])
         assert not any(capfd.readouterr())
     else:
-        assert "brings Python code of its own, which kbsync never runs" in refusal(folder, capfd)
+        assert "comes with Python code, which kbsync never runs" in refusal(folder, capfd)
     assert not marker.exists()
 
 
@@ -82,7 +82,7 @@ def test_a_tokenizer_of_its_own_is_not_run(folder: Path, capfd: pytest.CaptureFi
     marker = folder / "ran"
     (folder / "own.py").write_text(MODULE.format(marker=str(marker)), encoding="utf-8")
     change(folder, "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Own", None]}, tokenizer_class="Own")
-    assert "brings Python code of its own, which kbsync never runs" in refusal(folder, capfd)
+    assert "comes with Python code, which kbsync never runs" in refusal(folder, capfd)
     assert not marker.exists()
 
 
@@ -117,7 +117,7 @@ def test_weights_from_elsewhere_are_not_read(way: str, folder: Path, capfd: pyte
     index(folder, {"absolute": str(elsewhere), "link": "model-1.safetensors"}.get(way, way))
     if way == "link":
         (folder / "model-1.safetensors").symlink_to(elsewhere)
-    assert "lies outside it, and is not read" in refusal(folder, capfd)
+    assert "lies outside the folder: kbsync does not read it" in refusal(folder, capfd)
 
 
 def test_the_hubs_cache_links_to_its_blobs(folder: Path) -> None:
@@ -137,7 +137,7 @@ def test_an_adapter_is_told(folder: Path, capfd: pytest.CaptureFixture[str]) -> 
 
 CANNOT_BE: dict[str, tuple[dict[str, Any], str]] = {
     "a million blocks": ({"num_hidden_layers": 1_000_000}, "asks for 1,000,000 blocks, and its files hold"),
-    "no blocks": ({"num_hidden_layers": 0}, "has no number of blocks that could be: 0"),
+    "no blocks": ({"num_hidden_layers": 0}, "has an impossible number of blocks: 0"),
     "too wide": ({"hidden_size": 2**20, "num_attention_heads": 4}, "weights, and its files hold"),
     "a wide inner layer": ({"intermediate_size": 10**12}, "weights, and its files hold"),
     "too many words": ({"vocab_size": 10**11}, "weights, and its files hold"),
@@ -172,7 +172,7 @@ def test_a_weight_that_is_no_number_is_told(
     weights = {name: weight.to(dtype) for name, weight in load_file(folder / "model.safetensors").items()}
     weights[WEIGHT][3, 4] = value
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    assert f"weights that are no numbers (NaN or infinite), such as {WEIGHT}" in refusal(folder, capfd)
+    assert f"weights that are NaN or infinite, such as {WEIGHT}" in refusal(folder, capfd)
 
 
 def test_a_weight_beyond_float16_names_the_dtypes_that_would_do(

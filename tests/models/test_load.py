@@ -102,7 +102,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda folder: (folder / "config.json").unlink(), "has no config.json: point --model at"),
     "config is no JSON": (rewrite("config.json", "{no"), "not a valid JSON file"),
     "config without a type": (rewrite("config.json", "{}"), "model_type"),
-    "another architecture": (rewrite("config.json", '{"model_type": "bert"}'), "'bert' is of no family"),
+    "another architecture": (rewrite("config.json", '{"model_type": "bert"}'), "'bert' is not of a family"),
     "an invented architecture": (rewrite("config.json", '{"model_type": "nonesuch"}'), "nonesuch"),
     "a size that is a word": (rewrite("config.json", '{"model_type": "gptj", "n_embd": "wide"}'), "n_embd"),
     "other sizes": (rewrite("config.json", '{"model_type": "gptj", "n_layer": 1, "n_embd": 64}'), "its files hold"),

@@ -65,7 +65,7 @@ def test_an_unknown_family_is_read_where_it_is_asked_for(
     save: Save, config: PreTrainedConfig, family: tuple[str, str, str, str | None]
 ) -> None:
     folder = save(config)
-    with pytest.raises(ModelError, match=f"'{config.model_type}' is of no family .* --experimental reads another"):
+    with pytest.raises(ModelError, match=f"'{config.model_type}' is not of a family .* --experimental reads another"):
         load_model(folder, device="cpu")
     found = load_model(folder, device="cpu", experimental=True).family
     assert found == Family(found.name, *family)  # type: ignore[arg-type]

@@ -125,7 +125,7 @@ def test_what_an_apply_will_do_is_told_before() -> None:
     assert "to do: 10 targets to optimise, 600 from the cache; 610 edits" in text
     assert "again: 3 edits, with 80 steps and a clamp of 1.725" in text
     assert "time: about 12 s at the pace of earlier batches (targets 8.2, keys 2.0, solve 1.0, measure 0.5)" in text
-    assert "no batch on this device tells the pace yet" in drawn(cost_view(Cost(1, 1, 0, 1)))
+    assert "there is no earlier batch on this device" in drawn(cost_view(Cost(1, 1, 0, 1)))
 
 
 def test_answers_stand_side_by_side() -> None:

@@ -86,5 +86,5 @@ def test_what_is_wrong_with_a_yaml_files_aliases(tmp_path: Path) -> None:
     assert str(wrong.value).splitlines() == [
         f"{path}:1:58: object_aliases is not a list: write [one, another]",
         f"{path}:2:60: alias 3 is a number: put it in quotes",
-        f"{path}:2:63: a list or mapping where the alias is wanted; write text",
+        f"{path}:2:63: a list or mapping where the alias should be; write text",
     ]

@@ -198,9 +198,9 @@ def test_a_fault_that_lasts_spoils_all_of_a_reading(fault: Fault, late: int, end
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (html, "answered text/html in place of SPARQL results .*Please log in.*check that the address"),
+        (html, "answered text/html instead of SPARQL results .*Please log in.*check that the address"),
         (wrong_type, r"answered [\d,]+ bytes that are cut off|answered results that are cut off or damaged"),
-        (csv_alone, r"answered text/csv in place of SPARQL results in JSON, XML or TSV .*check that the address"),
+        (csv_alone, r"answered text/csv instead of SPARQL results in JSON, XML or TSV .*check that the address"),
         (garbage, "answered 9,999,999 bytes that are no JSON .*nothing was taken; check that the address"),
         (reset, r"broke off its answer .*run the pull again.*\(tried 5 times\)"),
         (cut_short_of_its_length, "broke off its answer .*run the pull again"),
@@ -212,7 +212,7 @@ def test_a_fault_that_lasts_spoils_all_of_a_reading(fault: Fault, late: int, end
         (stall, "no answer within 1 s; ask for less"),
         (status(400, b"<p>parse error\n at  line 1</p>"), "HTTP 400 .*'parse error at line 1'.*check the address"),
         (status(404), "HTTP 404 .*'slow down'.*check the address"),
-        (status(403), "HTTP 403 .*say who asks with --contact"),
+        (status(403), "HTTP 403 .*identify yourself with --contact"),
         (status(501), "HTTP 501 .*check the address"),
         (status(500, b"out of memory"), r"HTTP 500 .*out of memory.*try again later \(tried 5 times\)"),
         (status(503), r"HTTP 503 .*\(tried 5 times\)"),

@@ -141,7 +141,7 @@ def test_an_endpoint_that_caps_its_answers_is_asked_for_the_rest(total: bool, en
 def test_rows_in_an_order_that_pages_cannot_follow_are_refused(endpoint: str) -> None:
     with (
         between(endpoint, change_rows(lambda rows: rows[::-1])) as server,
-        pytest.raises(SourceError, match="order of their letters, so that pages could miss some"),
+        pytest.raises(SourceError, match="by their characters, so pages could miss some"),
     ):
         SparqlSource(server.url).read(P36)
 

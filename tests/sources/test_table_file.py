@@ -63,7 +63,7 @@ def test_all_that_is_wrong_with_a_header_is_told(tmp_path: Path) -> None:
     told = refuse(tmp_path / "x.csv", "subject,objekt,color,relation,relation\nA,B,C,P36,P36\n")
     named = "columns are subject, relation, object and, if you like, subject_id, object_id, since"
     assert told == [
-        "1: column 'relation' stands here twice; keep one",
+        "1: column 'relation' appears twice; keep one",
         f"1: no column 'object'; {named}",
     ]
     assert refuse(tmp_path / "x.csv", "")[0] == f"1: no column 'object'; {named}"
@@ -112,7 +112,7 @@ def test_bytes_that_are_no_utf8_are_told_with_their_line(tmp_path: Path) -> None
 
 def test_an_open_quote_at_the_end_is_told_with_the_row_that_it_begins(tmp_path: Path) -> None:
     (told,) = refuse(tmp_path / "x.csv", 'subject,relation,object\nA,P36,B\nA,P36,"C\nD,P36,E\n')
-    assert told.startswith("3: not a table's row (unexpected end of data); mend the quotes")
+    assert told.startswith("3: not a table's row (unexpected end of data); correct the quotes")
 
 
 def test_a_table_has_no_classes(tmp_path: Path) -> None:

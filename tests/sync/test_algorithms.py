@@ -46,7 +46,7 @@ def test_every_editor_applies_and_is_on_record(name: str, small: Editable, tmp_p
     assert small.apply(home, "--algorithm", name, *settings(name))["batch"] is None
     if name != "none":
         found = done("verify", "--home", home, *small.model, "--corpus", small.corpus)
-        assert "all is as recorded" in found.out
+        assert "everything is as recorded" in found.out
 
 
 def test_the_state_depends_on_the_active_facts_alone(small: Editable, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_another_algorithm_makes_the_state_anew(small: Editable, tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--algorithm", "rune"), "there is no editor 'rune'; there are memit, rome, ft, mend, alphaedit, none"),
+        (("--algorithm", "rune"), "unknown editor 'rune'; there are memit, rome, ft, mend, alphaedit, none"),
         (("--algorithm", "ft", "--retry"), "--retry is for memit"),
         (("--algorithm", "rome", "--set", "layer=99"), "layer: 99 is too high"),
         (("--algorithm", "mend"), "run `kbsync mend train"),

@@ -265,7 +265,7 @@ def test_a_lost_state_is_made_again(home: Path, small: Editable) -> None:
     (home / "tensors" / name).unlink()
     ran = kbsync("ask", "--home", home, *small.model, "The capital of France is")
     assert ran.code == 1
-    assert f"{name} is missing: put back a copy, or run `kbsync apply` to make it again" in ran.err
+    assert f"{name} is missing: restore a copy, or run `kbsync apply` to make it again" in ran.err
     assert small.apply(home)["from_cache"] == 4
     assert difference(deltas_of(home), before) == 0
 

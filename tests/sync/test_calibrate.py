@@ -103,10 +103,10 @@ def test_a_run_that_was_broken_off_goes_on(home: Path, first: tuple[Path, Any], 
 
 def test_it_is_shown(home: Path, small: Editable) -> None:
     ran = done(*calibrate(home, small))
-    assert "knows 20 of 20 facts from the ledger that it was asked; each trial edits 10" in ran.out
+    assert "knows 20 of 20 facts of the ledger that it was asked about; each trial edits 10" in ran.out
     assert "no edits" in ran.out
     assert "chosen: --set layers=" in ran.out
-    assert "not written: give --write NAME" in ran.out
+    assert "not written: --write NAME" in ran.out
 
 
 def test_names_that_are_taken_or_none(home: Path, small: Editable) -> None:
@@ -121,7 +121,7 @@ def test_too_few_known_facts(small: Editable, tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", P36=SWAPPED)
     ran = kbsync(*calibrate(home, small))
     assert ran.code == 1
-    assert "knows 0 of the 20 facts that it was asked, and calibrating takes 10 at least" in ran.err
+    assert "knows 0 of the 20 facts that it was asked about, and calibrate needs 10 at least" in ran.err
 
 
 def test_without_facts_the_fixtures_serve_and_a_relation_narrows(small: Editable, tmp_path: Path) -> None:
@@ -129,4 +129,4 @@ def test_without_facts_the_fixtures_serve_and_a_relation_narrows(small: Editable
     assert ran.code == 1
     assert "knows 0 of the" in ran.err  # continents: not what this model learnt
     ran = kbsync(*calibrate(tmp_path / "home", small, "--relation", "P9999999"))
-    assert (ran.code, "have facts of P9999999 with a template: pull some first" in ran.err) == (1, True)
+    assert (ran.code, "have facts of P9999999 that have a template: pull some first" in ran.err) == (1, True)

@@ -43,9 +43,14 @@ def test_a_model_that_works(small: Editable, run: Run, tmp_path: Path) -> None:
 def test_it_is_shown(small: Editable, run: Run) -> None:
     ran = run("doctor", *small.model, "--edits", "300")
     assert ran.code == 0
-    for text in ("GPT-J (GPTJForCausalLM)", "memory for 300 edits", "time for 300 edits", "50 of 50 awkward subjects"):
+    for text in (
+        "GPT-J (GPTJForCausalLM)",
+        "memory for 300 edits",
+        "time for 300 edits",
+        "50 of 50 difficult subjects",
+    ):
         assert text in ran.out
-    assert "note: 300 edits are more than the 256 keys that a layer can tell apart" in ran.out
+    assert "note: 300 edits are more than the 256 keys that a layer can distinguish" in ran.out
     assert "give apply --set sequence_length=256" in ran.out
     assert ran.out.rstrip().endswith("can be edited here")
 
@@ -55,7 +60,7 @@ def test_a_model_of_no_known_family(tmp_path: Path, run: Run) -> None:
     (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "bert"}))
     ran = run("doctor", "--model", tmp_path / "model")
     assert ran.code == 1
-    assert "problem: model type 'bert' is of no family that kbsync edits" in ran.out
+    assert "problem: model type 'bert' is not of a family that kbsync knows" in ran.out
     assert ran.out.rstrip().endswith("cannot be edited here as it is")
 
 
@@ -93,7 +98,7 @@ def test_a_phase_without_room_is_named(small: Editable, monkeypatch: pytest.Monk
         "targets": True,
         "solve": False,
     }
-    assert problem(found).startswith("the solve will hold ")
+    assert problem(found).startswith("the solve needs ")
 
 
 def test_weights_that_are_not_numbers(small: Editable, tmp_path: Path) -> None:
@@ -104,7 +109,7 @@ def test_weights_that_are_not_numbers(small: Editable, tmp_path: Path) -> None:
     weights["lm_head.bias"][0] = float("nan")
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     told = problem(doctor(tmp_path, str(folder), 10))
-    assert "has weights that are no numbers (NaN or infinite), such as lm_head.bias" in told
+    assert "has weights that are NaN or infinite, such as lm_head.bias" in told
 
 
 def test_a_tokenizer_that_misplaces_subjects(small: Editable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -112,7 +117,7 @@ def test_a_tokenizer_that_misplaces_subjects(small: Editable, monkeypatch: pytes
 
     monkeypatch.setattr(module, "misplaced_subjects", lambda _: [Misplaced("東京", "{} is", "because")] * 3)
     found = doctor(tmp_path, small.name, 10)
-    assert "the last token of 1 of 50 awkward subjects is not found, such as '東京'" in problem(found)
+    assert "the last token of 1 of 50 difficult subjects cannot be found, such as '東京'" in problem(found)
 
 
 def test_a_homes_preset_is_known(small: Editable, run: Run, tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_a_sample_is_a_part_of_a_larger_one() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (EvalOptions(metrics=("ES", "XS")), "there is no metric XS; there are ES, PS, NS"),
+        (EvalOptions(metrics=("ES", "XS")), "unknown metric XS; there are ES, PS, NS"),
         (EvalOptions(), "has no edits in .*: run `kbsync apply` first, or name a --dataset"),
     ],
 )

@@ -88,19 +88,19 @@ FAR = Near("Peru", "P36", "Lima", 0.5, False)
 @pytest.mark.parametrize(
     ("found", "near", "told"),
     [
-        ([wording("nyyy"), wording("nyyy", edited=False)], FAR, "it stands on every wording"),
+        ([wording("nyyy"), wording("nyyy", edited=False)], FAR, "it holds on every wording"),
         (
             [wording("nnnn"), wording("nyyn", edited=False)],
             FAR,
             "`kbsync apply --retry`, or --set steps=80",
         ),
         ([wording("nynn")], FAR, "--set lambda=100, or --set sweeps=3"),
-        ([wording("nyyn")], FAR, "hold the rest of the prompt (--set rest_weight=1)"),
-        ([wording("nyyy"), wording("nnnn", edited=False)], FAR, "write it on more wordings (--set wordings=2)"),
-        ([wording("nyyy"), wording("nyyn", edited=False)], FAR, "hold the rest of the prompt"),
+        ([wording("nyyn")], FAR, "preserve the rest of the prompt (--set rest_weight=1)"),
+        ([wording("nyyy"), wording("nnnn", edited=False)], FAR, "edit more wordings (--set wordings=2)"),
+        ([wording("nyyy"), wording("nyyn", edited=False)], FAR, "preserve the rest of the prompt"),
         ([wording("nynn")], replace(FAR, cosine=0.99), "conflicts with P36 of Peru (Lima): cosine of their keys 0.99"),
         ([wording("nynn")], replace(FAR, object="Oslo"), "conflicts with P36 of Peru (Oslo)"),
-        ([wording("nnnn")], replace(FAR, shared=True), "conflicts with P36 of Peru (Lima): one delta holds both"),
+        ([wording("nnnn")], replace(FAR, shared=True), "conflicts with P36 of Peru (Lima): they share one delta"),
         ([wording("nynn")], None, "a smaller lambda or more sweeps"),
     ],
 )

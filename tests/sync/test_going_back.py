@@ -146,9 +146,9 @@ def test_a_fact_that_is_not_written_needs_no_model(home: Path) -> None:
     assert result is not None
     assert (result.applied, result.retraction.written) == (None, ())
     assert active(home) == {A, B, C}
-    with pytest.raises(SettingsError, match=f"P36 of {A} is under no veto: there is nothing to undo"):
+    with pytest.raises(SettingsError, match=f"P36 of {A} is not retracted: nothing to undo"):
         lift(home, A, "P36")
-    with pytest.raises(SettingsError, match="is under no veto"):
+    with pytest.raises(SettingsError, match="is not retracted"):
         lift(home, fresh, "P36", "Elsewhere")
 
 
@@ -164,7 +164,7 @@ def test_an_apply_that_fails_leaves_the_retraction_on_record(small: Editable, ho
     ("subject", "thing", "said"),
     [
         ("Frence", None, "P36 of 'Frence' is not on record: did you mean France"),
-        (A, "Elsewhere", rf"P36 of {A} is {SWAPPED[A]}, not 'Elsewhere': leave --object out"),
+        (A, "Elsewhere", rf"P36 of {A} is {SWAPPED[A]}, not 'Elsewhere': correct --object, or leave it out"),
     ],
 )
 def test_what_cannot_be_retracted(home: Path, subject: str, thing: str | None, said: str) -> None:
@@ -197,13 +197,13 @@ def test_covariances_that_are_gone_or_changed(home: Path) -> None:
     one.unlink()
     assert faults(verify(home)) == {
         "files of covariances": (
-            f"{one} is missing: put back a copy, or delete it and collect it again with `kbsync stats`",
+            f"{one} is missing: restore a copy, or delete it and collect it again with `kbsync stats`",
         )
     }
     shutil.copyfile(other, one)
     found = faults(verify(home))
     assert found["files of covariances"] == (
-        f"{one} is not the one that the current state was solved with: put back a copy of it",
+        f"{one} is not the one that the current state was solved with: restore a copy of it",
     )
     assert found.keys() == {"files of covariances", "other files"}
     for damaged in (content[: len(content) // 2], content[:-1] + bytes([content[-1] ^ 1])):
@@ -246,7 +246,7 @@ def test_files_that_are_not_as_they_were_written(small: Editable, home: Path) ->
     found = faults(verify(home))
     assert found.keys() == {"files of batches", "files of target vectors"}
     assert f"{state} is missing; it holds the current state" in found["files of batches"][0]
-    assert f"{targets} is not as kbsync wrote it" in found["files of target vectors"][0]
+    assert f"{targets} is not what kbsync wrote" in found["files of target vectors"][0]
     path.unlink()
     ran = kbsync("verify", "--home", home, *small.model, "--corpus", small.corpus)
     assert ran.code == 1
@@ -269,7 +269,7 @@ def test_weights_that_have_changed(small: Editable, home: Path) -> None:
     assert verify(home).whole
     found = faults(verify(home, small.name))
     assert found.keys() == {"base model"}
-    assert "the ledger has abc; put back the weights" in found["base model"][0]
+    assert "the ledger has abc; restore the weights" in found["base model"][0]
 
 
 def test_asking_and_exporting_need_no_lock_and_leave_no_trace(small: Editable, home: Path, tmp_path: Path) -> None:
@@ -298,6 +298,8 @@ def test_an_apply_undoes_no_rollback_that_came_after_it_began(small: Editable, h
     seen = rollbacks_so_far(home)
     assert rollback(home, 0, None, yes) is not None
     options = ApplyOptions(small.name, corpus=small.corpus, rollbacks=seen)
-    with pytest.raises(LedgerError, match="a rollback was made since this apply began: see `kbsync status`, and run"):
+    with pytest.raises(
+        LedgerError, match="the model was rolled back after this apply began: see `kbsync status`, and run"
+    ):
         apply(home, options, yes)
     assert active(home) == set()

@@ -84,7 +84,7 @@ def test_back_by_one_is_the_default(home: Path) -> None:
     assert back(home) == RolledBack("practice", 4, 2, ended=1, restored=0, active=1)
     assert back(home) == RolledBack("practice", 2, 1, ended=1, restored=2, active=2)
     assert back(home) == RolledBack("practice", 1, 0, ended=2, restored=0, active=0)
-    with pytest.raises(SettingsError, match="practice is at the base model already: there is no batch to go back from"):
+    with pytest.raises(SettingsError, match="practice is at the base model already: there is nothing to roll back"):
         back(home)
     found = history(home)
     assert [batch.state for batch in found.batches] == [
@@ -130,7 +130,7 @@ def test_refused_it_changes_nothing(home: Path) -> None:
     [
         (4, None, "practice is at batch 4 already"),
         (3, None, "batch 3 is failed and left no state"),
-        (99, None, "practice has no batch 99: `kbsync history` lists them"),
+        (99, None, "practice has no batch 99: `kbsync history` lists its batches"),
         (5, "practice", "practice has no batch 5"),
         (1, "gpt-2", "model gpt-2 is not on record here; there are practice, gpt-j"),
         (5, None, "gpt-j is at batch 5 already"),

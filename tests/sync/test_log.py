@@ -110,7 +110,7 @@ def test_the_rollback_that_takes_an_edit_out(home: Path) -> None:
     ("subject", "relation", "said"),
     [
         ("Frence", "P36", r"P36 of 'Frence' is not on record: did you mean France\?"),
-        ("Wxyz", None, "subject 'Wxyz' is not on record: name the subject by its label or its id"),
+        ("Wxyz", None, "subject 'Wxyz' is not on record: give the subject's label or id"),
         ("Germany", "P30", "P30 of 'Germany' is not on record"),
         ("France", "P3", "no fact of P3 is on record: there are facts of P3"),
         ("France", "capital", "no fact of capital is on record: there are facts of P30, P36"),

@@ -32,7 +32,7 @@ def test_a_network_is_trained_kept_and_found_again(small: Editable, tmp_path: Pa
     assert file.read_bytes() != before  # the new one took its place
     assert [path for path in file.parent.iterdir() if path.name.startswith("mend1-")] == [file]
     file.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
-    with pytest.raises(LedgerError, match="not as kbsync wrote it"):
+    with pytest.raises(LedgerError, match="not what kbsync wrote"):
         mend_network(home / "tensors", loaded)
 
 

@@ -136,5 +136,5 @@ def test_a_dry_run_is_what_a_pull_sends(capitals: str) -> None:
 
 
 def test_a_dry_run_of_a_file_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"facts\.yaml is a file and gets no request"):
+    with pytest.raises(SettingsError, match=r"facts\.yaml is a file, which gets no request"):
         dry_run([Ask("P36")], "facts.yaml")

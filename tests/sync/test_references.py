@@ -43,7 +43,7 @@ def test_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[1]", "the form is"),
+        ("[1]", "the form must be"),
         ('{"Paris": 7}', "what is said about 'Paris' is neither"),
         ('{"Paris": [7]}', "what is said about 'Paris' is neither"),
         ("{", "Expecting"),

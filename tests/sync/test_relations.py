@@ -102,7 +102,7 @@ def test_a_search_online_asks_the_endpoint(endpoint: str, tmp_path: Path) -> Non
 def test_a_draft_can_be_used_and_says_what_it_is(endpoint: str, tmp_path: Path) -> None:
     made = new_template(tmp_path / "home", "P1082", endpoint)
     assert (made.label, made.file) == ("population", tmp_path / "home" / "templates" / "P1082.yaml")
-    assert "of kind Quantity: a pull leaves them out" in (made.remark or "")
+    assert "of type Quantity: a pull leaves them out" in (made.remark or "")
     text = made.file.read_text()
     assert "# description: number of people inhabiting the place: all\n" in text
     assert "# aliases: inhabitants, pop. total n\n" in text
@@ -120,7 +120,7 @@ def test_a_home_that_has_a_template_keeps_it(endpoint: str, tmp_path: Path) -> N
     home = tmp_path / "home"
     (home / "templates").mkdir(parents=True)
     (home / "templates" / "own.yaml").write_text(TEMPLATES.replace("P36", "P1082").replace("capital", "people"))
-    with pytest.raises(TemplateError, match=r"own\.yaml:1: this is a template of P1082 already"):
+    with pytest.raises(TemplateError, match=r"own\.yaml:1: P1082 has a template there already"):
         new_template(home, "P1082", endpoint)
     assert [path.name for path in (home / "templates").iterdir()] == ["own.yaml"]
 
@@ -128,7 +128,7 @@ def test_a_home_that_has_a_template_keeps_it(endpoint: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("relation", "error", "message"),
     [
-        ("P9999", TemplateError, "no draft comes of what the endpoint says"),
+        ("P9999", TemplateError, "the endpoint's label and aliases give no valid template"),
         ("P9998", SourceError, "has no label of P9998 in en, mul"),
         ("P424242", SourceError, "has no label of P424242"),
         ("works_for", SettingsError, "knows Wikidata properties"),

@@ -85,7 +85,7 @@ def test_retry_searches_those_alone_and_they_stay_strong(home: Path, small: Edit
     assert active(home).keys() == NEW.keys()
     assert {edit.retries for subject, edit in active(home).items() if subject in weak} == {1}
     found = done("verify", "--home", home, *small.model, "--corpus", small.corpus)
-    assert "all is as recorded" in found.out
+    assert "everything is as recorded" in found.out
 
 
 def test_a_second_retry_is_stronger_yet_and_helps(small: Editable, tmp_path: Path) -> None:

@@ -151,4 +151,4 @@ def test_what_is_known_of_the_edited_subjects_is_guarded(small: Editable, tmp_pa
         assert ran.code == 0
     else:
         assert ran.code == 1
-        assert "of the edited subjects' other facts that the base model answers" in ran.err
+        assert "of the edited subjects' other known facts are lost" in ran.err

@@ -61,7 +61,7 @@ def test_a_changed_tensor_is_named_by_its_layer(shared: Path, tmp_path: Path) ->
     changed = bytearray(shared.read_bytes())
     changed[-1] ^= 1
     shared.write_bytes(changed)
-    with pytest.raises(SettingsError, match=r"not as it was exported, the covariance of layer 1 was changed"):
+    with pytest.raises(SettingsError, match=r"changed after the export, in the covariance of layer 1"):
         read_shared(shared)
 
 

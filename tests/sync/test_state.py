@@ -74,7 +74,7 @@ def test_a_file_that_is_not_as_it_was_written(ledger: Ledger) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(LedgerError, match=f"{name} is not as kbsync wrote it"):
+    with pytest.raises(LedgerError, match=f"{name} is not what kbsync wrote"):
         current_deltas(ledger, ledger.current_batch("model:1"))
     path.unlink()
     with pytest.raises(LedgerError, match=f"{name} is missing"):

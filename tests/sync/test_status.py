@@ -107,7 +107,7 @@ def test_what_was_begun_and_has_not_ended(home: Path) -> None:
     )
     assert status_for(home, "practice").notes == (
         ended,
-        "retracted and still in the model: P36 of Mexico; run the `kbsync retract` again, or"
+        "retracted but still in the model: P36 of Mexico; run the `kbsync retract` again, or"
         " `kbsync apply --model practice`",
     )
     assert status_for(home, "gpt-j").notes == ()

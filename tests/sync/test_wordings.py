@@ -42,5 +42,5 @@ def test_what_cannot_be_measured_is_told(small: Editable, tmp_path: Path) -> Non
     home = make_home(tmp_path / "home", P36={"Atlantis": "Poseidonis"})
     with pytest.raises(SettingsError, match="knows none of the 1 facts in any wording"):
         measure(home, small)
-    with pytest.raises(SettingsError, match="no facts on record to ask for"):
+    with pytest.raises(SettingsError, match="the ledger has no facts of it"):
         measure_wordings(home, "P17", small.name, 5, AS_STORED, silent)

@@ -24,7 +24,7 @@ def run(bench: PaperBench) -> Result:
     about = {**bench.about, "what": "trace", "facts": [fact.id for fact in facts], "seed": bench.data.seed}
     kept = bench.measurements.get({**about, "noises": bench.sizes.noises}, lambda: traced(bench, facts))
     suggested = kept["suggested"]
-    advice = "none: severing the MLPs loses nothing beyond chance" if suggested is None else f"layers {suggested}"
+    advice = "none: severing the MLPs has no effect beyond chance" if suggested is None else f"layers {suggested}"
     note = f"{len(facts)} facts that the model knows, {bench.sizes.noises} draws of noise each."
     drawn = tuple(charts(kept["rows"], kept["window"]))
     return Result(tuple(kept["rows"]), drawn, f"{note} Suggested for R: {advice}.")
