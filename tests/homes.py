@@ -6,9 +6,10 @@
 import hashlib
 import io
 import random
+import shutil
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import closing, redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 import torch
 
 from kbsync.cli.main import main
-from kbsync.ledger import Ledger, Metric, write_tensors
+from kbsync.ledger import BatchRow, EditRow, Ledger, Metric, write_tensors
 from kbsync.ledger.edits import finish_batch, start_batch
 from kbsync.memit import WeightDelta
 from kbsync.resources import fixtures_folder
@@ -100,6 +101,37 @@ def make_home(home: Path, templates: str = TEMPLATES, **relations: Mapping[str, 
     (home / "templates" / "own.yaml").write_text(templates, encoding="utf-8")
     pull(home, **relations)
     return home
+
+
+def keep(home: Path) -> Path:
+    """Put a home aside that is not to be changed; tests take `copied` ones."""
+    return home.rename(home.with_name("kept"))
+
+
+@contextmanager
+def copied(kept: Path) -> Iterator[Path]:
+    """Copy a home to where it was made, since its source is known by its path."""
+    home = Path(shutil.copytree(kept, kept.with_name("home")))
+    yield home
+    shutil.rmtree(home)
+
+
+def counts(home: Path, model: "Editable") -> dict[str, int]:
+    """Return the signs of a plan with how often; applied is applied, recalled or not."""
+    found = done("plan", "--home", home, *model.model, "--json").json["counts"]
+    found["="] += found.pop("x")
+    return {sign: count for sign, count in found.items() if count}
+
+
+def batches(home: Path) -> list[BatchRow]:
+    with Ledger.open(home, create=False) as ledger:
+        return ledger.batches()
+
+
+def active(home: Path) -> dict[str, EditRow]:
+    """Return the active edits of the first model that a home knows, by their subjects."""
+    with Ledger.open(home, create=False) as ledger:
+        return {edit.subject: edit for edit in ledger.active_edits(ledger.models()[0].key)}
 
 
 def snapshot(home: Path) -> tuple[list[str], dict[str, str]] | None:

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +14,6 @@ from transformers import BertConfig
 
 from kbsync.ledger import Ledger
 from tests.homes import SWAPPED, TEMPLATES, Editable, kbsync, make_home, snapshot, write_facts
-from tests.ledger.helpers import ROOT
 from tests.tiny_models import CAPITALS
 
 FACTS = {country: SWAPPED[country] for country in ("France", "Norway")}
@@ -215,41 +212,6 @@ def test_a_damaged_state(command: str, home: Path, model: Editable, tmp_path: Pa
     path.unlink()
     model.apply(home)
     assert kbsync(command, *model.model, *arguments, "--home", home).code == 0
-
-
-def test_a_damaged_target_names_its_file(home: Path, model: Editable) -> None:
-    with Ledger.open(home, create=False) as ledger:
-        (key,) = {edit.target for edit in ledger.edits(1) if edit.subject == "France"}
-        assert key is not None
-        path = ledger.tensors / ledger.find_targets([key])[key].file
-    path.write_bytes(path.read_bytes()[:-40])
-    ran = kbsync(*applying(model), "--home", home)
-    assert (ran.code, ran.out) == (1, "")
-    assert ran.err.splitlines()[-1].startswith(f"Error: {path} is cut or damaged")
-    path.unlink()
-    assert model.apply(home)["edits"] == 3
-
-
-HOLD = """
-import sys, pathlib
-from kbsync.ledger import Ledger
-with Ledger.open(pathlib.Path(sys.argv[1])) as ledger, ledger.writer("apply practice"):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_another_process_is_writing(home: Path, model: Editable) -> None:
-    command = [sys.executable, "-c", HOLD, str(home)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        said = refused(home, *applying(model))
-        assert said.startswith(f"process {holder.pid} (apply practice, since 20")
-        assert said.endswith("wait for it to end, then run again")
-        assert kbsync("status", "--home", home, *model.model).code == 0  # reading goes on
-        holder.communicate("")
-    assert model.apply(home)["edits"] == 3
 
 
 def test_an_empty_prompt(home: Path, model: Editable) -> None:

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.ledger import BatchRow, Ledger
 from tests.e2e.commands import run
-from tests.homes import SWAPPED, Editable, deltas_of, difference, kbsync, make_home, pull, snapshot
+from tests.homes import SWAPPED, Editable, batches, deltas_of, difference, kbsync, make_home, pull, snapshot
 
 BEFORE = {country: SWAPPED[country] for country in ("France", "Norway")}
 AFTER = {country: SWAPPED[country] for country in ("France", "Norway", "Japan", "Egypt", "Peru", "Cuba", "Greece")}
@@ -37,11 +36,6 @@ def calm(kept: Path, small: Editable, tmp_path_factory: pytest.TempPathFactory) 
 def home(kept: Path, tmp_path: Path) -> Path:
     """A copy of it."""
     return Path(shutil.copytree(kept, tmp_path / "home"))
-
-
-def last_batch(home: Path) -> BatchRow:
-    with Ledger.open(home, create=False) as ledger:
-        return ledger.batches()[-1]
 
 
 def shown(home: Path, small: Editable) -> Any:
@@ -110,7 +104,7 @@ def test_no_room_for_tensors(
     error = ran.err.splitlines()[-1]
     assert error.startswith(f"Error: cannot write {home / 'tensors'}: No space left on device (")
     assert error.endswith(f" MB are free in {home / 'tensors'})")
-    batch = last_batch(home)
+    batch = batches(home)[-1]
     assert batch.state == "failed"
     assert batch.reason is not None
     assert "No space left on device" in batch.reason

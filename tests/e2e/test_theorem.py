@@ -13,7 +13,6 @@ from tests.homes import (
     make_home,
     practice_model,
     pull,
-    small_model,
 )
 from tests.tiny_models import CAPITALS
 
@@ -33,18 +32,9 @@ LIMIT = 1e-4
 
 
 @pytest.fixture(scope="module")
-def practice(tmp_path_factory: pytest.TempPathFactory) -> Editable:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Editable:
     """The practice model with a part of its corpus, and few steps."""
     return practice_model(tmp_path_factory.getbasetemp(), "steps=5", "sweeps=3")
-
-
-@pytest.fixture(scope="module", params=["practice", "small"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Editable:
-    """The practice model with few steps, and the small one with enough that some facts are recalled."""
-    if request.param == "small":
-        return small_model(tmp_path_factory.getbasetemp())
-    chosen: Editable = request.getfixturevalue("practice")
-    return chosen
 
 
 def facts(count: int, **other: dict[str, str]) -> Facts:

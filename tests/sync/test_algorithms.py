@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.editors import EDITORS
-from kbsync.ledger import BatchRow, Ledger
-from tests.homes import COUNTRIES, SWAPPED, Editable, deltas_of, difference, done, kbsync, make_home, pull
+from tests.homes import COUNTRIES, SWAPPED, Editable, batches, deltas_of, difference, done, kbsync, make_home, pull
 from tests.tiny_models import CAPITALS
 
 A, B, C = COUNTRIES[:3]
@@ -26,11 +25,6 @@ def settings(name: str) -> list[str]:
     return [part for text in OWN[name] for part in ("--set", text)]
 
 
-def newest(home: Path) -> BatchRow:
-    with Ledger.open(home, create=False) as ledger:
-        return ledger.batches()[-1]
-
-
 @pytest.mark.parametrize("name", EDITORS)
 def test_every_editor_applies_and_is_on_record(name: str, small: Editable, tmp_path: Path) -> None:
     home = make_home(tmp_path / "home", P36={**TWO, **KNOWN})
@@ -38,7 +32,7 @@ def test_every_editor_applies_and_is_on_record(name: str, small: Editable, tmp_p
         done("mend", "train", "--home", home, *small.model, "--steps", 2)
     applied = small.apply(home, "--algorithm", name, *settings(name))
     assert (applied["batch"], applied["edits"]) == (1, 2)
-    batch = newest(home)
+    batch = batches(home)[-1]
     assert (batch.state, batch.algorithm) == ("done", name)
     given = {text.partition("=")[0]: float(text.partition("=")[2]) for text in OWN[name]}
     assert given.items() <= batch.work.get("editor", {}).items()
@@ -58,7 +52,7 @@ def test_the_state_depends_on_the_active_facts_alone(small: Editable, tmp_path: 
     small.apply(home, *how)
     assert difference(deltas_of(home), first) > 1e-3
     done("retract", "--home", home, "--subject", C, "--relation", "P36", "--corpus", small.corpus, "--yes")
-    assert newest(home).algorithm == "rome"
+    assert batches(home)[-1].algorithm == "rome"
     assert difference(deltas_of(home), first) < 1e-4
 
 
@@ -87,5 +81,4 @@ def test_what_cannot_be_is_one_error_and_changes_nothing(
     ran = kbsync("apply", "--home", home, *small.arguments, "--yes", *arguments)
     assert ran.code == 1
     assert said in ran.err.splitlines()[-1]
-    with Ledger.open(home, create=False) as ledger:
-        assert all(batch.state == "failed" for batch in ledger.batches())
+    assert all(batch.state == "failed" for batch in batches(home))

@@ -1,6 +1,5 @@
 """A calibration by the command line on the small model: what it tries, keeps, chooses and writes."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import pytest
 import yaml
 
 from kbsync.memit.extensions.calibration import PERPLEXITY_GROWTH
-from tests.homes import SWAPPED, WIDE, Editable, done, kbsync, make_home, pull, snapshot
+from tests.homes import SWAPPED, WIDE, Editable, copied, done, kbsync, keep, make_home, pull, snapshot
 from tests.tiny_models import CAPITALS
 
 KEYS = {"model", "facts", "trace", "suggested", "base", "trials", "chosen", "from_record", "preset"}
@@ -26,15 +25,13 @@ def first(small: Editable, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     """A home with what the model knows, calibrated and written as `found`, and the JSON. Not to be changed."""
     home = make_home(tmp_path_factory.mktemp("calibrated") / "home", P36=CAPITALS)
     found = done(*calibrate(home, small, "--write", "found", "--json")).json
-    return home.rename(home.with_name("kept")), found
+    return keep(home), found
 
 
 @pytest.fixture
 def home(first: tuple[Path, Any]) -> Iterator[Path]:
-    """A copy of it where it was made, since its source is known by its path."""
-    made = Path(shutil.copytree(first[0], first[0].with_name("home")))
-    yield made
-    shutil.rmtree(made)
+    with copied(first[0]) as home:
+        yield home
 
 
 def test_what_led_to_it(first: tuple[Path, Any]) -> None:

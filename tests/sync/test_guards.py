@@ -1,6 +1,7 @@
 """Guards: a result that breaks a bound is on record with its figures, and the state before stays."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,26 @@ from typing import Any
 import pytest
 
 from kbsync.errors import EditError
-from kbsync.ledger import BatchRow, Ledger
+from kbsync.ledger import Ledger
 from kbsync.memit import load_preset
 from kbsync.models import load_model
 from kbsync.sync.corpus import HELD_OUT
 from kbsync.sync.guards import Bounds, Guard
-from tests.homes import COUNTRIES, SWAPPED, WIDE, Editable, deltas_of, difference, done, kbsync, make_home, pull
+from tests.homes import (
+    COUNTRIES,
+    SWAPPED,
+    WIDE,
+    Editable,
+    batches,
+    copied,
+    deltas_of,
+    difference,
+    done,
+    kbsync,
+    keep,
+    make_home,
+    pull,
+)
 from tests.tiny_models import CAPITALS, TEXTS
 
 A, B = COUNTRIES[:2]
@@ -30,10 +45,10 @@ def table(
     return {name: {"before": before, "after": after} for name, (before, after) in rows.items()}
 
 
-@pytest.fixture
-def small(small: Editable, tmp_path: Path) -> Editable:
+@pytest.fixture(scope="module")
+def small(small: Editable, tmp_path_factory: pytest.TempPathFactory) -> Editable:
     """The small model with a corpus whose held-out lines it was trained on: to be surprised by them costs an edit."""
-    corpus = tmp_path / "trained-on.txt"
+    corpus = tmp_path_factory.mktemp("corpus") / "trained-on.txt"
     lines = small.corpus.read_text().splitlines()
     held = range(1, len(lines), HELD_OUT)
     for place, text in zip(held, TEXTS[: len(held)], strict=True):
@@ -42,18 +57,19 @@ def small(small: Editable, tmp_path: Path) -> Editable:
     return replace(small, corpus=corpus)
 
 
-@pytest.fixture
-def home(small: Editable, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def kept(small: Editable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with one edit, and a second fact that waits."""
-    home = make_home(tmp_path / "home", P36={A: SWAPPED[A], **KNOWN})
+    home = make_home(tmp_path_factory.mktemp("guards") / "home", P36={A: SWAPPED[A], **KNOWN})
     small.apply(home)
     pull(home, P36={A: SWAPPED[A], B: SWAPPED[B], **KNOWN})
-    return home
+    return keep(home)
 
 
-def batches(home: Path) -> list[BatchRow]:
-    with Ledger.open(home, create=False) as ledger:
-        return ledger.batches()
+@pytest.fixture
+def home(kept: Path) -> Iterator[Path]:
+    with copied(kept) as home:
+        yield home
 
 
 def figures(home: Path, batch: int) -> dict[str, float | None]:

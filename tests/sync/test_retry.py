@@ -1,14 +1,28 @@
 """Weak edits: what is not recalled is shown, tried again with more steps and a larger clamp, and stays so strong."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kbsync.ledger import EditRow, Ledger
+from kbsync.ledger import Ledger
 from kbsync.ledger.edits import not_recalled
 from kbsync.memit import MemitSettings
 from kbsync.sync.targets import stronger
-from tests.homes import COUNTRIES, SWAPPED, Editable, deltas_of, difference, done, kbsync, make_home, pull
+from tests.homes import (
+    COUNTRIES,
+    SWAPPED,
+    Editable,
+    active,
+    copied,
+    deltas_of,
+    difference,
+    done,
+    kbsync,
+    keep,
+    make_home,
+    pull,
+)
 from tests.tiny_models import CAPITALS
 
 NEW = {country: SWAPPED[country] for country in COUNTRIES[:4]}
@@ -21,21 +35,17 @@ WEAK = ("--set", "steps=3")
 """too few for any of the edits"""
 
 
-@pytest.fixture
-def home(small: Editable, tmp_path: Path) -> Path:
-    home = make_home(tmp_path / "home", P36={**NEW, **KNOWN})
+@pytest.fixture(scope="module")
+def kept(small: Editable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = make_home(tmp_path_factory.mktemp("retry") / "home", P36={**NEW, **KNOWN})
     small.apply(home, *WEAK)
-    return home
+    return keep(home)
 
 
-def counts(home: Path, small: Editable) -> dict[str, int]:
-    found = done("plan", "--home", home, *small.model, "--json").json["counts"]
-    return {sign: count for sign, count in found.items() if count}
-
-
-def active(home: Path) -> dict[str, EditRow]:
-    with Ledger.open(home, create=False) as ledger:
-        return {edit.subject: edit for edit in ledger.active_edits(ledger.models()[0].key)}
+@pytest.fixture
+def home(kept: Path) -> Iterator[Path]:
+    with copied(kept) as home:
+        yield home
 
 
 def lost(home: Path) -> set[str]:
@@ -55,7 +65,7 @@ def test_stronger_settings() -> None:
 
 def test_what_is_not_recalled_is_x_and_an_ordinary_apply_leaves_it(home: Path, small: Editable) -> None:
     assert lost(home)
-    assert counts(home, small)["x"] == len(lost(home))
+    assert done("plan", "--home", home, *small.model, "--json").json["counts"]["x"] == len(lost(home))
     again = small.apply(home, *WEAK)
     assert (again["batch"], again["planned"]) == (None, None)
 

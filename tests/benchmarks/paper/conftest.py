@@ -15,7 +15,7 @@ from kbsync.memit import MemitSettings
 from kbsync.models import LoadedModel
 from kbsync.sync.mend import train_for
 from kbsync.sync.model import ModelChoice
-from tests.homes import small_model
+from tests.homes import Editable
 from tests.tiny_models import FACTS, known, known_model, left_as_found
 
 __all__ = ["known"]
@@ -84,28 +84,28 @@ def write_data(folder: Path) -> tuple[Path, Path]:
     return files
 
 
-def make_bench(ledger: Ledger, loaded: LoadedModel, folder: Path) -> PaperBench:
+def make_bench(ledger: Ledger, loaded: LoadedModel, folder: Path, corpus: Path) -> PaperBench:
     """All editors, on data sets that are written into the folder."""
-    choice = ModelChoice("known", loaded, SETTINGS, small_model(Path(loaded.source).parent).corpus, None)
+    choice = ModelChoice("known", loaded, SETTINGS, corpus, None)
     data, kept = open_data(*write_data(folder), 0), Measurements(folder / "out" / "units.jsonl")
     return PaperBench(ledger, choice, kept, data=data, sizes=SIZES, rows=ROWS, values={"ft": {"steps": "7"}})
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(small: Editable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with the covariance and with MEND's network, which is trained for four steps."""
     folder = tmp_path_factory.mktemp("trained")
     model = left_as_found(known_model(Path(tmp_path_factory.getbasetemp())))
     with model as loaded, Ledger.open(folder / "home") as ledger, ledger.writer("tests"):
-        made = make_bench(ledger, loaded, folder)
+        made = make_bench(ledger, loaded, folder, small.corpus)
         made.covariances(SETTINGS.layers)
         train_for(ledger, made.choice, (FACTS, "tests"), len(FACTS), 4, without=made.evaluated)
     return folder / "home"
 
 
 @pytest.fixture
-def bench(known: LoadedModel, trained: Path, tmp_path: Path) -> Iterator[PaperBench]:
+def bench(known: LoadedModel, small: Editable, trained: Path, tmp_path: Path) -> Iterator[PaperBench]:
     """A bench in a home of its own."""
     shutil.copytree(trained, tmp_path / "home")
     with Ledger.open(tmp_path / "home") as ledger, ledger.writer("tests"):
-        yield make_bench(ledger, known, tmp_path)
+        yield make_bench(ledger, known, tmp_path, small.corpus)
