@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from kbsync.cli.main import main
 from kbsync.ledger import BatchRow, EditRow, Ledger, Metric, write_tensors
@@ -214,6 +215,15 @@ class Editable:
     def apply(self, home: Path, *more: object) -> Any:
         """Apply without asking; return the JSON."""
         return done("apply", "--home", home, *self.arguments, "--yes", "--json", *more).json
+
+
+def write_preset(home: Path, name: str, model: Editable, corpus: bool = True, **settings: object) -> None:
+    """Write a preset of this home: the model under another name, with its settings and further ones."""
+    values: dict[str, object] = dict(text.split("=") for text in model.settings)
+    values["layers"] = [1, 2]
+    content = {"model": model.name, "settings": values | settings} | ({"corpus": str(model.corpus)} if corpus else {})
+    (home / "presets").mkdir(exist_ok=True)
+    (home / "presets" / f"{name}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
 @cache

@@ -6,13 +6,12 @@ Wikidata is a SPARQL server on loopback, and gpt-j a small model under that pres
 from pathlib import Path
 
 import pytest
-import yaml
 
 from kbsync.ledger import Ledger
 from kbsync.models import DeviceMemory
 from kbsync.sync.covariances import read_records
 from tests.conftest import Run
-from tests.homes import SMALL_SETTINGS, SWAPPED, TEMPLATES, WIDE, Editable, small
+from tests.homes import SWAPPED, TEMPLATES, WIDE, Editable, small, write_preset
 from tests.oxigraph_server import serve, world
 
 __all__ = ["small"]
@@ -24,21 +23,13 @@ TEMPLATE = (
 )
 
 
-def write_preset(home: Path, model: Editable, *, corpus: bool) -> None:
-    values = dict(text.split("=") for text in SMALL_SETTINGS)
-    settings = {name: list(map(int, value.split(","))) if name == "layers" else value for name, value in values.items()}
-    content = {"model": model.name, "settings": settings} | ({"corpus": str(model.corpus)} if corpus else {})
-    (home / "presets").mkdir(exist_ok=True)
-    (home / "presets" / "gpt-j.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-
-
 @pytest.fixture
 def home(run: Run, small: Editable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The home after ``kbsync pull --relation P17``: four facts that the model does not know."""
     home = tmp_path / ".kbsync"
     (home / "templates").mkdir(parents=True)
     (home / "templates" / "own.yaml").write_text(TEMPLATE, encoding="utf-8")  # in words that the small model was taught
-    write_preset(home, small, corpus=True)
+    write_preset(home, "gpt-j", small)
     lines = []
     for number, (subject, thing) in enumerate(list(SWAPPED.items())[:4], 1):
         lines += [f'wd:Q{number} rdfs:label "{subject}"@en ; wdt:P31 wd:Q6256 ; wikibase:sitelinks 40 .']
@@ -71,7 +62,7 @@ def worked_out(home: Path) -> int:
 
 
 def test_an_apply_without_a_corpus_takes_text_of_the_model(run: Run, home: Path, small: Editable) -> None:
-    write_preset(home, small, corpus=False)
+    write_preset(home, "gpt-j", small, corpus=False)
     ran = run("apply", "--model", "gpt-j", "--yes", *WIDE)
     assert ran.code == 0, ran.err
     assert "sampling text from the model" in ran.err

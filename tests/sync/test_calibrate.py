@@ -79,6 +79,10 @@ def test_the_preset_is_a_model_of_this_home(home: Path, first: tuple[Path, Any],
     assert status["model"] == "found"
     assert "ES" in status["metrics"]
     done("ask", "--home", home, "--model", "found", "The capital of France is")
+    done("verify", "--home", home, "--model", "found")
+    done("stats", "--home", home, "--model", "found")
+    done("stats", "export", home / "shared.safetensors", "--home", home, "--model", "found")
+    done("stats", "import", home / "shared.safetensors", "--home", home, "--model", "found")
 
 
 def test_a_second_run_makes_no_trial_again(home: Path, first: tuple[Path, Any], small: Editable) -> None:
