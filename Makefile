@@ -30,11 +30,11 @@ demo: $(READY)
 	$(BIN)/kbsync demo --model smollm2-135m $(ARGS)
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --dist loadfile --no-loadscope-reorder $(ARGS)
 
 numeric: $(READY)
 	for able in default avx2; do ATEN_CPU_CAPABILITY=$$able OMP_NUM_THREADS=1 \
-		$(BIN)/python -m pytest -q -n logical --dist loadfile $(NUMERIC) $(ARGS) || exit 1; done
+		$(BIN)/python -m pytest -q -n logical --dist loadfile --no-loadscope-reorder $(NUMERIC) $(ARGS) || exit 1; done
 
 # The model's passes, MEMIT, the ledger, the sources' libraries and the command line: what old versions break first.
 test-oldest:
