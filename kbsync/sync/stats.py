@@ -148,7 +148,7 @@ def import_covariances(home: Path, file: Path, model: str | None, loading: Loadi
     """
     records, tensors = read_shared(file)
     if model is not None:
-        check_model(file, records, model, loading)
+        check_model(file, records, home, model, loading)
     new = []
     with Ledger.open(home) as ledger:
         for record in records:
@@ -189,9 +189,9 @@ def read_shared(file: Path) -> tuple[list[CovarianceRecord], dict[str, torch.Ten
     return records, tensors
 
 
-def check_model(file: Path, records: list[CovarianceRecord], model: str, loading: Loading) -> None:
+def check_model(file: Path, records: list[CovarianceRecord], home: Path, model: str, loading: Loading) -> None:
     """Raise SettingsError where the covariances are not those of `model`."""
-    choice = choose_model(model, loading=loading)
+    choice = choose_model(model, home=home, loading=loading)
     depth = len(choice.loaded.family.block_list(choice.loaded.model))
     weights = weights_hashes(choice.loaded, range(depth))
     tokenizer = tokenizer_hash(choice.loaded)
