@@ -219,7 +219,7 @@ class Editable:
 
 def write_preset(home: Path, name: str, model: Editable, corpus: bool = True, **settings: object) -> None:
     """Write a preset of this home: the model under another name, with its settings and further ones."""
-    values: dict[str, object] = dict(text.split("=") for text in model.settings)
+    values: dict[str, object] = {name: value for name, _, value in (text.partition("=") for text in model.settings)}
     values["layers"] = [1, 2]
     content = {"model": model.name, "settings": values | settings} | ({"corpus": str(model.corpus)} if corpus else {})
     (home / "presets").mkdir(exist_ok=True)

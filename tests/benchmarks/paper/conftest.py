@@ -15,10 +15,10 @@ from kbsync.memit import MemitSettings
 from kbsync.models import LoadedModel
 from kbsync.sync.mend import train_for
 from kbsync.sync.model import ModelChoice
-from tests.homes import Editable
+from tests.homes import Editable, small
 from tests.tiny_models import FACTS, known, known_model, left_as_found
 
-__all__ = ["known"]
+__all__ = ["known", "small"]
 
 SETTINGS = MemitSettings(layers=(0,), lambda_=0.01, steps=25, clamp_norm_factor=8.0, weight_decay=0.01, contexts=2)
 SIZES = Sizes(
