@@ -10,27 +10,6 @@ import typer
 
 from kbsync.errors import SettingsError
 
-__all__ = [
-    "CheckOption",
-    "ConflictPolicy",
-    "ContactOption",
-    "CorpusOption",
-    "DeviceOption",
-    "DtypeOption",
-    "ExperimentalOption",
-    "IncludeKnownOption",
-    "MaxMemoryOption",
-    "ModelOption",
-    "OnConflictOption",
-    "ProbeOption",
-    "RelationsOption",
-    "RevisionOption",
-    "SetOption",
-    "YesOption",
-    "parse_max_memory",
-    "parse_values",
-]
-
 DIFFERENCE = 3
 """exit code of ``--check`` where there is a difference"""
 

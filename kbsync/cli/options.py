@@ -24,19 +24,6 @@ from kbsync.errors import SettingsError
 from kbsync.project import FILE_NAME, Project
 from kbsync.sync.home import Loading
 
-__all__ = [
-    "HELP_NAMES",
-    "HOME_HELP",
-    "DebugOption",
-    "JsonOption",
-    "Options",
-    "VerboseOption",
-    "command",
-    "family",
-    "leave",
-    "project_defaults",
-]
-
 DEFAULT_HOME = Path(".kbsync")
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 

@@ -16,7 +16,7 @@ from kbsync.models import Answer, LoadedModel, TargetScore, greedy_answers, load
 from kbsync.sync.history import model_meant
 from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent, templates_for
 from kbsync.sync.known import prompt_of, says
-from kbsync.sync.model import ModelChoice, choose_model, current_deltas, identify, known_model
+from kbsync.sync.model import ModelChoice, choose_model, current_deltas, edited_state, identify
 from kbsync.sync.plan import NOT_RECALLED, SIGNS, Plan, PlanRow, known_facts, make_plan
 
 
@@ -223,9 +223,7 @@ def ask(
     if base_only:
         return [Asked(prompt, answers, None) for prompt, answers in zip(prompts, base, strict=True)]
     with Ledger.open(home, create=False) as ledger:
-        known = known_model(ledger, choice)
-        batch = ledger.current_batch(known.key) if known else None
-        deltas = current_deltas(ledger, batch)
+        _, batch, deltas = edited_state(ledger, choice)
     if batch is None:
         return [Asked(prompt, answers, None) for prompt, answers in zip(prompts, base, strict=True)]
     with edited(choice.loaded, deltas):

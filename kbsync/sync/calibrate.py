@@ -26,8 +26,6 @@ from kbsync.sync.model import ModelChoice, choose_model, identify, model_context
 from kbsync.sync.practice import facts_to_ask, known_requests
 from kbsync.sync.targets import cached_targets
 
-__all__ = ["CalibrateOptions", "Calibration", "calibrate"]
-
 TRACED = 20
 """facts of the causal trace"""
 LEAST = 10

@@ -16,14 +16,12 @@ from kbsync.sync.apply import ApplyOptions, Proposal, apply
 from kbsync.sync.batch import Applied
 from kbsync.sync.home import Progress
 from kbsync.sync.known import prompt_of
-from kbsync.sync.model import choose_model, current_deltas, known_model
+from kbsync.sync.model import choose_model, edited_state
 from kbsync.sync.plan import Plan, PlanRow, plan_for
 from kbsync.sync.pull import Pulled, pull
 from kbsync.sync.reading import make_asks
 from kbsync.sync.retract import retract
 from kbsync.sync.status import Status, status_for
-
-__all__ = ["LATEST", "PRACTICE_RELATIONS", "RELATIONS", "Demo", "Said", "demo", "latest", "story"]
 
 PRACTICE = "practice"
 PRACTICE_RELATIONS = (
@@ -149,8 +147,7 @@ def speak(
     """Ask about each row's fact; return the questions, what the base model says, and what the edited one does."""
     choice = choose_model(model, home=home)
     with Ledger.open(home, create=False) as ledger:
-        known = known_model(ledger, choice)
-        deltas = current_deltas(ledger, ledger.current_batch(known.key) if known else None)
+        _, _, deltas = edited_state(ledger, choice)
     questions = [one for row in rows for one in in_own_words(choice.loaded, row)]
     texts = [one.text for one in questions]
     progress("asking before and after", 0, 2)

@@ -33,8 +33,6 @@ from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent
 from kbsync.sync.model import ModelChoice, choose_model, source_of
 from kbsync.sync.preflight import memory_of, too_large
 
-__all__ = ["Diagnosis", "Loads", "Memory", "doctor"]
-
 TOKENS_A_DIMENSION = 10
 """tokens of text for each of the m dimensions of a covariance (DESIGN section 2.4)"""
 

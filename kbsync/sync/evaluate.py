@@ -38,7 +38,7 @@ from kbsync.sync.eval_cases import dataset_cases, ledger_cases, read_references
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent, templates_for
 from kbsync.sync.known import requests_of
 from kbsync.sync.measure import PERPLEXITY_LINES, sampled_prompts
-from kbsync.sync.model import ModelChoice, choose_model, current_deltas, known_model
+from kbsync.sync.model import ModelChoice, choose_model, edited_state
 from kbsync.sync.wordings import held_prompts, written_in
 
 
@@ -168,11 +168,8 @@ def run_eval(
     if dataset is not None and not (home / "ledger.db").exists():
         return compare(choice, cases, None, options, dataset.unplaced, progress)
     with Ledger.open(home, create=False) as ledger:
-        known = known_model(ledger, choice)
-        batch = ledger.current_batch(known.key) if known else None
-        edits = (
-            Edits(batch, current_deltas(ledger, batch)) if batch and known and ledger.active_edits(known.key) else None
-        )
+        known, batch, deltas = edited_state(ledger, choice)
+        edits = Edits(batch, deltas) if batch and known and ledger.active_edits(known.key) else None
         if dataset is not None:
             return compare(choice, cases, edits, options, dataset.unplaced, progress)
         if known is None or edits is None:

@@ -24,8 +24,6 @@ from kbsync.sync.model import choose_model, current_deltas, known_model, model_c
 from kbsync.sync.targets import read_rows, target_keys
 from kbsync.sync.wordings import written_in
 
-__all__ = ["Explained", "ExplainedWording", "Near", "explain", "hint"]
-
 MOST_COMPARED = 300
 """other facts whose keys are compared, those of the same subject first"""
 ALIKE = 0.95

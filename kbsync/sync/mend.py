@@ -21,8 +21,6 @@ from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 from kbsync.sync.model import ModelChoice, choose_model
 from kbsync.sync.practice import facts_to_ask, known_requests
 
-__all__ = ["MendOptions", "TrainedMend", "has_network", "mend_network", "train_for", "train_network"]
-
 SHOWN_SHARE = 10
 """the losses that are told are means over this part of the steps, a tenth, at the beginning and at the end"""
 

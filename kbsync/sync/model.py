@@ -195,6 +195,18 @@ def is_model_of(row: ModelRow, choice: ModelChoice, sha256: str) -> bool:
     return row.weights_sha256 == choice.loaded.weights_sha256(range(len(blocks)))
 
 
+def edited_state(
+    ledger: Ledger, choice: ModelChoice
+) -> tuple[ModelRow | None, BatchRow | None, dict[int, torch.Tensor]]:
+    """Return a loaded base model's record, current batch and deltas; None and none where there are no edits of it.
+
+    Raises as `known_model` and `current_deltas` do.
+    """
+    known = known_model(ledger, choice)
+    batch = ledger.current_batch(known.key) if known else None
+    return known, batch, current_deltas(ledger, batch)
+
+
 def identify(ledger: Ledger, choice: ModelChoice) -> ModelRow:
     """Record that a loaded base model is in use, and return its record; raises as `known_model` does."""
     sha256 = model_hash(choice.loaded)

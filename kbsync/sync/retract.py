@@ -17,8 +17,6 @@ from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 if TYPE_CHECKING:
     from kbsync.sync.batch import Applied
 
-__all__ = ["Lifted", "Retracted", "Retraction", "lift", "retract"]
-
 
 @dataclass(frozen=True, slots=True)
 class Retraction:

@@ -9,8 +9,6 @@ from kbsync.ledger import BatchRow, Ledger, ModelRow, check_tensors
 from kbsync.ledger.edits import active_after, roll_back, rollback_count
 from kbsync.sync.history import model_meant
 
-__all__ = ["RolledBack", "rollback", "rollbacks_so_far"]
-
 
 @dataclass(frozen=True, slots=True)
 class RolledBack:

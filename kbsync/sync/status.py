@@ -80,37 +80,6 @@ class _Compared:
         return sorted(one for one in self.others if (one in self.templates) == told)
 
 
-def overview_for(
-    home: Path,
-    model: str | None,
-    relations: Collection[str] | None = None,
-    on_conflict: Policy = "out",
-    include_known: bool = False,
-) -> Overview:
-    """Return what `plan_for` gives, with the same arguments and errors, as counts and first rows."""
-    with _compared(home, model, relations, on_conflict, include_known) as made:
-        rows = [row for row in made.plan.rows if row.sign not in QUIET][:SHOWN]
-        rows += _rows(made.ledger, list(_first_others(made)), made.templates)
-        return Overview(made.plan.model, made.counts, tuple(sorted(rows, key=sort_key)[:SHOWN]))
-
-
-@contextmanager
-def long_plan_for(
-    home: Path,
-    model: str | None,
-    relations: Collection[str] | None = None,
-    on_conflict: Policy = "out",
-    include_known: bool = False,
-) -> Iterator[Overview]:
-    """Give what `plan_for` gives, with the same arguments and errors; the rows can be had inside only.
-
-    They come from the ledger one by one, so that a million of them need little memory.
-    """
-    with _compared(home, model, relations, on_conflict, include_known) as made:
-        # No fact of the one part has relation and subject in common with one of the other, so the order is told.
-        yield Overview(made.plan.model, made.counts, merge(made.plan.rows, _each_other(made), key=sort_key))
-
-
 @contextmanager
 def diff_for(
     home: Path,
@@ -121,12 +90,32 @@ def diff_for(
     *,
     whole: bool,
 ) -> Iterator[Overview]:
-    """Give what `plan_for` gives: `whole` with all rows, else with the first ones."""
-    if whole:
-        with long_plan_for(home, model, relations, on_conflict, include_known) as long:
-            yield long
-    else:
-        yield overview_for(home, model, relations, on_conflict, include_known)
+    """Give what `plan_for` gives, with the same arguments and errors: `whole` with all rows, else with the first ones.
+
+    All rows come from the ledger one by one, so that a million of them need little memory, and inside only.
+    """
+    with _compared(home, model, relations, on_conflict, include_known) as made:
+        rows: Iterable[PlanRow]
+        if whole:
+            # No fact of the one part has relation and subject in common with one of the other, so the order is told.
+            rows = merge(made.plan.rows, _each_other(made), key=sort_key)
+        else:
+            first = [row for row in made.plan.rows if row.sign not in QUIET][:SHOWN]
+            first += _rows(made.ledger, list(_first_others(made)), made.templates)
+            rows = tuple(sorted(first, key=sort_key)[:SHOWN])
+        yield Overview(made.plan.model, made.counts, rows)
+
+
+def overview_for(
+    home: Path,
+    model: str | None,
+    relations: Collection[str] | None = None,
+    on_conflict: Policy = "out",
+    include_known: bool = False,
+) -> Overview:
+    """Return the counts and first rows."""
+    with diff_for(home, model, relations, on_conflict, include_known, whole=False) as found:
+        return found
 
 
 @contextmanager

@@ -13,8 +13,6 @@ from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 from kbsync.sync.model import ModelChoice, choose_model, new_preset, preset_file_for
 from kbsync.sync.practice import facts_to_ask, known_requests
 
-__all__ = ["Trace", "TraceOptions", "trace"]
-
 
 @dataclass(frozen=True, slots=True)
 class TraceOptions:

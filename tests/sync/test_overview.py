@@ -13,7 +13,7 @@ from kbsync.ledger import Ledger
 from kbsync.ledger.facts import record_vetoes
 from kbsync.sync.known import prompt_of
 from kbsync.sync.plan import PlanRow, plan_for
-from kbsync.sync.status import QUIET, SHOWN, long_plan_for, overview_for
+from kbsync.sync.status import QUIET, SHOWN, diff_for, overview_for
 from tests.ledger.helpers import apply, fact, model, new_edit, pull
 
 # Prompts that become those of P36 ("The capital of {} is") with labels such as "capital of X".
@@ -31,7 +31,7 @@ def check(home: Path, *relations: str, policy: Policy = "out", include_known: bo
     assert glance.counts == plan.counts
     assert glance.in_sync == plan.in_sync
     assert glance.rows == tuple(row for row in plan.rows if row.sign not in QUIET)[:SHOWN]
-    with long_plan_for(*asked) as long:
+    with diff_for(*asked, whole=True) as long:
         assert (long.model, long.counts, long.in_sync) == (plan.model, plan.counts, plan.in_sync)
         assert list(map(told, long.rows)) == list(map(told, plan.rows))
 
