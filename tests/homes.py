@@ -55,7 +55,6 @@ SMALL_SETTINGS = (
     "clamp_norm_factor=3",
     "weight_decay=0.01",
     "sweeps=3",
-    "emphasis=3",
     "contexts=2",
 )
 

@@ -31,7 +31,7 @@ __all__ = ["PUBLISHED", "Bench", "flat", "matrices", "published"]
 
 PUBLISHED = "published"
 PLAIN: dict[str, Any] = {
-    **{"sweeps": 1, "emphasis": 1.0, "coupling": 0.0, "group_weight": 1.0},
+    "sweeps": 1,
     **{"rest_weight": 0.0, "hold_subjects": 0, "hold_relations": 0, "wordings": 0, "search_dtype": "float32"},
 }
 """what switches off all that kbsync adds to MEMIT"""

@@ -26,7 +26,6 @@ __all__ = [
     "plain_covariances",
     "plain_spread",
     "plain_target",
-    "plain_targets",
     "read_at_subject",
 ]
 
@@ -105,37 +104,25 @@ def log_probs(loaded: LoadedModel, texts: Sequence[Text], delta: torch.Tensor, l
     return logits.float().log_softmax(-1)
 
 
-def plain_targets(
-    loaded: LoadedModel, groups: Sequence[RequestGroup], contexts: Sequence[str], settings: MemitSettings
-) -> list[tuple[torch.Tensor, list[float]]]:
-    """Return z [d] of each group of one subject (Eqn. 16), and its whole loss at each evaluation."""
-    searches = [PlainSearch(loaded, group, contexts, settings) for group in groups]
-    members = sum(len(group.requests) for group in groups)
-    optimizer = torch.optim.Adam([search.delta for search in searches], lr=settings.lr)
-    history: list[list[float]] = []
-    while True:
-        mean = torch.stack([search.delta for search in searches]).mean(0)
-        apart = [(search.delta - mean).pow(2).sum() / search.h.norm() ** 2 for search in searches]
-        losses = [search.loss() + settings.coupling * far for search, far in zip(searches, apart, strict=True)]
-        history.append([loss.item() for loss in losses])
-        if max(history[-1]) < EARLY_STOP_LOSS or len(history) == settings.group_steps(members):
-            found = [search.h + search.delta.detach() for search in searches]
-            return list(zip(found, map(list, zip(*history, strict=True)), strict=True))
-        optimizer.zero_grad()
-        torch.stack(losses).sum().backward()
-        optimizer.step()
-        with torch.no_grad():
-            for search in searches:
-                bound = settings.group_clamp(members) * search.h.norm()
-                if search.delta.norm() > bound:
-                    search.delta *= bound / search.delta.norm()
-
-
 def plain_target(
     loaded: LoadedModel, group: RequestGroup, contexts: Sequence[str], settings: MemitSettings
 ) -> tuple[torch.Tensor, list[float]]:
-    """Return z [d] of a group that is alone, and its whole loss at each evaluation."""
-    return plain_targets(loaded, [group], contexts, settings)[0]
+    """Return z [d] of a group (Eqn. 16), and its whole loss at each evaluation."""
+    search, members = PlainSearch(loaded, group, contexts, settings), len(group.requests)
+    optimizer = torch.optim.Adam([search.delta], lr=settings.lr)
+    history: list[float] = []
+    while True:
+        loss = search.loss()
+        history.append(loss.item())
+        if history[-1] < EARLY_STOP_LOSS or len(history) == settings.group_steps(members):
+            return search.h + search.delta.detach(), history
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            bound = settings.group_clamp(members) * search.h.norm()
+            if search.delta.norm() > bound:
+                search.delta *= bound / search.delta.norm()
 
 
 class PlainSearch:
@@ -253,14 +240,6 @@ def nearest_before_norm(loaded: LoadedModel, request: EditRequest, layer: int, r
 
 
 @torch.no_grad()
-def sure(loaded: LoadedModel, request: EditRequest) -> bool:
-    """Tell whether every token of the target has a probability of one half at least."""
-    text = read(loaded, "{}", request, request.target)
-    said = loaded.model(**padded(loaded, [text.ids]), use_cache=False).logits[0].float().softmax(-1)
-    return all(float(said[spot - 1, text.ids[spot]]) >= 0.5 for spot in range(text.start, len(text.ids)))
-
-
-@torch.no_grad()
 def plain_covariances(
     loaded: LoadedModel, rows: Sequence[Sequence[int]], layers: Sequence[int], told: Told = silent
 ) -> dict[int, torch.Tensor]:
@@ -291,26 +270,19 @@ def plain_spread(
     covariances: Mapping[int, torch.Tensor],
     settings: MemitSettings,
     told: Told = silent,
-) -> tuple[dict[int, torch.Tensor], list[list[bool]]]:
+) -> dict[int, torch.Tensor]:
     """Spread z [u, d] over the layers (Algorithm 1); further sweeps solve for the total delta.
 
-    Return the delta [d, m] of each layer in float64, and of which groups the model was sure before each further sweep.
-    The weights are put back at the end.
+    Return the delta [d, m] of each layer in float64. The weights are put back at the end.
     """
     weight = {layer: loaded.family.weight(loaded.model, layer) for layer in settings.layers}
     base = {layer: value.clone() for layer, value in weight.items()}
     total = {layer: torch.zeros_like(value, dtype=torch.float64) for layer, value in base.items()}
-    held: list[list[bool]] = []
     last = settings.layers[-1]
     members = [request for group in groups for request in group.requests]
     rest = {layer: rest_moment(loaded, members, layer) if settings.rest_weight else 0 for layer in base}
     try:
-        own = [settings.group_weight if group.others else 1.0 for group in groups]
-        W = torch.tensor(own, dtype=torch.float64, device=loaded.device)
         for sweep in range(settings.sweeps):
-            if sweep > 0:
-                held.append([all(sure(loaded, request) for request in group.requests) for group in groups])
-                W[[not good for good in held[-1]]] *= settings.emphasis
             for number, layer in enumerate(settings.layers):
                 seen = [keys_and_hidden(loaded, contexts, group.requests[0], last, layer) for group in groups]
                 K = torch.stack([mean_key(keys) for keys, _ in seen], dim=1)
@@ -324,11 +296,11 @@ def plain_spread(
                     r = torch.stack(columns, dim=1)
                 r = r + total[layer] @ K
                 C = covariances[layer].double().to(h.device)
-                A = settings.lambda_ * C + settings.rest_weight * rest[layer] + (K * W) @ K.T
-                total[layer] = r @ torch.linalg.solve(A, K * W).T
+                A = settings.lambda_ * C + settings.rest_weight * rest[layer] + K @ K.T
+                total[layer] = r @ torch.linalg.solve(A, K).T
                 weight[layer].copy_(base[layer].double() + total[layer])
                 told(sweep * len(settings.layers) + number + 1, settings.sweeps * len(settings.layers))
     finally:
         for layer, value in base.items():
             weight[layer].copy_(value)
-    return total, held
+    return total

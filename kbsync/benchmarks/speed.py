@@ -19,7 +19,7 @@ from rich.console import Group, RenderableType
 
 from kbsync.benchmarks.edits import Pool, edit_pool
 from kbsync.benchmarks.measured import Phases
-from kbsync.benchmarks.plain import plain_covariances, plain_spread, plain_targets
+from kbsync.benchmarks.plain import plain_covariances, plain_spread, plain_target
 from kbsync.errors import SettingsError
 from kbsync.memit import (
     MemitSettings,
@@ -143,21 +143,17 @@ def plain_side(phase: str, work: Work, found: Found, progress: Progress) -> None
     """Do a phase the plain way."""
     told = partial(progress, f"plain {phase}")
     if phase == "targets":
-        of_subject: dict[str, list[RequestGroup]] = {}
+        z: list[torch.Tensor] = []
         for group in work.groups:
-            of_subject.setdefault(group.as_searched(work.settings.coupling).subject_id, []).append(group)
-        z: dict[str, torch.Tensor] = {}
-        for together in of_subject.values():
-            targets = plain_targets(work.loaded, together, work.contexts, work.settings)
-            z |= {group.id: one.cpu() for group, (one, _) in zip(together, targets, strict=True)}
+            z.append(plain_target(work.loaded, group, work.contexts, work.settings)[0].cpu())
             told(len(z), len(work.groups))
-        found.z = torch.stack([z[group.id] for group in work.groups])
+        found.z = torch.stack(z)
     elif phase == "covariance":
         text = covariance_text(work.loaded, work.lines, work.settings)
         rows = [row for start in range(text.row_count) for row in text.batch(start, 1).tolist()]
         found.covariances = plain_covariances(work.loaded, rows, work.settings.layers, told)
     else:
-        found.deltas, _ = plain_spread(*work.given, found.z, found.covariances, work.settings, told)
+        found.deltas = plain_spread(*work.given, found.z, found.covariances, work.settings, told)
 
 
 def kbsync_side(phase: str, work: Work, found: Found, progress: Progress) -> None:

@@ -51,7 +51,7 @@ class AlphaEdit:
 
         Target vectors that the task has are not searched again, if each of its groups is one request.
         """
-        groups, settings = task.alone(), replace(task.settings, sweeps=1, emphasis=1.0)
+        groups, settings = task.alone(), replace(task.settings, sweeps=1)
         z = task.z if list(task.groups) == groups else None
         if z is None:
             found = optimise_targets(task.loaded, groups, task.contexts, settings, progress=task.progress)

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 
 from kbsync.editors.editor import Deltas, Task, block_at, check
-from kbsync.editors.losses import added, object_losses, object_texts
+from kbsync.editors.losses import changed_outputs, object_losses, object_texts
 from kbsync.errors import EditError
 from kbsync.models import LoadedModel, TokenizedPrompt, execution_device
 from kbsync.models.forward import batches_by_length
@@ -76,7 +76,7 @@ class FineTuning:
         texts = object_texts(loaded, task.requests)
         batches = [Batch(loaded, layer, texts[start : start + own.batch]) for start in range(0, len(texts), own.batch)]
         optimizer = torch.optim.Adam([weight], lr=own.lr, weight_decay=own.decay(len(texts)))
-        with added(loaded, {layer: lambda given: given @ (weight - base).T}):
+        with changed_outputs(loaded, {layer: lambda given: given @ (weight - base).T}):
             for epoch in range(own.steps):
                 losses = [self.step(batch, optimizer) * batch.size for batch in batches]
                 task.progress("fine-tuning", epoch + 1, own.steps)

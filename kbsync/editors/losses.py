@@ -10,7 +10,7 @@ from torch import nn
 from kbsync.facts import EditRequest
 from kbsync.models import LoadedModel, TokenizedPrompt, head_log_probs, last_hidden, locate, make_rows
 
-__all__ = ["Change", "added", "matrix_change", "object_log_probs", "object_losses", "object_texts"]
+__all__ = ["Change", "changed_outputs", "matrix_change", "object_log_probs", "object_losses", "object_texts"]
 
 
 def object_texts(loaded: LoadedModel, requests: Sequence[EditRequest]) -> list[TokenizedPrompt]:
@@ -42,7 +42,7 @@ Change = Callable[[torch.Tensor], torch.Tensor]
 
 
 @contextmanager
-def added(loaded: LoadedModel, changes: Mapping[int, Change]) -> Iterator[None]:
+def changed_outputs(loaded: LoadedModel, changes: Mapping[int, Change]) -> Iterator[None]:
     """Add each layer's change to the output of its down projection; hooks are gone on leaving, whatever happened."""
 
     def hook(change: Change) -> Callable[..., torch.Tensor]:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from kbsync.editors.editor import NO_SETTINGS, Deltas, NoSettings, Task
-from kbsync.editors.losses import Change, added, object_losses, object_texts
+from kbsync.editors.losses import Change, changed_outputs, object_losses, object_texts
 from kbsync.errors import EditError, ModelError
 from kbsync.models import LoadedModel, TokenizedPrompt
 from kbsync.models.forward import batches_by_length
@@ -52,7 +52,7 @@ def gradient_factors(
 
         return see
 
-    with torch.enable_grad(), added(loaded, {layer: seeing(layer) for layer in layers}):
+    with torch.enable_grad(), changed_outputs(loaded, {layer: seeing(layer) for layer in layers}):
         loss = object_losses(loaded, texts).sum()
     found = torch.autograd.grad(loss, [seen[layer][1] for layer in layers])
     return {layer: factors(seen[layer][0], gradient) for layer, gradient in zip(layers, found, strict=True)}

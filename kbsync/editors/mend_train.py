@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from kbsync.editors.editor import check
-from kbsync.editors.losses import added, matrix_change, object_log_probs, object_losses, object_texts
+from kbsync.editors.losses import changed_outputs, matrix_change, object_log_probs, object_losses, object_texts
 from kbsync.editors.mend import MendNetwork, gradient_factors, new_network
 from kbsync.errors import EditError, SettingsError
 from kbsync.facts import EditRequest
@@ -120,7 +120,7 @@ def losses(loaded: LoadedModel, network: MendNetwork, lesson: Lesson) -> tuple[t
     with torch.no_grad():
         before = object_log_probs(loaded, unrelated)
     changes = {layer: matrix_change(matrix) for layer, matrix in network(factors).items()}
-    with added(loaded, changes):
+    with changed_outputs(loaded, changes):
         edit = object_losses(loaded, object_texts(loaded, lesson.reworded)).mean()
         after = object_log_probs(loaded, unrelated)
     return edit, (before.exp() * (before - after)).sum(1).mean()

@@ -20,7 +20,7 @@ from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, optimise_targ
 from kbsync.memit.delta import with_delta
 from kbsync.memit.extensions.post_norm import before_norm
 from kbsync.memit.keys import SubjectStates
-from kbsync.memit.solve import JITTERS
+from kbsync.memit.solve import factorise
 from kbsync.models import hold_weights
 
 __all__ = ["Rome", "RomeSettings", "rank_one"]
@@ -131,11 +131,9 @@ def keys_and_residual(
 def inverse_times(covariance: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return what maps k [m] to C^-1 k [m], in float64 on the CPU; EditError where C [m, m] is singular."""
     C = covariance.to("cpu", torch.float64, copy=True)
-    mean, present = float(C.diagonal().mean()), 0.0
-    for jitter in JITTERS:
-        C.diagonal().add_((jitter - present) * mean)
-        present = jitter
-        factor, failed = torch.linalg.cholesky_ex(C)
-        if not failed.item():
-            return lambda key, factor=factor: torch.cholesky_solve(key[:, None], factor)[:, 0]  # type: ignore[misc]
-    raise EditError("the covariance is singular: take it over more text (--set covariance_tokens=...)")
+    try:
+        factor, _ = factorise(C, float(C.diagonal().mean()))
+    except EditError as error:
+        told = "the covariance is singular: take it over more text (--set covariance_tokens=...)"
+        raise EditError(told) from error
+    return lambda key: torch.cholesky_solve(key[:, None], factor)[:, 0]

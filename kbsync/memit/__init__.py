@@ -14,8 +14,9 @@ Notation, shapes first, as in the paper:
     r          d x u    residual that a layer is to bring about (Eqn. 20)
     delta      d x m    change of a layer's W_out (Eqn. 14)
 
-The order of work: `group_requests`, `sample_contexts`, `optimise_targets`, `collect_covariances`, `spread`; then
-`edited` holds the model in its edited state.
+To be read beside the paper, in the order of work: `settings`, `contexts` (x_j), `targets` (Eqn. 16), `covariance`
+(Eqn. 15), `keys` (Eqn. 19), `solve` (Eqn. 14) and `spread` (Eqn. 17-20, Algorithm 1); `delta` holds the model in its
+edited state. `fast/` is what makes them fast and changes nothing, `extensions/` what kbsync adds.
 """
 
 from kbsync.memit.contexts import sample_contexts

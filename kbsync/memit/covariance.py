@@ -1,7 +1,7 @@
 """The covariance C of Eqn. 15: second moments of keys over ordinary text, all edited layers in one pass."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 
 import torch
 
@@ -12,7 +12,7 @@ from kbsync.memit.settings import MemitSettings
 from kbsync.models import ALONE, LoadedModel, Team, last_hidden, stop_after, watch
 from kbsync.models.forward import Rows
 
-__all__ = ["collect_covariances", "covariance_text", "key_widths", "sum_moments"]
+__all__ = ["collect_covariances", "covariance_text", "key_widths", "see_keys", "sum_moments"]
 
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 32768, "mps": 8192}
 """tokens of one batch"""
@@ -121,7 +121,8 @@ def no_memory(loaded: LoadedModel, own: Sequence[torch.Tensor], sums: MomentSums
     failed = 0
     try:
         for batch in own:
-            run_blocks(loaded, batch, sums)
+            ids = batch.to(loaded.device)
+            see_keys(loaded, Rows(ids, torch.ones_like(ids)), {layer: one.see for layer, one in sums.sums.items()})
     except torch.cuda.OutOfMemoryError:
         failed = 1
     if failed:
@@ -129,18 +130,11 @@ def no_memory(loaded: LoadedModel, own: Sequence[torch.Tensor], sums: MomentSums
     return bool(team.sum(torch.tensor(failed)))
 
 
-def run_blocks(loaded: LoadedModel, batch: torch.Tensor, sums: MomentSums) -> None:
-    """Run rows of tokens [B, T] up to the last layer of `sums`, which sees the keys."""
-    ids = batch.to(loaded.device)
-    last = loaded.family.block_list(loaded.model)[max(sums.sums)]
-    with watched(loaded, sums), stop_after(last):
-        last_hidden(loaded, Rows(ids, torch.ones_like(ids)))
-
-
-@contextmanager
-def watched(loaded: LoadedModel, sums: MomentSums) -> Iterator[None]:
-    """Let `sums` see the keys of its layers."""
+def see_keys(loaded: LoadedModel, rows: Rows, see: Mapping[int, Callable[[torch.Tensor], None]]) -> None:
+    """Run token rows up to the last layer of `see`, which gets the keys [..., m] of each of its layers."""
+    last = loaded.family.block_list(loaded.model)[max(see)]
     with ExitStack() as stack:
-        for layer, layer_sum in sums.sums.items():
-            stack.enter_context(watch(loaded.family.down_projection(loaded.model, layer), layer_sum.see))
-        yield
+        for layer, look in see.items():
+            stack.enter_context(watch(loaded.family.down_projection(loaded.model, layer), look))
+        stack.enter_context(stop_after(last))
+        last_hidden(loaded, rows)

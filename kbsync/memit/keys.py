@@ -1,4 +1,4 @@
-"""Keys and hidden states at the last subject token, while layers change (Eqn. 19 and 20).
+"""Keys and hidden states at the subject's last token S, while layers change (Eqn. 19 and 20).
 
 Two things save work, and change nothing. Rows of one context and prompt begin with the same tokens: these are run once
 (`SharedRows`). And a prefixed row is run up to the down projection, where its key is read; only bare prompts go on to
@@ -6,20 +6,21 @@ layer L.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from kbsync.memit.extensions.groups import RequestGroup
 from kbsync.memit.fast.shared_rows import RowBatch, SharedRows
-from kbsync.models import LoadedModel, capture, locate, stop_before
+from kbsync.models import LoadedModel, Team, capture, locate, stop_before
 from kbsync.models.hooks import Captured
 
-__all__ = ["SubjectStates"]
+__all__ = ["LayerKeys", "SubjectKeys", "SubjectStates"]
 
 
 class SubjectStates:
-    """Keys and hidden states at the last subject token, for all groups in all contexts, the first of them empty."""
+    """Keys and hidden states at S, for all groups in all contexts, the first of them empty."""
 
     def __init__(self, loaded: LoadedModel, groups: Sequence[RequestGroup], contexts: Sequence[str]) -> None:
         self.loaded, self.groups, self.contexts = loaded, len(groups), len(contexts)
@@ -107,3 +108,64 @@ def at_last(captured: Captured, batch: RowBatch) -> torch.Tensor:
     values = captured.by_row(batch.part.rows.ids)
     every = torch.arange(len(batch.places), device=values.device)
     return values[every, (batch.part.rows.lengths - 1).to(values.device)].double()
+
+
+@dataclass(frozen=True, slots=True)
+class LayerKeys:
+    """What a layer is solved from, of all groups."""
+
+    keys: torch.Tensor
+    """K [m, u]"""
+    hidden: torch.Tensor
+    """present h^L [d, u]"""
+    norm: nn.Module | None
+    """behind the MLP, in families that have one"""
+    before_norm: torch.Tensor | None
+    """what that norm is given at S, [d, u]"""
+
+
+class SubjectKeys:
+    """The keys of all groups, layer by layer; the processes of a team find a share each, and the leader gets all.
+
+    A process whose share is empty has no states, and only sends and receives.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        groups: Sequence[RequestGroup],
+        contexts: Sequence[str],
+        layers: Sequence[int],
+        team: Team,
+    ) -> None:
+        """Run the blocks below the first of the edited `layers`."""
+        self.loaded, self.layers, self.team = loaded, layers, team
+        self.first_keys: torch.Tensor | None = None
+        """keys of the first edited layer, which nothing changes"""
+        self.states: SubjectStates | None = None
+        if own := team.share(groups):
+            self.states = SubjectStates(loaded, own, contexts)
+            if layers[0]:
+                self.states.advance(0, layers[0] - 1)
+            self.states.remember()
+
+    def move_to(self, number: int) -> None:
+        """Be at the edited layer of this number, through the blocks as they are now, or back at the first."""
+        if self.states is None:
+            return
+        if number == 0:
+            self.states.go_back()
+        else:
+            self.states.advance(self.layers[number - 1], self.layers[number] - 1)
+
+    def at(self, layer: int) -> LayerKeys | None:
+        """Return K of `layer` and the present h^L, on the leader; nothing on others."""
+        keys = hidden = given = None
+        norm = self.loaded.family.norm_behind(self.loaded.model, layer)
+        if self.states is not None:
+            first = layer == self.layers[0]
+            keys, hidden = self.states.keys_and_hidden(layer, self.layers[-1], self.first_keys if first else None)
+            self.first_keys = keys if first else self.first_keys
+            given = None if norm is None else self.states.given_to(norm, layer)
+        keys, hidden, given = (self.team.columns(part) for part in (keys, hidden, given))
+        return None if keys is None or hidden is None else LayerKeys(keys, hidden, norm, given)

@@ -23,6 +23,7 @@ __all__ = [
     "default_settings",
     "load_preset",
     "preset_names",
+    "retired_settings",
     "settings_on_record",
     "write_preset",
 ]
@@ -35,7 +36,7 @@ SEARCH_DTYPES = ("float32", "bfloat16", "auto")
 class MemitSettings:
     """Everything that an edit's result depends on beside model, facts and templates.
 
-    The defaults are those published for GPT-J, but for `coupling` and `group_weight`, which are kbsync's own.
+    The defaults are those published for GPT-J: MEMIT as it was published, with nothing that kbsync adds.
     """
 
     layers: tuple[int, ...] = (3, 4, 5, 6, 7, 8)
@@ -54,13 +55,6 @@ class MemitSettings:
     """weight of KL(after || before) on the bare subject"""
     sweeps: int = 1
     """passes over R; 1 is the paper, further ones solve again for the total delta"""
-    emphasis: float = 1.0
-    """factor, before each sweep from the second on, of the weight of requests that the model is not yet sure of; 1 is
-    none"""
-    coupling: float = 6.0
-    """weight, in the loss, of |delta_i - mean|^2 / |h_i|^2 over the groups of one subject; 0 searches each alone"""
-    group_weight: float = 3.0
-    """weight, in the solve, of groups whose subject has several; 1 is none"""
     rest_weight: float = 0.0
     """weight, in the solve, of the keys at the rest of the edits' prompts: at every token but the subject's last, the
     object's too; 0 is none, as in the paper"""
@@ -93,13 +87,13 @@ class MemitSettings:
             raise SettingsError(f"layers: {list(self.layers)} are not ascending block numbers")
         if self.layers[0] < 0:
             raise SettingsError(f"layers: {self.layers[0]} is below 0")
-        for name in ("lambda_", "lr", "clamp_norm_factor", "group_weight"):
+        for name in ("lambda_", "lr", "clamp_norm_factor"):
             self._check(name, getattr(self, name) > 0, "above 0")
-        for name in ("weight_decay", "kl_factor", "coupling", "rest_weight", "contexts"):
+        for name in ("weight_decay", "kl_factor", "rest_weight"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("wordings", "hold_subjects", "hold_relations"):
+        for name in ("contexts", "wordings", "hold_subjects", "hold_relations"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("steps", "sweeps", "emphasis", "context_tokens"):
+        for name in ("steps", "sweeps", "context_tokens"):
             self._check(name, getattr(self, name) >= 1, "1 or more")
         self._check("covariance_tokens", self.covariance_tokens is None or self.covariance_tokens >= 1, "1 or more")
         self._check("sequence_length", self.sequence_length >= 8, "8 or more")
@@ -130,8 +124,13 @@ class MemitSettings:
         return changed(self, values)
 
 
-RETIRED = frozenset({"hold", "hold_weight", "restore_weight"})
-"""settings of earlier versions that a ledger may have on record"""
+RETIRED = {"hold": 0, "hold_weight": 0, "restore_weight": 0, "emphasis": 1, "coupling": 0, "group_weight": 1}
+"""settings of earlier versions that a ledger may have on record, and the values at which they did nothing"""
+
+
+def retired_settings(values: Mapping[str, Any]) -> list[str]:
+    """Return the settings of a ledger's record that had an effect, and that kbsync no longer has."""
+    return [name for name, without in RETIRED.items() if values.get(name, without) != without]
 
 
 def settings_on_record(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import torch
 
 from kbsync.errors import EditError
 
-__all__ = ["JITTERS", "Solution", "solve"]
+__all__ = ["JITTERS", "Solution", "factorise", "solve"]
 
 JITTERS = (0.0, 1e-12, 1e-10, 1e-8, 1e-6)
 """shares of lambda C's mean diagonal that are added to the diagonal: the first with which Cholesky succeeds is taken"""
@@ -26,26 +26,23 @@ def solve(
     residual: torch.Tensor,
     covariance: torch.Tensor,
     lambda_: float,
-    weights: torch.Tensor | None = None,
-    kept: torch.Tensor | None = None,
+    preserved: torch.Tensor | None = None,
 ) -> Solution:
-    """Return delta = r W K^T (lambda C + K W K^T)^-1 (Eqn. 14).
+    """Return delta = r K^T (lambda C + K K^T)^-1 (Eqn. 14).
 
-    `keys` is K [m, u], `residual` is r [d, u], `covariance` is C [m, m]; `weights` [u] is the diagonal of W, ones
-    (the paper) by default. All lie on one device, where the delta will be. The delta is the minimiser of
-    sum_i w_i |delta k_i - r_i|^2 + lambda tr(delta C delta^T).
-    `kept` [m, m] is a weighted sum of k k^T over keys that are to stay: each adds w |delta k|^2, as a column of
-    residual 0 would, so the matrix becomes lambda C + kept + K W K^T, and the factors stay those of u columns.
+    `keys` is K [m, u], `residual` is r [d, u], `covariance` is C [m, m]. All lie on one device, where the delta will
+    be. The delta is the minimiser of sum_i |delta k_i - r_i|^2 + lambda tr(delta C delta^T).
+    `preserved` [m, m] is a weighted sum of k k^T over keys that are to stay: each adds w |delta k|^2, as a column of
+    residual 0 would, so the matrix becomes lambda C + preserved + K K^T, and the factors stay those of u columns.
     Raises EditError where the matrix is not positive definite, whichever of `JITTERS` is added.
     """
     k = keys.double()
-    weighted = k if weights is None else k * weights.double()
     prior = lambda_ * covariance.double()
     mean = float(prior.diagonal().mean())
-    if kept is not None:
-        prior += kept
-    factor, jitter = factorise(prior.addmm_(weighted, k.T), mean)
-    return Solution(residual.double(), torch.cholesky_solve(weighted, factor).T, jitter)
+    if preserved is not None:
+        prior += preserved
+    factor, jitter = factorise(prior.addmm_(k, k.T), mean)
+    return Solution(residual.double(), torch.cholesky_solve(k, factor).T, jitter)
 
 
 def factorise(matrix: torch.Tensor, mean: float) -> tuple[torch.Tensor, float]:

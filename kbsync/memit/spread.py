@@ -7,28 +7,26 @@ base, its residual being what is still missing plus what the present delta gives
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import nn
 
 from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.memit.delta import WeightDelta, with_delta
 from kbsync.memit.extensions.groups import RequestGroup, columns
 from kbsync.memit.extensions.post_norm import before_norm
-from kbsync.memit.extensions.preserved_keys import kept_moments
-from kbsync.memit.extensions.reweighting import RecallCheck
+from kbsync.memit.extensions.preserved_keys import preserved_moments
 from kbsync.memit.fast.solve_device import solve_device
+from kbsync.memit.keys import LayerKeys, SubjectKeys
 from kbsync.memit.settings import MemitSettings
 from kbsync.memit.solve import Solution, solve
-from kbsync.memit.team_states import TeamStates
 from kbsync.models import ALONE, LoadedModel, Team, hold_weights
 
 __all__ = ["Solver", "spread"]
 
 Solver = Callable[[int, torch.Tensor, torch.Tensor], Solution]
-"""a layer, its keys K [m, u] and residual r [d, u] in float64 -> its delta; requests weigh alike"""
+"""a layer, its keys K [m, u] and residual r [d, u] in float64 -> its delta"""
 
 
 @torch.no_grad()
@@ -49,70 +47,68 @@ def spread(
 ) -> dict[int, WeightDelta]:
     """Return the delta of each layer of R that brings h^L of every group to its z [u, d]; the model is left as found.
 
-    `covariances` maps layers to C [m, m]. In the solve, groups whose subject has others weigh `settings.group_weight`
-    times as much; before each sweep from the second on, those with a member that the model is not sure of come to
-    weigh `settings.emphasis` times what they did.
-    Edited layers compute in float32 meanwhile, whatever the model's dtype. `phase` is entered around the finding of
-    "keys" and around the "solve", so that both can be timed; `remark` is told where the solve is done, and what it
-    needed. In a `team` each process finds the keys of its share of the groups, and the leader, who alone needs
-    `covariances`, solves; the deltas are the leader's. Another method's `solver` takes the place of Eqn. 14.
-
-    Keys that the deltas are to leave alone weigh in the solve beside C: those at the rest of the edits' prompts, and
-    those of the prompts `held` (see `kept_moments`).
+    `covariances` maps layers to C [m, m]. Edited layers compute in float32 meanwhile, whatever the model's dtype.
+    `phase` is entered around the finding of "keys" and around the "solve", so that both can be timed; `remark` gets
+    where the solve is done, and what it needed. In a `team` each process finds the keys of its share of the groups,
+    and the leader, who alone needs `covariances`, solves; the deltas are the leader's. Another method's `solver` takes
+    the place of Eqn. 14. Preserved keys weigh in the solve beside C (`preserved_moments`): those at the rest of the
+    edits' prompts, and those of the prompts `held`.
     """
     if not groups:
         raise EditError("no requests to spread")
-    layers, L = settings.layers, settings.layers[-1]
+    layers = settings.layers
     device, why = solve_device(loaded.devices)
     remark(why)
     every, owner = columns(groups)
-    z = z.to(device).double().T
-    target = z[:, owner]
-    deltas: dict[int, WeightDelta] = {}
-    present: dict[int, torch.Tensor] = {}
-    own_weights = torch.tensor([settings.group_weight if group.others else 1.0 for group in every], device=device)
-    share = Share(loaded, team.share(every), contexts, settings, team)
-    with hold_weights(loaded.family, loaded.model, layers, masters=True) as weights_of:
+    wanted = z = z.to(device).double().T
+    solved: dict[int, Solution] = {}
+    with hold_weights(loaded.family, loaded.model, layers, masters=True) as weights:
         with phase("keys"):
-            staying = {} if solver else kept_moments(loaded, groups, settings, team, held)
-            share.begin()
-        for sweep in range(settings.sweeps):
+            preserved = {} if solver else preserved_moments(loaded, groups, settings, team, held)
+            subjects = SubjectKeys(loaded, every, contexts, layers, team)
+        solver = solver or eqn_14(covariances, settings.lambda_, preserved)
+        for step in range(settings.sweeps * len(layers)):
+            number = step % len(layers)
+            layer = layers[number]
             with phase("keys"):
-                emphasis = share.emphasised() if sweep and settings.emphasis != 1 else None
-                share.go_back()
-            weights = own_weights if emphasis is None else own_weights * emphasis.to(device)
-            for number, layer in enumerate(layers):
-                with phase("keys"):
-                    found = share.keys(layer, first=number == 0)
-                if found is not None and sweep == number == 0:
-                    target = at_every_key(z, owner, found.hidden.to(device))
+                subjects.move_to(number)
+                found = subjects.at(layer)
+            if step == 0 and found is not None:
+                wanted = at_every_key(z, owner, found.hidden.to(device))
+            with phase("solve"):
+                one = partial(solve_layer, solver, layer, found, wanted, len(layers) - number, solved.get(layer))
+                solved[layer] = team.lead(one)
+                weights[layer].put(with_delta(weights[layer].base, solved[layer].left @ solved[layer].right))
+            if jitter := solved[layer].jitter:
+                remark(f"layer {layer}: {jitter:g} of lambda C's mean diagonal was added to the diagonal")
+            progress("solve", step + 1, settings.sweeps * len(layers))
+    return {layer: WeightDelta(one.left.float(), one.right.float(), one.jitter) for layer, one in solved.items()}
 
-                def solved(
-                    found: Found | None = found,
-                    layer: int = layer,
-                    left: int = len(layers) - number,
-                    weights: torch.Tensor = weights,
-                    target: torch.Tensor = target,
-                ) -> Solution:
-                    assert found is not None, "the leader has a share"
-                    keys, residual = found.keys.to(device), found.residual(target, left, present.get(layer))
-                    if solver is not None:
-                        return solver(layer, keys, residual)
-                    stays = staying[layer].to(device) if staying else None
-                    return solve(keys, residual, covariances[layer].to(device), settings.lambda_, weights, stays)
 
-                with phase("solve"):
-                    solution = team.lead(solved)
-                    present[layer] = solution.left @ solution.right
-                    deltas[layer] = WeightDelta(solution.left.float(), solution.right.float(), solution.jitter)
-                    weights_of[layer].put(with_delta(weights_of[layer].base, present[layer]))
-                if solution.jitter:
-                    remark(f"layer {layer}: {solution.jitter:g} of lambda C's mean diagonal was added to the diagonal")
-                if layer != L:
-                    with phase("keys"):
-                        share.advance(layer, layers[number + 1] - 1)
-                progress("solve", sweep * len(layers) + number + 1, settings.sweeps * len(layers))
-    return deltas
+def eqn_14(covariances: Mapping[int, torch.Tensor], lambda_: float, preserved: Mapping[int, torch.Tensor]) -> Solver:
+    """Return MEMIT's solver, with the sums over `preserved` keys, [m, m] for each layer, where there are any."""
+
+    def solver(layer: int, keys: torch.Tensor, residual: torch.Tensor) -> Solution:
+        stays = preserved[layer].to(keys.device) if preserved else None
+        return solve(keys, residual, covariances[layer].to(keys.device), lambda_, stays)
+
+    return solver
+
+
+def solve_layer(
+    solver: Solver, layer: int, found: LayerKeys | None, wanted: torch.Tensor, left: int, total: Solution | None
+) -> Solution:
+    """Return the delta of a layer whose residual r (Eqn. 20) is a share of what its columns lack to be as `wanted`.
+
+    `left` layers, this one with them, are not yet done. `total` is the layer's delta of the sweep before, if any.
+    """
+    assert found is not None, "the leader has a share"
+    keys, residual = found.keys.to(wanted.device), (wanted - found.hidden.to(wanted.device)) / left
+    if found.norm is not None and found.before_norm is not None:
+        residual = before_norm(found.norm, found.before_norm, residual.to(found.before_norm.device)).to(wanted.device)
+    if total is not None:
+        residual = residual + total.left @ (total.right @ keys)
+    return solver(layer, keys, residual)
 
 
 def at_every_key(z: torch.Tensor, owner: Sequence[int], base: torch.Tensor) -> torch.Tensor:
@@ -124,69 +120,3 @@ def at_every_key(z: torch.Tensor, owner: Sequence[int], base: torch.Tensor) -> t
     wanted = base + (z - base[:, firsts])[:, owner]
     wanted[:, firsts] = z
     return wanted
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What the leader needs to solve a layer, of all groups."""
-
-    keys: torch.Tensor
-    """K [m, u]"""
-    hidden: torch.Tensor
-    """present h^L [d, u]"""
-    norm: nn.Module | None
-    """behind the MLP, in families that have one"""
-    behind: torch.Tensor | None
-    """what that norm is given at S, [d, u]"""
-
-    def residual(self, target: torch.Tensor, left: int, total: torch.Tensor | None) -> torch.Tensor:
-        """Return r [d, u] for the total delta, `left` layers not yet being done; `total` is the present delta."""
-        residual = (target - self.hidden.to(target.device)) / left
-        if self.norm is not None and self.behind is not None:
-            residual = before_norm(self.norm, self.behind, residual.to(self.behind.device)).to(target.device)
-        return residual if total is None else residual + total @ self.keys.to(target.device)
-
-
-class Share(TeamStates):
-    """The groups to write; what each process finds is put together on the leader."""
-
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        groups: Sequence[RequestGroup],
-        contexts: Sequence[str],
-        settings: MemitSettings,
-        team: Team,
-    ) -> None:
-        super().__init__(loaded, groups, contexts, settings, team)
-        self.emphasis = settings.emphasis
-        self.check: RecallCheck | None = None
-        self.weights = torch.ones(len(groups))
-
-    def keys(self, layer: int, *, first: bool) -> Found | None:
-        """Return what the leader needs to solve `layer`, on the leader; nothing on others."""
-        keys = hidden = behind = None
-        norm = self.loaded.family.norm_behind(self.loaded.model, layer)
-        if self.states is not None:
-            keys, hidden = self.states.keys_and_hidden(layer, self.layers[-1], self.first_keys if first else None)
-            self.first_keys = keys if first else self.first_keys
-            behind = None if norm is None else self.states.given_to(norm, layer)
-        keys, hidden, behind = (self.team.columns(part) for part in (keys, hidden, behind))
-        return None if keys is None or hidden is None else Found(keys, hidden, norm, behind)
-
-    def emphasised(self) -> torch.Tensor | None:
-        """Return how many times as much each group weighs in the coming sweep, [u], on the leader.
-
-        The weights of groups that the model stays unsure of grow from sweep to sweep, so that a large lambda can keep
-        the rest of the model and still give way where it must.
-        """
-        own = None
-        if self.groups:
-            members = [request for group in self.groups for request in group.requests]
-            self.check = self.check or RecallCheck(self.loaded, members, self.layers[0])
-            sure = dict(zip((request.id for request in members), self.check.sure(), strict=True))
-            held = [all(sure[request.id] for request in group.requests) for group in self.groups]
-            self.weights = self.weights * torch.tensor([1.0 if good else self.emphasis for good in held])
-            own = self.weights[None]
-        every = self.team.columns(own)
-        return None if every is None else every[0]

@@ -4,16 +4,11 @@ Causality makes the steps small without changing them. Blocks up to L do not dep
 and stand-ins give their output back. Positions before the subject's last token S do not depend on it either:
 their keys and values are kept as a cache, and each step runs only positions S to the end in the blocks above L,
 rows of alike lengths together (`kbsync.memit.fast.packed_rows`).
-
-Groups of one subject are searched together: to each one's loss comes `coupling` x |delta - their mean|^2 / |h|^2, since
-keys that are much alike cannot hold values that differ much. Alone, each would find a delta of its own, far from the
-others', and the solve would spoil them all. With a coupling of 0, as published, each group is searched by itself, and
-its target does not depend on what else there is of the subject.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
@@ -57,15 +52,14 @@ def optimise_targets(
 ) -> list[Target]:
     """Return the target vector of each group at layer L = max R (Eqn. 16).
 
-    All groups of a subject belong in one call, as they are searched together. One whose whole loss is under `stop_loss`
-    is done; -inf makes all take every step. `on_done` gets (index, target) pairs after each batch, so that a killed run
-    need not begin anew. A `team` takes batches in turn, and the leader gets all. Raises EditError where a loss is not
-    finite.
+    A group whose whole loss is under `stop_loss` is done; -inf makes all take every step. `on_done` gets
+    (index, target) pairs after each batch, so that a killed run need not begin anew. A `team` takes batches in turn,
+    and the leader gets all. Raises EditError where a loss is not finite.
     """
-    rows = [group_rows(loaded, group.as_searched(settings.coupling), contexts) for group in groups]
+    rows = [group_rows(loaded, group, contexts) for group in groups]
     searcher = search_model(loaded, settings)
     found: dict[int, Target] = {}
-    waiting = searched_together(rows)
+    waiting = sorted(range(len(rows)), key=lambda place: rows[place].order)  # alike lengths beside each other
     budget = TOKEN_BUDGET.get(loaded.device.type, 8192)
     if team.size > 1:  # a batch for each process, even where one could take all
         budget = min(budget, -(-sum(row.tokens for row in rows) // team.size))
@@ -87,8 +81,11 @@ def optimise_targets(
 
     while waiting:
         batches = next_batches(waiting, rows, budget, team.size)
-        own = [place for places in batches[team.rank] for place in places] if team.rank < len(batches) else []
-        told = partial(report, progress, len(found), len(groups))
+        own = batches[team.rank] if team.rank < len(batches) else []
+
+        def told(finished: int, before: int = len(found)) -> None:
+            progress("targets", before + finished, len(groups))
+
         searched = team.gather(search_batch(loaded, searcher, own, rows, settings, stop_loss, told))
         if team.lead(lambda searched=searched: settled(searched)):  # type: ignore[misc]
             waiting = waiting[sum(map(len, batches)) :]
@@ -101,35 +98,19 @@ def optimise_targets(
     return [found[place] for place in sorted(found)]
 
 
-def searched_together(rows: Sequence[GroupRows]) -> list[list[int]]:
-    """Return the places of the groups, those of one subject in one list, alike lengths beside each other."""
-    of_subject: dict[str, list[int]] = {}
-    for place in sorted(range(len(rows)), key=lambda place: rows[place].order):
-        of_subject.setdefault(rows[place].subject, []).append(place)
-    return list(of_subject.values())
-
-
-def next_batches(
-    waiting: Sequence[list[int]], rows: Sequence[GroupRows], budget: int, count: int
-) -> list[list[list[int]]]:
-    """Return the next `count` batches of subjects at most, each within the token budget, or of one subject."""
-    batches: list[list[list[int]]] = []
+def next_batches(waiting: Sequence[int], rows: Sequence[GroupRows], budget: int, count: int) -> list[list[int]]:
+    """Return the next `count` batches of groups at most, each within the token budget, or of one group."""
+    batches: list[list[int]] = []
     total = 0
-    for places in waiting:
-        tokens = sum(rows[place].tokens for place in places)
-        if not batches or total + tokens > budget:
+    for place in waiting:
+        if not batches or total + rows[place].tokens > budget:
             if len(batches) == count:
                 break
             batches.append([])
             total = 0
-        batches[-1].append(places)
-        total += tokens
+        batches[-1].append(place)
+        total += rows[place].tokens
     return batches
-
-
-def report(progress: Callable[[str, int, int], None], before: int, total: int, finished: int) -> None:
-    """Tell how many groups are done: those of earlier batches, and those of this one."""
-    progress("targets", before + finished, total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +164,6 @@ class TargetSearch:
         clamps = torch.tensor([settings.group_clamp(group.members) for group in groups], device=h.device)
         self.max_norm = clamps * self.h_norm
         self.limits = [settings.group_steps(group.members) for group in groups]
-        numbers: dict[str, int] = {}
-        self.subject_of = [numbers.setdefault(group.subject, len(numbers)) for group in groups]
-        self.subject = torch.tensor(self.subject_of, device=h.device)
-        """[G] of the groups that are still searched"""
         self.active = list(range(len(groups)))
         self.log_probs_before: torch.Tensor | None = None
         self.gather_reads()
@@ -213,13 +190,12 @@ class TargetSearch:
                 values = losses.tolist()
                 for group, value in zip(self.active, values, strict=True):
                     history[group].append(value)
-                busy = {self.subject_of[g] for g, v in zip(self.active, values, strict=True) if v >= self.stop_loss}
                 stays = [
                     place
-                    for place, group in enumerate(self.active)
-                    if self.subject_of[group] in busy and step < self.limits[group]
+                    for place, (group, value) in enumerate(zip(self.active, values, strict=True))
+                    if value >= self.stop_loss and step < self.limits[group]
                 ]
-                if not all(map(_finite, values)):
+                if not all(map(math.isfinite, values)):
                     raise EditError("a target's loss is not finite: use --dtype float32, or a smaller lr")
                 (gradient,) = torch.autograd.grad(losses.sum(), leaf) if stays else (torch.zeros_like(delta),)
                 if len(stays) < len(self.active):
@@ -244,16 +220,8 @@ class TargetSearch:
         loss = torch.zeros(len(delta), device=delta.device).index_add(0, self.read_group, nll)
         kl = (bare.exp() * (bare - self.log_probs_before)).sum(1).to(delta.device)
         decay = delta.norm(dim=1) / self.h_norm**2
-        apart = ((delta - self.subject_means(delta)) ** 2).sum(1) / self.h_norm**2
-        penalties = self.settings.weight_decay * decay + self.settings.coupling * apart
-        whole: torch.Tensor = loss + self.settings.kl_factor * kl + penalties
+        whole: torch.Tensor = loss + self.settings.kl_factor * kl + self.settings.weight_decay * decay
         return whole
-
-    def subject_means(self, delta: torch.Tensor) -> torch.Tensor:
-        """Return for each active group the mean delta [G, d] over the groups of its subject."""
-        sums = torch.zeros(len(self.limits), delta.shape[1], device=delta.device).index_add(0, self.subject, delta)
-        counts = torch.bincount(self.subject)
-        return sums[self.subject] / counts[self.subject][:, None]
 
     def adam(
         self, delta: torch.Tensor, gradient: torch.Tensor, first: torch.Tensor, second: torch.Tensor, step: int
@@ -276,10 +244,6 @@ class TargetSearch:
         if self.active:
             self.packs = [pack for pack in self.packs if pack.keep(place)]
             self.gather_reads()
-        self.h_norm, self.max_norm, self.subject = self.h_norm[kept], self.max_norm[kept], self.subject[kept]
+        self.h_norm, self.max_norm = self.h_norm[kept], self.max_norm[kept]
         if self.log_probs_before is not None:
             self.log_probs_before = self.log_probs_before[kept.to(self.log_probs_before.device)]
-
-
-def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")

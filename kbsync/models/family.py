@@ -70,8 +70,9 @@ class Family:
         return stored if self.orientation == "linear" else stored.T
 
 
-AFTER_MLP, AFTER_ATTENTION = "post_feedforward_layernorm", "post_attention_layernorm"
-"""of blocks that normalise what they add"""
+LLAMA = Family("Llama", "model.layers", "mlp.down_proj", "linear", attention="self_attn.o_proj")
+NORMED = replace(LLAMA, post_norm="post_feedforward_layernorm", attention_norm="post_attention_layernorm")
+"""blocks that normalise what they add"""
 
 FAMILIES = {
     "gpt2": Family("GPT-2", "transformer.h", "mlp.c_proj", "conv1d", attention="attn.c_proj"),
@@ -79,39 +80,15 @@ FAMILIES = {
     "gpt_neox": Family(
         "GPT-NeoX and Pythia", "gpt_neox.layers", "mlp.dense_4h_to_h", "linear", attention="attention.dense"
     ),
-    "llama": Family("Llama", "model.layers", "mlp.down_proj", "linear", attention="self_attn.o_proj"),
-    "mistral": Family("Mistral", "model.layers", "mlp.down_proj", "linear", attention="self_attn.o_proj"),
-    "qwen2": Family("Qwen2", "model.layers", "mlp.down_proj", "linear", attention="self_attn.o_proj"),
-    "qwen3": Family("Qwen3", "model.layers", "mlp.down_proj", "linear", attention="self_attn.o_proj"),
-    "gemma2": Family(
-        "Gemma 2",
-        "model.layers",
-        "mlp.down_proj",
-        "linear",
-        attention="self_attn.o_proj",
-        post_norm=AFTER_MLP,
-        attention_norm=AFTER_ATTENTION,
-    ),
-    "gemma3_text": Family(
-        "Gemma 3 (text)",
-        "model.layers",
-        "mlp.down_proj",
-        "linear",
-        attention="self_attn.o_proj",
-        post_norm=AFTER_MLP,
-        attention_norm=AFTER_ATTENTION,
-    ),
-    "phi3": Family("Phi-3", "model.layers", "mlp.down_proj", "linear", attention="self_attn.o_proj"),
-    "olmo2": Family(
-        "OLMo 2",
-        "model.layers",
-        "mlp.down_proj",
-        "linear",
-        attention="self_attn.o_proj",
-        post_norm=AFTER_MLP,
-        attention_norm=AFTER_ATTENTION,
-    ),
-    "stablelm": Family("StableLM", "model.layers", "mlp.down_proj", "linear", attention="self_attn.o_proj"),
+    "llama": LLAMA,
+    "mistral": replace(LLAMA, name="Mistral"),
+    "qwen2": replace(LLAMA, name="Qwen2"),
+    "qwen3": replace(LLAMA, name="Qwen3"),
+    "gemma2": replace(NORMED, name="Gemma 2"),
+    "gemma3_text": replace(NORMED, name="Gemma 3 (text)"),
+    "phi3": replace(LLAMA, name="Phi-3"),
+    "olmo2": replace(NORMED, name="OLMo 2"),
+    "stablelm": replace(LLAMA, name="StableLM"),
     "falcon": Family("Falcon", "transformer.h", "mlp.dense_4h_to_h", "linear", attention="self_attention.dense"),
     "bloom": Family("BLOOM", "transformer.h", "mlp.dense_4h_to_h", "linear", attention="self_attention.dense"),
     "opt": Family("OPT", "model.decoder.layers", "fc2", "linear", attention="self_attn.out_proj"),

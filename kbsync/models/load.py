@@ -60,36 +60,16 @@ def load_model(
     copy = copy_of(Path(named.place, named.gguf)) if named.gguf and Path(named.place).is_dir() else None
     checkpoint = replace(named, place=str(copy), gguf=None) if copy and is_whole(copy) else named
     arguments = checkpoint.arguments(revision)
-    try:
-        with quiet(checkpoint):
-            config = AutoConfig.from_pretrained(checkpoint.place, **arguments)
-            check_kind(config)
-            by_structure = experimental and config.model_type not in FAMILIES
-            family = None if by_structure else family_of(config)
-            check_config(checkpoint, config)
-            chosen = choose_dtype(dtype, where, getattr(config, "dtype", None))
-            tokenizer = AutoTokenizer.from_pretrained(checkpoint.place, **arguments)
-            tokenizer(["a text"])  # settings that make no sense are told when it is used
-            laid_out = layout(max_memory) if device == AUTO else {}
-            opened: Any = AutoModelForCausalLM.from_pretrained(
-                checkpoint.place, config=config, dtype=chosen, output_loading_info=True, **arguments, **laid_out
-            )
-    except KbsyncError:
-        raise
-    except BaseException as error:  # a damaged checkpoint fails in whichever of several libraries reads it
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of a library in Rust
-            raise
-        reason = " ".join(str(error).split())[:300]
-        if "custom code" in reason or "remote code" in reason:
-            reason = "it comes with Python code, which kbsync never runs"
-        raise ModelError(f"model {source} cannot be loaded: {reason}") from error
-    model, report = opened
-    if checkpoint.gguf:  # its weights are plain numbers by now; transformers would not write the model otherwise
-        model.hf_quantizer, model._weight_conversions = None, []
-        model.config.__dict__.pop("quantization_config", None)
-    # transformers would draw such weights at random and go on.
-    if missing := sorted(report["missing_keys"]):
-        raise ModelError(f"the checkpoint of {source} lacks {len(missing)} of the weights, such as {missing[0]}")
+    with quiet(checkpoint), told(source):
+        config = AutoConfig.from_pretrained(checkpoint.place, **arguments)
+        check_kind(config)
+        family = None if experimental and config.model_type not in FAMILIES else family_of(config)
+        check_config(checkpoint, config)
+        chosen = choose_dtype(dtype, where, getattr(config, "dtype", None))
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.place, **arguments)
+        tokenizer(["a text"])  # settings that make no sense are told when it is used
+        laid_out = layout(max_memory) if device == AUTO else {}
+        model = open_weights(checkpoint, config=config, dtype=chosen, **arguments, **laid_out)
     check_tokenizer(source, tokenizer, model.get_input_embeddings().num_embeddings)
     if device != AUTO:
         torch.nn.Module.to(model, where)
@@ -103,6 +83,35 @@ def load_model(
     if family is not None:
         return LoadedModel(source, model, tokenizer, family)
     return settle(LoadedModel(source, model, tokenizer, family_by_structure(model, config)))
+
+
+def open_weights(checkpoint: Checkpoint, **arguments: Any) -> Any:
+    """Return the model of a checkpoint; ModelError where weights are missing, which would be drawn at random."""
+    opened: Any = AutoModelForCausalLM.from_pretrained(checkpoint.place, output_loading_info=True, **arguments)
+    model, report = opened
+    if checkpoint.gguf:  # its weights are plain numbers by now; transformers would not write the model otherwise
+        model.hf_quantizer, model._weight_conversions = None, []
+        model.config.__dict__.pop("quantization_config", None)
+    if missing := sorted(report["missing_keys"]):
+        lacks = f"lacks {len(missing)} of the weights, such as {missing[0]}"
+        raise ModelError(f"the checkpoint of {checkpoint.source} {lacks}")
+    return model
+
+
+@contextmanager
+def told(source: str) -> Iterator[None]:
+    """Turn what a damaged checkpoint raises, in whichever of several libraries reads it, into one ModelError."""
+    try:
+        yield
+    except KbsyncError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of a library in Rust
+            raise
+        reason = " ".join(str(error).split())[:300]
+        if "custom code" in reason or "remote code" in reason:
+            reason = "it comes with Python code, which kbsync never runs"
+        raise ModelError(f"model {source} cannot be loaded: {reason}") from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from kbsync.editors import Deltas, Editor, Task
 from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, Ledger, ModelRow
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, group_requests
-from kbsync.memit.settings import settings_on_record
+from kbsync.memit.settings import retired_settings, settings_on_record
 from kbsync.models import ALONE, LoadedModel, Team
 from kbsync.models.identity import model_hash
 from kbsync.sync.covariances import Covariances, covariances_for, with_text
@@ -136,6 +136,9 @@ def _deltas(ledger: Ledger, model: ModelRow, batch: BatchRow, choice: ModelChoic
     groups = group_requests(choice.loaded, requests, choice.settings.wordings if editor.targets else 0)
     z = None
     if editor.targets:
+        if retired := retired_settings(batch.settings):
+            told = f"they were written with {', '.join(retired)}, which kbsync no longer has: run `kbsync apply`"
+            return name, 0, [told]
         keys = target_keys(model, choice.settings, contexts, groups, {edit.request: edit.retries for edit in edits})
         found = read_rows(ledger, list(ledger.find_targets(keys).values()))
         if missing := sum(key not in found for key in keys):

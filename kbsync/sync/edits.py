@@ -9,7 +9,7 @@ from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, ModelRow, NewEdit
 from kbsync.memit import MemitSettings, RequestGroup, group_requests
-from kbsync.memit.settings import settings_on_record
+from kbsync.memit.settings import retired_settings, settings_on_record
 from kbsync.sync.known import requests_of
 from kbsync.sync.model import ModelChoice, model_contexts
 from kbsync.sync.plan import Plan, PlanRow, Sign
@@ -160,13 +160,12 @@ def is_outdated(
     lost = any(not (ledger.tensors / name).exists() for name in current.files)
     if lost or not kept:
         return lost
-    # Earlier versions could let a state depend on facts that it does not write.
-    depends = current.settings.get("hold") or current.settings.get("restore_weight")
+    retired = retired_settings(current.settings)
     # A setting that an older version did not know was at its default.
     made_with = MemitSettings().with_values(settings_on_record(current.settings))
     same_editor = current.algorithm == editor.name and current.work.get("editor", {}) == asdict(editor.settings)
     same_words = all(current.work.get(part) == words.get(part) for part in ("wordings", "held"))
-    return bool(depends) or made_with != choice.settings or not same_editor or not same_words
+    return bool(retired) or made_with != choice.settings or not same_editor or not same_words
 
 
 def retries_now(row: PlanRow) -> int:

@@ -37,10 +37,8 @@ NO_TARGETS = Targets(torch.empty(0, 0), {}, 0, 0)
 
 
 def target_key(model: ModelRow, settings: MemitSettings, contexts: Sequence[str], group: RequestGroup) -> str:
-    """Return the content id of everything that a group's target vector depends on, `group` being as it is searched."""
+    """Return the content id of everything that a group's target vector depends on."""
     values = [getattr(settings, name) for name in DEPENDS_ON]
-    if group.others:  # which its id names: they are searched together
-        values.append(settings.coupling)
     return content_id("target1", [model.key, settings.layers[-1], values, list(contexts), group.id])
 
 
@@ -54,11 +52,8 @@ def stronger(settings: MemitSettings, retries: int) -> MemitSettings:
 
 
 def retries_of(group: RequestGroup, retries: Mapping[str, int]) -> int:
-    """Return how often a group is tried again: as often as that of its requests that needs it most.
-
-    Groups that are searched together are tried again together.
-    """
-    return max(retries.get(request.id, 0) for request in (*group.requests, *group.others))
+    """Return how often a group is tried again: as often as that of its requests that needs it most."""
+    return max(retries.get(request.id, 0) for request in group.requests)
 
 
 def target_keys(
@@ -69,8 +64,7 @@ def target_keys(
     retries: Mapping[str, int],
 ) -> list[str]:
     """Return each group's key; `retries` maps the ids of requests that were not recalled to how often."""
-    searched = [group.as_searched(settings.coupling) for group in groups]
-    return [target_key(model, stronger(settings, retries_of(one, retries)), contexts, one) for one in searched]
+    return [target_key(model, stronger(settings, retries_of(one, retries)), contexts, one) for one in groups]
 
 
 def cached_targets(
@@ -82,17 +76,11 @@ def cached_targets(
     progress: Progress,
     retries: Mapping[str, int] = MappingProxyType({}),
 ) -> Targets:
-    """Return the target vector of each group; each batch of new ones is on record before the next is begun.
-
-    What is searched together depends on the groups alone, whatever is on record: where one target of a subject's
-    coupled groups is missing, all of them are searched.
-    """
+    """Return the target vector of each group; each batch of new ones is on record before the next is begun."""
     keys = target_keys(model, choice.settings, contexts, groups, retries)
     on_record = ledger.find_targets(keys)
     found = read_rows(ledger, list(on_record.values()))
-    searched = [group.as_searched(choice.settings.coupling) for group in groups]
-    lacking = {group.subject_id for group, key in zip(searched, keys, strict=True) if key not in found}
-    missing = [place for place, group in enumerate(searched) if group.subject_id in lacking]
+    missing = [place for place, key in enumerate(keys) if key not in found]
 
     def record(places: Sequence[int], finished: list[tuple[int, Target]]) -> None:
         file, _ = write_tensors(
@@ -109,7 +97,7 @@ def cached_targets(
 
     alike: dict[int, list[int]] = defaultdict(list)
     for place in missing:
-        alike[retries_of(searched[place], retries)].append(place)
+        alike[retries_of(groups[place], retries)].append(place)
     for times, places in sorted(alike.items()):
         settings = stronger(choice.settings, times)
         wanted = [groups[place] for place in places]

@@ -19,9 +19,7 @@ from tests.tiny_models import FACTS
 
 __all__ = ["small"]
 
-SETTINGS = MemitSettings(
-    layers=(1, 2), lambda_=1.0, steps=12, clamp_norm_factor=3.0, weight_decay=0.01, contexts=1, group_weight=3.0
-)
+SETTINGS = MemitSettings(layers=(1, 2), lambda_=1.0, steps=12, clamp_norm_factor=3.0, weight_decay=0.01, contexts=1)
 FIGURES = {"ES", "PS", "NS", "S", "recall", "paraphrase_recall", "perplexity"}
 
 

@@ -18,9 +18,7 @@ from kbsync.metrics import counterfacts
 from kbsync.models import LoadedModel
 from tests.tiny_models import FACTS, TEXTS, left_as_found, random_model
 
-SETTINGS = MemitSettings(
-    layers=(0, 1), lambda_=2.0, steps=4, clamp_norm_factor=2.0, sweeps=2, emphasis=3.0, covariance_tokens=600
-)
+SETTINGS = MemitSettings(layers=(0, 1), lambda_=2.0, steps=4, clamp_norm_factor=2.0, sweeps=2, covariance_tokens=600)
 
 
 @pytest.fixture

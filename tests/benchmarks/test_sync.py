@@ -22,7 +22,6 @@ SETTINGS = MemitSettings(
     clamp_norm_factor=4.0,
     weight_decay=0.01,
     sweeps=3,
-    emphasis=3.0,
     rest_weight=0.001,
     contexts=2,
 )

@@ -18,7 +18,7 @@ from tests.tiny_models import CAPITALS
 About = tuple[str, str]
 """(subject, relation)"""
 RELATIONS = ("P36", "seat", "harbour")
-"""the last two share a key with each other, and are coupled to the first"""
+"""the last two share a key with each other"""
 SUBJECTS = COUNTRIES[:3]
 OBJECTS = ("Vienna", "Accra", "Riga")
 

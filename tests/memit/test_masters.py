@@ -19,9 +19,7 @@ from tests.tiny_models import FACTS, left_as_found, ridged
 
 GROUPS = [RequestGroup((replace(fact, target=other.target),)) for fact, other in pairwise(FACTS[:7])]
 TRIPLES = [(group.requests[0].prompt, group.requests[0].subject, group.requests[0].target) for group in GROUPS]
-SETTINGS = MemitSettings(
-    layers=(0, 1), lambda_=0.1, steps=25, clamp_norm_factor=3.0, weight_decay=0.01, sweeps=3, emphasis=3.0
-)
+SETTINGS = MemitSettings(layers=(0, 1), lambda_=0.1, steps=25, clamp_norm_factor=3.0, weight_decay=0.01, sweeps=3)
 
 
 @pytest.fixture(params=["bfloat16", "float16"])

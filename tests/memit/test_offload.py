@@ -11,7 +11,7 @@ from tests.memit.test_spread import CONTEXTS, GROUPS
 from tests.models.test_weights import offloaded
 from tests.tiny_models import TEXTS, random_folder
 
-SETTINGS = MemitSettings(layers=(1, 2), lambda_=2.0, steps=4, sweeps=2, emphasis=3.0)
+SETTINGS = MemitSettings(layers=(1, 2), lambda_=2.0, steps=4, sweeps=2)
 TRIPLES = [(request.prompt, request.subject, request.target) for group in GROUPS for request in group.requests]
 
 

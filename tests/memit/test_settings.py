@@ -98,7 +98,6 @@ def test_a_value_of_another_type_is_told(name: str, value: Any, message: str) ->
         ("contexts", -1, "contexts: -1 is not 0 or more"),
         ("steps", 0, "steps: 0 is not 1 or more"),
         ("sweeps", 0, "sweeps: 0 is not 1 or more"),
-        ("emphasis", 0.5, "emphasis: 0.5 is not 1 or more"),
         ("context_tokens", 0, "context_tokens: 0 is not 1 or more"),
         ("covariance_tokens", 0, "covariance_tokens: 0 is not 1 or more"),
         ("sequence_length", 7, "sequence_length: 7 is not 8 or more"),
@@ -111,7 +110,7 @@ def test_a_value_that_fits_no_model_is_told(name: str, value: Any, message: str)
 
 
 def test_the_least_values_that_fit() -> None:
-    least = {"layers": "0", "weight_decay": 0, "kl_factor": 0, "steps": 1, "sweeps": 1, "emphasis": 1}
+    least = {"layers": "0", "weight_decay": 0, "kl_factor": 0, "steps": 1, "sweeps": 1}
     settings = MemitSettings().with_values({**least, "contexts": 0, "context_starts": [], "sequence_length": 8})
     assert settings.context_starts == ()
 
@@ -132,7 +131,7 @@ def test_what_is_not_given_stays() -> None:
 
 
 def test_the_record_gives_the_settings_again() -> None:
-    settings = MemitSettings(layers=(0, 3), lambda_=12.5, sweeps=4, emphasis=3.0, context_starts=("A", "B"))
+    settings = MemitSettings(layers=(0, 3), lambda_=12.5, sweeps=4, context_starts=("A", "B"))
     record = settings.as_dict()
     assert sorted(record) == NAMES
     assert MemitSettings().with_values(record) == settings
@@ -212,9 +211,6 @@ def test_the_published_settings() -> None:
         weight_decay=0.5,
         kl_factor=0.0625,
         sweeps=1,
-        emphasis=1.0,
-        coupling=0.0,
-        group_weight=1.0,
     )
     assert (neox.settings.layers, neox.settings.lambda_) == ((6, 7, 8, 9, 10), 20000.0)
     assert (neox.settings.steps, neox.settings.clamp_norm_factor) == (20, 0.3)
@@ -254,6 +250,5 @@ def test_presets_that_are_called_published_are_the_published_method() -> None:
     for preset in published.values():
         assert preset is not None
         settings = preset.settings
-        assert (settings.sweeps, settings.emphasis, settings.coupling) == (1, 1, 0)
-        assert (settings.group_weight, settings.rest_weight) == (1, 0)
+        assert (settings.sweeps, settings.rest_weight) == (1, 0)
         assert (settings.lr, settings.weight_decay, settings.kl_factor) == (0.5, 0.5, 0.0625)

@@ -65,17 +65,16 @@ def work(loaded: LoadedModel, settings: MemitSettings, contexts: Sequence[str] =
     return Work(loaded, GROUPS, contexts, z, ridged(loaded, settings), settings)
 
 
-def assert_plain(given: Work) -> list[list[bool]]:
-    """Check the deltas against the plain ones; return what the plain way found recalled before each further sweep."""
+def assert_plain(given: Work) -> None:
+    """Check the deltas against the plain ones."""
     found = spread(*given.arguments)
-    expected, held = plain_spread(*given.arguments)
+    expected = plain_spread(*given.arguments)
     assert list(found) == list(given.settings.layers)
     for layer, delta in found.items():
         wanted = expected[layer]
         assert float((delta.matrix() - wanted).norm() / wanted.norm()) < 1e-5
         assert delta.left.dtype == delta.right.dtype == torch.float32
         assert delta.left.shape[1] == delta.right.shape[0] == len(given.groups)
-    return held
 
 
 @pytest.mark.parametrize("layers", [(0, 2), (1, 2), (2,), (0, 1, 2)])
@@ -85,30 +84,12 @@ def test_one_sweep_is_algorithm_1(tiny: LoadedModel, layers: tuple[int, ...]) ->
 
 @pytest.mark.parametrize("layers", [(0, 2), (1, 2)])
 def test_further_sweeps_solve_for_the_total_delta(tiny: LoadedModel, layers: tuple[int, ...]) -> None:
-    assert_plain(work(tiny, MemitSettings(layers=layers, lambda_=2.0, sweeps=3, emphasis=3.0)))
+    assert_plain(work(tiny, MemitSettings(layers=layers, lambda_=2.0, sweeps=3)))
 
 
 @pytest.mark.parametrize("contexts", [CONTEXTS[:1], CONTEXTS[:2]])
 def test_with_one_or_two_contexts(tiny: LoadedModel, contexts: Sequence[str]) -> None:
     assert_plain(work(tiny, MemitSettings(layers=(0, 1), lambda_=2.0, sweeps=2), contexts))
-
-
-def test_what_the_model_is_not_sure_of_weighs_more_from_the_second_sweep_on(known: LoadedModel) -> None:
-    hopeless = [replace(fact, target="zzz xyz qqq") for fact in FACTS[4:8]]
-    groups = [RequestGroup((fact,)) for fact in FACTS[:4]]
-    groups += [RequestGroup((FACTS[8], replace(hopeless[0], subject=FACTS[8].subject)))]  # sure in part
-    groups += [RequestGroup((request,)) for request in hopeless]
-    settings = MemitSettings(layers=(0, 1), lambda_=50.0, sweeps=3, emphasis=3.0)
-    h = torch.stack([read_at_subject(known, "{}", one.requests[0], 1)[1] for one in groups])
-    noise = torch.randn(h.shape, generator=torch.Generator().manual_seed(1))
-    noise[:5] = 0.0
-    given = Work(known, groups, CONTEXTS[:1], h + noise, ridged(known, settings), settings)
-    assert assert_plain(given) == [[True] * 4 + [False] * 5] * 2
-    weighted = spread(*given.arguments)
-    given.settings = settings.with_values({"emphasis": 1})
-    plain = spread(*given.arguments)
-    difference = weighted[0].matrix() - plain[0].matrix()
-    assert float(difference.norm() / plain[0].matrix().norm()) > 1e-3
 
 
 def test_edits_become_likely(known: LoadedModel) -> None:

@@ -8,7 +8,7 @@ from kbsync.benchmarks.plain import read_at_subject
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup, edited, group_requests, optimise_targets, spread
 from kbsync.memit.extensions.groups import columns, edited_wordings
-from kbsync.memit.extensions.preserved_keys import kept_moments
+from kbsync.memit.extensions.preserved_keys import preserved_moments
 from kbsync.memit.fast.search_model import search_model
 from kbsync.memit.spread import at_every_key
 from kbsync.models import LoadedModel, locate
@@ -20,7 +20,7 @@ WORDS = ("{} is governed from", "The chief town of {} is")
 ONE = EditRequest("P36", "France", "The capital of {} is", "Rome", (), "What is the capital of {}?", (), WORDS)
 TWO = replace(ONE, subject="Italy", target="Paris")
 LANGUAGE = EditRequest("P37", "France", "The language of {} is", "Italian", wordings=("{} speaks",))
-SETTINGS = MemitSettings(layers=(0, 1), steps=4, contexts=0, wordings=3, coupling=0.0)
+SETTINGS = MemitSettings(layers=(0, 1), steps=4, contexts=0, wordings=3)
 
 
 def test_the_published_way_is_one_prompt(tiny: LoadedModel) -> None:
@@ -92,9 +92,9 @@ def test_held_prompts_are_columns_of_residual_zero(known: LoadedModel) -> None:
     groups = [RequestGroup((ONE,))]
     held = [replace(TWO, target="")]
     settings = replace(SETTINGS, rest_weight=0.0)
-    alone = kept_moments(known, groups, settings, held=held)
-    both = kept_moments(known, groups, replace(settings, rest_weight=1.0), held=held)
-    rest = kept_moments(known, groups, replace(settings, rest_weight=1.0))
+    alone = preserved_moments(known, groups, settings, held=held)
+    both = preserved_moments(known, groups, replace(settings, rest_weight=1.0), held=held)
+    rest = preserved_moments(known, groups, replace(settings, rest_weight=1.0))
     for layer in settings.layers:
         assert float(alone[layer].diagonal().sum()) > 0
         torch.testing.assert_close(both[layer], alone[layer] + rest[layer], rtol=1e-4, atol=1e-5)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from kbsync.errors import SettingsError
 from kbsync.memit import collect_covariances
 from kbsync.memit import covariance as covariance_module
 from kbsync.memit.fast.moments import MomentSums
-from kbsync.models import LoadedModel
+from kbsync.models import LoadedModel, Rows
 from kbsync.sync import covariances as module
 from kbsync.sync.corpus import covariance_documents
 from kbsync.sync.covariances import Covariances, covariances_for, read_records
@@ -45,7 +45,7 @@ def never(*_: object) -> None:
 def no_pass(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """From here on nothing may be collected."""
     with monkeypatch.context() as patch:
-        patch.setattr(covariance_module, "run_blocks", never)
+        patch.setattr(covariance_module, "see_keys", never)
         yield
 
 
@@ -57,7 +57,7 @@ def test_it_is_what_is_collected_and_is_found_again(
     assert choice.corpus is not None
     expected, tokens = collect_covariances(choice.loaded, covariance_documents(choice.corpus), choice.settings)
     assert tokens == made.records[0].tokens == 2000
-    monkeypatch.setattr(covariance_module, "run_blocks", never)
+    monkeypatch.setattr(covariance_module, "see_keys", never)
     found = covariances_for(tmp_path, choice, silent)
     assert found.cached == {0, 1}
     assert found.records == made.records
@@ -84,13 +84,13 @@ def test_only_the_layers_that_are_not_on_record_are_collected(
 ) -> None:
     covariances_for(tmp_path, having(choice, layers="1"), silent)
     seen: list[list[int]] = []
-    run_blocks = covariance_module.run_blocks
+    see_keys = covariance_module.see_keys
 
-    def run(loaded: LoadedModel, batch: torch.Tensor, sums: MomentSums) -> None:
-        seen.append(list(sums.sums))
-        run_blocks(loaded, batch, sums)
+    def run(loaded: LoadedModel, rows: Rows, see: Mapping[int, Callable[[torch.Tensor], None]]) -> None:
+        seen.append(list(see))
+        see_keys(loaded, rows, see)
 
-    monkeypatch.setattr(covariance_module, "run_blocks", run)
+    monkeypatch.setattr(covariance_module, "see_keys", run)
     found = covariances_for(tmp_path, choice, silent)
     assert found.cached == {1}
     assert seen

@@ -133,7 +133,7 @@ def test_a_retracted_fact_alone_is_taken_out(small: Editable, home: Path) -> Non
 def test_settings_that_are_gone_may_be_on_record(small: Editable, home: Path, algorithm: str) -> None:
     if algorithm != "memit":
         small.apply(home, "--algorithm", algorithm)
-    older = "json_set(settings, '$.hold', 2, '$.hold_weight', 0.01, '$.restore_weight', 20)"
+    older = "json_set(settings, '$.hold', 2, '$.emphasis', 1.5, '$.coupling', 6, '$.group_weight', 3)"
     with Ledger.open(home) as ledger:
         alter(ledger, f"UPDATE batches SET settings = {older}")
         alter(ledger, f"UPDATE models SET settings = {older}")

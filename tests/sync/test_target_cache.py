@@ -115,32 +115,13 @@ TWO = [
 ]
 
 
-def test_coupled_groups_are_searched_again_together(ledger: Ledger, choice: ModelChoice) -> None:
+def test_a_target_does_not_depend_on_the_subjects_other_groups(ledger: Ledger, choice: ModelChoice) -> None:
     both, (alone,) = group_requests(choice.loaded, TWO), group_requests(choice.loaded, TWO[:1])
-    assert len(both) == 2
-    assert find(ledger, choice, [alone]).optimised == 1
-    first = find(ledger, choice, both)
-    assert first.optimised == 2  # the subject has gained a fact
-    assert find(ledger, choice, both).optimised == 0
-    with ledger.writing() as db:
-        db.execute("DELETE FROM targets WHERE key = ?", [first.keys[TWO[0].id]])
-    again = find(ledger, choice, both)
-    assert (again.optimised, again.from_cache) == (2, 0)
-    assert torch.allclose(again.z, first.z, atol=1e-5)
-    stronger_coupling = replace(choice, settings=replace(choice.settings, coupling=9.0))
-    assert find(ledger, stronger_coupling, both).optimised == 2
-    retried = cached_targets(ledger, identify(ledger, choice), choice, both, CONTEXTS, silent, {TWO[0].id: 1})
-    assert retried.optimised == 2
-
-
-def test_uncoupled_a_target_does_not_depend_on_the_subjects_other_groups(ledger: Ledger, choice: ModelChoice) -> None:
-    free = replace(choice, settings=replace(choice.settings, coupling=0.0))
-    both, (alone,) = group_requests(choice.loaded, TWO), group_requests(choice.loaded, TWO[:1])
-    first = find(ledger, free, [alone])
-    second = find(ledger, free, both)
+    first = find(ledger, choice, [alone])
+    second = find(ledger, choice, both)
     assert (second.optimised, second.from_cache) == (1, 1)
     assert second.keys[TWO[0].id] == first.keys[TWO[0].id]
-    retried = cached_targets(ledger, identify(ledger, free), free, both, CONTEXTS, silent, {TWO[1].id: 1})
+    retried = cached_targets(ledger, identify(ledger, choice), choice, both, CONTEXTS, silent, {TWO[1].id: 1})
     assert retried.optimised == 1
 
 

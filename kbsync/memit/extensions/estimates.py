@@ -5,17 +5,17 @@ takes long enough to be measured."""
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from kbsync.facts import EditRequest
+from kbsync.memit.covariance import see_keys
 from kbsync.memit.extensions.groups import RequestGroup
 from kbsync.memit.settings import MemitSettings
 from kbsync.memit.targets import TOKEN_BUDGET, optimise_targets
-from kbsync.models import LoadedModel, ModelSizes, Rows, capture, last_hidden, locate, stop_after
+from kbsync.models import LoadedModel, ModelSizes, Rows, locate
 
 __all__ = [
     "Need",
@@ -212,21 +212,17 @@ def row_tokens(loaded: LoadedModel, settings: MemitSettings) -> list[tuple[int, 
 @torch.no_grad()
 def token_rate(loaded: LoadedModel, settings: MemitSettings, length: int) -> float:
     """Return the tokens a second at which the covariance is collected, in sequences of `length`."""
-    blocks = loaded.family.block_list(loaded.model)
-    downs = [loaded.family.down_projection(loaded.model, layer) for layer in settings.layers]
 
     def read(sequences: int) -> float:
         return seconds_of(lambda: collect(sequences))
 
     def collect(sequences: int) -> None:
         ids = torch.arange(sequences * length, device=loaded.device).view(sequences, length) % len(loaded.tokenizer)
-        with ExitStack() as stack:
-            captured = [stack.enter_context(capture(down, inputs=True)) for down in downs]
-            with stop_after(blocks[settings.layers[-1]]):
-                last_hidden(loaded, Rows(ids, torch.ones_like(ids)))
-        for one in captured:
-            keys = one.value.flatten(0, 1).float()
-            torch.matmul(keys.T, keys)
+        see_keys(loaded, Rows(ids, torch.ones_like(ids)), dict.fromkeys(settings.layers, product))
+
+    def product(keys: torch.Tensor) -> None:
+        flat = keys.flatten(0, -2).float()
+        torch.matmul(flat.T, flat)
 
     read(1)
     sequences = 1

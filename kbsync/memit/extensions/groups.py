@@ -1,8 +1,6 @@
-"""Groups: requests that share a key share one delta, and a subject's groups are searched together.
+"""Groups: requests that share a key share one delta; and the further wordings that a fact is written on.
 
-Requests whose text is the same up to the last subject token have one key, and one key cannot hold two values. With
-other words before the subject they have keys of their own, but much alike: the solve can hold values that differ
-little between them. So the search for their targets holds their deltas together (`coupling`).
+Requests whose text is the same up to the last subject token have one key, and one key cannot hold two values.
 
 A key depends on the words before the subject, so a fact that is written on its prompt alone is lost on a prompt that
 begins with the subject. Written on several wordings, a fact has one delta (the mean of its losses, as over the contexts
@@ -11,7 +9,7 @@ become one group.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kbsync.facts import EditRequest, content_id
@@ -26,27 +24,15 @@ class RequestGroup:
     """Requests with one delta. Without wordings, their text is the same up to the last subject token: one key."""
 
     requests: tuple[EditRequest, ...]
-    others: tuple[EditRequest, ...] = ()
-    """the subject's requests in its other groups, whose texts have other words before the subject"""
     wordings: tuple[EditRequest, ...] = ()
     """the requests in further words"""
     keys: tuple[EditRequest, ...] = ()
     """one request or wording for each key beside that of the first request"""
 
-    def as_searched(self, coupling: float) -> "RequestGroup":
-        """Return the group as the search for its target sees it: uncoupled, the subject's others are none of its."""
-        return self if coupling else replace(self, others=())
-
     @property
     def id(self) -> str:
-        """Content id of the members and of the subject's other requests, whatever their order was."""
-        own = sorted(request.id for request in (*self.requests, *self.wordings))
-        return content_id("group2", [own, self.subject_id]) if self.others else content_id("group1", own)
-
-    @property
-    def subject_id(self) -> str:
-        """Content id of all requests of the subject: the same for all of its groups."""
-        return content_id("subject1", sorted(request.id for request in (*self.requests, *self.others)))
+        """Content id of the members in all their words, whatever their order was."""
+        return content_id("group1", sorted(request.id for request in (*self.requests, *self.wordings)))
 
 
 def edited_wordings(loaded: LoadedModel, request: EditRequest, count: int) -> list[EditRequest]:
@@ -80,19 +66,16 @@ def group_requests(loaded: LoadedModel, requests: Sequence[EditRequest], wording
     for (place, _), key in zip(every, keys, strict=True):
         join(leader, first_with.setdefault(key, place), place)
     members: dict[int, list[int]] = defaultdict(list)
-    of_subject: dict[str, list[EditRequest]] = defaultdict(list)
-    for place, request in enumerate(ordered):
+    for place in range(len(ordered)):
         members[root(leader, place)].append(place)
-        of_subject[request.subject].append(request)
     own_keys: dict[int, dict[tuple[int, ...], EditRequest]] = defaultdict(dict)
     for (place, one), key in zip(every, keys, strict=True):
         own_keys[root(leader, place)].setdefault(key, one)
     groups = []
     for first, places in members.items():
         own = tuple(ordered[place] for place in places)
-        others = tuple(one for one in of_subject[own[0].subject] if one not in own)
         words = tuple(one for place in places for one in further[place])
-        groups.append(RequestGroup(own, others, words, tuple(own_keys[first].values())[1:]))
+        groups.append(RequestGroup(own, words, tuple(own_keys[first].values())[1:]))
     return groups
 
 
@@ -101,15 +84,12 @@ def columns(groups: Sequence[RequestGroup]) -> tuple[list[RequestGroup], list[in
 
     A group's own first column is the group itself; a further key's is a group of the one request that it is read at.
     """
-    found = [(number, one) for number, group in enumerate(groups) for one in own_columns(group)]
+    found = [
+        (number, one)
+        for number, group in enumerate(groups)
+        for one in (group, *(RequestGroup((request,)) for request in group.keys))
+    ]
     return [one for _, one in found], [number for number, _ in found]
-
-
-def own_columns(group: RequestGroup) -> Iterator[RequestGroup]:
-    """Yield the columns of one group."""
-    yield group
-    for request in group.keys:
-        yield RequestGroup((request,), group.others)
 
 
 def root(leader: list[int], place: int) -> int:

@@ -8,18 +8,19 @@ sum depends on the sets of facts alone.
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from functools import partial
 
 import torch
 
 from kbsync.facts import EditRequest
+from kbsync.memit.covariance import key_widths, see_keys
 from kbsync.memit.extensions.groups import RequestGroup
 from kbsync.memit.fast.moments import LayerSum
 from kbsync.memit.settings import MemitSettings
-from kbsync.models import ALONE, LoadedModel, Rows, Team, last_hidden, locate, make_rows, stop_after, watch
+from kbsync.models import ALONE, LoadedModel, Rows, Team, locate, make_rows
 from kbsync.models.forward import batches_by_length
 
-__all__ = ["kept_moments"]
+__all__ = ["preserved_moments"]
 
 TOKEN_BUDGET = 4096
 """padded tokens of one batch"""
@@ -28,7 +29,7 @@ Row = tuple[tuple[int, ...], list[float]]
 
 
 @torch.no_grad()
-def kept_moments(
+def preserved_moments(
     loaded: LoadedModel,
     groups: Sequence[RequestGroup],
     settings: MemitSettings,
@@ -46,26 +47,21 @@ def kept_moments(
     members = [request for group in team.share(groups) for request in (*group.requests, *group.wordings)]
     rows = weighted(loaded, members, settings.rest_weight, at_subject=False) if settings.rest_weight else []
     rows += weighted(loaded, team.share(held), 1.0, at_subject=True)
-    widths = {layer: loaded.family.weight(loaded.model, layer).shape[1] for layer in settings.layers}
+    widths = key_widths(loaded, settings.layers)
     sums = {layer: LayerSum(m, len(widths)) for layer, m in widths.items()}
-    last = loaded.family.block_list(loaded.model)[settings.layers[-1]]
     for batch in batches_by_length([len(ids) for ids, _ in rows], TOKEN_BUDGET):
         padded = make_rows([rows[place][0] for place in batch], loaded.device)
         roots = roots_of([rows[place][1] for place in batch], padded)
-        with ExitStack() as stack:
-            for layer, layer_sum in sums.items():
-                down = loaded.family.down_projection(loaded.model, layer)
-
-                def see(keys: torch.Tensor, layer_sum: LayerSum = layer_sum, roots: torch.Tensor = roots) -> None:
-                    layer_sum.see(keys.reshape(-1, layer_sum.m).float() * roots.to(keys.device))
-
-                stack.enter_context(watch(down, see))
-            stack.enter_context(stop_after(last))
-            last_hidden(loaded, padded)
+        see_keys(loaded, padded, {layer: partial(see_weighted, one, roots) for layer, one in sums.items()})
         for layer_sum in sums.values():
             layer_sum.commit()
     pooled = {layer: team.sum(layer_sum.matrix()) for layer, layer_sum in sums.items()}
     return pooled if team.leads else {}
+
+
+def see_weighted(layer_sum: LayerSum, roots: torch.Tensor, keys: torch.Tensor) -> None:
+    """Let a layer's sum see keys times the roots [B T, 1] of their weights."""
+    layer_sum.see(keys.reshape(-1, layer_sum.m).float() * roots.to(keys.device))
 
 
 def weighted(loaded: LoadedModel, members: Sequence[EditRequest], weight: float, *, at_subject: bool) -> list[Row]:

@@ -32,9 +32,7 @@ class GroupRows:
     reads: list[list[tuple[int, int]]]
     """for each loss row: (position in the suffix, token that is wanted next); the KL row has none"""
     members: int
-    """requests of the group and of its subject's other groups"""
-    subject: str
-    """what all groups of the subject have in common"""
+    """requests of the group"""
 
     @property
     def order(self) -> tuple[int, int, list[tuple[int, ...]], list[tuple[int, ...]]]:
@@ -56,7 +54,7 @@ def group_rows(loaded: LoadedModel, group: RequestGroup, contexts: Sequence[str]
     ]
     triples += [(request.prompt, request.subject, request.target) for request in group.wordings]
     placed = locate(loaded.tokenizer, [*triples, ("{}", group.requests[0].subject, "")])
-    rows = GroupRows([], [], [], len(group.requests) + len(group.others), group.subject_id)
+    rows = GroupRows([], [], [], len(group.requests))
     for tokens in placed:
         start = tokens.subject_last
         end = len(tokens.ids) - 1 if tokens.target else start + 1

@@ -131,19 +131,15 @@ class SharedRows:
         self.cache[begin:] = [joined([layers[layer] for layers in caches]) for layer in range(begin, end + 1)]
         return outputs
 
-    def run(self, batch: RowBatch, begin: int, end: int) -> torch.Tensor | None:
-        """Run blocks `begin` to `end` on the rest of a batch's rows; what they give is read by whoever captures it.
-
-        Where `end` is the model's last block, its final hidden states [B, T, d] are returned.
-        """
+    def run(self, batch: RowBatch, begin: int, end: int) -> None:
+        """Run blocks `begin` to `end` on the rest of a batch's rows; what they give is read by whoever captures it."""
         cache = DynamicCache(config=self.loaded.model.config)
         for layer, kept in enumerate(self.cache[: end + 1]):
             cache.layers[layer] = own = copy.copy(kept)
             if layer >= begin:  # of blocks that do not run, the lengths alone are read
                 own.batch_select_indices(batch.prefix_of.to(own.keys.device))
         with self.blocks_from(begin, end, batch.part.states):
-            return continue_hidden(self.loaded, batch.prefixes, batch.part.rows, cache)
-        return None
+            continue_hidden(self.loaded, batch.prefixes, batch.part.rows, cache)
 
     @contextmanager
     def blocks_from(self, begin: int, end: int, states: torch.Tensor | None) -> Iterator[None]:

@@ -37,10 +37,9 @@ def test_what_is_measured_is_the_edited_model(bench: PaperBench) -> None:
 
 
 def test_the_published_method_is_one_sweep_of_single_requests_with_nothing_added(bench: PaperBench) -> None:
-    bench.settings = replace(bench.settings, sweeps=3, emphasis=3.0, rest_weight=0.3, wordings=2, hold_relations=2)
+    bench.settings = replace(bench.settings, sweeps=3, rest_weight=0.3, wordings=2, hold_relations=2)
     requests = [case.request for case in bench.counterfact[:3]]
-    plain = replace(bench.settings, sweeps=1, emphasis=1.0, rest_weight=0.0, coupling=0.0, group_weight=1.0)
-    plain = replace(plain, wordings=0, hold_relations=0)
+    plain = replace(bench.settings, sweeps=1, rest_weight=0.0, wordings=0, hold_relations=0)
     groups = [RequestGroup((request,)) for request in requests]
     expected = bench.editor("memit").edit(bench.task(groups, plain, search=True))
     found, own = bench.deltas("published", requests), bench.deltas("memit", requests)
@@ -53,7 +52,7 @@ def test_a_row_has_settings_of_its_own(bench: PaperBench) -> None:
     assert bench.editor("ft").settings.steps == 7
     bench.values = {"published": {"steps": "9", "contexts": "0"}}
     own = bench.settings_for("published")
-    assert (own.steps, own.coupling) == (9, 0)
+    assert own.steps == 9
     assert bench.settings_for("rome") == bench.settings_for("alphaedit") == own
     assert len(bench.contexts_for(own)) == 1
     assert values_by_row({"steps": "9", "memit.lr": "1", "ft.lr": "2"}) == (

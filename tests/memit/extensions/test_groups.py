@@ -58,25 +58,3 @@ def test_each_request_is_in_one_group(tiny: LoadedModel) -> None:
     groups = group_requests(tiny, REQUESTS)
     assert sorted(one.id for group in groups for one in group.requests) == sorted(one.id for one in REQUESTS)
     assert group_requests(tiny, []) == []
-
-
-def test_a_group_knows_the_subjects_other_requests(tiny: LoadedModel) -> None:
-    groups = group_requests(tiny, REQUESTS)
-    every = {subject: {one.id for one in REQUESTS if one.subject == subject} for subject in ("France", "Norway")}
-    for group in groups:
-        subject = group.requests[0].subject
-        own, others = ({one.id for one in part} for part in (group.requests, group.others))
-        assert not own & others
-        if subject in every:
-            assert own | others == every[subject]
-    france = [group for group in groups if group.requests[0].subject == "France"]
-    assert len({group.subject_id for group in france}) == 1
-    assert len({group.id for group in france}) == len(france) == 3
-
-
-def test_a_group_is_another_one_beside_other_requests() -> None:
-    one, _, _, norway, speaks, pays, *_ = REQUESTS
-    lone = RequestGroup((one,))
-    ids = {lone.id, RequestGroup((one,), (speaks,)).id, RequestGroup((one,), (pays,)).id, RequestGroup((norway,)).id}
-    assert len(ids) == 4
-    assert RequestGroup((one,), (speaks, pays)).id == RequestGroup((one,), (pays, speaks)).id

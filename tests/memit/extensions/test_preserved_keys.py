@@ -8,7 +8,7 @@ import torch
 
 from kbsync.benchmarks.plain import keys_and_hidden, mean_key, read, read_at_subject
 from kbsync.memit import MemitSettings, RequestGroup, collect_covariances, spread
-from kbsync.memit.extensions.preserved_keys import kept_moments
+from kbsync.memit.extensions.preserved_keys import preserved_moments
 from kbsync.memit.solve import solve
 from kbsync.models import LoadedModel, capture
 from tests.tiny_models import FACTS, TEXTS
@@ -27,12 +27,11 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("weight", [0.1, 1.0, 30.0])
-def test_a_kept_key_is_a_column_of_residual_zero(weight: float) -> None:
+def test_a_preserved_key_is_a_column_of_residual_zero(weight: float) -> None:
     K, K_h, r, root = drawn(12, 4), drawn(12, 3, seed=1), drawn(5, 4, seed=2), drawn(12, 40, seed=3)
     C = root @ root.T / 40
-    found = solve(K, r, C, 2.0, None, weight * K_h @ K_h.T)
-    weights = torch.tensor([1.0] * 4 + [weight] * 3)
-    plain = solve(torch.cat([K, K_h], 1), torch.cat([r, torch.zeros(5, 3)], 1), C, 2.0, weights)
+    found = solve(K, r, C, 2.0, weight * K_h @ K_h.T)
+    plain = solve(torch.cat([K, weight**0.5 * K_h], 1), torch.cat([r, torch.zeros(5, 3)], 1), C, 2.0)
     torch.testing.assert_close(found.left @ found.right, plain.left @ plain.right)
     assert (found.left.shape, found.right.shape) == ((5, 4), (4, 12))
     free = solve(K, r, C, 2.0)
@@ -60,10 +59,10 @@ def written_out(known: LoadedModel, settings: MemitSettings, layer: int) -> torc
 def test_every_token_but_the_subjects_last_is_kept(known: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kbsync.memit.extensions.preserved_keys.TOKEN_BUDGET", 40)
     settings = MemitSettings(layers=(0, 2), rest_weight=0.3)
-    found = kept_moments(known, EDITS, settings)
+    found = preserved_moments(known, EDITS, settings)
     for layer in settings.layers:
         torch.testing.assert_close(found[layer], written_out(known, settings, layer), rtol=1e-5, atol=1e-6)
-    assert kept_moments(known, EDITS, MemitSettings(layers=(0,))) == {}
+    assert preserved_moments(known, EDITS, MemitSettings(layers=(0,))) == {}
 
 
 def given(known: LoadedModel, settings: MemitSettings) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:

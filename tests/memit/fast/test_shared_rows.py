@@ -1,13 +1,10 @@
 """Rows that share what they begin with: the same states and answers as each row alone."""
 
 import importlib
-from dataclasses import replace
 
 import pytest
 import torch
 
-from kbsync.benchmarks.plain import sure
-from kbsync.memit.extensions.reweighting import RecallCheck
 from kbsync.memit.fast.shared_rows import SharedRows, even_batches, shared_lengths, tokens_to_run
 from kbsync.models import LoadedModel, capture
 from tests.memit.test_spread import GROUPS
@@ -55,15 +52,3 @@ def test_states_are_those_of_each_row_alone(
             with capture(blocks[2]) as alone:
                 tiny.model(torch.tensor([row]))
             torch.testing.assert_close(state, alone.value[0, -1], rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("first_layer", [0, 2])
-def test_what_it_is_sure_of_is_what_a_plain_pass_says(known: LoadedModel, first_layer: int) -> None:
-    wrong = [replace(request, target=other.target) for request, other in zip(FACTS[6:9], FACTS[9:12], strict=True)]
-    requests = [*REQUESTS, *wrong, replace(FACTS[0], target="Paris zzz")]
-    expected = [sure(known, request) for request in requests]
-    assert len(set(expected)) == 2
-    with torch.no_grad():
-        check = RecallCheck(known, requests, first_layer)
-        assert check.sure() == expected
-        assert check.sure() == expected, "a second time"
