@@ -201,10 +201,10 @@ def in_rows(**changes: object) -> Fault:
     [
         (0, in_rows(subject={"type": "literal", "value": "x"}), "gave a literal as ?subject: 'x'"),
         (0, change_rows(lambda rows: [{"other": row["subject"]} for row in rows]), "gave a row without ?subject"),
-        (2, in_rows(subject={"type": "uri", "value": "http://a/b"}), "speaks of 'http://a/b', which was not asked for"),
+        (2, in_rows(subject={"type": "uri", "value": "http://a/b"}), "mentions 'http://a/b', which was not asked for"),
         (3, in_rows(label={"type": "literal", "value": "x", "xml:lang": "xx"}), "gave a label in 'xx', which was not"),
         (3, in_rows(label={"type": "uri", "value": "http://a"}), "gave a iri as ?label"),
-        (3, in_rows(entity={"type": "uri", "value": "http://a/b"}), "speaks of 'http://a/b', which was not asked for"),
+        (3, in_rows(entity={"type": "uri", "value": "http://a/b"}), "mentions 'http://a/b', which was not asked for"),
     ],
 )
 def test_answers_of_another_shape_are_told(good: int, fault: Fault, message: str, endpoint: str) -> None:
