@@ -9,6 +9,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +27,8 @@ __all__ = ["IN_LINES", "LARGE", "REMEDY", "CutError", "PassedOver", "RdfStore", 
 LARGE = 32 * 2**20
 """Bytes; what is above this is loaded into a store on disk."""
 REMEDY = "the file may have been cut off: get it again, or correct that line; nothing was taken from it"
+PART = 50_000
+"""statements that are put into a store at once"""
 IN_LINES = (RdfFormat.N_TRIPLES, RdfFormat.N_QUADS)
 """formats with one statement a line"""
 
@@ -80,7 +83,7 @@ class RdfStore:
         """
         try:
             with opened() as stream:
-                self.store.bulk_load(stream, format=form)
+                self._take(parse(stream, format=form))
             return
         except SyntaxError:
             if form not in _GOES_ON:
@@ -91,7 +94,12 @@ class RdfStore:
                 quads = self._of_lines(stream, form, number_of)
             else:
                 quads = self._of_text(parse(stream, format=form, lenient=True), opened)
-            self.store.bulk_extend(quad for quad in quads if self._is_good(quad))
+            self._take(quad for quad in quads if self._is_good(quad))
+
+    def _take(self, quads: Iterator[Quad]) -> None:
+        """Put statements into the store part by part: a million at once would take a gigabyte of memory."""
+        while part := list(islice(quads, PART)):
+            self.store.bulk_extend(part)
 
     def _of_lines(
         self, lines: Iterable[bytes], form: RdfFormat, number_of: Callable[[bytes], int | str] | None

@@ -14,6 +14,7 @@ FORMATS = {
     ".nt": RdfFormat.N_TRIPLES,
     ".nq": RdfFormat.N_QUADS,
     ".rdf": RdfFormat.RDF_XML,
+    ".owl": RdfFormat.RDF_XML,
     ".jsonld": RdfFormat.JSON_LD,
     ".n3": RdfFormat.TURTLE,  # Turtle is N3, and pyoxigraph writes no other
     ".trig": RdfFormat.TRIG,
