@@ -108,5 +108,5 @@ def test_a_file_that_went_away_is_told(tmp_path: Path, world_file: Path) -> None
 
 
 def test_a_relation_of_ones_own_is_refused(world_file: Path) -> None:
-    with pytest.raises(SettingsError, match=r"'works_for': RDF file .*world\.ttl knows Wikidata properties .*YAML"):
+    with pytest.raises(SettingsError, match=r"'works_for': nothing says how RDF file .*world\.ttl states it: .*YAML"):
         open_source(str(world_file)).read(Ask("works_for"))
