@@ -285,5 +285,5 @@ sources:
         with file.open("x", encoding="utf-8") as opened:
             opened.write(text)
     except FileExistsError:
-        raise SettingsError(f"{file} is there already: edit it, or remove it first") from None
+        raise SettingsError(f"{file} exists already: edit it, or remove it first") from None
     return file

@@ -93,7 +93,7 @@ def test_a_corpus_that_changes_while_it_is_read(tmp_path: Path) -> None:
         for text in texts:
             file.write_text(f"{text} and more")
 
-    with pytest.raises(SettingsError, match=r"corpus .*corpus\.txt: changed while it was read"):
+    with pytest.raises(SettingsError, match=r"corpus .*corpus\.txt: changed during reading"):
         take(documents(file))
 
 

@@ -89,8 +89,8 @@ class Guard:
         broken = [name for name, row in table.items() if row["after"] is not None and not math.isfinite(row["after"])]
         if broken:
             raise EditError(
-                f"the edited model's figures are not finite ({', '.join(broken)}); the state before stays. Use --dtype"
-                " float32"
+                f"the edited model's figures are not finite ({', '.join(broken)}); the previous state stays. Use"
+                " --dtype float32"
             )
         breaches = self.bounds.breaches(table)
         before, after = pair(table, "ES")

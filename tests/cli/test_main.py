@@ -246,7 +246,7 @@ def test_an_argument_that_is_not_utf_8_is_told(arguments: list[str], run: Run) -
 def test_a_name_that_is_too_long_is_told(letters: int, arguments: list[str], run: Run, tmp_path: Path) -> None:
     (tmp_path / "facts.yaml").write_text(FACTS)
     ran = run(*(argument.format(long="x" * letters) for argument in arguments))
-    assert "has a fault" not in ran.err
+    assert "has a bug" not in ran.err
     assert len(ran.err) < 500
     assert ran.code in (0, 1)
     assert ran.code == 0 or ran.err.startswith(("Error: ", "reading", "recording"))

@@ -52,7 +52,7 @@ def files_no_longer_than(size: int) -> Iterator[None]:
 
 
 def check(ran: Any) -> None:
-    assert "has a fault" not in ran.err, ran.err
+    assert "has a bug" not in ran.err, ran.err
     assert ran.code in (0, 1, 3), ran.err
     if ran.code == 1:
         assert any(line.startswith("Error: ") for line in ran.err.splitlines()), ran.err

@@ -108,7 +108,7 @@ def test_init_writes_a_file_that_is_good(tmp_path: Path, monkeypatch: pytest.Mon
     assert done("config", "check", "--json").out
     text = (tmp_path / "kbsync.yaml").read_text()
     assert yaml.safe_load(text)["sources"] == [{"source": "facts.yaml", "relations": ["P36", "P6"]}]
-    assert "there already" in kbsync("init", "--model", "practice", "--relation", "P36").err
+    assert "exists already" in kbsync("init", "--model", "practice", "--relation", "P36").err
     assert (tmp_path / "kbsync.yaml").read_text() == text
     bad = kbsync("init", "--model", "m", "--relation", "not a name")
     assert (bad.code, "no relation's name" in bad.err) == (1, True)

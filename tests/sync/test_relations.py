@@ -111,7 +111,7 @@ def test_a_draft_can_be_used_and_says_what_it_is(endpoint: str, tmp_path: Path) 
     assert "The inhabitants of {} is" in template.paraphrases
     assert template.wordings == ("{}'s population is", "The population that {} has is")
     assert templates_for(tmp_path / "home").require("P1082").label == "population"
-    with pytest.raises(TemplateError, match=r"P1082\.yaml is there already"):
+    with pytest.raises(TemplateError, match=r"P1082\.yaml exists already"):
         new_template(tmp_path / "home", "P1082", endpoint)
     assert made.file.read_text() == text
 
@@ -131,7 +131,7 @@ def test_a_home_that_has_a_template_keeps_it(endpoint: str, tmp_path: Path) -> N
         ("P9999", TemplateError, "the endpoint's label and aliases give no valid template"),
         ("P9998", SourceError, "has no label of P9998 in en, mul"),
         ("P424242", SourceError, "has no label of P424242"),
-        ("works_for", SettingsError, "knows Wikidata properties"),
+        ("works_for", SettingsError, "nothing says how endpoint"),
     ],
 )
 def test_no_draft_is_left_where_none_comes_of_it(
