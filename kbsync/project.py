@@ -51,7 +51,8 @@ SCHEMA: dict[str, Any] = {
                 "description": "where facts come from; where two disagree, the facts are in conflict",
                 "items": _object(
                     {
-                        "source": _TEXT | {"description": "wikidata, an endpoint's URL, or a file beside this one"},
+                        "source": _TEXT | {"description": "wikidata, a URL, a database, or a file beside this one"},
+                        "query": _TEXT | {"description": "a SELECT of your own, SPARQL or SQL, or its file"},
                         "relations": {
                             "type": "array",
                             "minItems": 1,
@@ -102,6 +103,7 @@ class ProjectSource:
     line: int
     options: Mapping[str, Any]
     """what narrows it, by the names that `kbsync.sync.pull.make_asks` has"""
+    query: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,8 @@ def _project(file: Path, content: Mapping[str, Any], node: yaml.Node | None) -> 
 
 def _source(beside: Path, one: Mapping[str, Any], line: int) -> ProjectSource:
     names = {"class": "class_id", "subjects": "subjects_file", "lang": "language", "all": "everything"}
-    options = {names.get(key, key): value for key, value in one.items() if key not in ("source", "relations")}
+    fixed = ("source", "relations", "query")
+    options = {names.get(key, key): value for key, value in one.items() if key not in fixed}
     if "subjects_file" in options:
         options["subjects_file"] = beside / options["subjects_file"]
     if "as_of" in options:
@@ -186,7 +189,10 @@ def _source(beside: Path, one: Mapping[str, Any], line: int) -> ProjectSource:
             options["as_of"] = datetime.date.fromisoformat(options["as_of"])
         except ValueError:
             raise SettingsError(f"{beside / FILE_NAME}:{line}: as_of: {options['as_of']} is no date") from None
-    return ProjectSource(_there(beside, one["source"]), tuple(one["relations"]), line, options)
+    source, query = _there(beside, one["source"]), one.get("query")
+    if source.startswith("sqlite:///"):
+        source = f"sqlite:///{beside / source.removeprefix('sqlite:///')}"
+    return ProjectSource(source, tuple(one["relations"]), line, options, query and _there(beside, query))
 
 
 def _there(beside: Path, name: str) -> str:

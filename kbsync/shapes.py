@@ -38,6 +38,7 @@ __all__ = [
     "Told",
     "expand",
     "iri_of",
+    "predicate_iri",
     "read_shape",
     "short_id",
     "short_name",
@@ -207,6 +208,14 @@ def wikibase(
         type=named("direct", instance_of) or _TYPE,
         base=base,
     )
+
+
+def predicate_iri(text: str) -> str:
+    """Return the IRI of a predicate as a user writes it; raises SettingsError where it is none."""
+    found = expand(text, None)
+    if found is None:
+        raise SettingsError(f"predicate {text!r} is not an IRI: write <http://...>, or dbo:capital")
+    return found
 
 
 class ShapeError(SettingsError):

@@ -54,6 +54,7 @@ ONLY_IN = {
     "matplotlib": ("benchmarks/", "report/"),
     "SPARQLWrapper": ("sources/", "benchmarks/pull.py"),
     "pyoxigraph": ("sources/", "benchmarks/dump.py"),
+    "sqlalchemy": ("sources/database.py",),
     "sqlite_utils": ("ledger/",),
     "torch": USES_TORCH,
     "transformers": USES_TORCH,

@@ -23,6 +23,7 @@ EXAMPLES = (
     "kbsync pull --relation P35 --source facts.ttl --as-of 2024-07-01",
     "kbsync pull --relation P17 --source latest-truthy.nt.bz2 --lang en,mul",
     "kbsync pull --relation P17 --class Q515 --dry-run",
+    'kbsync pull --relation P36 --source sqlite:///facts.db --query "SELECT subject, object FROM capitals"',
 )
 
 
@@ -37,7 +38,7 @@ SourceOption = Annotated[
     typer.Option(
         "--source",
         metavar="S",
-        help="wikidata, a SPARQL endpoint's URL, or a file: RDF, CSV, TSV, YAML, a data set.",
+        help="wikidata, a SPARQL endpoint's URL, sqlite: or postgresql:, a file (RDF, table, YAML, data set).",
     ),
 ]
 ClassOption = Annotated[
@@ -64,6 +65,10 @@ AsOfOption = Annotated[
 ]
 AliasesOption = Annotated[
     bool, typer.Option("--aliases", help="Read aliases of subjects and objects, too: answers in them count.")
+]
+QueryOption = Annotated[
+    str | None,
+    typer.Option("--query", metavar="Q", help="A SELECT of your own, SPARQL or SQL: its text or its file (.rq, .sql)."),
 ]
 MaxWithdrawnOption = Annotated[
     float,
@@ -94,6 +99,7 @@ def pull(
     everything: AllOption = False,
     as_of: AsOfOption = None,
     aliases: AliasesOption = False,
+    query: QueryOption = None,
     contact: ContactOption = None,
     max_withdrawn: MaxWithdrawnOption = 20.0,
     accept_withdrawals: AcceptOption = False,
@@ -127,7 +133,7 @@ def pull(
         home=options.home,
     )
     if dry:
-        print_queries(options, dry_run(asks, source))
+        print_queries(options, dry_run(asks, source, query))
         return
     with progress(quiet=options.json) as report:
         results = workflow.pull(
@@ -136,6 +142,7 @@ def pull(
             source,
             report,
             contact=contact,
+            query=query,
             max_withdrawn=max_withdrawn,
             accept_withdrawals=accept_withdrawals,
         )

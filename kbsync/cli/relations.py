@@ -7,7 +7,7 @@ import typer
 from kbsync.cli.choices import ContactOption
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
-from kbsync.report.relations import found_view, relations_view
+from kbsync.report.relations import discovered_view, found_view, relations_view
 
 app = family()
 
@@ -15,7 +15,11 @@ app = family()
 @command(
     app,
     "relations",
-    examples=("kbsync relations --model practice", 'kbsync relations --search "head of" --online'),
+    examples=(
+        "kbsync relations --model practice",
+        'kbsync relations --search "head of" --online',
+        "kbsync relations --discover --source facts.ttl",
+    ),
 )
 def relations(
     options: Options,
@@ -27,8 +31,11 @@ def relations(
         str | None, typer.Option("--search", metavar="TEXT", help="Find relations by part of a label or wording.")
     ] = None,
     online: Annotated[bool, typer.Option("--online", help="Search the endpoint's properties.")] = False,
+    discover: Annotated[
+        bool, typer.Option("--discover", help="List the predicates of --source, an endpoint or an RDF file.")
+    ] = False,
     source: Annotated[
-        str, typer.Option("--source", metavar="S", help="With --online: wikidata, or an endpoint's URL.")
+        str, typer.Option("--source", metavar="S", help="With --online or --discover: wikidata, a URL, a file.")
     ] = "wikidata",
     contact: ContactOption = None,
 ) -> None:
@@ -36,8 +43,12 @@ def relations(
 
     Loads no model; a dash means that it was never asked.
     """
-    from kbsync.sync.relations import relations_for, search_online, search_templates
+    from kbsync.sync.relations import discover_relations, relations_for, search_online, search_templates
 
+    if discover:
+        predicates = discover_relations(options.home, source, contact)
+        emit({"source": source, "predicates": predicates}, discovered_view, as_json=options.json)
+        return
     options.require_home()
     if search is None:
         if online:

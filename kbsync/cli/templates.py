@@ -45,11 +45,24 @@ def check(
     emit({"file": file, "templates": check_templates(options.home, file)}, checked_view, as_json=options.json)
 
 
-@command(app, "new", examples=("kbsync templates new P1813 --source wikidata",))
+@command(
+    app,
+    "new",
+    examples=(
+        "kbsync templates new P1813 --source wikidata",
+        "kbsync templates new capital --predicate dbo:capital --source https://dbpedia.org/sparql",
+    ),
+)
 def new(
     options: Options,
-    relation: Annotated[str, typer.Argument(help="A Wikidata property, such as P1813.")],
-    source: Annotated[str, typer.Option("--source", metavar="S", help="wikidata, or an endpoint's URL.")] = "wikidata",
+    relation: Annotated[str, typer.Argument(help="A Wikidata property, such as P1813, or a name of your own.")],
+    source: Annotated[
+        str,
+        typer.Option("--source", metavar="S", help="wikidata, an endpoint's URL, or with --predicate an RDF file."),
+    ] = "wikidata",
+    predicate: Annotated[
+        str | None, typer.Option("--predicate", metavar="IRI", help="The property that states it, such as dbo:capital.")
+    ] = None,
     contact: ContactOption = None,
 ) -> None:
     """Write a draft of a template from a property's label and aliases at an endpoint.
@@ -58,7 +71,8 @@ def new(
     """
     from kbsync.sync.relations import new_template
 
-    emit(new_template(options.home, relation, source, contact), drafted_view, as_json=options.json)
+    made = new_template(options.home, relation, source, contact, predicate=predicate)
+    emit(made, drafted_view, as_json=options.json)
 
 
 @command(app, "test", examples=("kbsync templates test P17 --model practice --facts 100",))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "checked_view",
+    "discovered_view",
     "drafted_view",
     "found_view",
     "relations_view",
@@ -50,6 +51,12 @@ def found_view(result: Mapping[str, Any]) -> RenderableType:
         return plain(f"no relation with {result['search']!r}: try another word (--online asks an endpoint)")
     rows = [(one.relation, one.label, one.text, "yes" if one.template else "no") for one in found]
     return table(("relation", "label", "found in", "template"), rows)
+
+
+def discovered_view(result: Mapping[str, Any]) -> RenderableType:
+    """Return a row for each predicate of a source."""
+    rows = [(one.predicate, f"{one.statements:,}", one.example, one.relation or "-") for one in result["predicates"]]
+    return table(("predicate", "statements", "such as", "template"), rows)
 
 
 def templates_view(result: Mapping[str, Sequence["Template"]]) -> RenderableType:

@@ -6,6 +6,7 @@
     .csv .tsv                         the same in a table               kbsync.sources.table_file
     .tsv of KGTK                      an edge file                      kbsync.sources.kgtk_file
     .json                             a data set of edits               kbsync.sources.file_facts
+    sqlite: postgresql:               a query of a database             kbsync.sources.database
 
 An endpoint, an RDF file and KGTK edges are asked with the same queries (`kbsync.sources.queries`) and their answers
 are read by the same code (`kbsync.sources.statements`), so that they agree by construction.
@@ -19,10 +20,11 @@ from urllib.parse import urlsplit
 
 from kbsync.errors import SettingsError, SourceError
 from kbsync.files import COMPRESSED, check_regular, is_compressed, kind_of, reading
-from kbsync.sources.base import Ask, Reading, Source, read_subjects
+from kbsync.sources.base import SECRET, Ask, Reading, Source, read_subjects
 
 if TYPE_CHECKING:
     from kbsync.sources.base import Access
+    from kbsync.sources.own_query import OwnQuery
     from kbsync.sources.sparql import SparqlSource
 
 __all__ = [
@@ -50,20 +52,38 @@ DATA_SET_SUFFIX = ".json"
 _KINDS = (
     "a source is 'wikidata', the http(s) address of a SPARQL endpoint, "
     f"an RDF file ({' '.join(RDF_SUFFIXES)}), a table ({' '.join(TABLE_SUFFIXES)}; both also with "
-    f"{' '.join(COMPRESSED)} behind), a YAML file ({' '.join(YAML_SUFFIXES)}) or a data set ({DATA_SET_SUFFIX})"
+    f"{' '.join(COMPRESSED)} behind), a database (sqlite: or postgresql:), "
+    f"a YAML file ({' '.join(YAML_SUFFIXES)}) or a data set ({DATA_SET_SUFFIX})"
 )
 
 
-def open_source(source: str, access: "Access | None" = None, *, asks: Iterable[Ask] = ()) -> Source:
+def open_source(
+    source: str, access: "Access | None" = None, *, asks: Iterable[Ask] = (), query: str | None = None
+) -> Source:
     """Return the source that `source` names, an endpoint to be asked by `access`; nothing is read yet.
 
-    A large file is gone through once for all of `asks`, which are to be read from it.
+    A large file is gone through once for all of `asks`, which are to be read from it. `query` is one of the user's own
+    (its text or its file), which a database needs.
 
     Raises SettingsError for a text that names no kind of source, SourceError for a file that is not there.
     """
+    from kbsync.sources.own_query import read_query
+
+    if is_database(source):
+        from kbsync.sources.database import Database
+
+        if query is None:
+            raise SettingsError("a database needs --query: a SELECT with the columns subject and object")
+        return Database(source, read_query(query))
+    own = None if query is None else read_query(query).check_sparql()
     if is_endpoint(source):
-        return open_endpoint(source, access)
-    return _open_file(Path(source), tuple(asks))
+        return open_endpoint(source, access, own)
+    return _open_file(Path(source), tuple(asks), own)
+
+
+def is_database(source: str) -> bool:
+    """Whether `source` names a database, well or badly."""
+    return re.match(r"(sqlite|postgres(ql)?)(\+\w+)?:", source) is not None
 
 
 def is_endpoint(source: str) -> bool:
@@ -76,31 +96,34 @@ def is_wikidata(source: str) -> bool:
     return source in ("wikidata", WIKIDATA)
 
 
-def open_endpoint(source: str, access: "Access | None" = None) -> "SparqlSource":
-    """Return the endpoint that `source` names; raises SettingsError for anything else."""
+def open_endpoint(source: str, access: "Access | None" = None, own: "OwnQuery | None" = None) -> "SparqlSource":
+    """Return the endpoint that `source` names, to be asked `own`; raises SettingsError for anything else."""
     from kbsync.sources.base import ALONE
     from kbsync.sources.sparql import SparqlSource
 
     if is_wikidata(source):
         # Wikidata cannot sort the millions of subjects that some relations have, so it picks a sample as it likes.
-        return SparqlSource(WIKIDATA, name="wikidata", ordered_sample=False, access=access or ALONE)
-    return SparqlSource(_check_endpoint(source), access=access or ALONE)
+        return SparqlSource(WIKIDATA, name="wikidata", ordered_sample=False, access=access or ALONE, own=own)
+    return SparqlSource(_check_endpoint(source), access=access or ALONE, own=own)
 
 
 def _check_endpoint(url: str) -> str:
+    told = f"{url.partition('://')[0]}://..." if "@" in url or SECRET.search(url) else url  # without a secret
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port  # .port raises ValueError for a port that is no number
     except ValueError as error:
-        raise SettingsError(f"source {url!r} is not an address: {error}") from error
+        raise SettingsError(f"source {told!r} is not an address: check its host and port") from error
     if parts.scheme.lower() not in ("http", "https") or not host or re.search(r"[\s\x00-\x20<>\"\x7f-\uffff]", url):
-        raise SettingsError(f"source {url!r} is not an http(s) address: {_KINDS}")
-    if parts.username or parts.password:
-        raise SettingsError(f"source at {host!r}: leave name and password out of the address, the ledger records it")
+        raise SettingsError(f"source {told!r} is not an http(s) address: {_KINDS}")
+    if parts.username or parts.password or SECRET.search(parts.query):
+        raise SettingsError(
+            f"source at {host!r}: leave name, password and keys out of the address, the ledger records it"
+        )
     return url
 
 
-def _open_file(path: Path, asks: tuple[Ask, ...]) -> Source:
+def _open_file(path: Path, asks: tuple[Ask, ...], own: "OwnQuery | None" = None) -> Source:
     kind = kind_of(path)
     known = RDF_SUFFIXES + TABLE_SUFFIXES + (() if is_compressed(path) else (*YAML_SUFFIXES, DATA_SET_SUFFIX))
     if kind not in known:
@@ -109,6 +132,8 @@ def _open_file(path: Path, asks: tuple[Ask, ...]) -> Source:
         raise SourceError(f"{path}: no such file; {_KINDS}")
     with reading(path):
         check_regular(path)
+    if own is not None and kind not in RDF_SUFFIXES:
+        raise SettingsError(f"--query does not go with {path}: it asks an endpoint, an RDF file or a database")
     if kind in YAML_SUFFIXES:
         from kbsync.sources.yaml_file import YamlFile
 
@@ -127,4 +152,4 @@ def _open_file(path: Path, asks: tuple[Ask, ...]) -> Source:
         return KgtkFile(path, asks)
     from kbsync.sources.rdf_file import RdfFile
 
-    return RdfFile(path, asks)
+    return RdfFile(path, asks, own)

@@ -22,6 +22,7 @@ from kbsync.shapes import Shape, expand, iri_of, wikibase
 __all__ = [
     "ALONE",
     "NO_PAGES",
+    "SECRET",
     "Access",
     "Ask",
     "Notes",
@@ -43,6 +44,9 @@ MOST_LETTERS = 250
 
 SHOWN = 500
 """letters of a text from outside that a message shows"""
+
+SECRET = re.compile(r"(?i)(^|[?&;_-])(\w*(password|passwd|secret|token)|api_?key|key)=")
+"""in an address: the name of something that nobody else may know"""
 
 _EXAMPLES = 3
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")

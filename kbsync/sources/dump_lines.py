@@ -20,7 +20,7 @@ from kbsync.sources.base import Ask
 from kbsync.sources.queries import label_languages, language_rank, shape_of
 from kbsync.sources.rdf_store import LARGE, REMEDY, CutError, PassedOver, RdfStore, TemporaryFolder, reason_of
 
-__all__ = ["Lines", "NeededLines"]
+__all__ = ["MOST_PREDICATES", "Lines", "NeededLines"]
 
 Lines = Callable[[], Iterable[bytes]]
 """Opens a dump's lines anew, for another pass."""
@@ -34,7 +34,7 @@ _KEPT = b"<http://www.w3.org/2002/07/owl#sameAs>"
 _CLAIM = b"<http://wikiba.se/ontology#directClaim>"
 """says by which predicates a Wikibase states its properties"""
 _OF_VALUES = (b"<http://wikiba.se/ontology#timeValue>", b"<http://wikiba.se/ontology#timePrecision>")
-_MOST_PREDICATES = 1_000_000
+MOST_PREDICATES = 1_000_000
 """predicates remembered as well written; a dump has some ten thousand"""
 
 
@@ -216,7 +216,7 @@ class _Scan:
                 if predicate in well_written:
                     continue
                 if _is_well_written(subject, predicate):
-                    if len(well_written) < _MOST_PREDICATES:
+                    if len(well_written) < MOST_PREDICATES:
                         well_written.add(predicate)
                     continue
             written = self._rewritten(number, line)

@@ -28,7 +28,7 @@ NO_LINE_END = "last line without a line end, as in a file that was cut off"
 class Problems:
     """Problems of one file, each with its line and, where known, its column; both count from 1."""
 
-    path: Path
+    path: Path | str
     count: int = 0
     found: list[tuple[int, int, str]] = field(default_factory=list)
 
@@ -51,7 +51,7 @@ class Problems:
         raise SourceError("\n".join(told))
 
 
-def check_ask(ask: Ask, path: Path, kind: str) -> None:
+def check_ask(ask: Ask, path: Path | str, kind: str) -> None:
     """Raise SettingsError where `ask` asks for what such a file does not have; `kind` says what file it is."""
     for option, value in (("--class", ask.class_id), ("--min-sitelinks", ask.min_sitelinks)):
         if value is not None:

@@ -53,6 +53,9 @@ class Rows(Protocol):
     def about(self, names: Sequence[str], query: Callable[[Sequence[str]], queries.Query]) -> list[Row]:
         """Return all rows of `query` over `names`."""
 
+    def own(self, text: str, page: int | None) -> Iterator[Row]:
+        """Give the rows of a query of the user's own, in pages of so many where it says how large these are."""
+
 
 Gather = Callable[[Select], Rows]
 """`Paged` for an endpoint, `take_all` for a local store."""
@@ -68,6 +71,9 @@ class _Whole:
     def about(self, names: Sequence[str], query: Callable[[Sequence[str]], queries.Query]) -> list[Row]:
         batches = (names[start : start + BATCH] for start in range(0, len(names), BATCH))
         return [row for batch in batches for row in self._select(query(batch).text())]
+
+    def own(self, text: str, page: int | None) -> Iterator[Row]:
+        yield from self._stream(text)
 
 
 def take_all(stream: Callable[[str], Iterator[Row]]) -> Gather:
@@ -100,21 +106,35 @@ class Paged:
 
     def _subjects_unsorted(self, ask: Ask) -> Iterator[Row]:
         seen: set[Term] = set()
+        number = 0
+        for row in self._overlapping(lambda start, size: queries.nodes_page(ask, start, size)):
+            number += 1
+            if row["subject"] not in seen:
+                seen.add(row["subject"])
+                yield {"subject": row["subject"]}
+        self._check_count(ask, number)
+
+    def own(self, text: str, page: int | None) -> Iterator[Row]:
+        """Give the rows of a query of the user's own, in pages of so many where it says how large these are."""
+        if page is None:
+            yield from self._select(text)
+            return
+        self._page = page
+        yield from self._overlapping(lambda start, size: f"{text}\nLIMIT {max(size, 2)}\nOFFSET {start}")
+
+    def _overlapping(self, text_of: Callable[[int, int], str]) -> Iterator[Row]:
+        """Give all rows, in pages that each begin with the last row of the one before; `text_of` (start, size)."""
         last: Row | None = None
         start = 0
         while True:
-            page = self._page_of(partial(queries.nodes_page, ask, start))
+            page = self._page_of(partial(text_of, start))
             if last is not None and page[:1] != [last]:
                 raise SourceError("changed while it was read; run the pull again")
             found = page if last is None else page[1:]
             if not found:
-                break
-            for row in found:
-                if row["subject"] not in seen:
-                    seen.add(row["subject"])
-                    yield {"subject": row["subject"]}
+                return
+            yield from found
             start, last = start + len(page) - 1, page[-1]
-        self._check_count(ask, start + 1 if last else 0)
 
     def _check_count(self, ask: Ask, read: int) -> None:
         text = queries.nodes_counted(ask)

@@ -1,20 +1,23 @@
-"""What an endpoint says of properties themselves: their labels, aliases, description and kind of objects."""
+"""Properties themselves: which ones a source has, and their labels, aliases, description and kind of objects."""
 
 import re
 from dataclasses import dataclass
+from typing import Protocol
 
-from kbsync.errors import SourceError
-from kbsync.shapes import PREFIXES
+from kbsync.errors import SettingsError, SourceError
+from kbsync.shapes import PREFIXES, short_name
 from kbsync.sources import queries
-from kbsync.sources.base import Ask, clean, locate
+from kbsync.sources.base import clean, locate, shown
 from kbsync.sources.queries import label_languages, language_rank
 from kbsync.sources.results import Row
 from kbsync.sources.sparql import SparqlSource
 
-__all__ = ["FOUND", "Property", "find_properties", "read_property"]
+__all__ = ["FOUND", "Predicate", "Property", "discover", "find_properties", "read_property"]
 
 FOUND = 50
 """Properties that a search gives at most."""
+MOST = 200
+"""Predicates that are listed at most."""
 NAMES = 200
 """Names that it looks at."""
 
@@ -32,21 +35,74 @@ class Property:
     kind: str = ""
 
 
-def read_property(endpoint: SparqlSource, relation: str, language: str = "en") -> Property:
-    """Return what the endpoint says of `relation`; raises SourceError where it has no label for it."""
-    Ask(relation).found(f"endpoint {endpoint.endpoint}")
-    with locate(f"{endpoint.endpoint}, relation {relation}"):
-        rows = endpoint.select(queries.about_property(PREFIXES["wd"] + relation, language))
+def read_property(source: "Asked", relation: str, language: str = "en", *, predicate: str | None = None) -> Property:
+    """Return what a source says of `relation`, or of the `predicate` (an IRI) that states it.
+
+    Raises SourceError where it has no label for the relation; a predicate is called what its IRI ends with then.
+    """
+    if predicate is None and not re.fullmatch(r"P[1-9][0-9]*", relation):
+        raise SettingsError(f"relation {relation!r} is no Wikidata property: say with --predicate how sources state it")
+    with locate(f"{source.name}, relation {relation}"):
+        rows = source.select(queries.about_property(predicate or PREFIXES["wd"] + relation, language))
     label, description = _best(rows, "label", language), _best(rows, "description", language)
+    if label is None and predicate is not None:
+        label = re.sub(r"(?<=[a-z])(?=[A-Z])|[_-]+", " ", re.split("[/#:]", predicate)[-1]).lower()
     if label is None:
         tags = ", ".join(tag for tag in label_languages(language) if tag and "*" not in tag)
         raise SourceError(
-            f"{endpoint.endpoint} has no label of {relation} in {tags}: "
+            f"{source.name} has no label of {relation} in {tags}: "
             "check the relation's id, or name another endpoint with --source"
         )
     kinds = [row["text"].value.rpartition("#")[2] for row in rows if row["what"].value == "kind"]
     names = {clean(row["text"].value) for row in rows if row["what"].value == "alias"}
     return Property(relation, label, tuple(sorted(names - {label, ""})), description or "", "".join(kinds[:1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Predicate:
+    """A predicate of a source: its IRI, in how many statements it stands, and one of them, shortened."""
+
+    iri: str
+    statements: int
+    example: str
+
+
+class Asked(Protocol):
+    """A source that takes SPARQL."""
+
+    @property
+    def name(self) -> str:
+        """Its name, for messages."""
+
+    def select(self, query: str) -> list[Row]:
+        """Return the rows of one query."""
+
+
+def discover(source: object) -> list[Predicate]:
+    """Return the `MOST` predicates with the most statements; raises SourceError where they cannot be counted.
+
+    A file in lines is gone through once; another, or an endpoint, is asked. SettingsError for a source of another kind.
+    """
+    from kbsync.sources.rdf_file import RdfFile
+
+    if isinstance(source, RdfFile) and (counted := source.predicates()) is not None:
+        return [Predicate(iri, count, _shortened(*pair)) for iri, (count, *pair) in counted]
+    if not isinstance(source, RdfFile | SparqlSource):
+        raise SettingsError("--discover goes with an endpoint or an RDF file: a table's columns stand in its header")
+    with locate(f"{source.name}, its predicates"):
+        rows = source.select(queries.predicates(MOST))
+    found = []
+    for row in rows:
+        count = row["statements"].value if "statements" in row else ""
+        if not (count.isascii() and count.isdecimal() and len(count) < 16):
+            raise SourceError(f"{source.name}: gave a count that is none: {shown(count, 40)!r}; check the endpoint")
+        subject, _, thing = (row["example"].value if "example" in row else "").partition(" ")
+        found.append(Predicate(row["property"].value, int(count), _shortened(subject, thing)))
+    return found
+
+
+def _shortened(subject: str, thing: str) -> str:
+    return f"{shown(short_name(subject), 40)} -> {shown(short_name(thing), 40)}"
 
 
 def find_properties(endpoint: SparqlSource, text: str, language: str = "en") -> list[Property]:

@@ -24,6 +24,7 @@ __all__ = [
     "nodes_counted",
     "nodes_page",
     "other_form",
+    "predicates",
     "properties_named",
     "sample",
     "shape_of",
@@ -200,6 +201,14 @@ def about_property(iri: str, language: str) -> str:
         )
     )
     return Query("?what ?text", f"  {ways}").text()
+
+
+def predicates(limit: int) -> str:
+    """The text for the predicates with the most statements: rows of ``?property ?statements ?example`` (two terms)."""
+    return (
+        'SELECT ?property (COUNT(*) AS ?statements) (SAMPLE(CONCAT(STR(?one), " ", STR(?other))) AS ?example)\n'
+        f"WHERE {{ ?one ?property ?other }}\nGROUP BY ?property\nORDER BY DESC(?statements) ?property\nLIMIT {limit}"
+    )
 
 
 def properties_named(text: str, language: str, limit: int) -> str:

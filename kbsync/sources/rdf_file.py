@@ -19,9 +19,12 @@ from kbsync.errors import SourceError
 from kbsync.files import Unchanged, is_compressed, kind_of, lines_of, open_stream
 from kbsync.limits import DEPTH, DOCUMENT, LINE, MEGABYTE
 from kbsync.sources.base import Ask, Reading, locate, shown
-from kbsync.sources.dump_lines import NeededLines
+from kbsync.sources.dump_lines import MOST_PREDICATES, NeededLines
+from kbsync.sources.own_query import OwnQuery
+from kbsync.sources.paging import take_all
 from kbsync.sources.rdf_changes import Digest, changed_lines, digest_of
 from kbsync.sources.rdf_store import IN_LINES, LARGE, REMEDY, CutError, RdfStore, TemporaryFolder, reason_of
+from kbsync.sources.results import Row
 from kbsync.sources.statements import in_its_form
 
 __all__ = ["ChangedPart", "RdfFile"]
@@ -60,8 +63,9 @@ class RdfFile:
     file.
     """
 
-    def __init__(self, path: Path, asks: tuple[Ask, ...] = ()) -> None:
+    def __init__(self, path: Path, asks: tuple[Ask, ...] = (), own: OwnQuery | None = None) -> None:
         self._path = path
+        self._own = own
         self._form = _FORMATS[kind_of(path)]
         self._folder = TemporaryFolder()
         self._needed = NeededLines(path, lambda: lines_of(path), self._form, asks)
@@ -70,6 +74,11 @@ class RdfFile:
 
     def read(self, ask: Ask) -> Reading:
         """Read the current facts of `ask`'s relation; raises SourceError if the file is not whole."""
+        if self._own is not None:
+            with self._reading():
+                loaded = self._loaded
+            with locate(f"{self._path}, {self._own.place}"):
+                return self._own.read(self.name, loaded.select, ask, take_all(loaded.stream))
         ask = replace(ask, shape=ask.found(f"RDF file {self._path}"))
         return in_its_form(self._read, lambda ask: self._store_for(ask).select, ask)
 
@@ -82,12 +91,35 @@ class RdfFile:
         with self._reading():
             return self._needed.store_for(ask) if self._form in IN_LINES and self._is_large() else self._loaded
 
+    def select(self, query: str) -> list[Row]:
+        """Return the rows of one query over the whole file."""
+        with self._reading():
+            return self._loaded.select(query)
+
+    def predicates(self) -> list[tuple[str, tuple[int, str, str]]] | None:
+        """Return each predicate with its number of statements and one of them, most first; None if not in lines."""
+        if self._form not in IN_LINES:
+            return None
+        found: dict[bytes, list[Any]] = {}
+        with self._reading():
+            for line in lines_of(self._path):
+                fields = line.split(None, 2)
+                if len(fields) == 3 and fields[1][:1] == b"<" and fields[0][:1] in (b"<", b"_"):
+                    known = found.get(fields[1])
+                    if known is not None:
+                        known[0] += 1
+                    elif len(found) < MOST_PREDICATES:
+                        found[fields[1]] = [1, fields[0], fields[2].rstrip(b" .\r\n")]
+        pairs = sorted(found.items(), key=lambda pair: (-pair[1][0], pair[0]))
+        told = [(iri, count, *(_written(term) for term in example)) for iri, (count, *example) in pairs]
+        return [(_written(iri), (count, subject, thing)) for iri, count, subject, thing in told]
+
     def digest(self) -> Digest | None:
         """Return what tells later which subjects have changed; None for a file that is not plain N-Triples.
 
         Raises SourceError if the file cannot be read.
         """
-        if self._path.suffix.lower() != ".nt":
+        if self._path.suffix.lower() != ".nt" or self._own is not None:
             return None
         with self._reading():
             return digest_of(self._path)
@@ -132,6 +164,10 @@ class RdfFile:
             except SyntaxError as error:
                 place = f"{self._path}:{error.lineno or '?'}"
                 raise SourceError(f"{place}: not whole RDF ({reason_of(error)}); {REMEDY}") from error
+
+
+def _written(term: bytes) -> str:
+    return term.decode("utf-8", "replace").removeprefix("<").removesuffix(">")
 
 
 class _Lines(io.RawIOBase):

@@ -155,19 +155,20 @@ class RdfStore:
 
     def read(self, name: str, ask: Ask) -> Reading:
         """Return `ask`'s facts, with `name` as their source."""
-        rows = take_all(self._stream)
+        rows = take_all(self.stream)
         facts, notes = read_facts(self.select, ask, rows_of=rows)
         aliases = read_aliases(self.select, facts, ask, rows_of=rows)
         return notes.reading(name, whole(ask).text(), facts, aliases, self.passed.lines(shape_of(ask).predicates))
 
-    def _stream(self, query: str) -> Iterator[Row]:
+    def stream(self, query: str) -> Iterator[Row]:
+        """Yield the rows of one query."""
         solutions = self.store.query(query, use_default_graph_as_union=True)
         assert isinstance(solutions, QuerySolutions)
         return rows_of(solutions)
 
     def select(self, query: str) -> list[Row]:
         """Return the rows of one query."""
-        return list(self._stream(query))
+        return list(self.stream(query))
 
 
 class TemporaryFolder:

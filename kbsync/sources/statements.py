@@ -16,6 +16,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from kbsync.errors import SourceError
 from kbsync.facts import Entity, Fact
@@ -26,6 +27,8 @@ from kbsync.sources.paging import BATCH, Gather, Paged, Rows, Select, take_all
 from kbsync.sources.results import Row, Term
 
 __all__ = ["in_its_form", "read_aliases", "read_facts", "take_all"]
+
+_T = TypeVar("_T")
 
 MOST_NAMES = 100_000
 """objects whose names are remembered, as many subjects have the same ones"""
@@ -61,20 +64,32 @@ class Statement:
 
 
 def read_facts(
-    select: Select, ask: Ask, *, ordered: bool = True, rows_of: Gather = Paged
+    select: Select,
+    ask: Ask,
+    *,
+    ordered: bool = True,
+    rows_of: Gather = Paged,
+    own: Callable[[Rows, dict[str, Entity | None]], Iterator[Row]] | None = None,
 ) -> tuple[tuple[Fact, ...], Notes]:
     """Return the current facts that `ask` asks for, and the notes on what was left out.
 
     With a limit, `ordered` says whether the subjects taken are the first by IRI, or any that the source likes.
-    `rows_of` is how all rows of a question are had. Raises SourceError where there are no sitelinks to choose by.
+    `rows_of` is how all rows of a question are had. `own` gives statements of a query of the user's own in place of
+    those of the relation, and puts the entities that they name with labels into a mapping by IRI. Raises SourceError
+    where there are no sitelinks to choose by.
     """
     rows, shape = rows_of(select), queries.shape_of(ask)
     notes = Notes()
     things: dict[str, Entity | None] = {}
     facts: list[Fact] = []
     wanted = ask.limit
-    for batch in _batches(_choose_subjects(select, rows, ask, notes, ordered)):
-        said = _about(rows, batch, lambda iris: queries.statements(ask, iris), "subject")
+    batches: Iterator[list[Row]]
+    if own is None:
+        chosen = _batches(_choose_subjects(select, rows, ask, notes, ordered))
+        batches = (_about(rows, batch, lambda iris: queries.statements(ask, iris), "subject") for batch in chosen)
+    else:
+        batches = _batches(own(rows, things))
+    for said in batches:
         pairs = list(
             usable(current(said, ask.day, notes), queries.label_languages(ask.language), notes, literals=shape.literals)
         )
@@ -82,8 +97,8 @@ def read_facts(
         notes.nameless |= _nameless(pairs, things)
         groups = _by_subject(_label(pairs, ask, things, notes))[:wanted]
         facts.extend(tidy(itertools.chain.from_iterable(groups)))  # a subject's facts all stand in one batch
-        for subject in batch:  # which comes once
-            things.pop(subject, None)
+        for row in said if own is None else ():  # whose subjects come once
+            things.pop(row["subject"].value, None)
         if len(things) > MOST_NAMES:
             things.clear()
         if wanted is not None:
@@ -257,7 +272,7 @@ def _by_subject(facts: Iterable[Fact]) -> list[list[Fact]]:
     return list(groups.values())
 
 
-def _batches(names: Iterator[str]) -> Iterator[list[str]]:
+def _batches(names: Iterator[_T]) -> Iterator[list[_T]]:
     while batch := list(itertools.islice(names, BATCH)):
         yield batch
 

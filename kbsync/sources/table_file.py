@@ -1,8 +1,9 @@
-"""A user's own facts from a table: CSV, or TSV, with a header.
+"""A user's own facts from a table (CSV, or TSV, with a header), and the rows of any table as facts.
 
 The columns are ``subject``, ``relation`` and ``object``; ``subject_id``, ``object_id`` and ``since`` (YYYY-MM-DD) may
-be left out, as a column or in a row; other columns are not used. Columns are set apart by commas (by semicolons where
-the header has these and no comma), in TSV by tabs. Fields are quoted as usual: ``"Paris, Texas"``,
+be left out, as a column or in a row; other columns are not used. A relation whose template has ``columns`` names its
+own (`kbsync.shapes`): all rows are facts of it, unless there is a ``relation``. Columns are set apart by commas (by
+semicolons where the header has these and no comma), in TSV by tabs. Fields are quoted as usual: ``"Paris, Texas"``,
 ``"the ""big"" one"``. Rows are read one by one; all that is wrong with a file comes in one error. A TSV file whose
 header has ``node1``, ``label`` and ``node2`` is a KGTK edge file (`kbsync.sources.kgtk_file`).
 """
@@ -10,20 +11,20 @@ header has ``node1``, ``label`` and ``node2`` is a KGTK edge file (`kbsync.sourc
 import csv
 import datetime
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kbsync.errors import SettingsError
 from kbsync.facts import Fact, check_relation
 from kbsync.files import Unchanged, kind_of, reading, text_lines
 from kbsync.limits import ROW
+from kbsync.shapes import COLUMNS
 from kbsync.sources.base import Ask, Notes, Reading, clean
 from kbsync.sources.file_facts import NO_LINE_END, Problems, check_ask, chosen, fact_of
 
-__all__ = ["TableFile", "is_kgtk"]
+__all__ = ["Columns", "TableFile", "is_kgtk"]
 
-_REQUIRED = ("subject", "relation", "object")
-_OPTIONAL = ("subject_id", "object_id", "since")
+_REQUIRED, _OPTIONAL = COLUMNS[:3], COLUMNS[3:]
 _KGTK = frozenset(("node1", "label", "node2"))
 
 
@@ -47,37 +48,79 @@ class TableFile:
         check_ask(ask, self._path, "a table")
         notes = Notes()
         with self._state.reading():
-            facts = chosen(_Rows(self._path, notes).facts(), ask, notes)
+            columns = Columns(self._path, ask, notes)
+            rows = _Rows(self._path, columns, notes).rows()
+            facts = chosen(columns.facts(next(rows, (1, []))[1], rows), ask, notes)
         return notes.reading(self.name, None, facts)
 
 
-class _Rows:
-    """The rows of a table as facts; problems are gathered with their lines."""
+class Columns:
+    """Which columns of a table hold what, and its rows as facts; problems are gathered with their lines at `place`."""
 
-    def __init__(self, path: Path, notes: Notes) -> None:
-        self._problems = Problems(path)
-        self._notes = notes
-        self._path = path
-        self._delimiter = "\t" if kind_of(path) == ".tsv" else self._comma()
+    def __init__(self, place: Path | str, ask: Ask, notes: Notes, *, of_query: bool = False) -> None:
+        """The rows `of_query` need not name their relation: they are of the one that is asked for."""
+        self.problems = Problems(place)
+        self._ask, self._notes = ask, notes
+        told = dict(ask.shape.columns) if ask.shape else {}
+        self._names = {field: told.get(field, field).strip().lower() for field in COLUMNS}
+        self._needed = [field for field in _REQUIRED if field != "relation" or not (told or of_query)]
+        self._places: dict[str, int] = {}
 
-    def _comma(self) -> str:
-        """What sets the columns of a CSV file apart: a semicolon where the header has these and no comma."""
-        header = next(text_lines(self._path, ROW), "")
-        names = {name.strip().strip('"').lower() for name in header.split(";")}
-        return ";" if "," not in header and names >= set(_REQUIRED) else ","
+    def are_in(self, header: Collection[str]) -> bool:
+        """Whether a header has all columns that are needed."""
+        return {self._names[field] for field in self._needed} <= set(header)
 
-    def facts(self) -> Iterator[Fact]:
-        """Yield the facts; raise SourceError after the last row if any row was bad."""
-        rows = self._rows()
-        header = [name.strip().lower() for _, row in [next(rows, (1, []))] for name in row]
-        self._check_header(header)
+    def facts(self, header: Sequence[str], rows: Iterable[tuple[int, Sequence[str]]]) -> Iterator[Fact]:
+        """Yield the facts of the numbered `rows`; raise SourceError after the last row if any row was bad."""
+        self._read_header([name.strip().lower() for name in header])
         for line, row in rows:
-            values = self._values(line, header, row)
+            values = self._values(line, len(header), row)
             if values is not None:
                 yield fact_of(values)
-        self._problems.raise_any()
+        self.problems.raise_any()
 
-    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+    def _read_header(self, header: Sequence[str]) -> None:
+        """Find the columns; raise SourceError with all that is wrong with the header."""
+        wanted = ", ".join(self._names[field] for field in self._needed)
+        others = ", ".join(self._names[field] for field in COLUMNS if field not in self._needed)
+        used = set(self._names.values())
+        for name in header:
+            if name not in used:
+                self._notes.add("column that is not used", repr(name))
+        for name in dict.fromkeys(name for name in header if header.count(name) > 1 and name in used):
+            self.problems.add(1, f"column {name!r} appears twice; keep one")
+        for name in (self._names[field] for field in self._needed):
+            if name not in header:
+                self.problems.add(1, f"no column {name!r}; columns are {wanted} and, if you like, {others}")
+        self.problems.raise_any()
+        self._places = {field: header.index(name) for field, name in self._names.items() if name in header}
+
+    def _values(self, line: int, width: int, row: Sequence[str]) -> dict[str, str] | None:
+        """Return a row's fields that are not empty; None, and its problems noted, for a bad row."""
+        if len(row) != width:
+            self.problems.add(line, f"{len(row)} fields where the header has {width} columns; correct the row")
+            return None
+        values = {field: text for field, place in self._places.items() if (text := clean(row[place]))}
+        if "relation" not in self._places:
+            values["relation"] = self._ask.relation
+        wrong = [f"the {self._names[field]} is empty; write text" for field in _REQUIRED if field not in values]
+        wrong += filter(None, (_wrong_relation(values.get("relation")), _wrong_day(values.get("since"))))
+        for message in wrong:
+            self.problems.add(line, message)
+        return None if wrong else values
+
+
+class _Rows:
+    """The rows of a file."""
+
+    def __init__(self, path: Path, columns: Columns, notes: Notes) -> None:
+        self._path, self._problems, self._notes = path, columns.problems, notes
+        header = next(text_lines(path, ROW), "")
+        names = [name.strip().strip('"').lower() for name in header.split(";")]
+        comma = ";" if "," not in header and columns.are_in(names) else ","
+        self._delimiter = "\t" if kind_of(path) == ".tsv" else comma
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield each row that is not empty with its first line's number, up to the first that is not CSV."""
         reader = csv.reader(self._lines(), delimiter=self._delimiter, strict=True)
         line = 1
@@ -97,31 +140,6 @@ class _Rows:
             yield line
         if number > 1 and not line.endswith("\n"):
             self._notes.add(NO_LINE_END, f"line {number}")
-
-    def _check_header(self, header: list[str]) -> None:
-        """Raise SourceError with all that is wrong with the header."""
-        known = (*_REQUIRED, *_OPTIONAL)
-        named = f"columns are {', '.join(_REQUIRED)} and, if you like, {', '.join(_OPTIONAL)}"
-        for name in header:
-            if name not in known:
-                self._notes.add("column that is not used", repr(name))
-        for name in dict.fromkeys(name for name in header if header.count(name) > 1 and name in known):
-            self._problems.add(1, f"column {name!r} appears twice; keep one")
-        for name in (name for name in _REQUIRED if name not in header):
-            self._problems.add(1, f"no column {name!r}; {named}")
-        self._problems.raise_any()
-
-    def _values(self, line: int, header: list[str], row: list[str]) -> dict[str, str] | None:
-        """Return a row's fields that are not empty; None, and its problems noted, for a bad row."""
-        if len(row) != len(header):
-            self._problems.add(line, f"{len(row)} fields where the header has {len(header)} columns; correct the row")
-            return None
-        values = {name: text for name, field in zip(header, row, strict=True) if (text := clean(field))}
-        wrong = [f"the {name} is empty; write text" for name in _REQUIRED if name not in values]
-        wrong += filter(None, (_wrong_relation(values.get("relation")), _wrong_day(values.get("since"))))
-        for message in wrong:
-            self._problems.add(line, message)
-        return None if wrong else values
 
 
 def _wrong_relation(relation: str | None) -> str | None:

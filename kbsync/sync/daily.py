@@ -71,6 +71,7 @@ def pull_sources(
             source.source,
             progress,
             contact=contact,
+            query=source.query,
             max_withdrawn=bound,
             accept_withdrawals=accept_withdrawals,
         )

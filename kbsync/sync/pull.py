@@ -94,13 +94,14 @@ def pull(
     progress: Callable[[str, int, int], None],
     *,
     contact: str | None = None,
+    query: str | None = None,
     max_withdrawn: float = MAX_WITHDRAWN,
     accept_withdrawals: bool = False,
 ) -> list[Pulled]:
     """Read `source` for all `asks`, then record them together: an error leaves the facts on record as they were.
 
-    `contact` is told to an endpoint. What an endpoint has answered is kept until the pull is recorded (a day at
-    most), so that one that was interrupted goes on.
+    `contact` is told to an endpoint, `query` asks the source in place of what the relations' templates say. What an
+    endpoint has answered is kept until the pull is recorded (a day at most), so that an interrupted one goes on.
 
     Raises SettingsError, SourceError (also for a relation of which nothing is found and nothing is on record),
     WithdrawalsError where more than `max_withdrawn` per cent of a relation's facts (and more than a few), or all of
@@ -109,7 +110,7 @@ def pull(
     templates = templates_for(home)
     known = _pulled_before(home)  # opens the ledger: one that cannot be used shows before a long reading
     with kept_pages(home, source) as pages:
-        opened = open_source(source, Access(contact, pages, progress), asks=asks)
+        opened = open_source(source, Access(contact, pages, progress), asks=asks, query=query)
         state = look_at(home, opened, asks)
         try:
             reads = _read_all(home, state.part or opened, asks, known, progress)

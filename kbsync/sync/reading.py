@@ -23,6 +23,7 @@ from kbsync.ledger.pages import (
 )
 from kbsync.shapes import iri_of
 from kbsync.sources import Ask, Source, is_endpoint, is_wikidata, open_endpoint, queries, read_subjects
+from kbsync.sources.own_query import read_query
 from kbsync.sources.paging import BATCH, PAGE
 from kbsync.sync.home import templates_for
 from kbsync.templates import Templates
@@ -105,11 +106,17 @@ class DryQuery:
     text: str
 
 
-def dry_run(asks: Sequence[Ask], source: str) -> list[DryQuery]:
-    """Return the queries for the first page of each step; raises SettingsError where `source` is no endpoint."""
+def dry_run(asks: Sequence[Ask], source: str, query: str | None = None) -> list[DryQuery]:
+    """Return the queries for the first page of each step; raises SettingsError where `source` is no endpoint.
+
+    A `query` of the user's own is the only one, but for labels that it does not give.
+    """
     if not is_endpoint(source):
         raise SettingsError(f"--dry-run: {source} is a file, which gets no request; use it with an endpoint")
     endpoint = open_endpoint(source)
+    if query is not None:
+        text = read_query(query).check_sparql().text
+        return [DryQuery(ask.relation, "query", f"# {ask.relation} at {endpoint.endpoint}\n{text}") for ask in asks]
     found = []
     for ask in asks:
         ask.found(f"endpoint {endpoint.endpoint}")

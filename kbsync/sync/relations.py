@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 import yaml
 
 from kbsync.errors import LedgerError, SettingsError, TemplateError
-from kbsync.facts import normalise_label
+from kbsync.facts import check_relation, normalise_label
 from kbsync.ledger import Ledger, ModelRow
 from kbsync.ledger.facts import RelationCounts, Standing, relation_counts
-from kbsync.sources import open_endpoint
+from kbsync.shapes import predicate_iri, short_name, wikibase
+from kbsync.sources import open_endpoint, open_source
 from kbsync.sources.base import Access
 from kbsync.sync.home import model_name, templates_for
 from kbsync.sync.known import fact_requests, known_among, prompt_of
 from kbsync.sync.status import answered
-from kbsync.templates import Templates, check_file
+from kbsync.templates import Template, Templates, check_file
 
 if TYPE_CHECKING:
     from kbsync.sources.properties import Property
@@ -116,8 +117,6 @@ def search_online(home: Path, text: str, source: str, contact: str | None = None
 
     Raises SettingsError for what is no endpoint, SourceError where it cannot be asked.
     """
-    from kbsync.sources import open_endpoint
-    from kbsync.sources.base import Access
     from kbsync.sources.properties import find_properties
 
     wanted, templates = _word(text), templates_for(home)
@@ -126,6 +125,29 @@ def search_online(home: Path, text: str, source: str, contact: str | None = None
         FoundRelation(one.relation, one.label, _holding(wanted, one.label, *one.aliases), one.relation in templates)
         for one in found
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPredicate:
+    """A predicate of a source, how often it stands there, one such statement, and the relation whose template it is."""
+
+    predicate: str
+    statements: int
+    example: str
+    relation: str | None
+
+
+def discover_relations(home: Path, source: str, contact: str | None = None) -> list[FoundPredicate]:
+    """Return the predicates of a source, most statements first; raises SettingsError and SourceError."""
+    from kbsync.sources.properties import discover
+
+    known: dict[str, str] = {}
+    for template in templates_for(home):
+        if template.source or re.fullmatch(r"P[1-9]\d*", template.relation):
+            shape = template.source or wikibase(template.relation)
+            known |= dict.fromkeys(shape.predicates, template.relation)
+    opened = open_source(source, Access(contact))
+    return [FoundPredicate(one.iri, one.statements, one.example, known.get(one.iri)) for one in discover(opened)]
 
 
 def _holding(word: str, label: str, *names: str) -> str:
@@ -156,13 +178,19 @@ class NewTemplate:
     remark: str | None
 
 
-def new_template(home: Path, relation: str, source: str, contact: str | None = None) -> NewTemplate:
+def new_template(
+    home: Path, relation: str, source: str, contact: str | None = None, *, predicate: str | None = None
+) -> NewTemplate:
     """Write ``templates/RELATION.yaml`` in `home`, with wordings made of the property's label and aliases.
 
-    Raises TemplateError where the home has a template of it or such a file, and where no wording comes of the label;
-    SettingsError for a source that is no endpoint, SourceError where it cannot be asked.
+    With a `predicate` (its IRI) the template says that sources state the relation by it; the wordings are those of
+    kbsync's own template, where the relation has one. Raises TemplateError where the home has a template of it or such
+    a file, and where no wording comes of the label; SettingsError for a source that is no endpoint, SourceError where
+    it cannot be asked.
     """
-    from kbsync.sources.properties import read_property
+    from kbsync.sources.properties import Property, read_property
+    from kbsync.sources.rdf_file import RdfFile
+    from kbsync.sources.sparql import SparqlSource
 
     file = home / "templates" / f"{relation}.yaml"
     standing = templates_for(home).get(relation)
@@ -170,8 +198,19 @@ def new_template(home: Path, relation: str, source: str, contact: str | None = N
         raise TemplateError(f"{file} exists already: change it, or move it away")
     if standing is not None and standing.file.parent == file.parent:
         raise TemplateError(f"{standing.place}: {relation} has a template there already: change that one")
-    known = read_property(open_endpoint(source, Access(contact)), relation)
-    text = _draft(known, source)
+    check_relation(relation)
+    told = None if predicate is None else short_name(predicate_iri(predicate))
+    if told is not None and standing is not None:
+        known, text = Property(relation, standing.label), _copied(standing, told)
+    elif predicate is not None:
+        asked = open_source(source, Access(contact))
+        if not isinstance(asked, RdfFile | SparqlSource):
+            raise SettingsError(f"{source}: --predicate goes with an endpoint or an RDF file")
+        known = read_property(asked, relation, predicate=predicate_iri(predicate))
+        text = _draft(known, source, told)
+    else:
+        known = read_property(open_endpoint(source, Access(contact)), relation)
+        text = _draft(known, source)
     _check(home, file, text)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -199,7 +238,16 @@ def _check(home: Path, file: Path, text: str) -> None:
             ) from error
 
 
-def _draft(known: "Property", source: str) -> str:
+def _copied(template: Template, predicate: str) -> str:
+    """Return kbsync's own template as the home's, found by a predicate."""
+    body: dict[str, object] = {name: getattr(template, name) for name in ("label", "prompt", "question")}
+    body |= {name: list(texts) for name in ("wordings", "paraphrases") if (texts := getattr(template, name))}
+    body |= {"subject": template.subject} if template.subject else {}
+    told = {template.relation: {**body, "source": {"predicate": predicate}}}
+    return yaml.safe_dump(told, allow_unicode=True, sort_keys=False, width=1000)
+
+
+def _draft(known: "Property", source: str, predicate: str | None = None) -> str:
     label = _words(known.label)
     names = [name for name in dict.fromkeys(map(_words, known.aliases)) if name and name.casefold() != label.casefold()]
     template = {
@@ -214,6 +262,7 @@ def _draft(known: "Property", source: str) -> str:
             *(f"The {name} of {{}} is" for name in names[:_ALIASES]),
         ],
         "question": f"What is the {label} of {{}}?",
+        **({"source": {"predicate": predicate}} if predicate else {}),
     }
     notes = [
         f"A draft, made from what {source} says of {known.relation}. Before an apply:",

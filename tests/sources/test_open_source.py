@@ -25,7 +25,7 @@ from kbsync.sources import Ask, open_source, read_subjects
         ("http://", "not an http"),
         ("http://exa mple.org/", "not an http"),
         ("http://example.org:port/", "is not an address"),
-        ("https://me:secret@example.org/sparql", "leave name and password out"),
+        ("https://me:secret@example.org/sparql", "leave name, password and keys out"),
     ],
 )
 def test_what_is_no_source_is_refused_with_the_kinds(source: str, message: str) -> None:

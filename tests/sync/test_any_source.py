@@ -1,5 +1,6 @@
 """The same 500 facts, and what is left out beside them, give the same plan from sources of every shape."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
+from kbsync.errors import SourceError
 from kbsync.sources.loopback import serve
 from kbsync.sync.home import silent
 from kbsync.sync.plan import plan_for
 from kbsync.sync.pull import pull
 from kbsync.sync.reading import make_asks
 from tests.homes import TEMPLATES
+from tests.postgres import postgres
 
 FACTS = [(f"Land {number}", f"City {number % 300}") for number in range(490)] + [
     (f"Land {number}", f"Harbour {number}")
@@ -122,23 +125,83 @@ def source_of(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
         yield put
 
 
-def planned(home: Path, source: str, told: dict[str, Any] | None) -> list[tuple[str, ...]]:
+def planned(
+    home: Path, source: str, told: dict[str, Any] | None = None, query: str | None = None
+) -> list[tuple[str, ...]]:
     """Pull the capitals into a new home, whose template says where they are, and return the plan's rows."""
     template = yaml.safe_load(TEMPLATES)
     if told:
         template["P36"]["source"] = told
     (home / "templates").mkdir(parents=True)
     (home / "templates" / "capital.yaml").write_text(yaml.safe_dump(template), encoding="utf-8")
-    pull(home, make_asks(["P36"], source, home=home), source, silent)
+    pull(home, make_asks(["P36"], source, home=home), source, silent, query=query)
     return sorted((row.sign, row.relation, row.subject, str(row.object)) for row in plan_for(home, None).rows)
 
 
 EXPECTED = sorted(("+", "P36", land, city) for land, city in FACTS[10:490])
 
 
+def check(rows: list[tuple[str, ...]]) -> None:
+    assert [row for row in rows if row[0] == "+"] == EXPECTED
+    assert sorted({row[2] for row in rows if row[0] == "!"}) == sorted(land for land, _ in FACTS[:10])
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_shape_gives_the_same_plan(shape: str, source_of: Callable[[str], str], tmp_path: Path) -> None:
     turtle, told = SHAPES[shape]
-    rows = planned(tmp_path / "home", source_of(turtle), told)
-    assert [row for row in rows if row[0] == "+"] == EXPECTED
-    assert sorted({row[2] for row in rows if row[0] == "!"}) == sorted(land for land, _ in FACTS[:10])
+    check(planned(tmp_path / "home", source_of(turtle), told))
+
+
+OWN = {
+    "with the source's labels": "SELECT ?subject ?object { ?subject dbo:capital ?object }",
+    "with labels of its own": """SELECT ?subject ?subjectLabel ?object ?objectLabel ?relation ?since {
+        ?subject dbo:capital ?object ; rdfs:label ?subjectLabel . ?object rdfs:label ?objectLabel .
+        VALUES ?relation { "P36" "P37" } OPTIONAL { ?subject dbo:since ?since } }""",
+    "with names alone": """# page: 7
+        PREFIX ont: <http://dbpedia.org/ontology/>
+        SELECT ?subject ?object { [ rdfs:label ?subject ; ont:capital [ rdfs:label ?object ] ] }
+        ORDER BY ?subject ?object""",
+}
+
+
+@pytest.mark.parametrize("query", OWN)
+def test_a_query_of_ones_own_gives_the_same_plan(query: str, source_of: Callable[[str], str], tmp_path: Path) -> None:
+    file = tmp_path / "own.rq"
+    file.write_text(OWN[query], encoding="utf-8")
+    check(planned(tmp_path / "home", source_of(SHAPES["dbpedia"][0]), query=str(file)))
+
+
+SQL = "SELECT land AS subject, town AS object, 'unused' AS note FROM lands WHERE relation = :relation"
+
+
+def test_sqlite_gives_the_same_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with sqlite3.connect("facts.db") as base:
+        base.execute("CREATE TABLE lands (land TEXT, town TEXT, relation TEXT)")
+        base.executemany("INSERT INTO lands VALUES (?, ?, 'P36')", FACTS)
+        base.execute("INSERT INTO lands VALUES ('Land 1', 'German', 'P37')")
+    base.close()
+    check(planned(tmp_path / "home", "sqlite:///facts.db", query=SQL))
+
+
+def test_postgresql_gives_the_same_plan(tmp_path: Path) -> None:
+    with postgres() as url:
+        import psycopg
+
+        with psycopg.connect(url) as base:
+            base.execute("CREATE TABLE lands (land TEXT, town TEXT, relation TEXT, since DATE)")
+            with base.cursor() as cursor:
+                cursor.executemany("INSERT INTO lands VALUES (%s, %s, 'P36', '1990-01-01')", FACTS)
+            base.execute("INSERT INTO lands VALUES ('Land 1', 'Next', 'P36', '9990-01-01')")
+            base.execute("CREATE SEQUENCE numbers")
+        check(planned(tmp_path / "home", url, query=SQL.replace("FROM", ", since FROM")))
+        with pytest.raises(SourceError, match=r"cannot execute nextval.* in a read-only transaction") as caught:
+            planned(tmp_path / "other", url, query="SELECT nextval('numbers') AS subject, 'x' AS object")
+        assert "kb@127.0.0.1" in str(caught.value)
+
+
+def test_a_table_names_its_columns(tmp_path: Path) -> None:
+    file = tmp_path / "lands.csv"
+    rows = (f'{land};x;"{city}"' for land, city in FACTS)
+    file.write_text("\n".join(("Land;Size;Capital City", *rows)) + "\n", encoding="utf-8")
+    check(planned(tmp_path / "home", str(file), {"columns": {"subject": "land", "object": "capital city"}}))

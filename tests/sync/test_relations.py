@@ -1,15 +1,19 @@
 """What can be synced, and how a relation is found; properties come from a real endpoint."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import yaml
+from pyoxigraph import RdfFormat, Store
 
 from kbsync.errors import SettingsError, SourceError, TemplateError
 from kbsync.ledger import Ledger
+from kbsync.sources import open_source
 from kbsync.sync.home import templates_for
-from kbsync.sync.relations import new_template, relations_for, search_online, search_templates
+from kbsync.sync.reading import make_asks
+from kbsync.sync.relations import discover_relations, new_template, relations_for, search_online, search_templates
 from kbsync.templates import check_file
 from tests.homes import TEMPLATES, done, make_home
 from tests.oxigraph_server import serve, world
@@ -131,7 +135,7 @@ def test_a_home_that_has_a_template_keeps_it(endpoint: str, tmp_path: Path) -> N
         ("P9999", TemplateError, "the endpoint's label and aliases give no valid template"),
         ("P9998", SourceError, "has no label of P9998 in en, mul"),
         ("P424242", SourceError, "has no label of P424242"),
-        ("works_for", SettingsError, "nothing says how endpoint"),
+        ("works_for", SettingsError, "is no Wikidata property: say with --predicate"),
     ],
 )
 def test_no_draft_is_left_where_none_comes_of_it(
@@ -140,3 +144,47 @@ def test_no_draft_is_left_where_none_comes_of_it(
     with pytest.raises(error, match=message):
         new_template(tmp_path / "home", relation, endpoint)
     assert not (tmp_path / "home").exists()
+
+
+DBPEDIA = """
+@prefix dbo: <http://dbpedia.org/ontology/> . @prefix dbr: <http://dbpedia.org/resource/> .
+@prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#> .
+dbr:France rdfs:label "France"@en ; dbo:capital dbr:Paris ; dbo:leaderName dbr:Someone .
+dbr:Japan rdfs:label "Japan"@en ; dbo:capital dbr:Tokyo .
+dbr:Paris rdfs:label "Paris"@en . dbr:Tokyo rdfs:label "Tokyo"@en .
+"""
+
+
+@pytest.mark.parametrize("form", ["ttl", "nt", "endpoint"])
+def test_predicates_are_discovered_and_drafted(form: str, tmp_path: Path) -> None:
+    file, home = tmp_path / "facts.ttl", tmp_path / "home"
+    file.write_text(DBPEDIA)
+    with ExitStack() as stack:
+        if form == "nt":
+            store = Store()
+            store.load(path=file)
+            file = tmp_path / "facts.nt"
+            file.write_bytes(store.dump(format=RdfFormat.N_QUADS) or b"")
+        source = stack.enter_context(serve(file)) if form == "endpoint" else str(file)
+        found = discover_relations(home, source)
+        assert [(one.predicate.rpartition("/")[2], one.statements) for one in found] == [
+            ("rdf-schema#label", 4),
+            ("capital", 2),
+            ("leaderName", 1),
+        ]
+        assert found[1].example in ("dbr:France -> dbr:Paris", "dbr:Japan -> dbr:Tokyo")
+        assert {one.relation for one in found} == {None}
+        assert new_template(home, "P36", source, predicate="dbo:capital").label == "capital"
+        assert new_template(home, "leader", source, predicate="dbo:leaderName").label == "leader name"
+        (home / "templates" / "leader.yaml").rename(tmp_path / "leader.yaml")
+        (asked,) = make_asks(["P36"], source, home=home)
+        assert len(open_source(source).read(asked).facts) == 2
+        assert discover_relations(home, source)[1].relation == "P36"
+
+
+def test_a_bad_predicate_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="predicate 'capital' is not an IRI"):
+        new_template(tmp_path, "capital", "http://127.0.0.1:9/", predicate="capital")
+    (tmp_path / "facts.csv").write_text("subject,relation,object\n")
+    with pytest.raises(SettingsError, match="--discover goes with an endpoint or an RDF file"):
+        discover_relations(tmp_path, str(tmp_path / "facts.csv"))
