@@ -6,17 +6,19 @@ pass `iri_of`, a relation's paths `read_shape`, labels are escaped.
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from kbsync.errors import SourceError
 from kbsync.shapes import PREFIXES, WIKIDATA, Shape, expand, iri_of, short_name
-from kbsync.sources.base import Ask, shown
+from kbsync.sources.base import Ask, Reading, shown
+from kbsync.sources.results import Row
 
 __all__ = [
     "Query",
     "about_property",
     "aliases",
+    "in_its_form",
     "kept",
     "label_languages",
     "labels",
@@ -201,6 +203,26 @@ def about_property(iri: str, language: str) -> str:
         )
     )
     return Query("?what ?text", f"  {ways}").text()
+
+
+def in_its_form(
+    read: Callable[[Ask], Reading], select: Callable[[Ask], Callable[[str], list[Row]]], ask: Ask
+) -> Reading:
+    """Return what `read` gives for `ask`, or, where that is nothing, for the form in which the source states it.
+
+    The other forms are https in place of http, or the other way round, and another Wikibase's concept base.
+    """
+    reading = read(ask)
+    if reading.facts or reading.nameless:
+        return reading
+    shape, known = shape_of(ask), {one["property"].value for one in select(ask)(other_form(ask))}
+    swapped = shape.in_other_scheme()
+    if known & set(swapped.predicates) - set(shape.predicates):
+        return read(replace(ask, shape=swapped))
+    bases = {iri.partition("prop/direct/")[0] for iri in known if iri_of(f"<{iri}>")} - {WIKIDATA}
+    if shape.base == WIKIDATA and len(bases) == 1:
+        return read(replace(ask, shape=shape.rebased(WIKIDATA, bases.pop())))
+    return reading
 
 
 def predicates(limit: int) -> str:

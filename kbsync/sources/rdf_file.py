@@ -22,10 +22,10 @@ from kbsync.sources.base import Ask, Reading, locate, shown
 from kbsync.sources.dump_lines import MOST_PREDICATES, NeededLines
 from kbsync.sources.own_query import OwnQuery
 from kbsync.sources.paging import take_all
+from kbsync.sources.queries import in_its_form
 from kbsync.sources.rdf_changes import Digest, changed_lines, digest_of
 from kbsync.sources.rdf_store import IN_LINES, LARGE, REMEDY, CutError, RdfStore, TemporaryFolder, reason_of
 from kbsync.sources.results import Row
-from kbsync.sources.statements import in_its_form
 
 __all__ = ["ChangedPart", "RdfFile"]
 

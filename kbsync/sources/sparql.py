@@ -15,9 +15,9 @@ from kbsync.sources.base import ALONE, Access, Ask, Reading, locate, shown
 from kbsync.sources.endpoint import RequestError, ask_endpoint
 from kbsync.sources.own_query import OwnQuery
 from kbsync.sources.paging import TRIES, TooLongError
-from kbsync.sources.queries import whole
+from kbsync.sources.queries import in_its_form, whole
 from kbsync.sources.results import Row, check_rows, parse_results
-from kbsync.sources.statements import in_its_form, read_aliases, read_facts
+from kbsync.sources.statements import read_aliases, read_facts
 
 __all__ = ["SparqlSource"]
 

@@ -20,13 +20,13 @@ from typing import TypeVar
 
 from kbsync.errors import SourceError
 from kbsync.facts import Entity, Fact
-from kbsync.shapes import WIKIDATA, iri_of, short_id, short_name
+from kbsync.shapes import iri_of, short_id, short_name
 from kbsync.sources import queries
-from kbsync.sources.base import MOST_LETTERS, Ask, Notes, Reading, by_label, clean, short_enough, shown, tidy
+from kbsync.sources.base import MOST_LETTERS, Ask, Notes, by_label, clean, short_enough, shown, tidy
 from kbsync.sources.paging import BATCH, Gather, Paged, Rows, Select, take_all
 from kbsync.sources.results import Row, Term
 
-__all__ = ["in_its_form", "read_aliases", "read_facts", "take_all"]
+__all__ = ["read_aliases", "read_facts", "take_all"]
 
 _T = TypeVar("_T")
 
@@ -109,24 +109,6 @@ def read_facts(
         _check_sitelinks(select, ask)
     facts.sort(key=by_label)
     return tuple(facts), notes
-
-
-def in_its_form(read: Callable[[Ask], Reading], select: Callable[[Ask], Select], ask: Ask) -> Reading:
-    """Return what `read` gives for `ask`, or, where that is nothing, for the form in which the source states it.
-
-    The other forms are https in place of http, or the other way round, and another Wikibase's concept base.
-    """
-    reading = read(ask)
-    if reading.facts or reading.nameless:
-        return reading
-    shape, known = queries.shape_of(ask), {one["property"].value for one in select(ask)(queries.other_form(ask))}
-    swapped = shape.in_other_scheme()
-    if known & set(swapped.predicates) - set(shape.predicates):
-        return read(replace(ask, shape=swapped))
-    bases = {iri.partition("prop/direct/")[0] for iri in known if iri_of(f"<{iri}>")} - {WIKIDATA}
-    if shape.base == WIKIDATA and len(bases) == 1:
-        return read(replace(ask, shape=shape.rebased(WIKIDATA, bases.pop())))
-    return reading
 
 
 def _about(rows: Rows, iris: Sequence[str], query: Callable[[Sequence[str]], queries.Query], name: str) -> list[Row]:
