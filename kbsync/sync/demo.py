@@ -83,6 +83,8 @@ def demo(model: str, progress: Progress, *, limit: int | None = None) -> Demo:
         relations = PRACTICE_RELATIONS if model == PRACTICE else RELATIONS
         with serve(fixtures_folder() / "wikidata" / "later.ttl") as endpoint:
             pulls = pull(home, make_asks(relations, endpoint), endpoint, progress)
+        for one in pulls:
+            one.changes.hold()  # they are shown when the folder is gone
         only = None if model == PRACTICE else latest(plan_for(home, None))
         # One batch in a home of its own depends on no path, so the fastest search will do.
         values = {} if model == PRACTICE else {"search_dtype": "auto"}

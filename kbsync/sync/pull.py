@@ -32,12 +32,20 @@ class Changes:
 
     def __init__(self, home: Path, pull: int) -> None:
         self._home, self._pull = home, pull
+        self._held: list[Change] | None = None
+
+    def hold(self) -> None:
+        """Keep the changes in memory, where the home is about to go."""
+        self._held = list(self)
 
     def __iter__(self) -> Iterator[Change]:
         return self.of("+~-=")
 
     def of(self, signs: str) -> Iterator[Change]:
         """Yield the changes with one of these signs."""
+        if self._held is not None:
+            yield from (change for sign in signs for change in self._held if change.sign == sign)
+            return
         with Ledger.open(self._home, create=False) as ledger:
             yield from changes(ledger, self._pull, signs)
 

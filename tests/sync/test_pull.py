@@ -1,5 +1,6 @@
 """A pull from source to ledger: all or nothing, and only what was asked for is withdrawn."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,16 @@ def test_a_whole_pull_withdraws_what_is_gone(home: Path, tmp_path: Path) -> None
     (pulled,) = run(home, write(tmp_path, P36={"France": "Paris", "Nauru": "Yaren"}))
     assert (pulled.new, pulled.unchanged, pulled.withdrawn, pulled.label) == (1, 1, 2, "capital")
     assert current(home) == {("P36", "France"): "Paris", ("P36", "Nauru"): "Yaren"}
+
+
+def test_changes_that_are_held_are_there_when_the_home_is_gone(home: Path, tmp_path: Path) -> None:
+    (pulled,) = run(home, write(tmp_path, P36={"France": "Lyon", "Nauru": "Yaren"}))
+    expected = list(pulled.changes)
+    pulled.changes.hold()
+    shutil.rmtree(home)
+    assert {change.sign for change in expected} == set("+~-")
+    assert list(pulled.changes) == expected
+    assert list(pulled.changes.of("-+")) == [one for sign in "-+" for one in expected if one.sign == sign]
 
 
 def test_nothing_left_of_a_known_relation_is_withdrawn_too(home: Path, tmp_path: Path) -> None:
