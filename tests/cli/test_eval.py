@@ -54,7 +54,7 @@ def test_the_tables(run: Run, home: Path) -> None:
     assert "0.0 → 100.0" in ran.out
     assert "text: 200 lines of corpus.txt" in ran.out
     assert "lower is better: " in ran.out
-    assert "scoring, edited model" in ran.err
+    assert "measuring, edited model" in ran.err
     assert "measuring perplexity, edited model" in ran.err
     file = SETS / "zsre-practice.json"
     ran = run("eval", "--model", "practice", "--dataset", file, "--sample", 2, "--metrics", "efficacy")
