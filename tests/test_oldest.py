@@ -7,7 +7,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-TOOLS = {"kbsync", "build", "mypy", "pytest-xdist", "ruff", "selenium", "types-jsonschema", "types-pyyaml"}
+TOOLS = {
+    *("kbsync", "build", "mkdocs", "mypy", "peft", "psycopg", "pytest-xdist", "ruff", "selenium", "sqlalchemy"),
+    *("types-jsonschema", "types-pyyaml", "xllamacpp"),
+}
 """of developers, which the tests there do without"""
 
 

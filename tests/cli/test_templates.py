@@ -31,7 +31,19 @@ def test_show_has_every_text(run: Run, tmp_path: Path) -> None:
     )
     template = as_json.json
     assert set(template) == {
-        *("relation", "label", "prompt", "wordings", "subject", "paraphrases", "question", "file", "line", "scope")
+        *(
+            "relation",
+            "label",
+            "prompt",
+            "wordings",
+            "subject",
+            "paraphrases",
+            "question",
+            "file",
+            "line",
+            "scope",
+            "source",
+        )
     }
     assert template["scope"] is None
     assert "sitelinks" not in plain.out
@@ -52,7 +64,7 @@ def test_show_has_the_scope_of_a_large_relation(run: Run) -> None:
 def test_check_says_good_or_names_every_bad_entry(run: Run, tmp_path: Path) -> None:
     good, bad = write(tmp_path / "good.yaml"), write(tmp_path / "bad.yaml", GOOD.replace(" of {} is\n", " is\n"))
     ran = run("templates", "check", good)
-    assert (ran.code, ran.out) == (0, f"{good}: 1 template, all good\n")
+    assert (ran.code, ran.out) == (0, f"{good}: 1 template, all valid\n")
     ran = run("templates", "check", bad)
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.startswith(f"Error: {bad}:3: P36: the prompt has no {{}}")

@@ -74,7 +74,7 @@ def test_what_is_known_of_models_fits_the_editors() -> None:
 @pytest.mark.parametrize(
     ("name", "values", "told"),
     [
-        ("knife", {}, "unknown editor 'knife'; there are memit, rome, ft, mend, alphaedit, none"),
+        ("knife", {}, "unknown editor 'knife'; known: memit, rome, ft, mend, alphaedit, none"),
         ("rome", {"lambda": "3"}, "unknown setting 'lambda'; known: clamp_norm_factor, kl_factor"),
         ("none", {"steps": "3"}, "unknown setting 'steps'; known: none"),
         ("rome", {"steps": "0"}, "steps: 0 is not 1 or more"),

@@ -115,7 +115,7 @@ def test_a_file_gives_the_same_network_and_is_refused_for_another_model(known: L
         assert torch.equal(delta, network(factors)[layer])
     with pytest.raises(ModelError, match="trained for other weights"):
         read_network(tensors, metadata, tiny)
-    with pytest.raises(ModelError, match="no MEND network"):
+    with pytest.raises(ModelError, match="is not a MEND network"):
         read_network(tensors, {}, known)
 
 

@@ -53,7 +53,7 @@ def test_a_prompt_longer_than_the_models_positions_is_told(
 ) -> None:
     room = known.positions
     assert room is not None
-    with pytest.raises(ModelError, match=f"has room for {room:,}: shorten it"):
+    with pytest.raises(ModelError, match=f"takes at most {room:,}: shorten it"):
         say(known, ["x " * (room + 9)])
 
 

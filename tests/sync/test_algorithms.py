@@ -83,7 +83,7 @@ def test_another_algorithm_makes_the_state_anew(small: Editable, tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--algorithm", "rune"), "unknown editor 'rune'; there are memit, rome, ft, mend, alphaedit, none"),
+        (("--algorithm", "rune"), "unknown editor 'rune'; known: memit, rome, ft, mend, alphaedit, none"),
         (("--algorithm", "ft", "--retry"), "--retry is for memit"),
         (("--algorithm", "rome", "--set", "layer=99"), "layer: 99 is too high"),
         (("--algorithm", "mend"), "run `kbsync mend train"),

@@ -111,7 +111,7 @@ def test_without_held_out_text_there_is_no_perplexity(small: Editable, dataset: 
     options = EvalOptions(dataset, ("ES", "perplexity"))
     with pytest.raises(SettingsError, match="has no corpus: name held-out text with --corpus"):
         run_eval(tmp_path, small.name, options)
-    for content, said in (("\n \n", "has no text to measure on"), ("x\n", "has no line of two tokens")):
+    for content, said in (("\n \n", "has no text to measure"), ("x\n", "has no line of two tokens")):
         (tmp_path / "bare.txt").write_text(content, encoding="utf-8")
         with pytest.raises(SettingsError, match=said):
             run_eval(tmp_path, small.name, replace(options, corpus=tmp_path / "bare.txt"))

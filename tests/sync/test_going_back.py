@@ -260,7 +260,7 @@ def test_files_that_are_not_as_they_were_written(small: Editable, home: Path) ->
     path.unlink()
     ran = kbsync("verify", "--home", home, *small.model, "--corpus", small.corpus)
     assert ran.code == 1
-    assert "3 of 3 target vectors are not in the cache" in ran.out
+    assert "3 of 3 target vectors are missing from the cache" in ran.out
     rollback(home, 0, None, yes)
     assert "no rollback to batch 1 without it" in faults(verify(home))["files of batches"][0]
 
@@ -279,7 +279,7 @@ def test_weights_that_have_changed(small: Editable, home: Path) -> None:
     assert verify(home).whole
     found = faults(verify(home, small.name))
     assert found.keys() == {"base model"}
-    assert "the ledger has abc; restore the weights" in found["base model"][0]
+    assert "the ledger has abc; put back the weights" in found["base model"][0]
 
 
 def test_asking_and_exporting_need_no_lock_and_leave_no_trace(small: Editable, home: Path, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_a_state_whose_files_are_not_whole_is_not_gone_to(home: Path, damage: st
         path.write_text("other")
     before = snapshot(home)
     with pytest.raises(
-        LedgerError, match=r"cannot go to batch 1: .*tensors/1 is (missing|not as kbsync wrote it)"
+        LedgerError, match=r"cannot go to batch 1: .*tensors/1 is (missing|not what kbsync wrote)"
     ) as told:
         back(home, 1)
     assert str(told.value).endswith("Nothing was changed")

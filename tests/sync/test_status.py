@@ -102,8 +102,7 @@ def test_what_was_begun_and_has_not_ended(home: Path) -> None:
         record_vetoes(ledger, mexico, any_object=True, reason="")
     assert running.startswith("an apply is running since 20")
     assert ended == (
-        "the last apply (batch 2) was interrupted and changed nothing: `kbsync apply --model practice` goes on from"
-        " there"
+        "the last apply (batch 2) was interrupted and changed nothing: `kbsync apply --model practice` goes on"
     )
     assert status_for(home, "practice").notes == (
         ended,

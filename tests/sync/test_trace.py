@@ -68,4 +68,4 @@ def test_the_suggested_layers_become_a_preset(home: Path, small: Editable) -> No
 def test_a_model_that_knows_nothing(small: Editable, tmp_path: Path) -> None:
     ran = kbsync(*trace(make_home(tmp_path / "home", P36=SWAPPED), small))
     assert ran.code == 1
-    assert "knows none of the 20 facts from the ledger that it was asked" in ran.err
+    assert "knows none of the 20 facts of the ledger that it was asked" in ran.err
