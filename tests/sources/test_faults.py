@@ -244,7 +244,7 @@ def test_rows_that_come_twice_are_never_taken(endpoint: str, patience: Patience)
     fault = change_rows(lambda rows: [rows[0], *rows[:-2], rows[-1]])
     with between(endpoint, true, true, fault) as server:
         assert SparqlSource(server.url, access=patience.access).read(P36).facts
-    # the subjects, their statements once and in halves, labels five at a time, and where entities were merged into others
+    # the subjects, their statements once and in halves, labels five at a time, and merged entities
     assert len(server.requests) >= 2 + 3 + 3
 
 
