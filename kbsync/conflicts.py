@@ -14,7 +14,7 @@ Statements that share a subject and relation or a prompt form a group. Nothing v
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -22,11 +22,13 @@ from typing import Literal
 from kbsync.errors import ConflictError
 from kbsync.facts import Entity, Fact, normalise_label
 
-__all__ = ["Conflict", "Policy", "Settled", "Statement", "settle"]
+__all__ = ["KEPT_OUT", "Conflict", "Policy", "Settled", "Statement", "settle"]
 
 # What becomes of a group in conflict: kept out whole; the first or the newest statement kept; or an error.
 Policy = Literal["out", "first", "latest", "error"]
 
+KEPT_OUT = "kept out"
+"""resolution of a conflict of which nothing is written"""
 _SHOWN = 5
 
 
@@ -34,13 +36,15 @@ _SHOWN = 5
 class Statement:
     """A fact that asks to be edited. `prompt` is the filled edit prompt (None: no template), `ref` its ledger row.
 
-    `order` says which came first.
+    `order` says which came first; what `source` states goes before what sources of lower `priority` do.
     """
 
     fact: Fact
     prompt: str | None
     order: int
     ref: int
+    source: str = ""
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +79,26 @@ class Settled:
 def settle(statements: Sequence[Statement], policy: Policy) -> Settled:
     """Sort `statements` into those to edit and those in conflict (Eqn. 5), all in their `order`.
 
+    Of a group in conflict those of the highest priority count; where they agree, one of them is kept. Otherwise
     `first` keeps the statement of lowest order, `latest` the one with the latest start date (none counts as the
     earliest; where that leaves several, the group stays out whole). Raises ConflictError under `error`.
     """
-    distinct, stands = _distinct(sorted(statements, key=lambda statement: statement.order))
+    distinct, stands = _distinct(sorted(statements, key=lambda statement: (-statement.priority, statement.order)))
+    witnesses = {one.ref: {one.source: None} for one in distinct}
+    for out, stand in stands.items():
+        witnesses[stand.ref][out.source] = None
     kept: list[Statement] = []
     conflicts: list[Conflict] = []
     for group in _groups(distinct):
         if _contradictory(group):
-            conflict, chosen = _resolve(group, policy)
+            conflict, chosen = _resolve(group, policy, witnesses)
             conflicts.append(conflict)
             kept += chosen
         else:
             kept.append(group[0])
             stands |= dict.fromkeys(group[1:], group[0])
-    if policy == "error" and conflicts:
-        raise ConflictError(_message(conflicts))
+    if policy == "error" and (unsettled := [one for one in conflicts if one.resolution == KEPT_OUT]):
+        raise ConflictError(_message(unsettled))
     kept.sort(key=lambda statement: statement.order)
     merged = tuple((out, stands.get(stand, stand)) for out, stand in stands.items())
     return Settled(tuple(kept), tuple(conflicts), merged)
@@ -157,21 +165,29 @@ def _same_label(a: Entity, b: Entity) -> bool:
     return normalise_label(a.label) == normalise_label(b.label)
 
 
-def _resolve(group: list[Statement], policy: Policy) -> tuple[Conflict, list[Statement]]:
+Witnesses = Mapping[int, Iterable[str]]
+"""a statement's ref -> the sources that say the same"""
+
+
+def _resolve(group: list[Statement], policy: Policy, witnesses: Witnesses) -> tuple[Conflict, list[Statement]]:
     """The group's conflict, and the statement that is kept all the same, if any."""
-    kind, reason = _reason(group)
+    kind, reason = _reason(group, witnesses)
     chosen: list[Statement] = []
-    if policy == "first":
-        chosen = group[:1]
+    leading = [statement for statement in group if statement.priority == group[0].priority]
+    rule: str = policy
+    if not _contradictory(leading):
+        rule, chosen = f"priority of {leading[0].source}", leading[:1]
+    elif policy == "first":
+        chosen = leading[:1]
     elif policy == "latest":
-        newest = max(_since(statement) for statement in group)
-        latest = [statement for statement in group if _since(statement) == newest]
+        newest = max(_since(statement) for statement in leading)
+        latest = [statement for statement in leading if _since(statement) == newest]
         if _contradictory(latest):
             tied = f"start on {newest}" if newest else "have no start date"
             reason += f"; no latest one can be chosen: {len(latest)} of them {tied}"
         else:
             chosen = latest[:1]
-    resolution = f"{policy}: {chosen[0].fact.object.label}" if chosen else "kept out"
+    resolution = f"{rule}: {chosen[0].fact.object.label}" if chosen else KEPT_OUT
     first = group[0].fact
     return Conflict(first.relation, first.subject.label, tuple(group), kind, reason, resolution), chosen
 
@@ -180,14 +196,28 @@ def _since(statement: Statement) -> str:
     return statement.fact.since or ""
 
 
-def _reason(group: Sequence[Statement]) -> tuple[Literal["objects", "prompt"], str]:
+def _reason(group: Sequence[Statement], witnesses: Witnesses) -> tuple[Literal["objects", "prompt"], str]:
     subjects = {statement.fact.subject.key: statement.fact.subject for statement in group}
     label = group[0].fact.subject.label
     if len(subjects) == 1:
         objects = {statement.fact.object.key: statement.fact.object for statement in group}
-        return "objects", f"{label} has {len(objects)} objects for {group[0].fact.relation}: {_names(objects.values())}"
+        told = f"{label} has {len(objects)} objects for {group[0].fact.relation}: {_names(objects.values())}"
+        return "objects", told + _sources(group, witnesses)
     *names, last = (entity.id or f"{entity.label!r} without an id" for entity in subjects.values())
-    return "prompt", f"{', '.join(names)} and {last} share the label {label!r} and would give the same prompt"
+    told = f"{', '.join(names)} and {last} share the label {label!r} and would give the same prompt"
+    return "prompt", told + _sources(group, witnesses)
+
+
+def _sources(group: Sequence[Statement], witnesses: Witnesses) -> str:
+    """Which source says what, where there are several."""
+    said: dict[str, list[str]] = defaultdict(list)
+    for statement in group:
+        for source in witnesses[statement.ref]:
+            said[source].append(statement.fact.object.label)
+    if len(said) < 2:
+        return ""
+    told = (f"{source}: {', '.join(dict.fromkeys(things))}" for source, things in said.items())
+    return f" ({'; '.join(told)})"
 
 
 def _names(entities: Iterable[Entity]) -> str:

@@ -48,10 +48,15 @@ SCHEMA: dict[str, Any] = {
             "sources": {
                 "type": "array",
                 "minItems": 1,
-                "description": "where facts come from; where two disagree, the facts are in conflict",
+                "description": "where facts come from; where two of one priority disagree, the facts are in conflict",
                 "items": _object(
                     {
                         "source": _TEXT | {"description": "wikidata, a URL, a database, or a file beside this one"},
+                        "name": _TEXT | {"description": "what the ledger knows it by; a file's path may then change"},
+                        "priority": {
+                            "type": "integer",
+                            "description": "where sources disagree, the highest one's word counts; else 0",
+                        },
                         "query": _TEXT | {"description": "a SELECT of your own, SPARQL or SQL, or its file"},
                         "relations": {
                             "type": "array",
@@ -104,6 +109,9 @@ class ProjectSource:
     options: Mapping[str, Any]
     """what narrows it, by the names that `kbsync.sync.pull.make_asks` has"""
     query: str | None = None
+    name: str | None = None
+    """what the ledger knows it by: given, or a file's path as it is written; None is the source's own name"""
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +170,19 @@ def _project(file: Path, content: Mapping[str, Any], node: yaml.Node | None) -> 
     beside = file.parent
     corpus, export = content.get("corpus"), content.get("export")
     model = content.get("model")
+    sources = tuple(
+        _source(beside, one, _mark(node, ["sources", place]).line + 1)
+        for place, one in enumerate(content.get("sources", ()))
+    )
+    named: dict[str, str] = {}
+    for one in sources:
+        if one.name and named.setdefault(one.name, one.source) != one.source:
+            raise SettingsError(f"{file}:{one.line}: the name {one.name} is taken by another source")
     return Project(
         file,
         beside / content.get("home", ".kbsync"),
         None if model is None else _there(beside, model),
-        tuple(
-            _source(beside, one, _mark(node, ["sources", place]).line + 1)
-            for place, one in enumerate(content.get("sources", ()))
-        ),
+        sources,
         None if corpus is None else beside / corpus,
         content.get("settings", {}),
         content.get("bounds", {}),
@@ -180,7 +193,7 @@ def _project(file: Path, content: Mapping[str, Any], node: yaml.Node | None) -> 
 
 def _source(beside: Path, one: Mapping[str, Any], line: int) -> ProjectSource:
     names = {"class": "class_id", "subjects": "subjects_file", "lang": "language", "all": "everything"}
-    fixed = ("source", "relations", "query")
+    fixed = ("source", "relations", "query", "name", "priority")
     options = {names.get(key, key): value for key, value in one.items() if key not in fixed}
     if "subjects_file" in options:
         options["subjects_file"] = beside / options["subjects_file"]
@@ -192,7 +205,16 @@ def _source(beside: Path, one: Mapping[str, Any], line: int) -> ProjectSource:
     source, query = _there(beside, one["source"]), one.get("query")
     if source.startswith("sqlite:///"):
         source = f"sqlite:///{beside / source.removeprefix('sqlite:///')}"
-    return ProjectSource(source, tuple(one["relations"]), line, options, query and _there(beside, query))
+    name = one.get("name", one["source"] if Path(source).exists() else None)
+    return ProjectSource(
+        source,
+        tuple(one["relations"]),
+        line,
+        options,
+        query and _there(beside, query),
+        name,
+        one.get("priority", 0),
+    )
 
 
 def _there(beside: Path, name: str) -> str:

@@ -19,7 +19,9 @@ __all__ = [
     "facts_named",
     "lift_vetoes",
     "own_wordings",
+    "priorities",
     "record_aliases",
+    "record_priority",
     "record_vetoes",
     "relation_counts",
     "relations_on_record",
@@ -79,6 +81,19 @@ def record_aliases(ledger: Ledger, source: str, read: Mapping[str, Collection[st
         db.conn.executemany("DELETE FROM aliases WHERE source = ? AND entity_key = ?", [(source, key) for key in read])
         rows = [(source, key, alias) for key, names in read.items() for alias in dict.fromkeys(names)]
         db.conn.executemany("INSERT INTO aliases (source, entity_key, alias) VALUES (?, ?, ?)", rows)
+
+
+def priorities(ledger: Ledger) -> dict[str, int]:
+    """Return the sources that go before others, or behind them, with their priorities; all else has 0."""
+    with telling(ledger.path):
+        return dict(ledger.db.execute("SELECT name, priority FROM sources WHERE priority <> 0").fetchall())
+
+
+def record_priority(ledger: Ledger, source: str, priority: int) -> None:
+    """Record that what `source` states goes before what sources of lower priority do."""
+    if priorities(ledger).get(source, 0) != priority:
+        with ledger.writing() as db:
+            db.execute("INSERT OR REPLACE INTO sources (name, priority) VALUES (?, ?)", [source, priority])
 
 
 def own_wordings(ledger: Ledger, facts: Collection[int]) -> dict[int, Wording]:
@@ -235,9 +250,9 @@ class Standing:
             limit,
         )
 
-    def each_other(self, relation: str) -> Iterator[tuple[str, str]]:
-        """Yield (subject label, object label) of all those facts, in the same order, one by one."""
-        sql = """SELECT subject_label, object_label FROM facts WHERE relation = ? AND withdrawn IS NULL
+    def each_other(self, relation: str) -> Iterator[tuple[str, str, str]]:
+        """Yield (subject label, object label, source) of all those facts, in the same order, one by one."""
+        sql = """SELECT subject_label, object_label, source FROM facts WHERE relation = ? AND withdrawn IS NULL
             AND id NOT IN temp.involved ORDER BY subject_label, id"""
         with telling(self._ledger.path):
             yield from self._ledger.db.execute(sql, [relation])

@@ -84,6 +84,12 @@ def m010_base_scores(db: Database) -> None:
     db.execute(_BASE_SCORES)
 
 
+def m011_several_sources(db: Database) -> None:
+    """Make room for which source goes before which, and for how far a stream of changes was followed."""
+    db.execute("CREATE TABLE sources (name TEXT PRIMARY KEY, priority INTEGER NOT NULL) WITHOUT ROWID")
+    db.execute("CREATE TABLE streams (url TEXT PRIMARY KEY, event TEXT, reconciled TEXT NOT NULL) WITHOUT ROWID")
+
+
 STEPS: tuple[Step, ...] = (
     m001_initial,
     m002_going_back,
@@ -95,6 +101,7 @@ STEPS: tuple[Step, ...] = (
     m008_scopes,
     m009_seals,
     m010_base_scores,
+    m011_several_sources,
 )
 
 

@@ -70,6 +70,7 @@ def plan_json(plan: "Plan | Overview") -> dict[str, Any]:
             "object": row.object,
             "previous": row.previous,
             "reason": row.reason,
+            "sources": row.sources,
         }
         for row in plan.rows
     )

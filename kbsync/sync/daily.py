@@ -72,6 +72,8 @@ def pull_sources(
             progress,
             contact=contact,
             query=source.query,
+            name=source.name,
+            priority=source.priority,
             max_withdrawn=bound,
             accept_withdrawals=accept_withdrawals,
         )

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from kbsync.conflicts import Conflict, Policy, Settled, Statement, settle
+from kbsync.conflicts import KEPT_OUT, Conflict, Policy, Settled, Statement, settle
 from kbsync.facts import EditRequest, check_relation, normalise_label
 from kbsync.ledger import EditRow, FactRow, Ledger, ModelRow, VetoRow
 from kbsync.ledger.edits import not_recalled
-from kbsync.ledger.facts import aliases, vetoes, withheld
+from kbsync.ledger.facts import aliases, priorities, vetoes, withheld
 from kbsync.sync.home import templates_for
 from kbsync.sync.known import Answers, known_among
 from kbsync.templates import Templates
@@ -39,6 +39,8 @@ class PlanRow:
     fact: FactRow | None = None
     edit: EditRow | None = None
     request: EditRequest | None = None
+    sources: tuple[str, ...] = ()
+    """who states the fact, or what contradicts it; none for an edit whose fact is gone"""
 
     @property
     def subject_key(self) -> str | None:
@@ -120,17 +122,30 @@ def make_plan(
     }
     vetoed = withheld(facts.values(), vetoes(ledger))
     names = aliases(ledger, {row.object_key for row in facts.values()})
+    ranks = priorities(ledger)
     statements = [
-        Statement(row.fact, told.prompt.format(row.subject_label) if told else None, row.id, row.id)
+        Statement(
+            row.fact,
+            told.prompt.format(row.subject_label) if told else None,
+            row.id,
+            row.id,
+            row.source,
+            ranks.get(row.source, 0),
+        )
         for row in facts.values()
         if row.id not in vetoed
         for told in [templates.wording(row.relation, row.wording)]
     ]
     settled = settle(statements, on_conflict)
-    kept_out = [conflict for conflict in settled.conflicts if conflict.resolution == "kept out"]
-    rows = [_conflict_row(conflict, edits) for conflict in kept_out]
-    same_as = _further_keys(settled)
-    rows += [fact_row(facts[kept.ref], same_as[kept.ref], edits, templates, names) for kept in settled.kept]
+    kept_out = [conflict for conflict in settled.conflicts if conflict.resolution == KEPT_OUT]
+    same_as, witnesses = _further_keys(settled), _witnesses(settled)
+    rows = [_conflict_row(conflict, edits, witnesses) for conflict in kept_out]
+    rows += [
+        replace(
+            fact_row(facts[kept.ref], same_as[kept.ref], edits, templates, names), sources=tuple(witnesses[kept.ref])
+        )
+        for kept in settled.kept
+    ]
     lost = not_recalled(ledger, model.key) if model else set()
     rows = [
         replace(row, sign="x", reason=NOT_RECALLED) if row.sign == "=" and row.edit and row.edit.id in lost else row
@@ -170,12 +185,26 @@ def _further_keys(settled: Settled) -> dict[int, list[str]]:
     return further
 
 
-def _conflict_row(conflict: Conflict, edits: Mapping[tuple[str, str], EditRow]) -> PlanRow:
+def _witnesses(settled: Settled) -> dict[int, dict[str, None]]:
+    """Return, by the ref of a statement, the sources that say the same."""
+    found: dict[int, dict[str, None]] = defaultdict(dict)
+    for one in (*settled.kept, *(one for conflict in settled.conflicts for one in conflict.statements)):
+        found[one.ref][one.source] = None
+    for merged, stand in settled.merged:
+        found[stand.ref][merged.source] = None
+    return found
+
+
+def _conflict_row(
+    conflict: Conflict, edits: Mapping[tuple[str, str], EditRow], witnesses: Mapping[int, Iterable[str]]
+) -> PlanRow:
     keys = [(conflict.relation, statement.fact.subject.key) for statement in conflict.statements]
     edit = next((edits[key] for key in keys if key in edits), None)
     objects = " | ".join(entity.label for entity in conflict.objects)
     previous = edit.object if edit else None
-    return PlanRow("!", conflict.subject, conflict.relation, objects, previous, conflict.reason, edit=edit)
+    sources = tuple(dict.fromkeys(source for one in conflict.statements for source in witnesses[one.ref]))
+    told = (conflict.subject, conflict.relation, objects, previous, conflict.reason)
+    return PlanRow("!", *told, edit=edit, sources=sources)
 
 
 def _ending_row(edit: EditRow, veto: VetoRow | None) -> PlanRow:
@@ -185,7 +214,9 @@ def _ending_row(edit: EditRow, veto: VetoRow | None) -> PlanRow:
 
 def _veto_row(fact: FactRow, veto: VetoRow) -> PlanRow:
     reason = f"retracted by you on {veto.since[:10]}" + (f": {veto.reason}" if veto.reason else "")
-    return PlanRow("!", fact.subject_label, fact.relation, fact.object_label, None, reason, fact)
+    return PlanRow(
+        "!", fact.subject_label, fact.relation, fact.object_label, None, reason, fact, sources=(fact.source,)
+    )
 
 
 def _covers(veto: VetoRow, edit: EditRow | None) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kbsync.errors import SourceError, WithdrawalsError
 from kbsync.facts import Skipped
 from kbsync.ledger import Change, FactRow, Ledger, PullCounts
-from kbsync.ledger.facts import record_aliases
+from kbsync.ledger.facts import record_aliases, record_priority
 from kbsync.ledger.pages import drop_pages
 from kbsync.ledger.pulls import OUTSIDE, NewPull, Staged, changes, record_pull, unread
 from kbsync.shapes import iri_of, short_id
@@ -103,6 +103,8 @@ def pull(
     *,
     contact: str | None = None,
     query: str | None = None,
+    name: str | None = None,
+    priority: int | None = None,
     max_withdrawn: float = MAX_WITHDRAWN,
     accept_withdrawals: bool = False,
 ) -> list[Pulled]:
@@ -110,6 +112,8 @@ def pull(
 
     `contact` is told to an endpoint, `query` asks the source in place of what the relations' templates say. What an
     endpoint has answered is kept until the pull is recorded (a day at most), so that an interrupted one goes on.
+    `name` is what the ledger knows the source by (None: its address or path), so that another file may follow one;
+    where sources disagree, that of the highest `priority` counts (None: as it is on record).
 
     Raises SettingsError, SourceError (also for a relation of which nothing is found and nothing is on record),
     WithdrawalsError where more than `max_withdrawn` per cent of a relation's facts (and more than a few), or all of
@@ -119,10 +123,13 @@ def pull(
     known = _pulled_before(home)  # opens the ledger: one that cannot be used shows before a long reading
     with kept_pages(home, source) as pages:
         opened = open_source(source, Access(contact, pages, progress), asks=asks, query=query)
-        state = look_at(home, opened, asks)
+        name = name or opened.name
+        state = look_at(home, opened, asks, name)
         try:
-            reads = _read_all(home, state.part or opened, asks, known, progress)
+            reads = _read_all(home, state.part or opened, name, asks, known, progress)
             with Ledger.open(home) as ledger, ledger.writing():
+                if priority is not None:
+                    record_priority(ledger, name, priority)
                 results, doubts = [], []
                 for done in range(1, len(asks) + 1):
                     read = reads.pop(0)  # let go of what is recorded
@@ -132,9 +139,9 @@ def pull(
                     doubts += [] if accept_withdrawals else _doubts(results[-1], counts, max_withdrawn)
                     progress("recording", done, len(asks))
                 if doubts:
-                    raise WithdrawalsError(_too_many(opened.name, doubts))
+                    raise WithdrawalsError(_too_many(name, doubts))
                 made = {result.relation: result.pull for result in results}
-                state.remember(ledger, opened.name, asks, made, {result.relation: result.skipped for result in results})
+                state.remember(ledger, name, asks, made, {result.relation: result.skipped for result in results})
                 drop_pages(ledger, pages.used)
         except (_NothingFoundError, WithdrawalsError):
             pages.drop()  # kept, they would hide what the source has when it is asked again
@@ -172,6 +179,7 @@ def _pulled_before(home: Path) -> frozenset[tuple[str, str]]:
 def _read_all(
     home: Path,
     source: "Source | ChangedPart",
+    name: str,
     asks: Sequence[Ask],
     known: frozenset[tuple[str, str]],
     progress: Callable[[str, int, int], None],
@@ -182,7 +190,7 @@ def _read_all(
         started = datetime.datetime.now(datetime.UTC)
         reading = source.read(ask)
         facts = Staged(ask.relation, reading.facts, home)
-        reading = replace(reading, facts=())
+        reading = replace(reading, facts=(), source=name)
         if not facts.count and (reading.source, ask.relation) not in known:
             raise _NothingFoundError(_nothing_found(reading, ask), query=reading.query)
         reads.append(_Read(ask, reading, facts, started, *_missing(home, source, ask, reading, facts)))

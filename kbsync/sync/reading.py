@@ -238,8 +238,10 @@ class FileState:
         )
 
 
-def look_at(home: Path, source: Source, asks: Sequence[Ask]) -> FileState:
+def look_at(home: Path, source: Source, asks: Sequence[Ask], name: str | None = None) -> FileState:
     """Return how a source stands against its last reading; nothing is known of one that is no N-Triples file.
+
+    `name` is what the ledger knows it by; None: as it calls itself.
 
     Raises SourceError if the file cannot be read.
     """
@@ -251,7 +253,7 @@ def look_at(home: Path, source: Source, asks: Sequence[Ask]) -> FileState:
     digest = source.digest() if isinstance(source, RdfFile) else None
     if digest is None or not isinstance(source, RdfFile):
         return FileState()
-    earlier = _earlier(home, source.name)
+    earlier = _earlier(home, name or source.name)
     if earlier is None or not _fits(earlier, asks):
         return FileState(digest)
     before = Digest.unpack(earlier.digest)

@@ -6,7 +6,7 @@ Only facts that are edited, contested, under a veto, or that the model was asked
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import merge
 from itertools import combinations, groupby
 from pathlib import Path
@@ -148,8 +148,8 @@ def _each_other(made: _Compared) -> Iterator[PlanRow]:
         for relation in made.relations(told=told):
             sign: Sign = "+" if told else "?"
             reason = NEW if told else no_template(relation)
-            for subject, thing in made.standing.each_other(relation):
-                yield PlanRow(sign, subject, relation, thing, None, reason)
+            for subject, thing, source in made.standing.each_other(relation):
+                yield PlanRow(sign, subject, relation, thing, None, reason, sources=(source,))
 
 
 def _first_others(made: _Compared) -> Iterator[FactRow]:
@@ -164,7 +164,7 @@ def _first_others(made: _Compared) -> Iterator[FactRow]:
 
 def _rows(ledger: Ledger, facts: Collection[FactRow], templates: Templates) -> list[PlanRow]:
     names = aliases(ledger, {fact.object_key for fact in facts})
-    return [fact_row(fact, (), {}, templates, names) for fact in facts]
+    return [replace(fact_row(fact, (), {}, templates, names), sources=(fact.source,)) for fact in facts]
 
 
 def answered(ledger: Ledger, model: ModelRow, standing: Standing, templates: Templates) -> Collection[tuple[str, str]]:
