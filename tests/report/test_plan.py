@@ -87,7 +87,8 @@ def test_json_of_plan_and_status_is_the_contract() -> None:
     assert list(made) == ["model", "counts", "facts", "metrics"]
     assert made["counts"] == {"+": 1, "~": 1, "-": 0, "=": 1, "k": 1, "!": 0, "?": 0, "x": 0}
     assert made["facts"][1] == {
-        "sign": "~", "subject": "Peru", "relation": "P36", "object": "Lima", "previous": "Riga", "reason": "changed"
+        "sign": "~", "subject": "Peru", "relation": "P36", "object": "Lima", "previous": "Riga", "reason": "changed",
+        "sources": [],
     }  # fmt: skip
     assert made["metrics"] == {}
     assert to_plain(status_json(status(PLAN))) == {**made, "metrics": FIGURES, "notes": []}
