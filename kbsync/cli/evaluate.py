@@ -25,9 +25,10 @@ MetricsOption = Annotated[
         "--metrics",
         metavar="NAMES",
         help="ES,PS,NS (success), EM,PM,NM (magnitude), recall,paraphrase_recall, efficacy,paraphrase,specificity"
-        " (zsRE), portability, GE,RS (generated text), perplexity; around the ledger's edits worded_recall,"
-        "kept_same,known_kept_same,kept_others,kl_same,kl_others.  [all that the cases have but magnitude and"
-        " generated text; perplexity where there is a corpus]",
+        " (zsRE), portability, said,said_paraphrase,said_question,said_chat (own words), ripple_KIND (what follows from"
+        " an edit), GE,RS (generated text), perplexity; around the ledger's edits worded_recall,"
+        "kept_same,known_kept_same,kept_others,kept_unrelated,kl_same,kl_others,kl_unrelated.  [all that the cases"
+        " have but magnitude and generated text; perplexity where there is a corpus]",
     ),
 ]
 ReferencesOption = Annotated[
@@ -36,6 +37,16 @@ ReferencesOption = Annotated[
         "--references",
         metavar="FILE|DIR",
         help='Texts for RS: JSON {"object": ["text", ...]}, or OBJECT.txt files.  [sentences of known facts]',
+    ),
+]
+BesideOption = Annotated[
+    str | None,
+    typer.Option(
+        "--beside",
+        metavar="NAMES",
+        help="What else answers the same questions: context (the base model told the fact), retrieval (told what BM25"
+        " finds among all edits), 8bit,4bit (the edited model quantised), tuned (50 steps of fine-tuning on other"
+        " text).",
     ),
 ]
 HeldOutOption = Annotated[
@@ -53,6 +64,7 @@ HeldOutOption = Annotated[
     "eval",
     examples=(
         "kbsync eval --model practice",
+        "kbsync eval --model smollm2-135m --beside retrieval,4bit",
         "kbsync eval --model gpt-j --dataset counterfact.json --metrics ES,PS,NS,GE,RS --sample 2000",
     ),
 )
@@ -66,6 +78,7 @@ def evaluate(
     ] = None,
     references: ReferencesOption = None,
     corpus: HeldOutOption = None,
+    beside: BesideOption = None,
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", help="Seed of the sample, the generated text and the intervals.")
     ] = 0,
@@ -80,8 +93,13 @@ def evaluate(
 
     if dataset is not None:
         options.require_home()
-    names = None if metrics is None else tuple(name.strip() for name in metrics.split(",") if name.strip())
-    wanted = EvalOptions(dataset, names, corpus, sample, references, seed)
+    names = None if metrics is None else listed(metrics)
+    wanted = EvalOptions(dataset, names, corpus, sample, references, seed, listed(beside or ""))
     with progress(quiet=options.json, verbose=options.verbose) as report:
         found = run_eval(options.home, model, wanted, loading=loading, progress=report)
     show(found, eval_view, eval_json, as_json=options.json)
+
+
+def listed(names: str) -> tuple[str, ...]:
+    """Return names that commas part."""
+    return tuple(name.strip() for name in names.split(",") if name.strip())

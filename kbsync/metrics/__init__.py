@@ -8,24 +8,35 @@ intervals. `perplexity` is of all else, and `text_figure` one of the registry's 
 from kbsync.metrics.counterfacts import Counterfact, cases, counterfacts
 from kbsync.metrics.intervals import Figure, figures, summary, text_figure
 from kbsync.metrics.kept import Said, Sampled, kept_values, say
-from kbsync.metrics.metric import Case, Neighbour, Scorer, Triple, Values
+from kbsync.metrics.metric import Case, Neighbour, Ripple, Scorer, Told, Triple, Values
 from kbsync.metrics.perplexity import perplexity
 from kbsync.metrics.recall import recalled
-from kbsync.metrics.registry import ABOUT, KEPT_METRICS, METRICS, SAID_METRICS, TEXT_METRICS, evaluate
+from kbsync.metrics.registry import (
+    ABOUT,
+    KEPT_METRICS,
+    METRICS,
+    RIPPLE_METRICS,
+    SAID_METRICS,
+    TEXT_METRICS,
+    evaluate,
+)
 
 __all__ = [
     "ABOUT",
     "KEPT_METRICS",
     "METRICS",
+    "RIPPLE_METRICS",
     "SAID_METRICS",
     "TEXT_METRICS",
     "Case",
     "Counterfact",
     "Figure",
     "Neighbour",
+    "Ripple",
     "Said",
     "Sampled",
     "Scorer",
+    "Told",
     "Triple",
     "Values",
     "cases",

@@ -5,12 +5,13 @@ Base and edited model are asked the same prompts, so that an unedited model keep
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 
 import torch
 
 from kbsync.facts import EditRequest
-from kbsync.metrics.metric import Scorer, Values
+from kbsync.metrics.metric import Scorer, Told, Values
 from kbsync.metrics.recall import recalled
 from kbsync.models import LoadedModel, head_log_probs, last_hidden, make_rows, score_targets
 from kbsync.models.forward import batches_by_length
@@ -18,11 +19,13 @@ from kbsync.models.forward import batches_by_length
 __all__ = ["Said", "Sampled", "kept_values", "next_tokens", "say"]
 
 TOKEN_BUDGET = 4096
+OPEN = attrgetter("same", "others", "unrelated")
+"""the prompts without an object"""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """The prompts; those of `same` and `others` have no object."""
+    """The prompts; those of `same`, `others` and `unrelated` have no object."""
 
     worded: tuple[EditRequest, ...] = ()
     """edits, in each of the words that they are written in; none where that is the edit prompt alone"""
@@ -31,7 +34,17 @@ class Sampled:
     known: tuple[EditRequest, ...] = ()
     """facts on edited subjects that are not edited; any other object that a fact has is an alias"""
     others: tuple[EditRequest, ...] = ()
-    """subjects that no edit is about, in edited relations"""
+    """subjects that no edit is about, in edited relations; of a data set, the prompts of its neighbourhood"""
+    unrelated: tuple[EditRequest, ...] = ()
+    """beginnings of text that no edit is about"""
+
+    def told(self, told: Told) -> "Sampled":
+        """Return the same prompts with what is told before each."""
+
+        def asked(one: EditRequest) -> EditRequest:
+            return replace(one, prompt=told(one.prompt.replace("{}", one.subject, 1)) + one.prompt)
+
+        return Sampled(**{field.name: tuple(map(asked, getattr(self, field.name))) for field in fields(self)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +56,14 @@ class Said:
     same: torch.Tensor
     """log-probabilities of the next token [n, V] in float32, on the CPU: 400 V bytes a hundred prompts"""
     others: torch.Tensor
+    unrelated: torch.Tensor
 
 
 def say(loaded: LoadedModel, asked: Sampled, score: Scorer = score_targets) -> Said:
     """Ask the model as it is; `score` may know scores already."""
     worded, known = (recalled(loaded, part, score=score) for part in (asked.worded, asked.known))
-    texts = ([one.prompt.replace("{}", one.subject, 1) for one in part] for part in (asked.same, asked.others))
-    same, others = (next_tokens(loaded, part) for part in texts)
-    return Said(worded, known, same, others)
+    texts = ([one.prompt.replace("{}", one.subject, 1) for one in part] for part in OPEN(asked))
+    return Said(worded, known, *(next_tokens(loaded, part) for part in texts))
 
 
 @torch.no_grad()
@@ -73,8 +86,10 @@ def kept_values(base: Said, now: Said) -> dict[str, Values]:
         "kept_same": tops_kept(base.same, now.same),
         "known_kept_same": [100.0 * right for knew, right in zip(base.known, now.known, strict=True) if knew],
         "kept_others": tops_kept(base.others, now.others),
+        "kept_unrelated": tops_kept(base.unrelated, now.unrelated),
         "kl_same": divergences(base.same, now.same),
         "kl_others": divergences(base.others, now.others),
+        "kl_unrelated": divergences(base.unrelated, now.unrelated),
     }
     return {name: values for name, values in found.items() if values}
 

@@ -8,12 +8,15 @@ import torch
 from kbsync.facts import EditRequest
 from kbsync.models import LoadedModel, TargetScore
 
-__all__ = ["Case", "CaseMetric", "Neighbour", "Readings", "Scorer", "Spoken", "TextMetric", "Triple", "Values", "mean"]
+__all__ = ["Case", "CaseMetric", "Neighbour", "Readings", "Ripple", "Scorer", "Spoken", "TextMetric", "Told", "Triple"]
+__all__ += ["Values", "mean"]
 
 Triple = tuple[str, str, str]
 """(template, subject, object)"""
 Scorer = Callable[[LoadedModel, Sequence[Triple], Callable[[int], None]], list[TargetScore]]
 """`score_targets`, or what else knows how a model takes to targets"""
+Told = Callable[[str], str]
+"""a prompt with its subject -> what a reader is told before it, "" for nothing"""
 Values = list[float | None]
 """a figure for each case, None where it has no prompt for it"""
 
@@ -25,6 +28,19 @@ class Neighbour:
     prompt: str
     subject: str
     object: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ripple:
+    """A question on what follows from an edit, or on what is to stay beside it."""
+
+    kind: str
+    """one of `ripple.KINDS`"""
+    prompt: str
+    names: tuple[str, ...]
+    """the right answer, and its aliases"""
+    wrong: str = ""
+    """the answer that the right one is to be likelier than; "": the right one is to be said"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +56,7 @@ class Case:
     """beginnings of free text about the subject"""
     references: tuple[str, ...] = ()
     """texts about the target, for that free text to be like"""
+    ripples: tuple[Ripple, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,26 @@
 """All metrics by name, and any choice of them measured: each (prompt, object) scored once, each text generated once.
 
-A new metric is a CaseMetric in `success`, `said` or `generation`, or a TextMetric, and a line here. `ABOUT` says of
-every figure what it is and which way is better, those of `kept` and of an apply alone too.
+A new metric is a CaseMetric in `success`, `said`, `ripple` or `generation`, or a TextMetric, and a line here. `ABOUT`
+says of every figure what it is and which way is better, those of `kept` and of an apply alone too.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 from kbsync.metrics.generation import GE, RS
-from kbsync.metrics.metric import Case, CaseMetric, Readings, Scorer, Spoken, TextMetric, Values
+from kbsync.metrics.metric import Case, CaseMetric, Readings, Scorer, Spoken, TextMetric, Told, Triple, Values
 from kbsync.metrics.perplexity import PERPLEXITY
 from kbsync.metrics.recall import with_aliases
+from kbsync.metrics.ripple import KINDS, RIPPLE
 from kbsync.metrics.said import SAID
 from kbsync.metrics.success import SUCCESS
 from kbsync.models import LoadedModel, TargetScore, generate_texts, greedy_answers, score_chat, score_targets
 from kbsync.models.chat import question_prompt
 
-__all__ = ["ABOUT", "KEPT_METRICS", "MEANS", "METRICS", "SAID_METRICS", "TEXT_LENGTH", "TEXT_METRICS", "TOP_K", "About"]
-__all__ += ["evaluate"]
+__all__ = ["ABOUT", "KEPT_METRICS", "MEANS", "METRICS", "RIPPLE_METRICS", "SAID_METRICS", "TEXT_LENGTH", "TEXT_METRICS"]
+__all__ += ["TOP_K", "About", "evaluate"]
 
-METRICS: dict[str, CaseMetric] = {metric.name: metric for metric in (*SUCCESS, *SAID, GE, RS)}
+METRICS: dict[str, CaseMetric] = {metric.name: metric for metric in (*SUCCESS, *SAID, *RIPPLE, GE, RS)}
 
 TEXT_METRICS: dict[str, TextMetric] = {metric.name: metric for metric in (PERPLEXITY,)}
 """those over text that no edit is about"""
@@ -27,7 +28,13 @@ TEXT_METRICS: dict[str, TextMetric] = {metric.name: metric for metric in (PERPLE
 SAID_METRICS = tuple(metric.name for metric in SAID)
 """those over greedy answers"""
 
-KEPT_METRICS = ("worded_recall", "kept_same", "known_kept_same", "kept_others", "kl_same", "kl_others")
+RIPPLE_METRICS = tuple(metric.name for metric in RIPPLE)
+"""those over questions on what follows from an edit, and what is to stay beside it"""
+
+KEPT_METRICS = (
+    *("worded_recall", "kept_same", "known_kept_same", "kept_others", "kept_unrelated"),
+    *("kl_same", "kl_others", "kl_unrelated"),
+)
 """those over prompts that are drawn around the ledger's edits: see `kept`"""
 
 MEANS: dict[str, tuple[str, ...]] = {
@@ -70,8 +77,11 @@ ABOUT: dict[str, About] = {
     "kept_same": About("higher", "edited subjects, other relations: the top next token is the base model's"),
     "known_kept_same": About("higher", "facts on edited subjects that the base model answers: still answered"),
     "kept_others": About("higher", "unedited subjects, edited relations: the top next token is the base model's"),
+    "kept_unrelated": About("higher", "text that no edit is about: the top next token is the base model's"),
     "kl_same": About("lower", "KL(base || edited) of the next token on the prompts of kept_same, nats"),
     "kl_others": About("lower", "KL(base || edited) of the next token on the prompts of kept_others, nats"),
+    "kl_unrelated": About("lower", "KL(base || edited) of the next token on the prompts of kept_unrelated, nats"),
+    **{f"ripple_{kind}": About("higher", text) for kind, text in KINDS.items()},
     "GE": About("higher", "entropy of the generated text's n-grams, bits x 100: fluency"),
     "RS": About("higher", "likeness of generated text to texts about the object"),
     "perplexity": About("lower", "of text that no edit is about"),
@@ -101,11 +111,14 @@ def evaluate(
     seed: int = 0,
     progress: Progress = lambda phase, done, total: None,
     score: Scorer = score_targets,
+    told: Told | None = None,
 ) -> Mapping[str, Values]:
     """Return the values of each metric of the registry, a value a case, on the model as it is.
 
-    `score` may know some scores already.
+    `score` may know some scores already. `told` says what stands before each prompt, as a retriever does.
     """
+    told = told or nothing
+    score = told_before(score, told)
     chosen = [METRICS[name] for name in metrics]
     pairs = [(metric, case) for metric in chosen for case in cases]
     wordings = [(text, case.request) for metric, case in pairs for text in metric.wordings(case)]
@@ -114,9 +127,11 @@ def evaluate(
     scores = score(loaded, triples, counting(progress, "measuring", triples)) if triples else []
     read = Readings(
         with_aliases(loaded, dict(zip(triples, scores, strict=True)), wordings, score),
-        texts(loaded, unique(prompt for metric, case in pairs for prompt in metric.prompts(case)), seed, progress),
-        chats(loaded, unique(asked for metric, case in pairs for asked in metric.chats(case)), progress),
-        answers(loaded, unique(prompt for metric, case in pairs for prompt in metric.spoken(case)), progress),
+        texts(
+            loaded, unique(prompt for metric, case in pairs for prompt in metric.prompts(case)), seed, progress, told
+        ),
+        chats(loaded, unique(asked for metric, case in pairs for asked in metric.chats(case)), progress, told),
+        answers(loaded, unique(prompt for metric, case in pairs for prompt in metric.spoken(case)), progress, told),
     )
     return {metric.name: metric.values(cases, read) for metric in chosen}
 
@@ -131,27 +146,46 @@ def counting(progress: Progress, phase: str, items: Sequence[object]) -> Callabl
     return lambda done: progress(phase, done, len(items))
 
 
-def texts(loaded: LoadedModel, prompts: Sequence[str], seed: int, progress: Progress) -> dict[str, str]:
+def nothing(prompt: str) -> str:
+    """Tell nothing before a prompt."""
+    return ""
+
+
+def told_before(score: Scorer, told: Told) -> Scorer:
+    """Return what scores triples with what is told before each."""
+
+    def scored(loaded: LoadedModel, triples: Sequence[Triple], progress: Callable[[int], None]) -> list[TargetScore]:
+        asked = [(told(text.replace("{}", subject, 1)) + text, subject, thing) for text, subject, thing in triples]
+        return score(loaded, asked, progress)
+
+    return scored
+
+
+def texts(loaded: LoadedModel, prompts: Sequence[str], seed: int, progress: Progress, told: Told) -> dict[str, str]:
     """Return each prompt with what the model samples after it."""
-    told = counting(progress, "generating", prompts)
-    found = generate_texts(loaded, prompts, TEXT_LENGTH, top_k=TOP_K, seed=seed, progress=told)
-    return dict(zip(prompts, found, strict=True))
+    counted = counting(progress, "generating", prompts)
+    asked = [told(prompt) + prompt for prompt in prompts]
+    found = generate_texts(loaded, asked, TEXT_LENGTH, top_k=TOP_K, seed=seed, progress=counted)
+    return {prompt: text[len(told(prompt)) :] for prompt, text in zip(prompts, found, strict=True)}
 
 
 def chats(
-    loaded: LoadedModel, asked: Sequence[tuple[str, str]], progress: Progress
+    loaded: LoadedModel, asked: Sequence[tuple[str, str]], progress: Progress, told: Told
 ) -> dict[tuple[str, str], TargetScore]:
     """Return the score of each (question, object) in a chat; none where the tokenizer has no chat template."""
     if not asked or not loaded.tokenizer.chat_template:
         return {}
-    return dict(zip(asked, score_chat(loaded, asked, counting(progress, "measuring in a chat", asked)), strict=True))
+    questions = [(told(question) + question, thing) for question, thing in asked]
+    scores = score_chat(loaded, questions, counting(progress, "measuring in a chat", asked))
+    return dict(zip(asked, scores, strict=True))
 
 
-def answers(loaded: LoadedModel, asked: Sequence[Spoken], progress: Progress) -> dict[Spoken, str]:
+def answers(loaded: LoadedModel, asked: Sequence[Spoken], progress: Progress, told: Told) -> dict[Spoken, str]:
     """Return the greedy answer to each prompt, `ANSWER` tokens at most."""
     chat = question_prompt(loaded.tokenizer, "{}")
     there = [one for one in asked if not one.chat or chat != "{}"]
-    prompts = [chat.replace("{}", one.text) if one.chat else one.text for one in there]
+    texts = [told(one.text) + one.text for one in there]
+    prompts = [chat.replace("{}", text) if one.chat else text for one, text in zip(there, texts, strict=True)]
     if not prompts:
         return {}
     progress("answering", 0, len(prompts))

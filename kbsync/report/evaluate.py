@@ -27,6 +27,7 @@ def eval_view(found: "Evaluation") -> RenderableType:
     what = "the ledger's edits" if found.measured == "ledger" else found.measured
     parts: list[RenderableType] = [
         table(("metric", "cases", *sides), rows, title=f"{found.model}: {found.cases} cases of {what}"),
+        *([_beside(found)] if found.beside else []),
         table(("relation", "cases", *_relation_columns(found)), _relation_rows(found), title="by relation"),
     ]
     if found.edited is None:
@@ -55,10 +56,20 @@ def eval_json(found: "Evaluation") -> dict[str, Any]:
         "batch": found.batch,
         "text": None if found.text is None else {"corpus": found.text.corpus, "lines": len(found.text.lines)},
         **_sides(found.base, found.edited),
+        "beside": {name: {"means": _means(one), "intervals": _intervals(one)} for name, one in found.beside.items()},
         "relations": {
             name: {"cases": one.cases, **_sides(one.base, one.edited)} for name, one in found.relations.items()
         },
     }
+
+
+def _beside(found: "Evaluation") -> RenderableType:
+    """A column for everything that was asked the same, with the base and the edited model before them."""
+    sides = {"base": found.base, **({"edited": found.edited} if found.edited else {}), **found.beside}
+    rows = [
+        (name, *(f"{one[name].mean:.2f}" if name in one else None for one in sides.values())) for name in found.base
+    ]
+    return table(("metric", *sides), rows, title="beside them, on the same questions")
 
 
 def _sides(base: Mapping[str, "Figure"], edited: Mapping[str, "Figure"] | None) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 
 from kbsync.datasets import open_dataset
 from kbsync.errors import SettingsError
+from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, Ledger, Metric, ModelRow
 from kbsync.ledger.edits import record_figures
 from kbsync.memit import edited
@@ -19,6 +20,7 @@ from kbsync.metrics import (
     ABOUT,
     KEPT_METRICS,
     METRICS,
+    RIPPLE_METRICS,
     SAID_METRICS,
     TEXT_METRICS,
     Case,
@@ -32,12 +34,13 @@ from kbsync.metrics import (
     say,
     text_figure,
 )
+from kbsync.sync.arms import Arm, arms
 from kbsync.sync.corpus import corpus_name, documents, held_out_documents
 from kbsync.sync.covariances import kept_text
 from kbsync.sync.eval_cases import dataset_cases, ledger_cases, read_references
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent, templates_for
 from kbsync.sync.known import requests_of
-from kbsync.sync.measure import PERPLEXITY_LINES, sampled_prompts
+from kbsync.sync.measure import PERPLEXITY_LINES, PROMPTS, beginnings, sampled_prompts
 from kbsync.sync.model import ModelChoice, choose_model, edited_state
 from kbsync.sync.wordings import held_prompts, written_in
 
@@ -103,6 +106,8 @@ class EvalOptions:
     sample: int | None = None
     references: Path | None = None
     seed: int = 0
+    beside: tuple[str, ...] = ()
+    """names of `arms.ARMS`"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,8 @@ class Evaluation:
     """metrics that no case has prompts, an object before the edit, or references for"""
     base: Figures
     edited: Figures | None
+    beside: dict[str, Figures]
+    """what else was asked the same"""
     relations: dict[str, RelationFigures]
     batch: int | None
     """the batch that the figures are on record with"""
@@ -171,12 +178,13 @@ def run_eval(
         known, batch, deltas = edited_state(ledger, choice)
         edits = Edits(batch, deltas) if batch and known and ledger.active_edits(known.key) else None
         if dataset is not None:
-            return compare(choice, cases, edits, options, dataset.unplaced, progress)
+            return compare(choice, cases, edits, options, dataset.unplaced, progress, neighbourhood(cases))
         if known is None or edits is None:
             raise SettingsError(f"{choice.name} has no edits in {home}: run `kbsync apply` first, or name a --dataset")
         cases = ledger_cases(ledger, home, choice, known, options.sample, options.seed, references, progress)
         sampled = sampled_now(ledger, home, choice, known, edits.batch)
-        evaluation = compare(choice, cases, edits, options, 0, progress, sampled)
+        facts = requests_of(ledger, templates_for(home), ledger.active_edits(known.key))
+        evaluation = compare(choice, cases, edits, options, 0, progress, sampled, facts)
         record_figures(ledger, edits.batch.id, whole_metrics(evaluation))
         return evaluation
 
@@ -200,11 +208,65 @@ def sampled_now(ledger: Ledger, home: Path, choice: ModelChoice, model: ModelRow
     return sampled_prompts(ledger, templates, choice.loaded, active, wordings, held_prompts(batch.work))
 
 
+def neighbourhood(cases: Sequence[Case]) -> Sampled:
+    """Return prompts of the cases' neighbourhoods, the first ones, each once."""
+    near = dict.fromkeys((one.prompt, one.subject) for case in cases for one in case.neighbours)
+    return Sampled(others=tuple(EditRequest("", subject, prompt, "") for prompt, subject in islice(near, PROMPTS)))
+
+
 def default_metrics(cases: Sequence[Case], *, said: bool = False, text: bool = False) -> tuple[str, ...]:
     """Return the metrics that suit the cases; those of greedy answers, and those over held-out text, if wanted."""
     own = WITH_OLD if any(case.old for case in cases) else WITHOUT_OLD
     portability = ("portability",) if any(case.portability for case in cases) else ()
-    return (*own, *portability, *(SAID_METRICS if said else ()), *(TEXT_METRICS if text else ()))
+    kinds = {one.kind for case in cases for one in case.ripples}
+    ripple = [name for name in RIPPLE_METRICS if name.removeprefix("ripple_") in kinds]
+    return (*own, *portability, *ripple, *(SAID_METRICS if said else ()), *(TEXT_METRICS if text else ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one arm said."""
+
+    values: Mapping[str, Values]
+    """of metrics over cases"""
+    text: Figures
+    said: Said | None
+    """to the prompts around the edits; None where they were not asked"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What every arm is asked."""
+
+    choice: ModelChoice
+    cases: Sequence[Case]
+    metrics: Sequence[str]
+    kept: Sequence[str]
+    sampled: Sampled | None
+    text: HeldOut | None
+    seed: int
+    progress: Progress
+
+    def look(self, arm: Arm) -> Look:
+        """Ask the model in the state of an arm."""
+
+        def heard(phase: str, done: int, total: int) -> None:
+            self.progress(f"{phase}, {arm.name}", done, total)
+
+        of_text = [name for name in self.metrics if name in TEXT_METRICS]
+        of_cases = [name for name in self.metrics if name in METRICS]
+        with arm.state():
+            values = evaluate(self.choice.loaded, self.cases, of_cases, self.seed, heard, told=arm.told)
+            text = text_figures(self.choice, self.text, of_text, self.seed, heard) if self.text and not arm.told else {}
+            if self.sampled is None or not self.kept or not arm.asks_around:
+                return Look(values, text, None)
+            asked = self.sampled.told(arm.told) if arm.told else self.sampled
+            return Look(values, text, say(self.choice.loaded, asked))
+
+    def figures(self, base: Look, now: Look) -> Figures:
+        """Return all figures of an arm, those of prompts around the edits beside the base model's."""
+        around = prompt_figures(base.said, now.said, self.kept, self.seed)
+        return figures(now.values, self.seed) | around | now.text
 
 
 def compare(
@@ -215,55 +277,63 @@ def compare(
     unplaced: int,
     progress: Progress,
     sampled: Sampled | None = None,
+    facts: Sequence[EditRequest] | None = None,
 ) -> Evaluation:
-    """Measure the cases on the base and, where there are edits, on the edited model; the `sampled` prompts too."""
+    """Measure the cases on the base, the edited model where there are edits, and what is asked for beside them.
+
+    `facts` are all that is edited, for a retriever; None: those of the cases.
+    """
     text_there = bool(options.corpus or choice.corpus)
     metrics = options.metrics or default_metrics(cases, said=options.dataset is None, text=text_there)
     kept = [name for name in KEPT_METRICS if name in (options.metrics or KEPT_METRICS)] if sampled else []
-    of_text = [name for name in metrics if name in TEXT_METRICS]
-    text = held_out(choice, options.corpus) if of_text else None
-
-    def look(which: str) -> tuple[Mapping[str, Values], Figures, Said | None]:
-        def told(phase: str, done: int, total: int) -> None:
-            progress(f"{phase}, {which} model", done, total)
-
-        values = evaluate(choice.loaded, cases, [name for name in metrics if name in METRICS], options.seed, told)
-        of_all = text_figures(choice, text, of_text, options.seed, told) if text else {}
-        return values, of_all, say(choice.loaded, sampled) if sampled and kept else None
-
-    base, base_text, base_said = look("base")
-    base_kept = prompt_figures(base_said, base_said, kept, options.seed)
-    unmeasured = tuple(name for name, column in base.items() if all(value is None for value in column))
-    unmeasured += tuple(name for name in options.metrics or () if name in KEPT_METRICS and name not in base_kept)
+    text = held_out(choice, options.corpus) if text_there else None
+    if sampled is not None and text is not None:
+        sampled = replace(sampled, unrelated=beginnings(text.lines))
+    edited_model = partial(edited, choice.loaded, edits.deltas) if edits else None
+    told = [case.request for case in cases] if facts is None else facts
+    beside = arms(options.beside, choice.loaded, edited_model, cases, told, text.lines if text else ())
+    reader = Reader(choice, cases, metrics, kept, sampled, text, options.seed, progress)
+    if not TEXT_METRICS.keys() & set(metrics):
+        text = None
+    elif text is None:
+        held_out(choice, None)  # raises
+    base = reader.look(Arm("base model"))
+    unmeasured = tuple(name for name, column in base.values.items() if all(value is None for value in column))
+    base_figures = reader.figures(base, base)
+    unmeasured += tuple(name for name in options.metrics or () if name in KEPT_METRICS and name not in base_figures)
     if unmeasured and len(unmeasured) == len(metrics):
         needs = "no case has what this needs: prompts, an object before the edit, or references"
         raise SettingsError(f"{', '.join(unmeasured)}: {needs}")
-    with edited(choice.loaded, edits.deltas) if edits else nullcontext():
-        after, after_text, said = look("edited") if edits else (None, {}, None)
-    after_kept = prompt_figures(base_said, said, kept, options.seed)
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, case in enumerate(cases):
-        places[case.request.relation].append(place)
+    after = reader.look(Arm("edited model", edited_model)) if edited_model else None
     return Evaluation(
         model=choice.name,
         measured=options.dataset.name if options.dataset else "ledger",
         cases=len(cases),
         unplaced=unplaced,
         unmeasured=unmeasured,
-        base=figures(base, options.seed) | base_kept | base_text,
-        edited=None if after is None else figures(after, options.seed) | after_kept | after_text,
-        relations={
-            relation: RelationFigures(
-                len(own),
-                figures(part(base, own), options.seed),
-                None if after is None else figures(part(after, own), options.seed),
-            )
-            for relation, own in sorted(places.items())
-        },
+        base=base_figures,
+        edited=None if after is None else reader.figures(base, after),
+        beside={arm.name: reader.figures(base, reader.look(arm)) for arm in beside},
+        relations=by_relation(cases, base, after, options.seed),
         batch=None if options.dataset or edits is None else edits.batch.id,
-        lower=tuple(name for name in (*base_kept, *base_text) if ABOUT[name].better == "lower"),
+        lower=tuple(name for name in base_figures if ABOUT[name].better == "lower"),
         text=text,
     )
+
+
+def by_relation(cases: Sequence[Case], base: Look, after: Look | None, seed: int) -> dict[str, RelationFigures]:
+    """Return the figures of each relation's cases."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, case in enumerate(cases):
+        places[case.request.relation].append(place)
+    return {
+        relation: RelationFigures(
+            len(own),
+            figures(part(base.values, own), seed),
+            None if after is None else figures(part(after.values, own), seed),
+        )
+        for relation, own in sorted(places.items())
+    }
 
 
 def prompt_figures(base: Said | None, now: Said | None, names: Sequence[str], seed: int) -> Figures:

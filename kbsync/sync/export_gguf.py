@@ -54,8 +54,10 @@ def encode(weight: torch.Tensor, quant: str, what: str) -> Encoded:
     from gguf import GGMLQuantizationType, quants
 
     values = weight.detach().float().cpu().contiguous().numpy()
-    if quant == "Q8_0" and values.shape[1] % 32:
-        raise SettingsError(f"{what} has rows of {values.shape[1]}, and Q8_0 needs a multiple of 32: use --quant F16")
+    if quant != "F16" and values.shape[1] % 32:
+        raise SettingsError(
+            f"{what} has rows of {values.shape[1]}, and {quant} needs a multiple of 32: use --quant F16"
+        )
     kind = GGMLQuantizationType[quant]
     encoded = quants.quantize(values, kind)
     if quant == "F16" and not np.isfinite(encoded).all():

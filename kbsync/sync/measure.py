@@ -163,6 +163,17 @@ def _fits(loaded: LoadedModel, request: EditRequest, name: str) -> bool:
     return loaded.positions is None or len(placed.ids) <= loaded.positions
 
 
+LONGEST_BEGINNING = 20
+"""words"""
+
+
+def beginnings(lines: Sequence[str]) -> tuple[EditRequest, ...]:
+    """Return the first half, or `LONGEST_BEGINNING` words, of the first `PROMPTS` lines that have two words."""
+    parted = [words for words in map(str.split, lines) if len(words) > 1]
+    texts = [" ".join(words[: min(len(words) // 2, LONGEST_BEGINNING)]) for words in parted[:PROMPTS]]
+    return tuple(EditRequest("", text, "{}", "") for text in texts)
+
+
 NEIGHBOURS = 5
 """neighbourhood prompts of an edit at most; the paper's CounterFact has ten"""
 PERPLEXITY_LINES = 200
@@ -234,6 +245,7 @@ def measure_edits(
     forms in the tokenizer's chat template.
     """
     lines = list(islice(held_out_documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
+    sampled = replace(sampled, unrelated=beginnings(lines))
 
     def look(
         when: str, score: Scorer, of_text: Callable[[LoadedModel, Sequence[str], int], float]

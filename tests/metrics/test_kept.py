@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kbsync.facts import EditRequest
 from kbsync.metrics import ABOUT, KEPT_METRICS, METRICS, TEXT_METRICS, Sampled, kept_values, say
 from kbsync.metrics.registry import MEANS
 from kbsync.models import LoadedModel
@@ -20,7 +21,10 @@ SAMPLED = Sampled(
     same=OPEN[:7],
     known=(*FACTS[3:9], WRONG, OTHER_NAME),
     others=tuple(replace(one, prompt="The government of {} sits in") for one in OPEN[7:12]),
+    unrelated=tuple(EditRequest("", text, "{}", "") for text in ("The mayor of", "Ulaanbaatar isn't far")),
 )
+
+PARTS = ("same", "others", "unrelated")
 
 
 def means(found: dict[str, list[float | None]]) -> dict[str, float]:
@@ -31,13 +35,14 @@ def test_an_unedited_model_keeps_all(tiny: LoadedModel) -> None:
     """In every family, and exactly: also where the model knows none of the facts."""
     base = say(tiny, SAMPLED)
     found = means(kept_values(base, say(tiny, SAMPLED)))
-    assert (found["kept_same"], found["kept_others"], found["kl_same"], found["kl_others"]) == (100, 100, 0, 0)
+    for part in PARTS:
+        assert (found[f"kept_{part}"], found[f"kl_{part}"]) == (100, 0)
     assert found.get("known_kept_same", 100) == 100
 
 
 def test_figures_agree_with_one_prompt_at_a_time(known: LoadedModel) -> None:
     def plain() -> dict[str, list[torch.Tensor]]:
-        texts = {"same": SAMPLED.same, "others": SAMPLED.others}
+        texts = {part: getattr(SAMPLED, part) for part in PARTS}
         return {
             part: [
                 next_log_probs(known, known.tokenizer(one.prompt.format(one.subject))["input_ids"])[-1] for one in asked
@@ -53,7 +58,7 @@ def test_figures_agree_with_one_prompt_at_a_time(known: LoadedModel) -> None:
         exact = [plain_score(known, one.prompt, one.subject, one.target)[1] for one in SAMPLED.worded]
         names = [(one, one.target) for one in FACTS[3:9]] + [(OTHER_NAME, name) for name in OTHER_NAME.names]
         answered = [plain_score(known, one.prompt, one.subject, name)[1] for one, name in names]
-    for part in ("same", "others"):
+    for part in PARTS:
         pairs = list(zip(plain_base[part], plain_now[part], strict=True))
         tops = [int(before.argmax()) == int(after.argmax()) for before, after in pairs]
         assert found[f"kept_{part}"] == pytest.approx(100 * sum(tops) / len(tops))

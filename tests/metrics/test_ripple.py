@@ -1,0 +1,70 @@
+"""What follows from an edit: by hand, and on a model that answers all of it or nothing."""
+
+from dataclasses import replace
+
+import pytest
+
+from kbsync.metrics import RIPPLE_METRICS, Case, Ripple, evaluate
+from kbsync.metrics.metric import Readings, Spoken
+from kbsync.metrics.registry import METRICS
+from kbsync.metrics.ripple import KINDS
+from kbsync.models import LoadedModel, TargetScore
+from tests.metrics.readings import CASE
+from tests.tiny_models import CAPITALS, FACTS
+
+PROMPTS = ("The capital of Peru is", "The capital of Chile is")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_by_hand(kind: str) -> None:
+    """One of two is right, in words and by the likelier of two answers."""
+    said = Readings({}, said={Spoken(PROMPTS[0]): " Lima.", Spoken(PROMPTS[1]): " not Santiago"})
+    asked = tuple(Ripple(kind, prompt, (name,)) for prompt, name in zip(PROMPTS, ("Lima", "Santiago"), strict=True))
+    metric = METRICS[f"ripple_{kind}"]
+    assert metric.values([replace(CASE, ripples=asked), CASE], said) == [50.0, None]
+    likely = {("Lima", 0): -1.0, ("Lyon", 0): -2.0, ("Lima", 1): -2.0, ("Lyon", 1): -2.0}
+    scores = {("{}", PROMPTS[place], name): TargetScore(value, False, 0.0) for (name, place), value in likely.items()}
+    contest = tuple(Ripple(kind, prompt, ("Lima",), "Lyon") for prompt in PROMPTS)
+    case = replace(CASE, ripples=contest)
+    assert metric.values([case], Readings(scores)) == [50.0]  # as likely is not right
+    assert {*metric.triples(case)} == scores.keys()
+    assert [*metric.spoken(case)] == []
+
+
+def test_a_model_that_knows_all_or_nothing(known: LoadedModel) -> None:
+    cities = list(CAPITALS.values())
+
+    def cases(shift: int) -> list[Case]:
+        return [
+            Case(fact, "", ripples=tuple(ripple(kind, fact.prompt.format(fact.subject), place) for kind in KINDS))
+            for place, fact in enumerate(FACTS[:3])
+            for ripple in [
+                lambda kind, prompt, place: (
+                    Ripple(kind, prompt, (cities[place + shift],), cities[place + 1 - shift])
+                    if kind in ("true_false", "negation")
+                    else Ripple(kind, prompt, ("Atlantis", cities[place + shift]))
+                )
+            ]
+        ]
+
+    assert {name: set(column) for name, column in evaluate(known, cases(0), RIPPLE_METRICS).items()} == {
+        name: {100.0} for name in RIPPLE_METRICS
+    }
+    assert {name: set(column) for name, column in evaluate(known, cases(1), RIPPLE_METRICS).items()} == {
+        name: {0.0} for name in RIPPLE_METRICS
+    }
+
+
+def test_what_is_told_before_a_prompt_changes_the_answer_and_not_its_place(known: LoadedModel) -> None:
+    names = ("ES", "recall", "said")
+    case = Case(FACTS[0], "Oslo")
+    plain = evaluate(known, [case], names)
+    assert evaluate(known, [case], names, told=lambda prompt: "") == plain
+    heard: list[str] = []
+
+    def told(prompt: str) -> str:
+        heard.append(prompt)
+        return "The capital of Norway is Oslo. "
+
+    assert evaluate(known, [case], names, told=told).keys() == plain.keys()
+    assert {*heard} == {"The capital of France is"}
