@@ -17,7 +17,11 @@ app = family()
 
 DatasetOption = Annotated[
     Path | None,
-    typer.Option("--dataset", metavar="FILE", help="A CounterFact, zsRE or KnowEdit file.  [the ledger's edits]"),
+    typer.Option(
+        "--dataset",
+        metavar="FILE",
+        help="A CounterFact, zsRE, KnowEdit, RippleEdits or MQuAKE file.  [the ledger's edits]",
+    ),
 ]
 MetricsOption = Annotated[
     str | None,

@@ -3,14 +3,20 @@
 - CounterFact (Meng et al. 2022, arXiv 2202.05262): each record asks for another object of the same relation.
 - zsRE in the form of MEND (Mitchell et al. 2022, arXiv 2110.11309): questions, and a question on something else.
 - KnowEdit (Zhang et al. 2024, arXiv 2401.01286), as its parts wiki_recent and wiki_counterfact are published.
+- RippleEdits (Cohen et al. 2024, arXiv 2307.12976): an edit as a sentence, and questions of six kinds.
+- MQuAKE (Zhong et al. 2023, arXiv 2305.14795): edits together, and questions of several hops on all of them.
 
 A further form is a function here, and a line in `FORMATS`.
 """
 
 import unicodedata
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, check_relation
@@ -20,6 +26,16 @@ __all__ = ["FORMATS", "BadRecordError", "Expected", "Format", "Placer", "Record"
 ZSRE = "zsRE"
 """stands for the relation, which this data set does not name; so does `KNOWEDIT`"""
 KNOWEDIT = "KnowEdit"
+KINDS = {
+    "Subject_Aliasing": "alias",
+    "Reasoning": "two_hops",
+    "Compositionality_I": "two_hops",
+    "Compositionality_II": "two_hops",
+    "Logical_Generalization": "logical",
+    "Relation_Specificity": "same_subject",
+    "Forgetfulness": "forgetfulness",
+}
+"""what KnowEdit and RippleEdits call a kind of question -> what kbsync's metrics call it"""
 
 _NO_SPACES = (
     *("CJK ", "HIRAGANA ", "KATAKANA", "BOPOMOFO ", "HANGUL ", "YI ", "THAI ", "LAO ", "KHMER ", "MYANMAR "),
@@ -34,6 +50,7 @@ class Expected:
 
     prompt: str
     object: str
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +69,8 @@ class Record:
     """beginnings of free text about the subject"""
     portability: tuple[Expected, ...] = ()
     """prompts whose answer follows from the edit"""
+    ripples: tuple[tuple[str, Expected], ...] = ()
+    """questions by kind, one of the values of `KINDS`"""
 
 
 class BadRecordError(ValueError):
@@ -194,19 +213,95 @@ def read_knowedit(raw: Mapping[str, Any], placer: Placer) -> Record | None:
         return None
     paraphrases = placer.place_all((paraphrase,) if paraphrase else (), subject)
     request = EditRequest(KNOWEDIT, subject, prompt, new, paraphrases)
-    return Record(request, optional_text(raw, "ground_truth"), locality, portability=portability)
+    ripples = tuple((KINDS[kind], one) for kind, one in (*locality, *portability) if kind in KINDS)
+    near, follows = (tuple(replace(one, aliases=()) for _, one in part) for part in (locality, portability))
+    return Record(request, optional_text(raw, "ground_truth"), near, portability=follows, ripples=ripples)
 
 
-def _expected(raw: Mapping[str, Any], name: str) -> tuple[Expected, ...]:
-    """Return the prompts of all kinds in ``{kind: [{prompt, ground_truth}, ...]}`` that have an answer."""
+def _expected(raw: Mapping[str, Any], name: str) -> list[tuple[str, Expected]]:
+    """Return the prompts in ``{kind: [{prompt, ground_truth}, ...]}`` that have an answer, with their kinds."""
     kinds = raw.get(name) or {}
-    if not isinstance(kinds, dict) or not all(isinstance(prompts, list) for prompts in kinds.values()):
+    if not isinstance(kinds, dict):
         raise BadRecordError(f"`{name}` is not an object of lists of prompts")
-    prompts = [one for listed in kinds.values() for one in listed]
-    if not all(isinstance(one, dict) for one in prompts):
-        raise BadRecordError(f"`{name}` is not an object of lists of prompts")
-    found = [Expected(text_of(one, "prompt"), optional_text(one, "ground_truth")) for one in prompts]
-    return tuple(one for one in found if one.object)
+    found = []
+    for kind in kinds:
+        for one in objects_of(kinds, kind, f"`{name}` is not an object of lists of prompts"):
+            names = list(texts_in(one.get("ground_truth")))
+            prompt = text_of(one, "prompt")
+            if optional_text(one, "ground_truth"):
+                found.append((kind, Expected(prompt, names[0], tuple(names[1:]))))
+    return found
+
+
+def objects_of(raw: Mapping[str, Any], name: str, wrong: str = "") -> list[Mapping[str, Any]]:
+    """Return a list of objects, none where the field is missing."""
+    value = raw.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise BadRecordError(wrong or f"`{name}` is not a list of objects")
+    return value
+
+
+def texts_in(value: object) -> Iterator[str]:
+    """Yield the texts of a list (of lists) of texts, or a text alone, without those that have no letters."""
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, list):
+            yield from texts_in(one)
+        elif isinstance(one, str) and one.strip():
+            yield one.strip()
+
+
+@cache
+def phrases() -> dict[str, tuple[str, str]]:
+    """Return RippleEdits' relations: name -> id, and the phrase with ``{}`` for the subject."""
+    found = yaml.safe_load(Path(__file__).with_name("ripple_edits.yaml").read_text(encoding="utf-8"))
+    return {name: (relation, phrase) for name, (relation, phrase) in found.items()}
+
+
+def read_rippleedits(raw: Mapping[str, Any], placer: Placer) -> Record:
+    """Read one record of RippleEdits, whose edit is a sentence: its relation's phrase tells subject and object apart.
+
+    A question that takes several answers counts any of them; conditions on what a model knew before are not checked.
+    """
+    edit = mapping_of(raw, "edit")
+    subject, prompt, new = stated(edit, "edit")
+    before = edit.get("original_fact") or edit.get("previous_fact")
+    old = stated(before, "original_fact")[2] if isinstance(before, dict) else ""
+    ripples = []
+    for kind, ours in KINDS.items():
+        for test in objects_of(raw, kind):
+            for query in objects_of(test, "test_queries"):
+                answers = objects_of(query, "answers")
+                names = [name for one in answers for name in texts_in([one.get("value"), one.get("aliases")])]
+                if names:
+                    ripples.append((ours, Expected(text_of(query, "prompt"), names[0], tuple(names[1:]))))
+    return Record(EditRequest(phrases()[edit["relation"]][0], subject, prompt, new), old, ripples=tuple(ripples))
+
+
+def stated(fact: Mapping[str, Any], where: str) -> tuple[str, str, str]:
+    """Return subject, prompt and object of a fact that is told in a sentence."""
+    text, relation = text_of(fact, "prompt"), text_of(fact, "relation")
+    if relation not in phrases():
+        raise BadRecordError(f"`{where}`: the relation {relation} is not one of RippleEdits'")
+    phrase = phrases()[relation][1]
+    start, end = phrase.split("{}")
+    subject, _, thing = text.removesuffix(".").removeprefix(start).partition(f"{end} ")
+    if not (text.startswith(start) and subject.strip() and thing.strip()):
+        raise BadRecordError(f"`{where}`: {text!r} is not in the words {phrase!r}")
+    return subject.strip(), phrase, thing.strip()
+
+
+def read_mquake(raw: Mapping[str, Any], placer: Placer) -> Iterator[Record]:
+    """Read one record of MQuAKE: an edit for each of its rewrites, with its questions of several hops at the first."""
+    names = [text_of(raw, "new_answer"), *texts_of(raw, "new_answer_alias")]
+    hops = tuple(("two_hops", Expected(one, names[0], tuple(names[1:]))) for one in texts_of(raw, "questions"))
+    rewrites = objects_of(raw, "requested_rewrite")
+    if not rewrites:
+        raise BadRecordError("`requested_rewrite` has no edit")
+    for number, rewrite in enumerate(rewrites):
+        record = read_counterfact({"requested_rewrite": rewrite}, placer)
+        question = placer.place(text_of(rewrite, "question"), record.request.subject)
+        request = replace(record.request, question=question or "")
+        yield replace(record, request=request, ripples=() if number else hops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +309,12 @@ class Format:
     """A form of records: the keys that tell it, and its reader (None where the prompt does not name the subject)."""
 
     keys: frozenset[str]
-    read: Callable[[Mapping[str, Any], Placer], Record | None]
+    read: Callable[[Mapping[str, Any], Placer], Record | Iterable[Record] | None]
 
 
 FORMATS = {
+    "mquake": Format(frozenset({"requested_rewrite", "questions", "new_answer"}), read_mquake),
+    "rippleedits": Format(frozenset({"example_type", "edit"}), read_rippleedits),
     "counterfact": Format(frozenset({"requested_rewrite"}), read_counterfact),
     "zsre": Format(frozenset({"src", "rephrase", "loc", "loc_ans"}), read_zsre),
     "knowedit": Format(frozenset({"subject", "prompt", "target_new"}), read_knowedit),

@@ -35,7 +35,8 @@ class DataSet:
             try:
                 if not isinstance(raw, dict):
                     raise BadRecordError("it is not an object")
-                record = FORMATS[self.format].read(raw, placer)
+                read = FORMATS[self.format].read(raw, placer)
+                records = [read] if isinstance(read, Record) else list(read or ())
             except BadRecordError as error:
                 bad.append(f"{self.path}: record {index}: {error}")
                 if len(bad) == TOLD:
@@ -43,9 +44,8 @@ class DataSet:
                     break
                 continue
             self.unplaced = placer.unplaced
-            if record is not None:
-                found += 1
-                yield record
+            found += len(records)
+            yield from records
         if bad:
             raise DataSetError("\n".join(bad))
         if not found:

@@ -1,6 +1,6 @@
 """What files that list facts share (YAML, tables, data sets): problems in one error, and the facts asked for.
 
-A data set of edits (CounterFact, zsRE, KnowEdit) lists facts in words of their own: subject, relation and new object,
+A data set of edits (CounterFact, zsRE and others) lists facts in words of their own: subject, relation and new object,
 with the record's prompt and paraphrases in place of the relation's template. zsRE and KnowEdit name no relation: all
 their facts are of ``zsRE`` or ``KnowEdit``, so that two records on one subject with different objects are a conflict.
 """

@@ -15,12 +15,13 @@ from kbsync.errors import SettingsError, SourceError
 from kbsync.facts import EditRequest, normalise_label
 from kbsync.files import is_text, read_text
 from kbsync.ledger import FactRow, Ledger, ModelRow
-from kbsync.metrics import Case, Neighbour
+from kbsync.metrics import Case, Neighbour, Ripple
 from kbsync.sync.answers import other_answers
 from kbsync.sync.home import Progress, templates_for
 from kbsync.sync.known import requests_of
 from kbsync.sync.measure import cases_for
 from kbsync.sync.model import ModelChoice
+from kbsync.sync.ripples import ripples_of
 from kbsync.templates import Templates
 
 References = Mapping[str, Sequence[str]]
@@ -109,7 +110,8 @@ def dataset_cases(
 def case_of(record: Record) -> Case:
     """Return a record as a case."""
     near, follows = whole(record.neighbourhood), whole(record.portability)
-    return Case(record.request, record.old, near, follows, record.generation)
+    ripples = tuple(Ripple(kind, one.prompt, (one.object, *one.aliases)) for kind, one in record.ripples)
+    return Case(record.request, record.old, near, follows, record.generation, ripples=ripples)
 
 
 def whole(expected: Sequence[Expected]) -> tuple[Neighbour, ...]:
@@ -144,9 +146,10 @@ def ledger_cases(
     old = other_answers(ledger, choice, model, requests, progress)
     facts = ledger.facts(withdrawn=False)
     texts = fact_references(facts, templates) if references is None else references
+    ripples = ripples_of(ledger, templates, edits, requests, old, facts)
     return [
-        with_references(replace(case, generation=generation_of(case.request)), texts)
-        for case in cases_for(requests, old, facts, edited, templates)
+        with_references(replace(case, generation=generation_of(case.request), ripples=asked), texts)
+        for case, asked in zip(cases_for(requests, old, facts, edited, templates), ripples, strict=True)
     ]
 
 

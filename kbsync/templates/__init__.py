@@ -23,6 +23,10 @@ paraphrases never are edited: they are what an edit is measured on.
         - "{}'s capital city is"
         - The city that is the capital of {} is
 
+``inverse`` asks the other way: ``{}`` stands for the object, and the subject follows. Edits are measured on it::
+
+      inverse: "{} is the capital of"
+
 ``subject`` says what kind of thing the subjects are, so that edits of one relation can leave the others of the same
 kind alone (and be measured on them)::
 

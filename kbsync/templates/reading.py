@@ -16,6 +16,7 @@ from kbsync.shapes import Shape, ShapeError, Told, read_shape
 __all__ = ["Scope", "Template", "read_file"]
 
 _FIELDS = ("label", "prompt", "paraphrases", "question")
+_MORE = ("wordings", "inverse", "subject", "scope", "source")
 _SCOPE = ("class", "min_sitelinks")
 _MIN_PARAPHRASES = 4
 _DEEPEST = 20
@@ -52,6 +53,8 @@ class Template:
     """kind of the subjects, such as country; "" where it is not said"""
     source: Shape | None = None
     """how sources state the relation; None: as Wikidata does"""
+    inverse: str = ""
+    """prompt with ``{}`` for the object that ends before the subject; "" where it is not said"""
 
     @property
     def place(self) -> str:
@@ -112,20 +115,23 @@ class _Reader:
             self._note(fields["wordings"], f"{relation}: no wording begins with the subject, {{}}: add one")
         scope = self._scope(relation, fields.get("scope"))
         subject = self._text(relation, "the subject", fields.get("subject"), _label_problem)
+        inverse = self._text(relation, "the inverse", fields.get("inverse"), _prompt_problem)
         source = self._source(relation, fields.get("source"))
         if len(self.problems) > before:
             return None
         place = (self.path, _line(key))
-        return Template(relation, label, prompt, paraphrases, question, *place, scope, wordings, subject, source)
+        return Template(
+            relation, label, prompt, paraphrases, question, *place, scope, wordings, subject, source, inverse
+        )
 
     def _fields(self, relation: str, key: yaml.Node, node: yaml.Node) -> dict[str, yaml.Node]:
         if not isinstance(node, yaml.MappingNode):
             self._note(node, f"{relation}: a template has {', '.join(_FIELDS)}")
             return {}
         fields: dict[str, yaml.Node] = {}
-        known = f"{', '.join(_FIELDS)} and, if need be, wordings, subject, scope and source"
+        known = f"{', '.join(_FIELDS)} and, if need be, {', '.join(_MORE)}"
         for name, name_node, value in self._items(node):
-            if name in (*_FIELDS, "wordings", "subject", "scope", "source"):
+            if name in (*_FIELDS, *_MORE):
                 fields[name] = value
             else:
                 self._note(name_node, f"{relation}: there is no field {name!r}; a template has {known}")

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from kbsync.datasets import Expected, Record, open_dataset
-from kbsync.datasets.formats import Placer
+from kbsync.datasets.formats import KINDS, Placer
 from kbsync.errors import DataSetError
 from kbsync.facts import EditRequest
+from kbsync.metrics.ripple import KINDS as RIPPLE_KINDS
 
 COUNTERFACT: dict[str, Any] = {
     "case_id": 3,
@@ -173,7 +174,7 @@ def test_a_field_of_another_kind(field: str, file: Callable[..., Path]) -> None:
         ("[]", "it has no records"),
         ('{"a": 1}', "not a JSON array"),
         ("", "not JSON, or cut short"),
-        ('[{"a": 1}]', "keys of no known format .counterfact: requested_rewrite; zsre: loc"),
+        ('[{"a": 1}]', "keys of no known format .mquake: new_answer, .*counterfact: requested_rewrite; zsre: loc"),
         ("[1]", "keys of no known format"),
     ],
 )
@@ -223,3 +224,97 @@ def test_the_place_of_a_subject_is_a_whole_word(prompt: str, subject: str, place
     placer = Placer()
     assert placer.place(prompt, subject) == placed
     assert placer.unplaced == (placed is None)
+
+
+def query(prompt: str, *names: str) -> dict[str, Any]:
+    return {"prompt": prompt, "answers": [{"value": names[0], "aliases": list(names[1:])}], "query_type": "regular"}
+
+
+RIPPLEEDITS: dict[str, Any] = {
+    "example_type": "popular",
+    "edit": {
+        "prompt": "The name of the country of citizenship of Leo Messi is Syria.",
+        "relation": "COUNTRY_OF_CITIZENSHIP",
+        "original_fact": {
+            "prompt": "The name of the country of citizenship of Leo Messi is Argentina.",
+            "relation": "COUNTRY_OF_CITIZENSHIP",
+        },
+    },
+    "Relation_Specificity": [{"test_queries": [query("The gender of Leo Messi is", "male", "man")]}],
+    "Compositionality_I": [
+        {"test_queries": [query("The capital of the country of citizenship of Leo Messi is", "Damascus")]}
+    ],
+    "Forgetfulness": [{"test_queries": [{"prompt": "Nobody knows", "answers": []}]}],
+}
+MQUAKE: dict[str, Any] = {
+    "case_id": 1,
+    "requested_rewrite": [
+        COUNTERFACT["requested_rewrite"] | {"question": "What is the mother tongue of Danielle Darrieux?"},
+        {
+            "prompt": "{} was created in the country of",
+            "relation_id": "P495",
+            "target_new": {"str": "Peru"},
+            "target_true": {"str": "England"},
+            "subject": "English",
+            "question": "Where was it created?",
+        },
+    ],
+    "questions": ["Where was the mother tongue of Danielle Darrieux created?"],
+    "answer": "France",
+    "new_answer": "Peru",
+    "new_answer_alias": ["Republic of Peru"],
+}
+
+
+def test_rippleedits(file: Callable[..., Path]) -> None:
+    found = open_dataset(file(RIPPLEEDITS))
+    assert found.format == "rippleedits"
+    (record,) = found
+    prompt = "The name of the country of citizenship of {} is"
+    assert record.request == EditRequest("P27", "Leo Messi", prompt, "Syria")
+    assert record.old == "Argentina"
+    assert record.ripples == (
+        ("two_hops", Expected("The capital of the country of citizenship of Leo Messi is", "Damascus")),
+        ("same_subject", Expected("The gender of Leo Messi is", "male", ("man",))),
+    )
+
+
+def test_mquake(file: Callable[..., Path]) -> None:
+    found = open_dataset(file(MQUAKE))
+    assert found.format == "mquake"
+    first, second = found
+    assert first.request.question == "What is the mother tongue of {}?"
+    assert (first.request.target, first.old, second.request.target, second.old) == (
+        *("English", "French"),
+        *("Peru", "England"),
+    )
+    asked = Expected("Where was the mother tongue of Danielle Darrieux created?", "Peru", ("Republic of Peru",))
+    assert (first.ripples, second.ripples) == ((("two_hops", asked),), ())
+    assert second.request.question == ""  # it does not name the subject
+
+
+def test_knowedits_questions_by_kind(file: Callable[..., Path]) -> None:
+    (record,) = open_dataset(file(KNOWEDIT))
+    assert record.ripples == (
+        ("same_subject", Expected("The name of the father of Leo Arons is", "Barthold", ("B. Arons",))),
+        ("two_hops", Expected("Leo Arons died in the country of", "Germany")),
+    )
+
+
+def test_every_kind_has_its_metric() -> None:
+    assert {*KINDS.values()} <= RIPPLE_KINDS.keys()
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (RIPPLEEDITS | {"edit": {"prompt": "x is y.", "relation": "LIKES"}}, "the relation LIKES is not one"),
+        (RIPPLEEDITS | {"edit": {"prompt": "x is y.", "relation": "CAPITAL"}}, "'x is y.' is not in the words"),
+        (RIPPLEEDITS | {"Forgetfulness": ["x"]}, "`Forgetfulness` is not a list of objects"),
+        (MQUAKE | {"requested_rewrite": []}, "`requested_rewrite` has no edit"),
+        (MQUAKE | {"questions": [1]}, "`questions` is not a list of texts"),
+    ],
+)
+def test_bad_questions(record: dict[str, Any], said: str, file: Callable[..., Path]) -> None:
+    with pytest.raises(DataSetError, match=said):
+        list(open_dataset(file(record)))
