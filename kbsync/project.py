@@ -19,9 +19,19 @@ from jsonschema.exceptions import ValidationError
 from kbsync.errors import SettingsError
 from kbsync.files import read_text, reading
 
-__all__ = ["FILE_NAME", "SCHEMA", "Project", "ProjectSource", "find_project", "read_project", "write_project"]
+__all__ = [
+    "FILE_NAME",
+    "SCHEMA",
+    "Project",
+    "ProjectSource",
+    "find_project",
+    "read_checked",
+    "read_project",
+    "write_project",
+]
 
 FILE_NAME = "kbsync.yaml"
+CANARIES = "canaries.yaml"
 
 BOUNDS = {
     "max_perplexity_increase": "percent that perplexity may rise by",
@@ -77,6 +87,7 @@ SCHEMA: dict[str, Any] = {
                 ),
             },
             "corpus": _TEXT | {"description": "text for the covariance"},
+            "canaries": _TEXT | {"description": "a file of questions that each state must answer; else canaries.yaml"},
             "settings": {
                 "type": "object",
                 "description": "settings of the editor, as --set takes them",
@@ -123,6 +134,7 @@ class Project:
     model: str | None
     sources: tuple[ProjectSource, ...]
     corpus: Path | None
+    canaries: Path | None
     settings: Mapping[str, Any]
     bounds: Mapping[str, float]
     export: Path | None
@@ -137,7 +149,13 @@ def find_project(start: Path) -> Path | None:
 
 
 def read_project(file: Path) -> Project:
-    """Return the content of a project file.
+    """Return the content of a project file; raises as `read_checked` does."""
+    content, node = read_checked(file, SCHEMA)
+    return _project(file.absolute(), content, node)
+
+
+def read_checked(file: Path, schema: Mapping[str, Any]) -> tuple[Any, yaml.Node | None]:
+    """Return the content of a YAML file that a JSON schema describes, and its nodes; an empty file is a mapping.
 
     Raises SettingsError, with a line for each problem, and SourceError where the file cannot be read.
     """
@@ -157,13 +175,13 @@ def read_project(file: Path) -> Project:
         what = getattr(error, "problem", None) or "nested too deep, or a value that is none"
         raise SettingsError(f"{file}{place}: this is not YAML ({what})") from None
     problems = [(mark.line, mark.column, f"{key} comes twice: remove one of them") for mark, key in twice]
-    for found in Draft202012Validator(SCHEMA).iter_errors(_plain(content)):
+    for found in Draft202012Validator(schema).iter_errors(_plain(content)):
         problems += _told(found, node)
     if problems:
         raise SettingsError(
             "\n".join(f"{file}:{line + 1}:{column + 1}: {what}" for line, column, what in sorted(set(problems)))
         )
-    return _project(file.absolute(), _plain(content), node)
+    return _plain(content), node
 
 
 def _project(file: Path, content: Mapping[str, Any], node: yaml.Node | None) -> Project:
@@ -184,11 +202,18 @@ def _project(file: Path, content: Mapping[str, Any], node: yaml.Node | None) -> 
         None if model is None else _there(beside, model),
         sources,
         None if corpus is None else beside / corpus,
+        _canaries(beside, content.get("canaries")),
         content.get("settings", {}),
         content.get("bounds", {}),
         None if export is None else beside / export["to"],
         {name: value for name, value in (export or {}).items() if name != "to"},
     )
+
+
+def _canaries(beside: Path, named: str | None) -> Path | None:
+    """Return the file of canaries: the one that is named, or else the usual one where it is there."""
+    file = beside / (named or CANARIES)
+    return file if named or file.is_file() else None
 
 
 def _source(beside: Path, one: Mapping[str, Any], line: int) -> ProjectSource:
@@ -263,6 +288,7 @@ def _told(error: ValidationError, node: yaml.Node | None) -> Iterator[tuple[int,
         "minItems": "this list is empty",
         "pattern": f"{said} is no relation's name, such as P36",
         "uniqueItems": "this list names one twice",
+        "minProperties": "say what the answer must be: must_contain or must_not_contain",
     }
     yield mark.line, mark.column, f"{name}: {wanted.get(rule, error.message)}"
 

@@ -1,5 +1,6 @@
 """``kbsync apply``: write the plan into the model."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,6 +22,7 @@ from kbsync.report.console import emit, log_console
 from kbsync.report.plan import plan_view
 from kbsync.report.progress import progress
 from kbsync.report.tables import plain
+from kbsync.sync.canaries import read_canaries
 from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:
@@ -52,6 +54,10 @@ AlgorithmOption = Annotated[
 ]
 ChatOption = Annotated[
     bool, typer.Option("--chat", help="Measure recall of the question forms in the model's chat template, too.")
+]
+CanariesOption = Annotated[
+    Path | None,
+    typer.Option("--canaries", metavar="FILE", help="Questions (YAML) that the model must answer to be made current."),
 ]
 PerplexityOption = Annotated[
     float | None,
@@ -105,6 +111,7 @@ def apply(
     algorithm: AlgorithmOption = "memit",
     setting: SetOption = None,
     corpus: CorpusOption = None,
+    canaries: CanariesOption = None,
     chat: ChatOption = False,
     max_perplexity_increase: PerplexityOption = None,
     max_specificity_loss: SpecificityOption = None,
@@ -136,6 +143,7 @@ def apply(
         loading,
         corpus,
         chat=chat,
+        canaries=read_canaries(canaries),
         bounds={
             "max_perplexity_increase": max_perplexity_increase,
             "max_specificity_loss": max_specificity_loss,

@@ -23,6 +23,7 @@ from kbsync.cli import (
     ask,
     audit,
     bench,
+    bisect,
     calibrate,
     config,
     doctor,
@@ -76,6 +77,7 @@ app.add_typer(pull.app)
 app.add_typer(plan.app)
 app.add_typer(status.app)
 app.add_typer(apply.app)
+app.add_typer(bisect.app)
 app.add_typer(ask.app)
 app.add_typer(export.app)
 app.add_typer(audit.app)

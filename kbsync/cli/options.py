@@ -174,7 +174,12 @@ def project_defaults(commands: Any, project: Project) -> dict[str, Any]:
 
     What measures kbsync itself, or shows it, takes nothing from it.
     """
-    values: dict[str, Any] = {"model": project.model, "corpus": project.corpus, **project.bounds}
+    values: dict[str, Any] = {
+        "model": project.model,
+        "corpus": project.corpus,
+        "canaries": project.canaries,
+        **project.bounds,
+    }
     values["setting"] = [f"{name}={_as_option(value)}" for name, value in project.settings.items()] or None
     found = {}
     for name, one in commands.items():

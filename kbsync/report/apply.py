@@ -10,11 +10,20 @@ from kbsync.report.tables import plain, table
 
 if TYPE_CHECKING:
     from kbsync.sync.batch import Applied
+    from kbsync.sync.bisect import Bisected, Found
     from kbsync.sync.guards import Cost
     from kbsync.sync.measure import Failure
     from kbsync.sync.retract import Lifted, Retracted, Retraction
 
-__all__ = ["applied_view", "cost_view", "lifted_view", "retracted_view", "retraction_view"]
+__all__ = [
+    "applied_view",
+    "bisected_view",
+    "cost_view",
+    "found_table",
+    "lifted_view",
+    "retracted_view",
+    "retraction_view",
+]
 
 _MOST_FAILED = 10
 
@@ -52,6 +61,20 @@ def cost_view(cost: "Cost") -> RenderableType:
     else:
         each = ", ".join(f"{name} {value:.1f}" for name, value in cost.seconds.items() if name != "total")
         parts.append(plain(f"time: about {cost.seconds['total']:.0f} s at the pace of earlier batches ({each})"))
+    return Group(*parts)
+
+
+def found_table(found: "Sequence[Found]") -> RenderableType:
+    """Return the facts that a bisect found, and what each breaks."""
+    rows = [(one.relation, one.subject, one.object, one.breaks) for one in found]
+    return table(("relation", "subject", "object", "breaks"), rows, title="found")
+
+
+def bisected_view(done: "Bisected") -> RenderableType:
+    """Return what a bisect found, and the apply without it."""
+    told = f"{done.solves} solves" if done.found else "nothing breaks a canary or a bound"
+    parts: list[RenderableType] = [*([found_table(done.found)] if done.found else []), plain(told)]
+    parts.append(plain("nothing was written") if done.applied is None else applied_view(done.applied))
     return Group(*parts)
 
 

@@ -1,11 +1,13 @@
 """Apply: the plan, what the user says to it, and the batch that carries it out."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from kbsync.conflicts import Policy
+from kbsync.editors import Editor
 from kbsync.errors import LedgerError
 from kbsync.ledger import Ledger, ModelRow
 from kbsync.ledger.edits import rollback_count
@@ -13,6 +15,7 @@ from kbsync.ledger.store import database_faults
 from kbsync.models import ALONE, Team, require_chat_template
 from kbsync.sync.answers import base_answers
 from kbsync.sync.batch import Applied, Batch, Clock
+from kbsync.sync.canaries import Canary
 from kbsync.sync.corpus import settle_stdin
 from kbsync.sync.edits import Edits, chosen_editor, make_edits
 from kbsync.sync.guards import Cost, Guard
@@ -21,6 +24,7 @@ from kbsync.sync.model import ModelChoice, choose_model, identify
 from kbsync.sync.plan import Plan, known_facts, make_plan
 from kbsync.sync.preflight import check_before_load, check_before_work, check_lengths
 from kbsync.sync.team import led
+from kbsync.templates import Templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class ApplyOptions:
     """measure recall in the tokenizer's chat template, too"""
     bounds: Mapping[str, float | None] = field(default_factory=dict)
     """fields of `Bounds`; None, or none of a name, is the preset's, or else the default"""
+    canaries: Sequence[Canary] = ()
+    """what the edited model must answer"""
     force: bool = False
     """make a result that breaks a bound current all the same"""
     algorithm: str = "memit"
@@ -79,6 +85,59 @@ def apply(
     `remark` is told how the work is done, which `team` shares (this process leads it). Raises LedgerError, ModelError,
     SettingsError, TemplateError, ConflictError and EditError; the state before stays in each case.
     """
+    with prepared(home, options, progress, remark, team) as work:
+        plan = work.plan()
+        batch = work.batch(plan)
+        if not confirm(Proposal(plan, work.choice.remark, batch.cost(), batch.edits.needed)):
+            return None
+        return batch.run() if batch.edits.needed else nothing_to_do(plan, batch.edits, work.clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A ledger that this process alone writes to, and a loaded model: all that plans and batches are made of."""
+
+    ledger: Ledger
+    templates: Templates
+    options: ApplyOptions
+    choice: ModelChoice
+    model: ModelRow
+    editor: Editor
+    guard: Guard
+    clock: Clock
+    progress: Progress
+    remark: Callable[[str], None]
+    compared: Plan | None = None
+    """facts and edits as they were compared before the load; None: to be compared"""
+
+    def plan(self) -> Plan:
+        """Return what the user asks for, by what is on record now."""
+        with self.clock.phase("plan"):
+            plan = self.compared
+            if plan is None:
+                asked = (self.options.relations, self.options.on_conflict)
+                plan = make_plan(self.ledger, self.templates, self.choice.name, self.model, *asked)
+            return narrowed(plan, self.ledger, self.choice, self.model, self.options, self.progress)
+
+    def batch(self, plan: Plan) -> Batch:
+        """Return the batch of a plan, to be run."""
+        with self.clock.phase("plan"):
+            edits = make_edits(
+                plan, self.ledger, self.templates, self.choice, self.model, self.editor, retry=self.options.retry
+            )
+        told = (self.guard, self.clock, self.progress, self.remark, self.options.chat)
+        return Batch(self.ledger, self.templates, self.choice, self.model, edits, *told)
+
+
+@contextmanager
+def prepared(
+    home: Path,
+    options: ApplyOptions,
+    progress: Progress = silent,
+    remark: Callable[[str], None] = lambda text: None,
+    team: Team = ALONE,
+) -> Iterator[Prepared]:
+    """Check what can be checked before the long work, and load the model; raises as `apply` does."""
     clock, templates = Clock(), templates_for(home)
     with led(team), Ledger.open(home, create=False) as ledger, ledger.writer(f"apply {options.model}"):
         check_ledger(ledger, options)
@@ -96,16 +155,11 @@ def apply(
             model = identify(ledger, choice)
             if not plan.in_sync:
                 check_before_work(ledger, choice, editor, len(plan.having("+", "~", "=", "x")))
-        with clock.phase("plan"):
-            if known is not None and known.key != model.key:  # another model of that name was used last
-                plan = make_plan(ledger, templates, named, model, options.relations, options.on_conflict)
-            plan = narrowed(plan, ledger, choice, model, options, progress)
-            edits = make_edits(plan, ledger, templates, choice, model, editor, retry=options.retry)
-        guard = Guard(choice.bounds.with_values(**options.bounds), options.force)
-        batch = Batch(ledger, templates, choice, model, edits, guard, clock, progress, remark, options.chat)
-        if not confirm(Proposal(plan, choice.remark, batch.cost(), edits.needed)):
-            return None
-        return batch.run() if edits.needed else nothing_to_do(plan, edits, clock)
+        guard = Guard(choice.bounds.with_values(**options.bounds), options.force, tuple(options.canaries))
+        # Another model of that name may have been used last.
+        compared = plan if known is None or known.key == model.key else None
+        told = (guard, clock, progress, remark, compared)
+        yield Prepared(ledger, templates, options, choice, model, editor, *told)
 
 
 def written_elsewhere(ledger: Ledger, named: str) -> set[tuple[str, str]]:

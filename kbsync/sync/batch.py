@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
@@ -19,11 +19,13 @@ from kbsync.errors import LedgerError
 from kbsync.ledger import Ledger, Metric, ModelRow, write_tensors
 from kbsync.ledger.edits import fail_batch, finish_batch, not_recalled, start_batch
 from kbsync.memit import WeightDelta, edited
+from kbsync.models import LoadedModel, greedy_answers
 from kbsync.sync.answers import BaseScores, other_answers
+from kbsync.sync.canaries import Canary, failures
 from kbsync.sync.covariances import with_text
 from kbsync.sync.deltas import make_deltas, weight_changes
 from kbsync.sync.edits import Edits, new_edit, retries_now
-from kbsync.sync.guards import WEIGHT_CHANGE, Again, Cost, Guard, expected_seconds
+from kbsync.sync.guards import WEIGHT_CHANGE, Again, Cost, Guard, expected_seconds, not_finite
 from kbsync.sync.home import Progress
 from kbsync.sync.measure import Failure, Measured, cases_for, measure_edits, recall_of, sampled_prompts
 from kbsync.sync.model import ModelChoice, delta_tensors
@@ -64,6 +66,12 @@ def peak_memory_mb(devices: Collection[torch.device]) -> float:
         return round(sum(torch.cuda.max_memory_allocated(device) for device in cuda) / 2**20, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def ask_canaries(loaded: LoadedModel, deltas: Deltas, canaries: Sequence[Canary]) -> list[str]:
+    """Return a clause for each canary that the model with `deltas` fails."""
+    with edited(loaded, deltas):
+        return failures(canaries, lambda prompts: greedy_answers(loaded, prompts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +152,14 @@ class Batch:
     def make(self, batch: int, cost: Cost) -> Applied:
         """Find targets, solve, check, write the files, and make them current."""
         edits = self.edits
-        if edits.groups and edits.editor.covariance:
-            with self.clock.phase("covariance"):
-                self.choice = with_text(self.ledger.home, self.choice, self.progress)
+        self.settle_text()
         targets = self.targets()
         deltas = self.deltas(targets)
+        failed = self.failing(deltas)
         with self.clock.phase("measure"):
             measured = self.measure(deltas)
         self.figures = measured.metrics
-        forced = self.guard.judge(measured.table, len(edits.measured))
+        forced = self.guard.judge(measured.table, len(edits.measured), failed)
         files = {}
         if deltas:
             name, sha256 = write_tensors(self.ledger.tensors, delta_tensors(deltas), {"model": self.model.key})
@@ -184,6 +191,32 @@ class Batch:
             measured.failed,
             cost,
         )
+
+    def settle_text(self) -> None:
+        """Choose the text of the covariance, where one is needed."""
+        if self.edits.groups and self.edits.editor.covariance:
+            with self.clock.phase("covariance"):
+                self.choice = with_text(self.ledger.home, self.choice, self.progress)
+
+    def failing(self, deltas: Deltas) -> list[str]:
+        """Return a clause for each canary that the edited model fails."""
+        with self.clock.phase("canaries") if self.guard.canaries else nullcontext():
+            return ask_canaries(self.choice.loaded, deltas, self.guard.canaries)
+
+    def trial(self, deltas: Deltas | None = None, *, canaries_alone: bool) -> list[str]:
+        """Solve (or take `deltas`), and return what is broken: canaries, or else, unless they alone are asked, bounds.
+
+        Records nothing but targets that are not in the cache.
+        """
+        if deltas is None:
+            self.settle_text()
+            deltas = self.deltas(self.targets())
+        failed = self.failing(deltas)
+        if failed or canaries_alone:
+            return failed
+        table = self.measure(deltas).table
+        broken = not_finite(table)
+        return [broken] if broken else self.guard.breaches(table, len(self.edits.measured))
 
     def targets(self) -> Targets:
         """Return the groups' target vectors, where the editor takes them."""

@@ -38,6 +38,8 @@ def origins(project: Project | None, home: Path | None, *, flag: bool) -> Iterat
         yield Value(f"sources.{place}", f"{source.source}: " + ", ".join(f"{k} {v}" for k, v in told.items()), "file")
     corpus = project.corpus or (preset.corpus if preset else None)
     yield Value("corpus", corpus and str(corpus), "file" if project.corpus else "preset" if corpus else "default")
+    if project.canaries is not None:
+        yield Value("canaries", str(project.canaries), "file")
     for name, bound in project.bounds.items():
         yield Value(f"bounds.{name}", bound, "file")
     plain = MemitSettings().as_dict()

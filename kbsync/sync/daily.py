@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kbsync.errors import LedgerError, SettingsError
 from kbsync.ledger import BatchRow
 from kbsync.project import Project
+from kbsync.sync.canaries import read_canaries
 from kbsync.sync.home import AS_STORED, Loading, Progress, model_name
 from kbsync.sync.plan import Sign
 from kbsync.sync.pull import MAX_WITHDRAWN, Pulled, pull
@@ -119,7 +120,12 @@ def sync(
 
         bounds = {name: bound for name, bound in project.bounds.items() if name != "max_withdrawn"}
         options = ApplyOptions(
-            project.model, values=project.settings, loading=loading, corpus=project.corpus, bounds=bounds
+            project.model,
+            values=project.settings,
+            loading=loading,
+            corpus=project.corpus,
+            bounds=bounds,
+            canaries=read_canaries(project.canaries),
         )
         applied = apply(home, options, lambda proposal: True, progress, remark)
         checks = verify(home).checks

@@ -7,6 +7,7 @@ from typing import Any
 
 from kbsync.errors import EditError
 from kbsync.ledger import BatchRow
+from kbsync.sync.canaries import Canary
 
 WEIGHT_CHANGE = "weight_change."
 """a figure of this name and a layer's number is 100 |delta| / |W|, in Frobenius norms"""
@@ -79,19 +80,30 @@ class Guard:
 
     bounds: Bounds = DEFAULT_BOUNDS
     force: bool = False
+    canaries: tuple[Canary, ...] = ()
 
-    def judge(self, table: Table, edits: int = 0) -> str | None:
-        """Return why a result was forced, None where it keeps the bounds; the figures are of so many `edits`.
+    def judge(self, table: Table, edits: int = 0, failed: Sequence[str] = ()) -> str | None:
+        """Return why a result was forced, None where it keeps the bounds and no canary has `failed`.
 
-        Raises EditError for a result that is not to be made current. One that is not finite cannot be forced: no
-        prompt has an answer from such a model.
+        The figures are of so many `edits`. Raises EditError for a result that is not to be made current. One that is
+        not finite cannot be forced: no prompt has an answer from such a model.
         """
-        broken = [name for name, row in table.items() if row["after"] is not None and not math.isfinite(row["after"])]
-        if broken:
-            raise EditError(
-                f"the edited model's figures are not finite ({', '.join(broken)}); the previous state stays. Use"
-                " --dtype float32"
-            )
+        if broken := not_finite(table):
+            raise EditError(f"{broken}; the previous state stays. Use --dtype float32")
+        breaches = [*failed, *self.breaches(table, edits)]
+        if not breaches:
+            return None
+        said = ", and ".join(breaches)
+        if self.force:
+            return f"forced: {said}"
+        remedy = "" if failed else " Take fewer edits (--limit) or a larger lambda (--set lambda=...), or:"
+        raise EditError(
+            f"{said}; the previous state stays.{remedy} `kbsync bisect` finds the edits that do it, and goes on"
+            " without them; --force makes it current anyway"
+        )
+
+    def breaches(self, table: Table, edits: int = 0) -> list[str]:
+        """Return a clause for each bound that the figures of so many `edits` break."""
         breaches = self.bounds.breaches(table)
         before, after = pair(table, "ES")
         if edits >= ENOUGH_EDITS and before is not None and after is not None and after < min(before + LEAST_GAIN, 50):
@@ -99,25 +111,28 @@ class Guard:
                 f"the edits have no effect (ES {after:.1f}, before {before:.1f}): these settings do not fit the model,"
                 " and `kbsync calibrate` looks for others"
             )
-        if not breaches:
-            return None
-        said = ", and ".join(breaches)
-        if self.force:
-            return f"forced: {said}"
-        raise EditError(
-            f"{said}; the previous state stays. Take fewer edits (--limit) or a larger lambda (--set"
-            " lambda=...); --force makes it current anyway"
-        )
+        return breaches
 
     def record(self) -> dict[str, Any]:
         """Return what the ledger keeps of it."""
-        return {**asdict(self.bounds), "force": self.force}
+        canaries = {"canaries": [asdict(canary) for canary in self.canaries]} if self.canaries else {}
+        return {**asdict(self.bounds), "force": self.force, **canaries}
 
     @classmethod
     def recorded(cls, work: Mapping[str, Any]) -> "Guard":
         """Return the guard of a batch on record; the usual one where it has none."""
         bounds = {field.name: work.get(field.name) for field in fields(Bounds)}
-        return cls(DEFAULT_BOUNDS.with_values(**bounds), bool(work.get("force")))
+        canaries = tuple(
+            Canary(one["prompt"], tuple(one["must_contain"]), tuple(one["must_not_contain"]))
+            for one in work.get("canaries", ())
+        )
+        return cls(DEFAULT_BOUNDS.with_values(**bounds), bool(work.get("force")), canaries)
+
+
+def not_finite(table: Table) -> str | None:
+    """Return a clause where figures are not finite."""
+    broken = [name for name, row in table.items() if row["after"] is not None and not math.isfinite(row["after"])]
+    return f"the edited model's figures are not finite ({', '.join(broken)})" if broken else None
 
 
 def pair(table: Table, name: str) -> tuple[float | None, float | None]:

@@ -187,6 +187,7 @@ def _apply(
         only=only,
         bounds=asdict(guard.bounds),
         force=guard.force,
+        canaries=guard.canaries,
         rollbacks=rollbacks,
     )
     return apply(home, options, lambda proposal: True, progress)
