@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 app = family()
 
 
-@command(app, "bisect", examples=("kbsync bisect", "kbsync bisect --model practice --canaries canaries.yaml --yes"))
+@command(app, "bisect", examples=("kbsync bisect --model practice --canaries canaries.yaml",))
 def bisect(
     options: Options,
     model: ModelOption,
