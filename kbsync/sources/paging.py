@@ -66,7 +66,8 @@ class _Whole:
         self._select, self._stream = select, stream
 
     def subjects(self, ask: Ask) -> Iterator[Row]:
-        yield from self._stream(queries.subjects(ask).text(ordered=True))
+        # In no order: a store on disk would look each IRI up for every comparison.
+        yield from self._stream(queries.subjects(ask).text())
 
     def about(self, names: Sequence[str], query: Callable[[Sequence[str]], queries.Query]) -> list[Row]:
         batches = (names[start : start + BATCH] for start in range(0, len(names), BATCH))

@@ -16,7 +16,7 @@ from kbsync.limits import MEGABYTE
 if TYPE_CHECKING:
     from pyoxigraph import QueryResultsFormat
 
-__all__ = ["ACCEPTED", "TEXT", "Row", "Term", "check_rows", "parse_results", "rows_of", "term_of"]
+__all__ = ["ACCEPTED", "TEXT", "Row", "Term", "check_rows", "parse_results", "rows_of"]
 
 ACCEPTED = (
     "application/sparql-results+json, application/json;q=0.9, application/sparql-results+xml;q=0.7, "
@@ -146,21 +146,19 @@ def _parsed(body: bytes, form: "QueryResultsFormat") -> list[Row]:
 
 def rows_of(solutions: Any) -> Iterator[Row]:
     """Yield pyoxigraph's solutions as rows."""
+    from pyoxigraph import BlankNode, Literal, NamedNode
+
+    def term_of(value: Any) -> Term:
+        if isinstance(value, NamedNode):
+            return Term(value.value)
+        if not isinstance(value, Literal):  # a statement on a statement is no object of ours either
+            return Term(value.value if isinstance(value, BlankNode) else str(value), "blank")
+        datatype = value.datatype.value
+        return Term(value.value, "literal", (value.language or "").lower(), "" if datatype in TEXT else datatype)
+
     names = [variable.value for variable in solutions.variables]
     for solution in solutions:
         yield {name: term_of(value) for name, value in zip(names, solution, strict=True) if value is not None}
-
-
-def term_of(value: Any) -> Term:
-    """Return a term of pyoxigraph's as one of ours."""
-    from pyoxigraph import BlankNode, Literal, NamedNode
-
-    if isinstance(value, NamedNode):
-        return Term(value.value)
-    if not isinstance(value, Literal):  # a statement on a statement is no object of ours either
-        return Term(value.value if isinstance(value, BlankNode) else str(value), "blank")
-    datatype = value.datatype.value
-    return Term(value.value, "literal", (value.language or "").lower(), "" if datatype in TEXT else datatype)
 
 
 # What each variable of our queries may be, and whether a row must have it.
