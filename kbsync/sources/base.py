@@ -6,7 +6,7 @@
 import datetime
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,14 +29,12 @@ __all__ = [
     "PageStore",
     "Reading",
     "Source",
-    "by_label",
     "clean",
     "join_pairs",
     "locate",
     "read_subjects",
     "short_enough",
     "shown",
-    "tidy",
 ]
 
 MOST_LETTERS = 250
@@ -153,7 +151,7 @@ class Reading:
     """Stable name for the ledger: ``wikidata``, the endpoint's URL, or the file's resolved path."""
     query: str | None
     """SPARQL text that asks for the statements in one go (those not current among them); None for a YAML file."""
-    facts: tuple[Fact, ...]
+    facts: Collection[Fact]
     skipped: tuple[str, ...]
     """Notes on what was left out (no label, unknown value, ...), one for each kind, with how many."""
     aliases: Aliases = None
@@ -259,7 +257,7 @@ class Notes:
         )
 
     def reading(
-        self, source: str, query: str | None, facts: tuple[Fact, ...], aliases: Aliases = None, more: Iterable[str] = ()
+        self, source: str, query: str | None, facts: Collection[Fact], aliases: Aliases = None, more: Iterable[str] = ()
     ) -> Reading:
         """Return a reading of `facts`, with what was left out and the notes on it."""
         told, nameless = (*self.lines(), *more), frozenset(self.nameless)
@@ -281,20 +279,6 @@ def locate(where: str) -> Iterator[None]:
         yield
     except SourceError as error:
         raise SourceError(f"{where}: {error}", query=error.query) from error
-
-
-def tidy(facts: Iterable[Fact]) -> tuple[Fact, ...]:
-    """Sort `facts` by subject and object, and keep one of those that say the same: the one with the latest start."""
-    latest = {
-        (fact.subject.key, fact.relation, fact.object.key): fact
-        for fact in sorted(facts, key=lambda fact: fact.since or "")
-    }
-    return tuple(sorted(latest.values(), key=by_label))
-
-
-def by_label(fact: Fact) -> tuple[str, str, str, str]:
-    """Return what facts are sorted by."""
-    return (fact.subject.label, fact.subject.id or "", fact.object.label, fact.object.id or "")
 
 
 def read_subjects(path: Path) -> tuple[str, ...]:

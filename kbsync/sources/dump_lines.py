@@ -4,8 +4,9 @@ A dump's lines (N-Triples or N-Quads) are gone through twice. The first pass kee
 notes their subjects, objects and statement nodes; the second keeps the labels of those subjects and objects, what they
 redirect to, their aliases, classes and numbers of sitelinks where these are asked for, and the ranks and times of those
 nodes. Where the times are nodes of their own, which say how precise they are, or a redirect leads back to what was
-passed, a third pass keeps these. What is kept answers the same queries as the whole dump would. Memory grows with the
-facts of the relations, not with the dump.
+passed, a third pass keeps these. What is kept answers the same queries as the whole dump would. Which nodes are noted
+is told by a table of bits that may say yes of a few others too, whose lines are kept for nothing: so neither the dump
+nor the number of facts decides how much memory it takes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,6 +35,8 @@ _KEPT = b"<http://www.w3.org/2002/07/owl#sameAs>"
 _CLAIM = b"<http://wikiba.se/ontology#directClaim>"
 """says by which predicates a Wikibase states its properties"""
 _OF_VALUES = (b"<http://wikiba.se/ontology#timeValue>", b"<http://wikiba.se/ontology#timePrecision>")
+_LAST = 2**25 - 1
+"""byte of a table of nodes (32 MB); beside ten million nodes one other in 200 is kept for nothing"""
 MOST_PREDICATES = 1_000_000
 """predicates remembered as well written; a dump has some ten thousand"""
 
@@ -135,16 +138,17 @@ def _sift(lines: Lines, form: RdfFormat, need: Need, out: BinaryIO, passed: Pass
 
     Lines that are no statement are passed over. Raises CutError for a last line that is cut off.
     """
-    named: set[bytes] = set()
+    named = _Nodes()
     scan = _Scan(form, passed)
     for subject, predicate, rest, line in scan.lines(lines(), dict.fromkeys((*need.relations, _CLAIM))):
         if predicate != _CLAIM:
-            named.update((subject, _object(rest)))
+            named.add(subject)
+            named.add(_object(rest))
         _write(out, line)
     about = _second_predicates(need, named)
-    later, kept, labelled = set[bytes](), set[bytes](), set[bytes]()
+    later, kept, labelled = _Nodes(), set[bytes](), set[bytes]()
     for subject, predicate, rest, line in _Scan(form).lines(lines(), about):
-        if subject not in about[predicate] or (predicate in need.names and not _is_wanted(rest, need)):
+        if not about[predicate](subject) or (predicate in need.names and not _is_wanted(rest, need)):
             continue
         _write(out, line)
         if predicate in need.times:
@@ -154,21 +158,48 @@ def _sift(lines: Lines, form: RdfFormat, need: Need, out: BinaryIO, passed: Pass
             named.add(_object(rest))  # whose labels may come
         elif predicate in need.names and subject in kept:
             labelled.add(subject)
-    later |= kept - labelled
+    for node in kept - labelled:
+        later.add(node)
     last = dict.fromkeys((*need.names, *_OF_VALUES))
-    for subject, predicate, rest, line in _Scan(form).lines(lines(), last) if later else ():
-        if subject in later and (predicate not in need.names or _is_wanted(rest, need)):
+    for subject, predicate, rest, line in _Scan(form).lines(lines(), last) if later.count else ():
+        if later.has(subject) and (predicate not in need.names or _is_wanted(rest, need)):
             _write(out, line)
     return scan.count
 
 
-def _second_predicates(need: Need, named: set[bytes]) -> dict[bytes, set[bytes]]:
-    """Predicate -> the subjects of which it is kept."""
-    about = dict.fromkeys((*need.names, *need.others, _KEPT), named)
+class _Nodes:
+    """Nodes of which nothing but two bits each is kept: what was added is in it, and little else."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray(_LAST + 1)
+        self.count = 0
+
+    def add(self, node: bytes) -> None:
+        """Note a node; "", which stands for a literal, is none."""
+        if node:
+            self.count += 1
+            number = hash(node)
+            for place in (number, number >> 32):
+                self._bits[place >> 3 & _LAST] |= 1 << (place & 7)
+
+    def has(self, node: bytes) -> bool:
+        """Whether a node was added; it may say so of another."""
+        one = hash(node)
+        other = one >> 32
+        bits = self._bits
+        return bool(bits[one >> 3 & _LAST] >> (one & 7) & 1 and bits[other >> 3 & _LAST] >> (other & 7) & 1)
+
+
+def _second_predicates(need: Need, named: _Nodes) -> dict[bytes, Callable[[bytes], bool]]:
+    """Predicate -> whether it is kept of a subject."""
+
+    def is_page(node: bytes) -> bool:
+        return any(node.startswith(page) and named.has(node.replace(page, _ENTITY, 1)) for page in _DATA)
+
+    about = dict.fromkeys((*need.names, *need.others, _KEPT), named.has)
     if need.sitelinks:
-        data = {one.replace(_ENTITY, page, 1) for one in named if one.startswith(_ENTITY) for page in _DATA}
-        about |= {_SITELINKS: named | data, _ABOUT: data}
-    return {predicate: subjects for predicate, subjects in about.items() if predicate not in need.relations}
+        about |= {_SITELINKS: lambda node: named.has(node) or is_page(node), _ABOUT: is_page}
+    return {predicate: kept for predicate, kept in about.items() if predicate not in need.relations}
 
 
 def _object(rest: bytes) -> bytes:

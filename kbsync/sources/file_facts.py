@@ -5,7 +5,6 @@ with the record's prompt and paraphrases in place of the relation's template. zs
 their facts are of ``zsRE`` or ``KnowEdit``, so that two records on one subject with different objects are a conflict.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,8 @@ from kbsync.errors import SettingsError, SourceError
 from kbsync.facts import Entity, Fact, Wording, normalise_label
 from kbsync.files import Unchanged
 from kbsync.shapes import iri_of, short_id
-from kbsync.sources.base import Ask, Notes, Reading, clean, short_enough, shown, tidy
+from kbsync.sources.base import Ask, Notes, Reading, clean, short_enough, shown
+from kbsync.sources.gathered import Gathered
 
 __all__ = ["NO_LINE_END", "SHOWN", "DataSetFile", "Problems", "check_ask", "chosen", "fact_of"]
 
@@ -58,27 +58,42 @@ def check_ask(ask: Ask, path: Path | str, kind: str) -> None:
             raise SettingsError(f"{option} does not go with {path}: {kind} has no classes or sitelinks")
 
 
-def chosen(facts: Iterable[Fact], ask: Ask, notes: Notes) -> tuple[Fact, ...]:
+def chosen(facts: Iterable[Fact], ask: Ask, notes: Notes) -> Gathered:
     """Return those of a file's facts that `ask` asks for; what is left out is noted.
 
-    Where it has none of the relation, a note tells which relations it has.
+    Where it has none of the relation, a note tells which relations it has. A limit takes the first subjects.
     """
-    of_relation, others = [], dict[str, None]()
+    return Gathered(_first(_usable(_wanted(_of_relation(facts, ask, notes), ask, notes), ask, notes), ask.limit))
+
+
+def _of_relation(facts: Iterable[Fact], ask: Ask, notes: Notes) -> Iterator[Fact]:
+    found, others = False, dict[str, None]()
     for fact in facts:
         if fact.relation == ask.relation:
-            of_relation.append(fact)
+            found = True
+            yield fact
         else:
             others[fact.relation] = None
-    for relation in others if not of_relation else ():
+    for relation in others if not found else ():
         notes.add("facts of other relations only", relation)
-    groups: dict[str, list[Fact]] = defaultdict(list)
-    for fact in _wanted(of_relation, ask, notes):
+
+
+def _usable(facts: Iterable[Fact], ask: Ask, notes: Notes) -> Iterator[Fact]:
+    for fact in facts:
         if fact.since is not None and fact.since > ask.day.isoformat():
             notes.add(f"begins after {ask.day}", fact.subject.label, fact.subject, fact.object.id or fact.object.label)
         elif short_enough(fact.subject, fact.object, notes):
-            groups[fact.subject.key].append(fact)
-    kept = list(groups.values())[: ask.limit]
-    return tidy(fact for group in kept for fact in group)
+            yield fact
+
+
+def _first(facts: Iterable[Fact], limit: int | None) -> Iterator[Fact]:
+    """Yield the facts of the first `limit` subjects."""
+    subjects = set[str]()
+    for fact in facts:
+        if limit is None or len(subjects) < limit or fact.subject.key in subjects:
+            yield fact
+        if limit is not None and len(subjects) < limit:
+            subjects.add(fact.subject.key)
 
 
 def fact_of(values: dict[str, str]) -> Fact:
@@ -91,23 +106,23 @@ def fact_of(values: dict[str, str]) -> Fact:
     return Fact(entity("subject"), values["relation"], entity("object"), since=values.get("since"))
 
 
-def _wanted(facts: list[Fact], ask: Ask, notes: Notes) -> list[Fact]:
-    """Those of `facts` whose subject `ask` names by id or label; all if it names none."""
-    if ask.subjects is None:
-        return facts
+def _wanted(facts: Iterable[Fact], ask: Ask, notes: Notes) -> Iterator[Fact]:
+    """Yield those of `facts` whose subject `ask` names by id or label; all if it names none."""
     names: dict[str, str] = {}
-    for name in ask.subjects:
+    for name in ask.subjects or ():
         names |= {short_id(iri_of(name) or name): name, normalise_label(name): name}
-    kept, found = [], set()
+    found = set[str]()
     for fact in facts:
+        if ask.subjects is None:
+            yield fact
+            continue
         matches = {names.get(fact.subject.id or ""), names.get(normalise_label(fact.subject.label))} - {None}
         if matches:
-            kept.append(fact)
-            found |= matches
-    for name in ask.subjects:
+            found.update(name for name in matches if name)
+            yield fact
+    for name in ask.subjects or ():
         if name not in found:
             notes.add(f"subject asked for that has no {ask.relation} here", name)
-    return kept
 
 
 class DataSetFile:

@@ -22,7 +22,8 @@ from kbsync.errors import SourceError
 from kbsync.facts import Entity, Fact
 from kbsync.shapes import iri_of, short_id, short_name
 from kbsync.sources import queries
-from kbsync.sources.base import MOST_LETTERS, Ask, Notes, by_label, clean, short_enough, shown, tidy
+from kbsync.sources.base import MOST_LETTERS, Ask, Notes, clean, short_enough, shown
+from kbsync.sources.gathered import Gathered
 from kbsync.sources.paging import BATCH, Gather, Paged, Rows, Select, take_all
 from kbsync.sources.results import Row, Term
 
@@ -70,7 +71,7 @@ def read_facts(
     ordered: bool = True,
     rows_of: Gather = Paged,
     own: Callable[[Rows, dict[str, Entity | None]], Iterator[Row]] | None = None,
-) -> tuple[tuple[Fact, ...], Notes]:
+) -> tuple[Gathered, Notes]:
     """Return the current facts that `ask` asks for, and the notes on what was left out.
 
     With a limit, `ordered` says whether the subjects taken are the first by IRI, or any that the source likes.
@@ -81,7 +82,7 @@ def read_facts(
     rows, shape = rows_of(select), queries.shape_of(ask)
     notes = Notes()
     things: dict[str, Entity | None] = {}
-    facts: list[Fact] = []
+    facts = Gathered()
     wanted = ask.limit
     batches: Iterator[list[Row]]
     if own is None:
@@ -96,7 +97,7 @@ def read_facts(
         things |= _read_entities(rows, ask, [iri for iri in _mentioned(pairs) if iri not in things])
         notes.nameless |= _nameless(pairs, things)
         groups = _by_subject(_label(pairs, ask, things, notes))[:wanted]
-        facts.extend(tidy(itertools.chain.from_iterable(groups)))  # a subject's facts all stand in one batch
+        facts.add(itertools.chain.from_iterable(groups))
         for row in said if own is None else ():  # whose subjects come once
             things.pop(row["subject"].value, None)
         if len(things) > MOST_NAMES:
@@ -107,8 +108,7 @@ def read_facts(
                 break
     if not facts and ask.min_sitelinks is not None:
         _check_sitelinks(select, ask)
-    facts.sort(key=by_label)
-    return tuple(facts), notes
+    return facts, notes
 
 
 def _about(rows: Rows, iris: Sequence[str], query: Callable[[Sequence[str]], queries.Query], name: str) -> list[Row]:

@@ -24,7 +24,7 @@ first form only (they are a conflict, and are settled as such). All that is wron
 import datetime
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -68,7 +68,7 @@ class YamlFile:
         facts = chosen(self._content.found, ask, notes)
         return notes.reading(self.name, None, facts, self._aliases(facts) if ask.aliases else None, self._notes)
 
-    def _aliases(self, facts: tuple[Fact, ...]) -> dict[str, tuple[str, ...]]:
+    def _aliases(self, facts: Collection[Fact]) -> dict[str, tuple[str, ...]]:
         named = self._content.aliases
         keys = dict.fromkeys(entity.key for fact in facts for entity in (fact.subject, fact.object))
         return {key: tuple(sorted(named.get(key, ()))) for key in keys}

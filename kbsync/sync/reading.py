@@ -234,7 +234,7 @@ class FileState:
         }
         asked = asks[0]
         record_reading(
-            ledger, source, FileReading(asked.language, asked.day.isoformat(), self.digest.pack(), pulls, skipped)
+            ledger, source, FileReading(asked.language, asked.day.isoformat(), self.digest.packed, pulls, skipped)
         )
 
 
@@ -257,7 +257,7 @@ def look_at(home: Path, source: Source, asks: Sequence[Ask], name: str | None = 
     if earlier is None or not _fits(earlier, asks):
         return FileState(digest)
     before = Digest.unpack(earlier.digest)
-    if (digest.timed or before.timed) and earlier.day != asks[0].day.isoformat():
+    if before is None or ((digest.timed or before.timed) and earlier.day != asks[0].day.isoformat()):
         return FileState(digest)
     return FileState(digest, earlier, source.changed_since(before, digest))
 

@@ -107,7 +107,7 @@ def test_the_world_is_read_with_ids_in_order_and_each_fact_once(world_file: Path
         ("Literal", f"{kb}literal", "Paris", None),
         ("Twice", f"{kb}twice", "La Paz", f"{kb}lapaz"),
     ]
-    assert facts[-1].since == "2011-01-01"
+    assert [*facts][-1].since == "2011-01-01"
 
 
 def test_what_is_left_out_is_counted_by_kind_with_examples(world_file: Path) -> None:
@@ -229,7 +229,7 @@ def precise(folder: Path, qualifier: str, time: str, precision: int, day: str) -
     lines.write_bytes(gzip.compress(store.dump(format=RdfFormat.N_TRIPLES, from_graph=DefaultGraph()) or b""))
     sifted = open_source(str(lines)).read(ask)
     assert (sifted.facts, sifted.skipped) == (reading.facts, reading.skipped)
-    facts = reading.facts
+    facts = [*reading.facts]
     return "".join(fact.object.label for fact in facts), facts[0].since if facts else None, list(reading.skipped)
 
 

@@ -39,7 +39,7 @@ def test_a_list_of_facts(file: Path) -> None:
         ("Japan", "tokyo"),
         ("The United Kingdom", "London"),
     ]
-    assert reading.facts[3] == Fact(
+    assert [*reading.facts][3] == Fact(
         Entity("The United Kingdom", "Q145"), "P36", Entity("London", "Q84"), since="1707-05-01"
     )
     assert (reading.source, reading.query, reading.skipped) == (str(file.resolve()), None, ())
