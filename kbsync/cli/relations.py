@@ -19,6 +19,7 @@ app = family()
         "kbsync relations --model practice",
         'kbsync relations --search "head of" --online',
         "kbsync relations --discover --source facts.ttl",
+        "kbsync relations --discover --source sqlite:///facts.db",
     ),
 )
 def relations(
@@ -32,10 +33,12 @@ def relations(
     ] = None,
     online: Annotated[bool, typer.Option("--online", help="Search the endpoint's properties.")] = False,
     discover: Annotated[
-        bool, typer.Option("--discover", help="List the predicates of --source, an endpoint or an RDF file.")
+        bool,
+        typer.Option("--discover", help="List what states relations in --source: predicates, or a table's columns."),
     ] = False,
     source: Annotated[
-        str, typer.Option("--source", metavar="S", help="With --online or --discover: wikidata, a URL, a file.")
+        str,
+        typer.Option("--source", metavar="S", help="With --online or --discover: wikidata, a URL, a file, a database."),
     ] = "wikidata",
     contact: ContactOption = None,
 ) -> None:

@@ -72,9 +72,7 @@ def open_source(
     if is_database(source):
         from kbsync.sources.database import Database
 
-        if query is None:
-            raise SettingsError("a database needs --query: a SELECT with the columns subject and object")
-        return Database(source, read_query(query))
+        return Database(source, None if query is None else read_query(query))
     own = None if query is None else read_query(query).check_sparql()
     if is_endpoint(source):
         return open_endpoint(source, access, own)

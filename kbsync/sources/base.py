@@ -25,6 +25,7 @@ __all__ = [
     "SECRET",
     "Access",
     "Ask",
+    "Counted",
     "Notes",
     "PageStore",
     "Reading",
@@ -162,6 +163,10 @@ class Reading:
     """What the notes speak of, as far as it has a subject: statement by statement, up to a bound."""
 
 
+Counted = list[tuple[str, tuple[int, str, str]]]
+"""Each predicate, relation or column with its number of statements and one of them: subject and object; most first."""
+
+
 class Source(Protocol):
     """Where facts come from."""
 
@@ -171,6 +176,9 @@ class Source(Protocol):
 
     def read(self, ask: Ask) -> Reading:
         """Read what `ask` asks for, whole or not at all; raises SourceError or SettingsError."""
+
+    def predicates(self) -> Counted | None:
+        """Return what states relations there; None where SPARQL tells it."""
 
 
 class PageStore(Protocol):

@@ -14,13 +14,15 @@ from kbsync.errors import SettingsError, SourceError
 from kbsync.facts import Entity, Fact, Wording, normalise_label
 from kbsync.files import Unchanged
 from kbsync.shapes import iri_of, short_id
-from kbsync.sources.base import Ask, Notes, Reading, clean, short_enough, shown
+from kbsync.sources.base import Ask, Counted, Notes, Reading, clean, short_enough, shown
 from kbsync.sources.gathered import Gathered
 
-__all__ = ["NO_LINE_END", "SHOWN", "DataSetFile", "Problems", "check_ask", "chosen", "fact_of"]
+__all__ = ["NO_LINE_END", "SHOWN", "DataSetFile", "Problems", "check_ask", "chosen", "counted", "fact_of"]
 
 SHOWN = 20
 """problems told in full"""
+MOST_RELATIONS = 100_000
+"""that are counted"""
 NO_LINE_END = "last line without a line end, as in a file that was cut off"
 
 
@@ -96,6 +98,16 @@ def _first(facts: Iterable[Fact], limit: int | None) -> Iterator[Fact]:
             subjects.add(fact.subject.key)
 
 
+def counted(statements: Iterable[tuple[str, str, str]]) -> Counted:
+    """Return each relation of `statements` (relation, subject, object) with their number and the first, most first."""
+    found: dict[str, tuple[int, str, str]] = {}
+    for relation, subject, thing in statements:
+        count, *first = found.get(relation, (0, subject, thing))
+        if count or len(found) < MOST_RELATIONS:
+            found[relation] = (count + 1, first[0], first[1])
+    return sorted(found.items(), key=lambda pair: (-pair[1][0], pair[0]))
+
+
 def fact_of(values: dict[str, str]) -> Fact:
     """Return the fact that a file's fields give: subject, relation, object; subject_id, object_id, since."""
 
@@ -142,6 +154,12 @@ class DataSetFile:
             facts = chosen(_facts(data), ask, notes)
         more = [f"prompt that does not name its subject: {data.unplaced}"] if data.unplaced else []
         return notes.reading(self.name, None, facts, more=more)
+
+    def predicates(self) -> Counted:
+        """Return what `counted` gives of the facts."""
+        with self._state.reading():
+            facts = _facts(open_dataset(self._path))
+            return counted((fact.relation, fact.subject.label, fact.object.label) for fact in facts)
 
 
 def _facts(data: DataSet) -> Iterator[Fact]:

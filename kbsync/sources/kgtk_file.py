@@ -18,9 +18,10 @@ from pyoxigraph import Literal, NamedNode, RdfFormat
 
 from kbsync.files import Unchanged, text_lines
 from kbsync.limits import ROW
-from kbsync.sources.base import Ask, Reading, locate
+from kbsync.sources.base import Ask, Counted, Reading, locate
 from kbsync.sources.dump_lines import NeededLines
-from kbsync.sources.file_facts import Problems
+from kbsync.sources.file_facts import Problems, counted
+from kbsync.sources.table_file import stated
 
 __all__ = ["KgtkFile"]
 
@@ -57,6 +58,12 @@ class KgtkFile:
             store = self._needed.store_for(ask)
         with locate(f"{self._path}, relation {ask.relation}"):
             return store.read(self.name, ask)
+
+    def predicates(self) -> Counted:
+        """Return what `counted` gives of the edges."""
+        with self._state.reading():
+            rows = (line.rstrip("\r\n").split("\t") for line in text_lines(self._path, ROW))
+            return counted(stated(next(rows, []), rows))
 
 
 class _Edges:

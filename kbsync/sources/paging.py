@@ -15,11 +15,15 @@ No page is counted from the first row (OFFSET), which would move when the store 
 A page that took too long or was cut is asked for again in halves, five times at most.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
 from kbsync.errors import SourceError
+from kbsync.files import TEMPORARY, writing
 from kbsync.limits import SUBJECTS
 from kbsync.sources import queries
 from kbsync.sources.base import Ask
@@ -66,8 +70,15 @@ class _Whole:
         self._select, self._stream = select, stream
 
     def subjects(self, ask: Ask) -> Iterator[Row]:
-        # In no order: a store on disk would look each IRI up for every comparison.
-        yield from self._stream(queries.subjects(ask).text())
+        # Told apart and sorted here: a store would hold all of them, and look both up for each comparison.
+        text = replace(queries.subjects(ask), distinct=False).text()
+        with closing(sqlite3.connect("")) as base:
+            base.execute("CREATE TABLE found (value, kind)")
+            with writing(TEMPORARY, sqlite3.Error):
+                terms = (row["subject"] for row in self._stream(text))
+                base.executemany("INSERT INTO found VALUES (?, ?)", ((term.value, term.kind) for term in terms))
+                for value, kind in base.execute("SELECT value, kind FROM found GROUP BY value, kind ORDER BY 1, 2"):
+                    yield {"subject": Term(value, kind)}
 
     def about(self, names: Sequence[str], query: Callable[[Sequence[str]], queries.Query]) -> list[Row]:
         batches = (names[start : start + BATCH] for start in range(0, len(names), BATCH))

@@ -7,7 +7,7 @@ from typing import Protocol
 from kbsync.errors import SettingsError, SourceError
 from kbsync.shapes import PREFIXES, short_name
 from kbsync.sources import queries
-from kbsync.sources.base import clean, locate, shown
+from kbsync.sources.base import Source, clean, locate, shown
 from kbsync.sources.queries import label_languages, language_rank
 from kbsync.sources.results import Row
 from kbsync.sources.sparql import SparqlSource
@@ -60,9 +60,9 @@ def read_property(source: "Asked", relation: str, language: str = "en", *, predi
 
 @dataclass(frozen=True, slots=True)
 class Predicate:
-    """A predicate of a source: its IRI, in how many statements it stands, and one of them, shortened."""
+    """A predicate of a source (the relation or column of a table), how many statements have it, and one, shortened."""
 
-    iri: str
+    name: str
     statements: int
     example: str
 
@@ -78,17 +78,17 @@ class Asked(Protocol):
         """Return the rows of one query."""
 
 
-def discover(source: object) -> list[Predicate]:
-    """Return the `MOST` predicates with the most statements; raises SourceError where they cannot be counted.
+def discover(source: Source) -> list[Predicate]:
+    """Return the predicates with the most statements, `MOST` where they are asked for by SPARQL.
 
-    A file in lines is gone through once; another, or an endpoint, is asked. SettingsError for a source of another kind.
+    Tables, databases and files in lines are gone through once; other RDF files and endpoints are asked. Raises
+    SourceError where that fails.
     """
     from kbsync.sources.rdf_file import RdfFile
 
-    if isinstance(source, RdfFile) and (counted := source.predicates()) is not None:
-        return [Predicate(iri, count, _shortened(*pair)) for iri, (count, *pair) in counted]
-    if not isinstance(source, RdfFile | SparqlSource):
-        raise SettingsError("--discover goes with an endpoint or an RDF file: a table's columns stand in its header")
+    if (told := source.predicates()) is not None:
+        return [Predicate(name, count, _shortened(*pair)) for name, (count, *pair) in told]
+    assert isinstance(source, RdfFile | SparqlSource)
     with locate(f"{source.name}, its predicates"):
         rows = source.select(queries.predicates(MOST))
     found = []

@@ -53,14 +53,16 @@ def with_prefixes(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question for distinct rows of `columns`, and the texts that ask it."""
+    """A question for rows of `columns`, each once if `distinct`, and the texts that ask it."""
 
     columns: str
     body: str
 
+    distinct: bool = True
+
     @property
     def _select(self) -> str:
-        return f"SELECT DISTINCT {self.columns} WHERE {{\n{self.body}\n}}"
+        return f"SELECT {'DISTINCT ' if self.distinct else ''}{self.columns} WHERE {{\n{self.body}\n}}"
 
     def text(self, limit: int | None = None, *, ordered: bool = False) -> str:
         """The question as one text, for all rows, or for `limit` of them: the first in order, or any."""

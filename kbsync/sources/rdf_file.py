@@ -18,7 +18,7 @@ from pyoxigraph import RdfFormat
 from kbsync.errors import SourceError
 from kbsync.files import Unchanged, is_compressed, kind_of, lines_of, open_stream
 from kbsync.limits import DEPTH, DOCUMENT, LINE, MEGABYTE
-from kbsync.sources.base import Ask, Reading, locate, shown
+from kbsync.sources.base import Ask, Counted, Reading, locate, shown
 from kbsync.sources.dump_lines import MOST_PREDICATES, NeededLines
 from kbsync.sources.own_query import OwnQuery
 from kbsync.sources.paging import take_all
@@ -96,7 +96,7 @@ class RdfFile:
         with self._reading():
             return self._loaded.select(query)
 
-    def predicates(self) -> list[tuple[str, tuple[int, str, str]]] | None:
+    def predicates(self) -> Counted | None:
         """Return each predicate with its number of statements and one of them, most first; None if not in lines."""
         if self._form not in IN_LINES:
             return None

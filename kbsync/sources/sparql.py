@@ -54,6 +54,9 @@ class SparqlSource:
         facts, notes = read_facts(self.select, ask, ordered=self.ordered_sample)
         return notes.reading(self.name, whole(ask).text(), facts, read_aliases(self.select, facts, ask))
 
+    def predicates(self) -> None:
+        """SPARQL tells them."""
+
     def select(self, query: str) -> list[Row]:
         """Return the rows of one query, each with the variables that it asks for.
 

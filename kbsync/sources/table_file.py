@@ -19,20 +19,20 @@ from kbsync.facts import Fact, check_relation
 from kbsync.files import Unchanged, kind_of, reading, text_lines
 from kbsync.limits import ROW
 from kbsync.shapes import COLUMNS
-from kbsync.sources.base import Ask, Notes, Reading, clean
-from kbsync.sources.file_facts import NO_LINE_END, Problems, check_ask, chosen, fact_of
+from kbsync.sources.base import Ask, Counted, Notes, Reading, clean
+from kbsync.sources.file_facts import NO_LINE_END, Problems, check_ask, chosen, counted, fact_of
 
-__all__ = ["Columns", "TableFile", "is_kgtk"]
+__all__ = ["Columns", "TableFile", "is_kgtk", "stated"]
 
 _REQUIRED, _OPTIONAL = COLUMNS[:3], COLUMNS[3:]
-_KGTK = frozenset(("node1", "label", "node2"))
+_KGTK = ("node1", "label", "node2")
 
 
 def is_kgtk(path: Path) -> bool:
     """Whether a file has the header of KGTK edges; raises SourceError where it cannot be read."""
     with reading(path):
         header = next(text_lines(path, ROW), "")
-    return kind_of(path) == ".tsv" and set(header.rstrip("\r\n").split("\t")) >= _KGTK
+    return kind_of(path) == ".tsv" and set(header.rstrip("\r\n").split("\t")) >= set(_KGTK)
 
 
 class TableFile:
@@ -52,6 +52,38 @@ class TableFile:
             rows = _Rows(self._path, columns, notes).rows()
             facts = chosen(columns.facts(next(rows, (1, []))[1], rows), ask, notes)
         return notes.reading(self.name, None, facts)
+
+    def predicates(self) -> Counted:
+        """Return what `counted` gives of the rows: by their relation, or by column."""
+        with self._state.reading():
+            header = next(text_lines(self._path, ROW), "")
+            delimiter = _delimiter(self._path, header, ";" in header)
+            rows = csv.reader(text_lines(self._path, ROW), delimiter=delimiter)
+            return counted(stated(next(rows, []), rows))
+
+
+def stated(header: Sequence[str], rows: Iterable[Sequence[str]], table: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield what the rows of any table state: relation, subject and object.
+
+    Where no column names the relation, each column is one (with `table` before its name), of what stands in the first
+    column or in ``subject``.
+    """
+    names = [name.strip().lower() for name in header]
+    told = next((each for each in (_REQUIRED, _KGTK) if set(names) >= set(each)), None)
+    if told is not None:
+        subject, relation, thing = map(names.index, told)
+        yield from ((row[relation], row[subject], row[thing]) for row in rows if len(row) == len(header))
+        return
+    subject = names.index("subject") if "subject" in names else 0
+    for row in rows:
+        yield from ((table + name, row[subject], value) for name, value in zip(header, row, strict=False) if value)
+
+
+def _delimiter(path: Path, header: str, semicolons: bool) -> str:
+    """Return what sets columns apart; `semicolons`: whether a header without a comma has its columns so."""
+    if kind_of(path) == ".tsv":
+        return "\t"
+    return ";" if semicolons and "," not in header else ","
 
 
 class Columns:
@@ -117,8 +149,7 @@ class _Rows:
         self._path, self._problems, self._notes = path, columns.problems, notes
         header = next(text_lines(path, ROW), "")
         names = [name.strip().strip('"').lower() for name in header.split(";")]
-        comma = ";" if "," not in header and columns.are_in(names) else ","
-        self._delimiter = "\t" if kind_of(path) == ".tsv" else comma
+        self._delimiter = _delimiter(path, header, columns.are_in(names))
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield each row that is not empty with its first line's number, up to the first that is not CSV."""

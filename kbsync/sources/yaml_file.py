@@ -36,8 +36,8 @@ from kbsync.errors import SettingsError, SourceError
 from kbsync.facts import Fact, check_relation
 from kbsync.files import Unchanged, read_text
 from kbsync.limits import DEPTH
-from kbsync.sources.base import Ask, Notes, Reading, clean, join_pairs, shown
-from kbsync.sources.file_facts import NO_LINE_END, Problems, check_ask, chosen, fact_of
+from kbsync.sources.base import Ask, Counted, Notes, Reading, clean, join_pairs, shown
+from kbsync.sources.file_facts import NO_LINE_END, Problems, check_ask, chosen, counted, fact_of
 
 __all__ = ["YamlFile"]
 
@@ -67,6 +67,10 @@ class YamlFile:
         notes = Notes()
         facts = chosen(self._content.found, ask, notes)
         return notes.reading(self.name, None, facts, self._aliases(facts) if ask.aliases else None, self._notes)
+
+    def predicates(self) -> Counted:
+        """Return what `counted` gives of the facts."""
+        return counted((fact.relation, fact.subject.label, fact.object.label) for fact in self._content.found)
 
     def _aliases(self, facts: Collection[Fact]) -> dict[str, tuple[str, ...]]:
         named = self._content.aliases

@@ -138,7 +138,10 @@ class FoundPredicate:
 
 
 def discover_relations(home: Path, source: str, contact: str | None = None) -> list[FoundPredicate]:
-    """Return the predicates of a source, most statements first; raises SettingsError and SourceError."""
+    """Return the predicates of a source, or a table's relations or columns, most statements first.
+
+    Raises SettingsError and SourceError.
+    """
     from kbsync.sources.properties import discover
 
     known: dict[str, str] = {}
@@ -146,8 +149,13 @@ def discover_relations(home: Path, source: str, contact: str | None = None) -> l
         if template.source or re.fullmatch(r"P[1-9]\d*", template.relation):
             shape = template.source or wikibase(template.relation)
             known |= dict.fromkeys(shape.predicates, template.relation)
+            known |= {column.lower(): template.relation for field, column in shape.columns if field == "object"}
+        known[template.relation] = template.relation
     opened = open_source(source, Access(contact))
-    return [FoundPredicate(one.iri, one.statements, one.example, known.get(one.iri)) for one in discover(opened)]
+    return [
+        FoundPredicate(one.name, one.statements, one.example, known.get(one.name) or known.get(one.name.lower()))
+        for one in discover(opened)
+    ]
 
 
 def _holding(word: str, label: str, *names: str) -> str:

@@ -1,7 +1,8 @@
 """What can be synced, and how a relation is found; properties come from a real endpoint."""
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ from pyoxigraph import RdfFormat, Store
 
 from kbsync.errors import SettingsError, SourceError, TemplateError
 from kbsync.ledger import Ledger
-from kbsync.sources import open_source
+from kbsync.sources import Ask, open_source
 from kbsync.sync.home import templates_for
 from kbsync.sync.reading import make_asks
 from kbsync.sync.relations import discover_relations, new_template, relations_for, search_online, search_templates
 from kbsync.templates import check_file
 from tests.homes import TEMPLATES, done, make_home
 from tests.oxigraph_server import serve, world
+from tests.postgres import postgres
 
 PROPERTIES = r"""
 wd:P6 a wikibase:Property ; rdfs:label "head of government"@en, "Regierungschef"@de ;
@@ -185,6 +187,63 @@ def test_predicates_are_discovered_and_drafted(form: str, tmp_path: Path) -> Non
 def test_a_bad_predicate_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="predicate 'capital' is not an IRI"):
         new_template(tmp_path, "capital", "http://127.0.0.1:9/", predicate="capital")
-    (tmp_path / "facts.csv").write_text("subject,relation,object\n")
-    with pytest.raises(SettingsError, match="--discover goes with an endpoint or an RDF file"):
-        discover_relations(tmp_path, str(tmp_path / "facts.csv"))
+
+
+TABLES = {
+    "facts.csv": "subject,relation,object\nFrance,P36,Paris\nJapan,P36,Tokyo\nAda,works_for,Acme\n",
+    "facts.yaml": "P36: {France: Paris, Japan: Tokyo}\nworks_for: {Ada: Acme}\n",
+    "edges.tsv": "node1\tlabel\tnode2\nFrance\tP36\tParis\nJapan\tP36\tTokyo\nAda\tworks_for\tAcme\n",
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_relations_of_a_file_of_facts_are_discovered(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(TABLES[name])
+    found = discover_relations(tmp_path, str(tmp_path / name))
+    assert [(one.predicate, one.statements, one.example, one.relation) for one in found] == [
+        ("P36", 2, "France -> Paris", "P36"),
+        ("works_for", 1, "Ada -> Acme", None),
+    ]
+
+
+WORKERS = [("Ada", "Acme", None), ("Bob", "Initech", 4)]
+COLUMNS = [("employer", 2, "Ada -> Acme"), ("worker", 2, "Ada -> Ada"), ("floor", 1, "Bob -> 4")]
+
+
+def test_columns_of_a_table_are_discovered(tmp_path: Path) -> None:
+    rows = "".join(f"{worker};{employer};{floor or ''}\n" for worker, employer, floor in WORKERS)
+    (tmp_path / "workers.csv").write_text(f"Worker;Employer;Floor\n{rows}")
+    (tmp_path / "templates").mkdir()
+    own = TEMPLATES.replace("P36", "works_for").replace("capital", "firm")
+    columns = "  source: {columns: {subject: Worker, object: Employer}}\n"
+    (tmp_path / "templates" / "own.yaml").write_text(own + columns)
+    found = discover_relations(tmp_path, str(tmp_path / "workers.csv"))
+    assert [(one.predicate.lower(), one.statements, one.example) for one in found] == COLUMNS
+    assert [one.relation for one in found] == ["works_for", None, None]
+
+
+def test_columns_of_a_database_are_discovered(tmp_path: Path) -> None:
+    file = tmp_path / "it's.db"
+    with closing(sqlite3.connect(file)) as base, base:
+        base.execute("""CREATE TABLE "work ""ers" (worker TEXT, employer TEXT, floor INTEGER, photo BLOB)""")
+        base.executemany("""INSERT INTO "work ""ers" VALUES (?, ?, ?, x'ff')""", WORKERS)
+        base.execute("CREATE VIEW told AS SELECT 'France' AS subject, 'P36' AS relation, 'Paris' AS object")
+    found = discover_relations(tmp_path, f"sqlite:///{file}")
+    wanted = [(f'work "ers.{name}', count, example) for name, count, example in COLUMNS]
+    assert {(one.predicate, one.statements, one.example) for one in found} == {*wanted, ("P36", 1, "France -> Paris")}
+    with postgres() as url:
+        import psycopg
+
+        with psycopg.connect(url) as server:
+            server.execute('CREATE TABLE "wor:kers" (worker TEXT, employer TEXT, floor INT)')
+            with server.cursor() as cursor:
+                cursor.executemany('INSERT INTO "wor:kers" VALUES (%s, %s, %s)', WORKERS)
+        found = discover_relations(tmp_path, url)
+        wanted = [(f'public."wor:kers".{name}', count, example) for name, count, example in COLUMNS]
+        assert [(one.predicate, one.statements, one.example) for one in found] == wanted
+
+
+def test_a_database_is_read_by_a_query_alone(tmp_path: Path) -> None:
+    sqlite3.connect(tmp_path / "facts.db").close()
+    with pytest.raises(SettingsError, match="a database needs --query"):
+        open_source(f"sqlite:///{tmp_path / 'facts.db'}").read(Ask("P36"))
