@@ -38,6 +38,7 @@ BOUNDS = {
     "max_specificity_loss": "points that NS may fall by",
     "max_weight_change": "percent of its norm that a layer may change by",
     "max_known_loss": "percent of the edited subjects' other known facts that may be lost",
+    "max_task_loss": "points of a task of lm-evaluation-harness that may be lost",
     "max_withdrawn": "percent of a relation's facts that one pull may withdraw",
 }
 

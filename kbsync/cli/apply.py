@@ -13,7 +13,9 @@ from kbsync.cli.choices import (
     OnConflictOption,
     RelationsOption,
     SetOption,
+    TasksOption,
     YesOption,
+    listed,
     parse_values,
 )
 from kbsync.cli.options import Options, command, family
@@ -93,6 +95,15 @@ KnownLossOption = Annotated[
         "  [the preset's, else no bound]",
     ),
 ]
+TaskLossOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-task-loss",
+        metavar="POINTS",
+        min=0,
+        help="Largest allowed fall of a task of --tasks.  [the preset's, else no bound]",
+    ),
+]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Make the result current even if it breaks a bound; the batch records that.")
 ]
@@ -117,6 +128,8 @@ def apply(
     max_specificity_loss: SpecificityOption = None,
     max_weight_change: WeightChangeOption = None,
     max_known_loss: KnownLossOption = None,
+    tasks: TasksOption = None,
+    max_task_loss: TaskLossOption = None,
     force: ForceOption = False,
     yes: YesOption = False,
     loading: Loading = AS_STORED,
@@ -149,12 +162,14 @@ def apply(
             "max_specificity_loss": max_specificity_loss,
             "max_weight_change": max_weight_change,
             "max_known_loss": max_known_loss,
+            "max_task_loss": max_task_loss,
         },
         force=force,
         retry=retry,
         algorithm=algorithm,
         only_lost=only_lost,
         rollbacks=rollbacks,
+        tasks=listed(tasks or ""),
     )
     run(options, wanted, yes)
 

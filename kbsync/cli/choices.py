@@ -79,9 +79,22 @@ SetOption = Annotated[
 IncludeKnownOption = Annotated[
     bool, typer.Option("--include-known", help="Edit facts that the base model knows, as well.")
 ]
+TasksOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tasks",
+        metavar="NAMES",
+        help="Tasks of lm-evaluation-harness on base and edited model: names that it knows, or YAML files.",
+    ),
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")]
 ProbeOption = Annotated[bool, typer.Option("--probe", help="Load the model and ask it about the facts.")]
 CheckOption = Annotated[bool, typer.Option("--check", help=f"Exit with {DIFFERENCE} if there is a difference.")]
+
+
+def listed(names: str) -> tuple[str, ...]:
+    """Return names that commas part."""
+    return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 def parse_values(settings: Sequence[str] | None) -> dict[str, str]:

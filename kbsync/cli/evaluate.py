@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kbsync.cli.choices import ModelOption
+from kbsync.cli.choices import ModelOption, TasksOption, listed
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import show
 from kbsync.report.evaluate import eval_json, eval_view
@@ -53,6 +53,18 @@ BesideOption = Annotated[
         " text).",
     ),
 ]
+WithdrawOption = Annotated[
+    int | None,
+    typer.Option(
+        "--withdraw",
+        metavar="N",
+        min=1,
+        help="Take N edits out again, by a solve without them and by an edit back on top: what is left of them.",
+    ),
+]
+TaskLimitOption = Annotated[
+    int | None, typer.Option("--task-limit", metavar="N", min=1, help="Ask the first N questions of each task.")
+]
 HeldOutOption = Annotated[
     Path | None,
     typer.Option(
@@ -83,6 +95,9 @@ def evaluate(
     references: ReferencesOption = None,
     corpus: HeldOutOption = None,
     beside: BesideOption = None,
+    withdraw: WithdrawOption = None,
+    tasks: TasksOption = None,
+    task_limit: TaskLimitOption = None,
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", help="Seed of the sample, the generated text and the intervals.")
     ] = 0,
@@ -98,12 +113,13 @@ def evaluate(
     if dataset is not None:
         options.require_home()
     names = None if metrics is None else listed(metrics)
-    wanted = EvalOptions(dataset, names, corpus, sample, references, seed, listed(beside or ""))
+    wanted = EvalOptions(
+        *(dataset, names, corpus, sample, references, seed),
+        beside=listed(beside or ""),
+        withdraw=withdraw,
+        tasks=listed(tasks or ""),
+        task_limit=task_limit,
+    )
     with progress(quiet=options.json, verbose=options.verbose) as report:
         found = run_eval(options.home, model, wanted, loading=loading, progress=report)
     show(found, eval_view, eval_json, as_json=options.json)
-
-
-def listed(names: str) -> tuple[str, ...]:
-    """Return names that commas part."""
-    return tuple(name.strip() for name in names.split(",") if name.strip())

@@ -205,13 +205,15 @@ class Preset:
     """percent of its norm by which edits may change a layer; None is as for any model"""
     max_known_loss: float | None = None
     """percent of the edited subjects' other known facts that edits may lose; None is no bound"""
+    max_task_loss: float | None = None
+    """points by which edits may lower a task of lm-evaluation-harness; None is no bound"""
     package: str | None = None
     """file of an installed package that stands for the model, as ``package/name``; None where there is none"""
 
 
 TEXTS = ("corpus", "package")
 """fields of a preset that are texts and may be missing"""
-BOUNDS = ("max_perplexity_increase", "max_specificity_loss", "max_weight_change", "max_known_loss")
+BOUNDS = ("max_perplexity_increase", "max_specificity_loss", "max_weight_change", "max_known_loss", "max_task_loss")
 """fields of a preset that are numbers"""
 
 

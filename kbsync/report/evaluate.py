@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kbsync.models import Answer
     from kbsync.sync.answers import Asked
     from kbsync.sync.evaluate import Evaluation
+    from kbsync.sync.reversal import Reversal
 
 __all__ = ["asked_view", "eval_json", "eval_view"]
 
@@ -28,6 +29,7 @@ def eval_view(found: "Evaluation") -> RenderableType:
     parts: list[RenderableType] = [
         table(("metric", "cases", *sides), rows, title=f"{found.model}: {found.cases} cases of {what}"),
         *([_beside(found)] if found.beside else []),
+        *(_reversal(found.reversal) if found.reversal else []),
         table(("relation", "cases", *_relation_columns(found)), _relation_rows(found), title="by relation"),
     ]
     if found.edited is None:
@@ -57,6 +59,7 @@ def eval_json(found: "Evaluation") -> dict[str, Any]:
         "text": None if found.text is None else {"corpus": found.text.corpus, "lines": len(found.text.lines)},
         **_sides(found.base, found.edited),
         "beside": {name: {"means": _means(one), "intervals": _intervals(one)} for name, one in found.beside.items()},
+        "reversal": found.reversal,
         "relations": {
             name: {"cases": one.cases, **_sides(one.base, one.edited)} for name, one in found.relations.items()
         },
@@ -70,6 +73,15 @@ def _beside(found: "Evaluation") -> RenderableType:
         (name, *(f"{one[name].mean:.2f}" if name in one else None for one in sides.values())) for name in found.base
     ]
     return table(("metric", *sides), rows, title="beside them, on the same questions")
+
+
+def _reversal(found: "Reversal") -> list[RenderableType]:
+    """What is left of withdrawn facts, and what each says to their prompts."""
+    names = list(next(iter(found.figures.values())))
+    rows = [(name, *(f"{one[name].mean:.2f}" for one in found.figures.values())) for name in names]
+    told = f"{found.withdrawn} edits taken out again: retracted by a solve without them; counter-edit on top"
+    said = [tuple(one.values()) for one in found.answers]
+    return [table(("metric", *found.figures), rows, title=told), table(tuple(found.answers[0]), said)]
 
 
 def _sides(base: Mapping[str, "Figure"], edited: Mapping[str, "Figure"] | None) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent, t
 from kbsync.sync.model import ModelChoice, choose_model, identify
 from kbsync.sync.plan import Plan, known_facts, make_plan
 from kbsync.sync.preflight import check_before_load, check_before_work, check_lengths
+from kbsync.sync.tasks import Tasks
 from kbsync.sync.team import led
 from kbsync.templates import Templates
 
@@ -58,6 +59,8 @@ class ApplyOptions:
     """write those facts alone that other models of the home were edited for, and this one does not hold"""
     rollbacks: int | None = None
     """as many as there were when the command began: one that came since is not undone. None: it does not matter"""
+    tasks: tuple[str, ...] = ()
+    """of lm-evaluation-harness, on base and edited model: names that it knows, or YAML files"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ class Prepared:
     remark: Callable[[str], None]
     compared: Plan | None = None
     """facts and edits as they were compared before the load; None: to be compared"""
+    tasks: Tasks | None = None
 
     def plan(self) -> Plan:
         """Return what the user asks for, by what is on record now."""
@@ -125,7 +129,7 @@ class Prepared:
             edits = make_edits(
                 plan, self.ledger, self.templates, self.choice, self.model, self.editor, retry=self.options.retry
             )
-        told = (self.guard, self.clock, self.progress, self.remark, self.options.chat)
+        told = (self.guard, self.clock, self.progress, self.remark, self.options.chat, self.tasks)
         return Batch(self.ledger, self.templates, self.choice, self.model, edits, *told)
 
 
@@ -145,6 +149,7 @@ def prepared(
         editor, values = chosen_editor(options.algorithm, options.values, named, retry=options.retry)
         if options.only_lost:
             options = replace(options, only=written_elsewhere(ledger, named))
+        tasks = Tasks(options.tasks) if options.tasks else None
         # Before a long load: conflicts under `error`, relation ids, and an empty ledger show at once.
         known = ledger.latest_model(named)
         plan = make_plan(ledger, templates, named, known, options.relations, options.on_conflict)
@@ -158,7 +163,7 @@ def prepared(
         guard = Guard(choice.bounds.with_values(**options.bounds), options.force, tuple(options.canaries))
         # Another model of that name may have been used last.
         compared = plan if known is None or known.key == model.key else None
-        told = (guard, clock, progress, remark, compared)
+        told = (guard, clock, progress, remark, compared, tasks)
         yield Prepared(ledger, templates, options, choice, model, editor, *told)
 
 

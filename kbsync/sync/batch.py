@@ -31,6 +31,7 @@ from kbsync.sync.measure import Failure, Measured, cases_for, measure_edits, rec
 from kbsync.sync.model import ModelChoice, delta_tensors
 from kbsync.sync.plan import Sign
 from kbsync.sync.targets import NO_TARGETS, Targets, cached_targets, stronger, target_keys
+from kbsync.sync.tasks import Tasks
 from kbsync.templates import Templates
 
 
@@ -109,6 +110,7 @@ class Batch:
     progress: Progress
     remark: Callable[[str], None]
     chat: bool
+    tasks: Tasks | None = None
     figures: list[Metric] = field(default_factory=list)
     covariance_files: dict[str, str] = field(default_factory=dict)
 
@@ -264,6 +266,7 @@ class Batch:
             BaseScores(self.ledger, self.model),
             sampled=sampled_prompts(self.ledger, self.templates, loaded, edits.active, wordings, edits.held),
             chat=self.chat,
+            tasks=self.tasks,
         )
         if edits.added:
             measured.metrics.extend(self.recall_of_kept(measured.recalled))

@@ -37,11 +37,13 @@ from kbsync.metrics import (
 from kbsync.sync.arms import Arm, arms
 from kbsync.sync.corpus import corpus_name, documents, held_out_documents
 from kbsync.sync.covariances import kept_text
-from kbsync.sync.eval_cases import dataset_cases, ledger_cases, read_references
+from kbsync.sync.eval_cases import dataset_cases, drawn, ledger_cases, read_references
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent, templates_for
 from kbsync.sync.known import requests_of
 from kbsync.sync.measure import PERPLEXITY_LINES, PROMPTS, beginnings, sampled_prompts
 from kbsync.sync.model import ModelChoice, choose_model, edited_state
+from kbsync.sync.reversal import Reversal, reversal
+from kbsync.sync.tasks import Tasks
 from kbsync.sync.wordings import held_prompts, written_in
 
 
@@ -108,6 +110,12 @@ class EvalOptions:
     seed: int = 0
     beside: tuple[str, ...] = ()
     """names of `arms.ARMS`"""
+    withdraw: int | None = None
+    """edits that are taken out again, both ways"""
+    tasks: tuple[str, ...] = ()
+    """of lm-evaluation-harness: names that it knows, or YAML files"""
+    task_limit: int | None = None
+    """questions of each task; None: all"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +143,8 @@ class Evaluation:
     edited: Figures | None
     beside: dict[str, Figures]
     """what else was asked the same"""
+    reversal: Reversal | None
+    """where edits were taken out again"""
     relations: dict[str, RelationFigures]
     batch: int | None
     """the batch that the figures are on record with"""
@@ -167,24 +177,31 @@ def run_eval(
     measure, DataSetError for a bad data set, LedgerError and ModelError as `apply` does.
     """
     check_names(options.metrics)
+    if options.withdraw and options.dataset:
+        raise SettingsError("--withdraw is about the ledger's edits: leave out --dataset")
+    tasks = Tasks(options.tasks, options.task_limit) if options.tasks else None
     references = read_references(options.references) if options.references else None
     dataset = open_dataset(options.dataset) if options.dataset else None
     # A data set is read whole before a model is loaded, so that bad records show at once.
     cases = dataset_cases(dataset, options.sample, options.seed, references) if dataset else []
     choice = kept_text(home, choose_model(model, home=home, loading=loading))
     if dataset is not None and not (home / "ledger.db").exists():
-        return compare(choice, cases, None, options, dataset.unplaced, progress)
+        return compare(choice, cases, None, options, dataset.unplaced, progress, tasks=tasks)
     with Ledger.open(home, create=False) as ledger:
         known, batch, deltas = edited_state(ledger, choice)
         edits = Edits(batch, deltas) if batch and known and ledger.active_edits(known.key) else None
         if dataset is not None:
-            return compare(choice, cases, edits, options, dataset.unplaced, progress, neighbourhood(cases))
+            return compare(choice, cases, edits, options, dataset.unplaced, progress, neighbourhood(cases), tasks=tasks)
         if known is None or edits is None:
             raise SettingsError(f"{choice.name} has no edits in {home}: run `kbsync apply` first, or name a --dataset")
         cases = ledger_cases(ledger, home, choice, known, options.sample, options.seed, references, progress)
         sampled = sampled_now(ledger, home, choice, known, edits.batch)
         facts = requests_of(ledger, templates_for(home), ledger.active_edits(known.key))
-        evaluation = compare(choice, cases, edits, options, 0, progress, sampled, facts)
+        evaluation = compare(choice, cases, edits, options, 0, progress, sampled, facts, tasks)
+        if options.withdraw:
+            out = drawn(cases, options.withdraw, options.seed)
+            gone = reversal(ledger, choice, known, out, options.seed, progress)
+            evaluation = replace(evaluation, reversal=gone)
         record_figures(ledger, edits.batch.id, whole_metrics(evaluation))
         return evaluation
 
@@ -244,11 +261,12 @@ class Reader:
     kept: Sequence[str]
     sampled: Sampled | None
     text: HeldOut | None
+    tasks: Tasks | None
     seed: int
     progress: Progress
 
-    def look(self, arm: Arm) -> Look:
-        """Ask the model in the state of an arm."""
+    def look(self, arm: Arm, *, able: bool = False) -> Look:
+        """Ask the model in the state of an arm; with `able`, tasks too."""
 
         def heard(phase: str, done: int, total: int) -> None:
             self.progress(f"{phase}, {arm.name}", done, total)
@@ -258,6 +276,8 @@ class Reader:
         with arm.state():
             values = evaluate(self.choice.loaded, self.cases, of_cases, self.seed, heard, told=arm.told)
             text = text_figures(self.choice, self.text, of_text, self.seed, heard) if self.text and not arm.told else {}
+            if self.tasks is not None and able:
+                text |= self.tasks.figures(self.choice.loaded, heard)
             if self.sampled is None or not self.kept or not arm.asks_around:
                 return Look(values, text, None)
             asked = self.sampled.told(arm.told) if arm.told else self.sampled
@@ -278,6 +298,7 @@ def compare(
     progress: Progress,
     sampled: Sampled | None = None,
     facts: Sequence[EditRequest] | None = None,
+    tasks: Tasks | None = None,
 ) -> Evaluation:
     """Measure the cases on the base, the edited model where there are edits, and what is asked for beside them.
 
@@ -292,31 +313,32 @@ def compare(
     edited_model = partial(edited, choice.loaded, edits.deltas) if edits else None
     told = [case.request for case in cases] if facts is None else facts
     beside = arms(options.beside, choice.loaded, edited_model, cases, told, text.lines if text else ())
-    reader = Reader(choice, cases, metrics, kept, sampled, text, options.seed, progress)
+    reader = Reader(choice, cases, metrics, kept, sampled, text, tasks, options.seed, progress)
     if not TEXT_METRICS.keys() & set(metrics):
         text = None
     elif text is None:
         held_out(choice, None)  # raises
-    base = reader.look(Arm("base model"))
+    base = reader.look(Arm("base model"), able=True)
     unmeasured = tuple(name for name, column in base.values.items() if all(value is None for value in column))
     base_figures = reader.figures(base, base)
     unmeasured += tuple(name for name in options.metrics or () if name in KEPT_METRICS and name not in base_figures)
     if unmeasured and len(unmeasured) == len(metrics):
         needs = "no case has what this needs: prompts, an object before the edit, or references"
         raise SettingsError(f"{', '.join(unmeasured)}: {needs}")
-    after = reader.look(Arm("edited model", edited_model)) if edited_model else None
+    after = reader.look(Arm("edited model", edited_model), able=True) if edited_model else None
     return Evaluation(
         model=choice.name,
         measured=options.dataset.name if options.dataset else "ledger",
         cases=len(cases),
         unplaced=unplaced,
         unmeasured=unmeasured,
+        reversal=None,
         base=base_figures,
         edited=None if after is None else reader.figures(base, after),
         beside={arm.name: reader.figures(base, reader.look(arm)) for arm in beside},
         relations=by_relation(cases, base, after, options.seed),
         batch=None if options.dataset or edits is None else edits.batch.id,
-        lower=tuple(name for name in base_figures if ABOUT[name].better == "lower"),
+        lower=tuple(name for name in base_figures if name in ABOUT and ABOUT[name].better == "lower"),
         text=text,
     )
 

@@ -12,6 +12,9 @@ from kbsync.sync.canaries import Canary
 WEIGHT_CHANGE = "weight_change."
 """a figure of this name and a layer's number is 100 |delta| / |W|, in Frobenius norms"""
 
+TASK = "task."
+"""a figure of this name and a task's, with its metric's behind another dot, is of lm-evaluation-harness"""
+
 ENOUGH_EDITS = 10
 """edits that say whether settings fit a model at all"""
 LEAST_GAIN = 10.0
@@ -33,6 +36,8 @@ class Bounds:
     """percent of |W| that a layer's |delta| may be"""
     max_known_loss: float = 100.0
     """percent, of the facts on edited subjects that the base model answers; 100 is no bound"""
+    max_task_loss: float = 100.0
+    """points of a task of lm-evaluation-harness; 100 is no bound"""
 
     def with_values(self, **values: float | None) -> "Bounds":
         """Return these bounds with those of `values` that are given."""
@@ -61,6 +66,14 @@ class Bounds:
                 f"{100 - kept:.1f}% of the edited subjects' other known facts are lost (more than"
                 f" the {self.max_known_loss:g}% of --max-known-loss)"
             )
+        for name, row in table.items():
+            before, after = row["before"], row["after"]
+            lost = before - after if before is not None and after is not None else 0.0
+            if name.startswith(TASK) and lost > self.max_task_loss:
+                found.append(
+                    f"{name.removeprefix(TASK)} fell from {before:.2f} to {after:.2f} ({lost:.1f} points, more than the"
+                    f" {self.max_task_loss:g} of --max-task-loss)"
+                )
         changes = {name: row["after"] or 0.0 for name, row in table.items() if name.startswith(WEIGHT_CHANGE)}
         largest = max(changes, key=lambda name: changes[name], default=None)
         if largest is not None and changes[largest] > self.max_weight_change:

@@ -36,6 +36,7 @@ from kbsync.sync.corpus import held_out_documents
 from kbsync.sync.home import Progress
 from kbsync.sync.known import prompt_of
 from kbsync.sync.model import ModelChoice
+from kbsync.sync.tasks import Tasks
 from kbsync.templates import Templates
 
 
@@ -237,12 +238,13 @@ def measure_edits(
     *,
     sampled: Sampled = NOTHING_SAMPLED,
     chat: bool = False,
+    tasks: Tasks | None = None,
 ) -> Measured:
     """Measure `cases` on base and edited model, the recall of all `active` edits, and perplexity on the corpus.
 
     The `sampled` prompts tell what is kept. `base` knows what the base model was asked before; it is not asked again.
     What the edited model says in its own words is heard of a few cases. With `chat`, also recall of the cases' question
-    forms in the tokenizer's chat template.
+    forms in the tokenizer's chat template; with `tasks`, the figures of these.
     """
     lines = list(islice(held_out_documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
     sampled = replace(sampled, unrelated=beginnings(lines))
@@ -261,6 +263,8 @@ def measure_edits(
             figures["recall_active"] = 100 * sum(said) / len(said)
         if lines:
             figures["perplexity"] = of_text(choice.loaded, lines, choice.settings.sequence_length)
+        if tasks is not None:
+            figures |= {name: one.mean for name, one in tasks.figures(choice.loaded, told).items()}
         return measured, figures, said, say(choice.loaded, sampled, score)
 
     before, figures_before, _, said_before = look("before", base, base.perplexity)
