@@ -3,7 +3,7 @@
 import torch
 
 from kbsync.memit.settings import MemitSettings
-from kbsync.models import LoadedModel
+from kbsync.models import LoadedModel, check_numbers
 
 __all__ = ["sample_contexts"]
 
@@ -33,6 +33,8 @@ def continued(loaded: LoadedModel, start: str, tokens: int, generator: torch.Gen
     for _ in range(tokens):
         logits = loaded.model(input_ids=ids, use_cache=False).logits[0, -1].float().cpu()
         top = logits.topk(TOP_K)
-        drawn = torch.multinomial(top.values.softmax(-1), 1, generator=generator)
+        shares = top.values.softmax(-1)
+        check_numbers(loaded, shares)
+        drawn = torch.multinomial(shares, 1, generator=generator)
         ids = torch.cat([ids, top.indices[drawn].to(ids.device)[None]], dim=1)
     return str(loaded.tokenizer.decode(ids[0], skip_special_tokens=True))

@@ -5,7 +5,7 @@ from kbsync.models.checkpoint import in_hub_cache
 from kbsync.models.devices import DeviceMemory, ModelSizes, checkpoint_bytes, choose_device, list_devices, sizes_of
 from kbsync.models.distributed import ALONE, Team, join_team, local_device
 from kbsync.models.family import FAMILIES, Family, family_of
-from kbsync.models.forward import Rows, head_log_probs, last_hidden, make_rows
+from kbsync.models.forward import Rows, check_numbers, head_log_probs, last_hidden, make_rows
 from kbsync.models.generation import Answer, generate_texts, greedy_answers, sampled_rows, top_answers
 from kbsync.models.hooks import capture, replace, resume, stop_after, stop_before, watch
 from kbsync.models.load import load_model
@@ -29,6 +29,7 @@ __all__ = [
     "Team",
     "TokenizedPrompt",
     "capture",
+    "check_numbers",
     "checkpoint_bytes",
     "choose_device",
     "execution_device",

@@ -19,6 +19,7 @@ from kbsync.errors import KbsyncError, ModelError
 from kbsync.models.checkpoint import Checkpoint, check_config, find_checkpoint
 from kbsync.models.devices import AUTO, choose_device, choose_dtype
 from kbsync.models.family import FAMILIES, check_kind, family_of
+from kbsync.models.forward import check_numbers, head_log_probs, last_hidden, make_rows
 from kbsync.models.gguf_cache import copy_of, is_whole, keep
 from kbsync.models.loaded import LoadedModel, stored_value
 from kbsync.models.structure import family_by_structure, settle
@@ -80,14 +81,20 @@ def load_model(
     if copy and checkpoint is named and chosen == torch.float32 and device != AUTO:
         with quiet(named):
             keep(copy, model, tokenizer)
-    if family is not None:
-        return LoadedModel(source, model, tokenizer, family)
-    return settle(LoadedModel(source, model, tokenizer, family_by_structure(model, config)))
+    loaded = LoadedModel(source, model, tokenizer, family or family_by_structure(model, config))
+    with told(source):
+        check_answers(loaded)
+    return loaded if family else settle(loaded)
 
 
 def open_weights(checkpoint: Checkpoint, **arguments: Any) -> Any:
-    """Return the model of a checkpoint; ModelError where weights are missing, which would be drawn at random."""
-    opened: Any = AutoModelForCausalLM.from_pretrained(checkpoint.place, output_loading_info=True, **arguments)
+    """Return the model of a checkpoint; ModelError where weights are missing, which would be drawn at random.
+
+    Where peft is installed, transformers would ask the hub for an adapter, again and again where that does not answer.
+    """
+    opened: Any = AutoModelForCausalLM.from_pretrained(
+        checkpoint.place, output_loading_info=True, adapter_kwargs={"local_files_only": True}, **arguments
+    )
     model, report = opened
     if checkpoint.gguf:  # its weights are plain numbers by now; transformers would not write the model otherwise
         model.hf_quantizer, model._weight_conversions = None, []
@@ -140,6 +147,16 @@ def check_tokenizer(source: str, tokenizer: PreTrainedTokenizerBase, embeddings:
         )
     if max(words.values()) >= embeddings:
         raise ModelError(f"the tokenizer of {source} has more words than the model, which has {embeddings:,}")
+
+
+@torch.no_grad()
+def check_answers(loaded: LoadedModel) -> None:
+    """Raise ModelError where a model gives no numbers, before any work is done with it.
+
+    Hidden states that outgrow their dtype do so on a text's first token, if anywhere.
+    """
+    ids = loaded.tokenizer("a text")["input_ids"] or [0]
+    check_numbers(loaded, head_log_probs(loaded, last_hidden(loaded, make_rows([ids], loaded.device))[:, -1]))
 
 
 def check_finite(source: str, model: torch.nn.Module) -> None:

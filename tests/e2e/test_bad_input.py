@@ -134,6 +134,29 @@ def test_a_model_that_cannot_be_had_offline(
     assert said.endswith(hint)
 
 
+@pytest.mark.parametrize("command", ["ask", "apply", "apply --include-known", "plan --probe"])
+def test_a_model_that_gives_no_numbers_is_told_before_the_work(command: str, small: Editable, tmp_path: Path) -> None:
+    home, folder = make_home(tmp_path / "home", P36=FACTS), tmp_path / "model"
+    (home / "lock").touch()
+    shutil.copytree(small.name, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["transformer.h.1.mlp.fc_out.weight"].fill_(1e38)  # a number, whose sums are none
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    model = Editable(str(folder), small.corpus, small.settings)
+    arguments = {
+        "ask": ("ask", *model.model, PROMPT),
+        "apply": applying(model),
+        "apply --include-known": applying(model, "--include-known"),
+        "plan --probe": ("plan", *model.model, "--probe"),
+    }[command]
+    assert refused(home, *arguments) == f"{folder} gives no numbers in float32 (NaN): its weights are of no use"
+    ran = kbsync("doctor", *model.model, "--home", home, "--json")
+    assert (ran.code, ran.json["problems"]) == (
+        1,
+        [f"{folder} gives no numbers in float32 (NaN): its weights are of no use"],
+    )
+
+
 @pytest.fixture
 def changed(model: Editable) -> Iterator[Editable]:
     """The model with one down projection moved a little; put back after the test."""
