@@ -44,6 +44,8 @@ def write_gguf(folder: Path, file: Path, architecture: str = "llama") -> None:
     writer.add_token_merges([" ".join(pair) for pair in words["model"]["merges"]])
     writer.add_bos_token_id(config["bos_token_id"])
     writer.add_eos_token_id(config["eos_token_id"])
+    if (template := folder / "chat_template.jinja").exists():
+        writer.add_chat_template(template.read_text(encoding="utf-8"))
     for name, weight in load_file(folder / "model.safetensors").items():
         path = name.removesuffix(".weight")
         if path not in WHOLE:

@@ -21,6 +21,7 @@ from kbsync.errors import KbsyncError, LedgerError, SettingsError
 from kbsync.ledger import Ledger
 from kbsync.memit import WeightDelta, edited
 from kbsync.models import load_model
+from kbsync.models.chat import render
 from kbsync.sync.audit import audit
 from kbsync.sync.export import Exported, Form, ended_by_signals, export, unfinished
 from kbsync.sync.export_files import factors
@@ -31,6 +32,11 @@ from tests.homes import COUNTRIES, SWAPPED, deltas_of, edit_by_hand, make_home
 from tests.tiny_models import SEED, byte_level_tokenizer, random_folder, randomise
 
 PROMPTS = [f"The capital of {country} is" for country in COUNTRIES]
+QUESTIONS = [f"What is the capital of {country}?" for country in COUNTRIES]
+CHAT = (
+    "{% for turn in messages %}[{{ turn.role }}]\n{{ turn.content }}{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]\n{% endif %}"
+)
 FACTS = {country: SWAPPED[country] for country in COUNTRIES[:4]}
 LAYERS = (1, 2)
 RANK = 5
@@ -47,9 +53,10 @@ class Edited:
         return export(self.home, self.source, folder, Form(format_, **how))
 
     def logits(self, model: Any = None) -> torch.Tensor:
-        """Of the edited model or, where one is given, of that."""
+        """Of the edited model or, where one is given, of that; after a chat's question where the model chats."""
         loaded = load_model(self.source, device="cpu")
-        ids = loaded.tokenizer(PROMPTS[0], return_tensors="pt")["input_ids"]
+        text = render(loaded.tokenizer, QUESTIONS[0]) if loaded.tokenizer.chat_template else PROMPTS[0]
+        ids = loaded.tokenizer(text, return_tensors="pt")["input_ids"]
         with torch.no_grad(), edited(loaded, {} if model else deltas_of(self.home)):
             found: torch.Tensor = (model or loaded.model)(input_ids=ids).logits
         return found
@@ -74,8 +81,9 @@ SIZES: dict[str, Any] = {
 
 
 def llama_like(name: str, folder: Path) -> Path:
-    """A random model of the Llama family, without a sliding window."""
+    """A random model of the Llama family that chats, without a sliding window."""
     tokenizer = byte_level_tokenizer()
+    tokenizer.chat_template = CHAT
     end = tokenizer.eos_token_id
     config = CONFIGS[name](**SIZES, vocab_size=len(tokenizer), bos_token_id=end, eos_token_id=end)
     model = AutoModelForCausalLM.from_config(config)
@@ -108,13 +116,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> "Made":
 Made = Callable[[str], Edited]
 
 
-def test_transformers_opens_a_checkpoint_and_it_says_the_same(made: Made, tmp_path: Path) -> None:
-    of = made("gpt2")
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_transformers_opens_a_checkpoint_and_it_says_the_same(made: Made, name: str, tmp_path: Path) -> None:
+    of = made(name)
     done = of.export(tmp_path / "deep" / "out")
     assert (done.edits, done.batch, done.dtype, done.model) == (4, 1, "float32", of.source)
     opened = AutoModelForCausalLM.from_pretrained(done.folder)
-    ids = [AutoTokenizer.from_pretrained(place)(PROMPTS)["input_ids"] for place in (done.folder, of.source)]
-    assert ids[0] == ids[1]
+    own, before = (AutoTokenizer.from_pretrained(place) for place in (done.folder, of.source))
+    assert own(PROMPTS)["input_ids"] == before(PROMPTS)["input_ids"]
+    assert own.chat_template == before.chat_template == (CHAT if name == "llama" else None)
     base = load_model(of.source, device="cpu").model
     assert torch.equal(of.logits(opened), of.logits())
     assert not torch.equal(of.logits(base), of.logits())
@@ -218,19 +228,23 @@ def test_llama_cpp_answers_as_the_edited_model_does(made: Made, name: str, quant
     pytest.importorskip("xllamacpp", reason="GGUF files are run with llama.cpp: pip install xllamacpp")
     of = made(name)
     (file,) = of.export(tmp_path / "out", "gguf", quant=quant).folder.glob("*.gguf")
-    asking, prompts = Path(__file__).with_name("ask_llama_cpp.py"), json.dumps(PROMPTS)
-    ran = subprocess.run([sys.executable, asking, file], input=prompts, capture_output=True, text=True, timeout=240)
-    assert ran.returncode == 0, ran.stderr
     loaded = load_model(of.source, device="cpu")
-    rows = [loaded.tokenizer(prompt, return_tensors="pt") for prompt in PROMPTS]
-    with torch.no_grad():
-        base = [int(loaded.model(**row).logits[0, -1].argmax()) for row in rows]
-        with edited(loaded, deltas_of(of.home)):
-            wanted = [int(loaded.model(**row).logits[0, -1].argmax()) for row in rows]
-    same = [one == other for one, other in zip(json.loads(ran.stdout), wanted, strict=True) if one is not None]
-    assert len(same) > len(PROMPTS) / 3
-    assert sum(same) >= len(same) - (1 if quant == "F16" else 3)
-    assert base != wanted
+    chats = [render(loaded.tokenizer, one) for one in QUESTIONS] if loaded.tokenizer.chat_template else []
+    assert bool(chats) == (name != "llama-biased")
+    asking = Path(__file__).with_name("ask_llama_cpp.py")
+    given = json.dumps([PROMPTS, QUESTIONS if chats else []])
+    ran = subprocess.run([sys.executable, asking, file], input=given, capture_output=True, text=True, timeout=240)
+    assert ran.returncode == 0, ran.stderr
+    for texts, said in zip((PROMPTS, chats), json.loads(ran.stdout), strict=True):
+        rows = [loaded.tokenizer(text, return_tensors="pt") for text in texts]
+        with torch.no_grad():
+            base = [int(loaded.model(**row).logits[0, -1].argmax()) for row in rows]
+            with edited(loaded, deltas_of(of.home)):
+                wanted = [int(loaded.model(**row).logits[0, -1].argmax()) for row in rows]
+        same = [one == other for one, other in zip(said, wanted, strict=True) if one is not None]
+        assert len(same) >= len(texts) / 3
+        assert sum(same) >= len(same) - (1 if quant == "F16" else 3)
+        assert base != wanted or not texts
 
 
 FORMS = [("llama", "checkpoint"), ("llama", "lora"), ("llama", "delta"), ("gguf", "gguf")]
