@@ -52,6 +52,12 @@ CASES: dict[str, tuple[list[Statement], list[int], list[str]]] = {
         ["objects"],
     ),
     "labels fold Unicode form": (statements(("Sa\u0303o", "P36", "x"), ("S\u00e3o", "P36", "y")), [], ["objects"]),
+    "invisible marks make no other subject": (
+        statements(("Bern", "P6", "x"), ("Bern\u200e", "P6", "y")),
+        [],
+        ["objects"],
+    ),
+    "invisible marks make no other object": (statements(("Bern", "P6", "x"), ("Bern\u200e", "P6", "\u2060x")), [0], []),
     "same object of two sources": (statements(("Q1/A", "P36", "Q2/x"), ("Q1/A", "P36", "Q2/x")), [0], []),
     "same object, two labels": (statements(("Q1/A", "P36", "Q2/x"), ("Q1/A", "P36", "Q2/ex")), [0], []),
     "same object with and without an id": (statements(("Q1/A", "P36", "Q2/x"), ("Q1/A", "P36", "X")), [0], []),

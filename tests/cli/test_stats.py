@@ -10,7 +10,7 @@ from kbsync.cli.main import app
 from kbsync.cli.options import Options, command, family
 from kbsync.report.progress import Lines
 from tests.conftest import Run
-from tests.homes import COUNTRIES, SWAPPED, WIDE, Editable, done, make_home
+from tests.homes import COUNTRIES, SWAPPED, WIDE, Editable, done, make_home, write_preset
 
 LENGTH = ("--tokens", 600, "--sequence-length", 32)
 
@@ -52,6 +52,17 @@ def test_an_apply_needs_no_corpus_where_a_covariance_was_imported(small: Editabl
     assert "covariance: on record, 3000 tokens of small-corpus.txt" in applied.err
     with_corpus = done("apply", "--home", home, *small.arguments, "--yes", "--json").json
     assert (applied.code, with_corpus["edits"]) == (0, 2)
+
+
+def test_a_preset_of_the_home_is_known(small: Editable, tmp_path: Path) -> None:
+    homes = [tmp_path / "one", tmp_path / "other"]
+    for home in homes:
+        home.mkdir()
+        write_preset(home, "own", small)
+    named, file = ("--model", "own"), tmp_path / "shared.safetensors"
+    assert done("stats", "--home", homes[0], *named, *LENGTH, "--json").json["model"] == "own"
+    done("stats", "export", file, "--home", homes[0], *named, *LENGTH)
+    assert "; 2 new" in done("stats", "import", file, "--home", homes[1], *named).out
 
 
 def test_a_corpus_from_stdin(small: Editable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from transformers import DynamicCache
 
 from kbsync.models import LoadedModel, head_log_probs, last_hidden, make_rows
-from kbsync.models.forward import batches_by_length, continue_hidden, fill_cache
+from kbsync.models.forward import batches_by_length, continue_hidden, fill_cache, kept_in
 from tests.tiny_models import random_model
 
 ROWS = [[5, 9, 60, 61, 7, 20], [8], [100, 3, 3], [17, 50, 21, 4]]
@@ -57,6 +58,18 @@ def test_a_suffix_goes_on_from_its_prefix(tiny: LoadedModel, starts: list[int]) 
     for row, start, found in zip(ROWS, starts, hidden, strict=True):
         expected = alone(tiny, row)[start:]
         torch.testing.assert_close(found[: len(expected)], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_cache_goes_by_the_name_that_the_forward_has(known: LoadedModel) -> None:
+    class Renamed(torch.nn.Module):
+        def forward(self, input_ids: torch.Tensor, cache: object = None, **more: object) -> object:
+            return cache
+
+    cache = DynamicCache(config=known.model.config)
+    module = Renamed()
+    assert module(torch.tensor([[1]]), **kept_in(module, cache)) is cache
+    known.model.base_model(torch.tensor([[1]]), use_cache=True, **kept_in(known.model.base_model, cache))
+    assert cache.get_seq_length() == 1  # with warnings as errors: no argument that is going away
 
 
 @pytest.mark.parametrize("budget", [1, 7, 12, 1000])

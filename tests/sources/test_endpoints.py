@@ -71,6 +71,14 @@ def test_an_endpoint_that_takes_get_alone_is_asked_so(endpoint: str, wanted: Rea
     assert [method for method, _, _ in server.requests[:4]] == ["POST", "GET", "POST", "GET"]
 
 
+def test_a_query_that_fits_no_address_is_told_where_get_alone_is_taken(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kbsync.sources.endpoint.LONGEST_ADDRESS", 100)
+    told = refused(endpoint, *[status(405, Allow="GET")] * 99)
+    assert "takes queries in its address alone (GET), and this one is too long for that" in told
+
+
 def test_a_405_without_get_is_an_error(endpoint: str) -> None:
     assert "refused the query (HTTP 405" in refused(endpoint, status(405, Allow="PUT"))
 

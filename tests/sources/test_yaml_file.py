@@ -46,6 +46,11 @@ def test_a_list_of_facts(file: Path) -> None:
     assert [fact.object.label for fact in open_source(str(file)).read(Ask("works_with")).facts] == ["Charles"]
 
 
+def test_escapes_in_pairs_are_the_character_that_they_stand_for(file: Path) -> None:
+    file.write_text('P36:\n  "\\ud842\\udfb7\\u91ce\\u5bb6": "\\ud83e\\udd8a x"\n')
+    assert open_source(str(file)).read(Ask("P36")).facts == (Fact(Entity("\U00020bb7野家"), "P36", Entity("🦊 x")),)
+
+
 def test_relation_to_subject_to_object(file: Path) -> None:
     file.write_text("P36:\n  France: Paris\n  '1984': \"451\"\nworks_with:\n  Ada: Charles\nP17: {}\n")
     source = open_source(str(file))
