@@ -21,7 +21,7 @@ from kbsync.memit import MemitSettings, RequestGroup, edited, group_requests, sa
 from kbsync.metrics import METRICS, TEXT_METRICS, Case, Counterfact, Figure, evaluate, figures
 from kbsync.sync.corpus import documents
 from kbsync.sync.covariances import Covariances, covariances_for, with_text
-from kbsync.sync.evaluate import HeldOut, text_figures
+from kbsync.sync.eval_text import HeldOut, text_figures
 from kbsync.sync.home import Progress, silent, templates_for
 from kbsync.sync.model import ModelChoice, identify, model_contexts
 from kbsync.sync.targets import cached_targets

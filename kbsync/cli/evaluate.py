@@ -7,8 +7,10 @@ import typer
 
 from kbsync.cli.choices import ModelOption, TasksOption, listed
 from kbsync.cli.options import Options, command, family
-from kbsync.report.console import show
+from kbsync.errors import SettingsError
+from kbsync.report.console import emit_text, show
 from kbsync.report.evaluate import eval_json, eval_view
+from kbsync.report.json_text import json_text
 from kbsync.report.progress import progress
 from kbsync.sync.home import AS_STORED, Loading
 
@@ -65,6 +67,17 @@ WithdrawOption = Annotated[
 TaskLimitOption = Annotated[
     int | None, typer.Option("--task-limit", metavar="N", min=1, help="Ask the first N questions of each task.")
 ]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="DIR",
+        help="Measure all that the page of a model shows, and write it there as eval.html, with eval.json beside it.",
+    ),
+]
+QuickOption = Annotated[
+    bool, typer.Option("--quick", help="The page on 12 cases, with retrieval alone beside; less where options say so.")
+]
 HeldOutOption = Annotated[
     Path | None,
     typer.Option(
@@ -81,6 +94,7 @@ HeldOutOption = Annotated[
     examples=(
         "kbsync eval --model practice",
         "kbsync eval --model smollm2-135m --beside retrieval,4bit",
+        "kbsync eval --model smollm2-135m --report page",
         "kbsync eval --model gpt-j --dataset counterfact.json --metrics ES,PS,NS,GE,RS --sample 2000",
     ),
 )
@@ -98,6 +112,8 @@ def evaluate(
     withdraw: WithdrawOption = None,
     tasks: TasksOption = None,
     task_limit: TaskLimitOption = None,
+    report: ReportOption = None,
+    quick: QuickOption = False,
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", help="Seed of the sample, the generated text and the intervals.")
     ] = 0,
@@ -119,7 +135,23 @@ def evaluate(
         withdraw=withdraw,
         tasks=listed(tasks or ""),
         task_limit=task_limit,
+        page="quick" if quick else "full" if report else None,
     )
-    with progress(quiet=options.json, verbose=options.verbose) as report:
-        found = run_eval(options.home, model, wanted, loading=loading, progress=report)
+    if report is not None:
+        make_folder(report)
+    with progress(quiet=options.json, verbose=options.verbose) as told:
+        found = run_eval(options.home, model, wanted, loading=loading, progress=told)
+    if report is not None:
+        from kbsync.report.eval_page import eval_page
+
+        emit_text(eval_page(found), report / "eval.html")
+        emit_text("".join(json_text(eval_json(found), ascii_only=False)), report / "eval.json")
     show(found, eval_view, eval_json, as_json=options.json)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of a page before the long work; raise SettingsError where that fails."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--report {path}: cannot be made ({error.strerror or error})") from error

@@ -87,6 +87,7 @@ ABOUT: dict[str, About] = {
     "kl_withdrawn": About("lower", "KL(base || model) of the next token on the prompts of withdrawn facts, nats"),
     "GE": About("higher", "entropy of the generated text's n-grams, bits x 100: fluency"),
     "RS": About("higher", "likeness of generated text to texts about the object"),
+    "calibration_error": About("lower", "how far the model's sureness is from how often it is right, points"),
     "perplexity": About("lower", "of text that no edit is about"),
     "weight_change": About("lower", "|delta| / |W| of a layer, in Frobenius norms"),
     "jitter": About(

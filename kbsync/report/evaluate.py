@@ -60,6 +60,7 @@ def eval_json(found: "Evaluation") -> dict[str, Any]:
         **_sides(found.base, found.edited),
         "beside": {name: {"means": _means(one), "intervals": _intervals(one)} for name, one in found.beside.items()},
         "reversal": found.reversal,
+        "calibration": found.calibration,
         "relations": {
             name: {"cases": one.cases, **_sides(one.base, one.edited)} for name, one in found.relations.items()
         },

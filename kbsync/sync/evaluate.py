@@ -1,11 +1,12 @@
 """Eval: base and edited model side by side, on the ledger's active edits or on a data set as it is."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -32,63 +33,25 @@ from kbsync.metrics import (
     figures,
     kept_values,
     say,
-    text_figure,
 )
-from kbsync.sync.arms import Arm, arms
-from kbsync.sync.corpus import corpus_name, documents, held_out_documents
+from kbsync.metrics.calibration import Bin, Sure, bins, calibration_error, sureness
+from kbsync.sync.arms import ARMS, OF_EDITS, Arm, arms
 from kbsync.sync.covariances import kept_text
 from kbsync.sync.eval_cases import dataset_cases, drawn, ledger_cases, read_references
+from kbsync.sync.eval_text import HeldOut, held_out, text_figures
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent, templates_for
 from kbsync.sync.known import requests_of
-from kbsync.sync.measure import PERPLEXITY_LINES, PROMPTS, beginnings, sampled_prompts
+from kbsync.sync.measure import PROMPTS, beginnings, sampled_prompts
 from kbsync.sync.model import ModelChoice, choose_model, edited_state
 from kbsync.sync.reversal import Reversal, reversal
 from kbsync.sync.tasks import Tasks
 from kbsync.sync.wordings import held_prompts, written_in
 
-
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """The first lines of a corpus."""
-
-    corpus: str
-    """its name"""
-    lines: tuple[str, ...]
-
-
-def held_out(choice: ModelChoice, corpus: Path | None) -> HeldOut:
-    """Return the first lines of `corpus`, or those of the model's own that its covariance was not taken over.
-
-    SettingsError where there is none, or no text.
-    """
-    read = corpus or choice.corpus
-    if read is None:
-        raise SettingsError(f"{choice.name} has no corpus: name held-out text with --corpus")
-    texts = documents(corpus) if corpus else held_out_documents(read)
-    lines = tuple(line for line in islice(texts, PERPLEXITY_LINES) if line.strip())
-    if not lines:
-        raise SettingsError(f"corpus {read} has no text to measure")
-    return HeldOut(corpus_name(read), lines)
-
-
-def text_figures(
-    choice: ModelChoice, text: HeldOut, names: Sequence[str], seed: int, progress: Callable[[str, int, int], None]
-) -> dict[str, Figure]:
-    """Return these metrics of the model as it is. SettingsError where no line has two tokens."""
-    found = {}
-    for name in names:
-        progress(f"measuring {name}", 0, 1)
-        read = TEXT_METRICS[name].read(choice.loaded, text.lines, choice.settings.sequence_length)
-        if not len(read):
-            raise SettingsError(f"corpus {text.corpus} has no line of two tokens to measure {name} on")
-        found[name] = text_figure(TEXT_METRICS[name], read, seed)
-        progress(f"measuring {name}", 1, 1)
-    return found
-
-
 WITH_OLD = ("ES", "PS", "NS", "recall", "paraphrase_recall")
 """measured by default where the object before the edit is known"""
 WITHOUT_OLD = ("efficacy", "paraphrase", "specificity")
+QUICK, WITHDRAWN = 12, 5
+"""cases of a quick page, and edits that a whole one takes out again"""
 RECORDED = "eval_"
 """before a metric's name in the ledger, so that it is not taken for the figure of the apply"""
 
@@ -116,6 +79,17 @@ class EvalOptions:
     """of lm-evaluation-harness: names that it knows, or YAML files"""
     task_limit: int | None = None
     """questions of each task; None: all"""
+    page: Literal["full", "quick"] | None = None
+    """measure what the page of a model shows: all of it, or the most of it on `QUICK` cases"""
+
+    def for_page(self) -> "EvalOptions":
+        """Return the options with what the page shows where the user has not said otherwise."""
+        if self.page == "quick":
+            return replace(self, sample=self.sample or QUICK, beside=self.beside or ("retrieval",))
+        if self.page == "full":
+            ours = None if self.dataset else self.withdraw or WITHDRAWN
+            return replace(self, beside=self.beside or ARMS, withdraw=ours)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +119,15 @@ class Evaluation:
     """what else was asked the same"""
     reversal: Reversal | None
     """where edits were taken out again"""
+    calibration: dict[str, list[Bin]]
+    """base, edited -> how sure a model is of its answers, and how often right; none where it was not asked"""
     relations: dict[str, RelationFigures]
     batch: int | None
     """the batch that the figures are on record with"""
     lower: tuple[str, ...]
     """figures of which a lower value is better"""
+    about: dict[str, str]
+    """figure -> what it is"""
     text: HeldOut | None
     """what the metrics over text read; None where none was asked for"""
 
@@ -177,6 +155,7 @@ def run_eval(
     measure, DataSetError for a bad data set, LedgerError and ModelError as `apply` does.
     """
     check_names(options.metrics)
+    options = options.for_page()
     if options.withdraw and options.dataset:
         raise SettingsError("--withdraw is about the ledger's edits: leave out --dataset")
     tasks = Tasks(options.tasks, options.task_limit) if options.tasks else None
@@ -249,6 +228,8 @@ class Look:
     text: Figures
     said: Said | None
     """to the prompts around the edits; None where they were not asked"""
+    sure: list[Sure]
+    """of its answers, where that was asked"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +243,7 @@ class Reader:
     sampled: Sampled | None
     text: HeldOut | None
     tasks: Tasks | None
+    calibrated: bool
     seed: int
     progress: Progress
 
@@ -278,10 +260,13 @@ class Reader:
             text = text_figures(self.choice, self.text, of_text, self.seed, heard) if self.text and not arm.told else {}
             if self.tasks is not None and able:
                 text |= self.tasks.figures(self.choice.loaded, heard)
+            sure = sureness(self.choice.loaded, asked_of(self.cases)) if self.calibrated and able else []
+            if sure:
+                text["calibration_error"] = calibration_error(sure, self.seed)
             if self.sampled is None or not self.kept or not arm.asks_around:
-                return Look(values, text, None)
+                return Look(values, text, None, sure)
             asked = self.sampled.told(arm.told) if arm.told else self.sampled
-            return Look(values, text, say(self.choice.loaded, asked))
+            return Look(values, text, say(self.choice.loaded, asked), sure)
 
     def figures(self, base: Look, now: Look) -> Figures:
         """Return all figures of an arm, those of prompts around the edits beside the base model's."""
@@ -305,15 +290,17 @@ def compare(
     `facts` are all that is edited, for a retriever; None: those of the cases.
     """
     text_there = bool(options.corpus or choice.corpus)
-    metrics = options.metrics or default_metrics(cases, said=options.dataset is None, text=text_there)
+    said = options.dataset is None or options.page is not None
+    metrics = options.metrics or default_metrics(cases, said=said, text=text_there)
     kept = [name for name in KEPT_METRICS if name in (options.metrics or KEPT_METRICS)] if sampled else []
     text = held_out(choice, options.corpus) if text_there else None
     if sampled is not None and text is not None:
         sampled = replace(sampled, unrelated=beginnings(text.lines))
     edited_model = partial(edited, choice.loaded, edits.deltas) if edits else None
     told = [case.request for case in cases] if facts is None else facts
-    beside = arms(options.beside, choice.loaded, edited_model, cases, told, text.lines if text else ())
-    reader = Reader(choice, cases, metrics, kept, sampled, text, tasks, options.seed, progress)
+    named = options.beside if edits or not options.page else [name for name in options.beside if name not in OF_EDITS]
+    beside = arms(named, choice.loaded, edited_model, cases, told, text.lines if text else ())
+    reader = Reader(choice, cases, metrics, kept, sampled, text, tasks, bool(options.page), options.seed, progress)
     if not TEXT_METRICS.keys() & set(metrics):
         text = None
     elif text is None:
@@ -333,14 +320,30 @@ def compare(
         unplaced=unplaced,
         unmeasured=unmeasured,
         reversal=None,
+        calibration={
+            name: bins(one.sure) for name, one in (("base", base), ("edited", after)) if one is not None and one.sure
+        },
         base=base_figures,
         edited=None if after is None else reader.figures(base, after),
         beside={arm.name: reader.figures(base, reader.look(arm)) for arm in beside},
         relations=by_relation(cases, base, after, options.seed),
         batch=None if options.dataset or edits is None else edits.batch.id,
         lower=tuple(name for name in base_figures if name in ABOUT and ABOUT[name].better == "lower"),
+        about={name: one.text for name, one in ABOUT.items()},
         text=text,
     )
+
+
+def asked_of(cases: Sequence[Case]) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the prompts of edits and their neighbours with what is right to say."""
+    found: dict[str, tuple[str, ...]] = {}
+    for case in cases:
+        request = case.request
+        for text in (request.prompt, *request.paraphrases):
+            found[text.replace("{}", request.subject, 1)] = request.names
+        for near in case.neighbours:
+            found.setdefault(near.prompt.replace("{}", near.subject, 1), (near.object,))
+    return list(found.items())
 
 
 def by_relation(cases: Sequence[Case], base: Look, after: Look | None, seed: int) -> dict[str, RelationFigures]:

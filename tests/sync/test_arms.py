@@ -1,5 +1,6 @@
 """What eval puts beside base and edited model."""
 
+import json
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,10 @@ from kbsync.errors import SettingsError
 from kbsync.memit import WeightDelta
 from kbsync.metrics import Case, Neighbour, Ripple
 from kbsync.models import LoadedModel
-from kbsync.sync.arms import arms, context, retrieval
+from kbsync.sync.arms import ARMS, arms, context, retrieval
 from kbsync.sync.evaluate import EvalOptions, run_eval
 from kbsync.sync.survival import fine_tuned, next_token_loss, quantised
-from tests.homes import SWAPPED, Editable, edit_by_hand, small
+from tests.homes import SWAPPED, Editable, done, edit_by_hand, small
 from tests.tiny_models import FACTS, TEXTS, known
 
 __all__ = ["known", "small"]
@@ -85,9 +86,34 @@ def test_fine_tuning_lowers_the_loss_of_its_text_and_leaves_no_trace(known: Load
         pass
 
 
-def test_all_of_them_side_by_side(small: Editable, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def home(small: Editable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose model has a delta that means nothing."""
     far = {1: WeightDelta(torch.full((64, 1), 0.1), torch.full((1, 256), 0.1))}
-    home = edit_by_hand(tmp_path / "home", small.name, far, {"France": SWAPPED["France"]})
+    return edit_by_hand(tmp_path_factory.mktemp("arms") / "home", small.name, far, {"France": SWAPPED["France"]})
+
+
+def test_the_page_and_its_figures(small: Editable, home: Path, tmp_path: Path) -> None:
+    asked = ("eval", "--home", home, "--model", small.name, "--metrics", "ES,said", "--report", tmp_path / "page")
+    found = done(*asked, "--quick", "--json").json
+    assert json.loads((tmp_path / "page" / "eval.json").read_text("utf-8")) == found
+    assert [*found["beside"]] == ["retrieval"]
+    assert found["calibration"].keys() == {"base", "edited"}
+    assert found["base"].keys() == {"ES", "said", "calibration_error"}
+    page = (tmp_path / "page" / "eval.html").read_text("utf-8")
+    assert "<h2>What it is sure of, and what is right</h2>" in page
+    assert f"<h1>{small.name}</h1>" in page
+
+
+def test_what_a_page_measures() -> None:
+    whole = EvalOptions(page="full").for_page()
+    assert (whole.beside, whole.withdraw, whole.sample) == (ARMS, 5, None)
+    assert EvalOptions(Path("x"), page="full").for_page().withdraw is None
+    quick = EvalOptions(page="quick", sample=3).for_page()
+    assert (quick.beside, quick.withdraw, quick.sample) == (("retrieval",), None, 3)
+
+
+def test_all_of_them_side_by_side(small: Editable, home: Path) -> None:
     beside = ("context", "retrieval", "4bit")
     names = ("ES", "recall", "kl_unrelated", "kept_unrelated")
     found = run_eval(home, small.name, EvalOptions(metrics=names, corpus=small.corpus, beside=beside))

@@ -1,0 +1,96 @@
+"""The page of an evaluation: what it says in words, and that all of it is there."""
+
+from collections.abc import Callable
+
+import pytest
+
+from kbsync.metrics import ABOUT, Figure
+from kbsync.metrics.calibration import Bin
+from kbsync.report.eval_page import ASKED, Verdict, eval_page, grouped, verdicts
+from kbsync.sync.evaluate import Evaluation, RelationFigures
+from kbsync.sync.reversal import Reversal
+
+
+def figure(mean: float, half: float = 1.0) -> Figure:
+    return Figure(mean, mean - half, mean + half, 10)
+
+
+BASE = {"said": figure(0), "kept_others": figure(100), "perplexity": figure(40), "task.arc.acc": figure(50)}
+EDITED = {
+    **{"said": figure(95), "said_question": figure(70), "ripple_inverse": figure(10), "kept_others": figure(90)},
+    **{"perplexity": figure(42), "task.arc.acc": figure(48, 3)},
+}
+
+
+@pytest.fixture
+def evaluation() -> Callable[..., Evaluation]:
+    def make(**values: object) -> Evaluation:
+        rows = ({"prompt": "P's <b>", "base": "x", "edited": "y"},)
+        given = {
+            "model": "tiny",
+            "measured": "ledger",
+            "cases": 10,
+            "unplaced": 0,
+            "unmeasured": (),
+            "base": BASE,
+            "edited": EDITED,
+            "beside": {"retrieval": {"said": figure(88)}, "4bit": {"said": figure(57)}},
+            "reversal": Reversal(1, {"base": {"kl_withdrawn": figure(0)}}, rows),
+            "calibration": {"edited": [Bin(80, 100, 3, 91, 33)]},
+            "relations": {"P36": RelationFigures(10, BASE, EDITED)},
+            "batch": 3,
+            "lower": ("perplexity",),
+            "about": {name: one.text for name, one in ABOUT.items()},
+            "text": None,
+        }
+        return Evaluation(**(given | values))  # type: ignore[arg-type]
+
+    return make
+
+
+def test_what_it_can_be_trusted_with(evaluation: Callable[..., Evaluation]) -> None:
+    assert verdicts(evaluation()) == [
+        Verdict("yes", f"{ASKED['said']} (95%)"),
+        Verdict("care", f"{ASKED['said_question']} (70%)"),
+        Verdict("no", f"{ASKED['ripple_inverse']} (10%)"),
+        Verdict("yes", f"{ASKED['kept_others']} (90%)"),
+        Verdict("care", "arc.acc: -2.0 points"),
+        Verdict("care", "text of other kinds: perplexity +5.0%"),
+        Verdict("care", "keeping the edits through quantisation to 4 bits (60% of what was said before)"),
+    ]
+
+
+def test_the_page_has_it_all(evaluation: Callable[..., Evaluation]) -> None:
+    page = eval_page(evaluation())
+    for text in (
+        "Not to be trusted with",
+        "The edited model says 95% of the edited facts; told what a lexical retriever finds, the base model says 88%.",
+        "<h2>General ability</h2>",
+        "91% sure, 33% right (3).",
+        "1 edits taken out again",
+        "P&#39;s &lt;b&gt;",
+        "<summary>P36, 10 cases</summary>",
+        "(lower is better)",
+        "94.0 to 96.0",
+    ):
+        assert text in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_base_alone(evaluation: Callable[..., Evaluation]) -> None:
+    page = eval_page(evaluation(edited=None, beside={}, reversal=None, calibration={}, batch=None))
+    assert "taken out again" not in page
+    assert "What it is sure of" not in page
+
+
+def test_every_figure_is_under_a_heading() -> None:
+    names = ["said", "ripple_alias", "kl_others", "NS", "task.arc.acc", "calibration_error", "GE"]
+    assert grouped(names) == {
+        "The edited facts": ["said"],
+        "What follows from them": ["ripple_alias"],
+        "What is to stay": ["kl_others", "NS"],
+        "General ability": ["task.arc.acc"],
+        "Sureness": ["calibration_error"],
+        "Other figures": ["GE"],
+    }
+    assert ASKED.keys() <= ABOUT.keys()
