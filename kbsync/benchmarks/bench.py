@@ -35,7 +35,7 @@ PLAIN: dict[str, Any] = {
     **{"rest_weight": 0.0, "hold_subjects": 0, "hold_relations": 0, "wordings": 0, "search_dtype": "float32"},
 }
 """what switches off all that kbsync adds to MEMIT"""
-REUSES_TARGETS = ("memit", PUBLISHED, "alphaedit")
+REUSES_TARGETS = ("memit", PUBLISHED, "alphaedit", "nas")
 """editors whose search for target vectors is MEMIT's on the base model"""
 TEXT_LINES = 200
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")

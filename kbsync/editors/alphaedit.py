@@ -17,10 +17,10 @@ import torch
 
 from kbsync.editors.editor import Deltas, Task, check
 from kbsync.errors import EditError
-from kbsync.memit import optimise_targets, solve, spread
+from kbsync.memit import MemitSettings, RequestGroup, optimise_targets, solve, spread
 from kbsync.memit.solve import Solution
 
-__all__ = ["AlphaEdit", "AlphaEditSettings", "null_space"]
+__all__ = ["AlphaEdit", "AlphaEditSettings", "null_space", "own_targets"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,7 @@ class AlphaEdit:
 
         Target vectors that the task has are not searched again, if each of its groups is one request.
         """
-        groups, settings = task.alone(), replace(task.settings, sweeps=1)
-        z = task.z if list(task.groups) == groups else None
-        if z is None:
-            found = optimise_targets(task.loaded, groups, task.contexts, settings, progress=task.progress)
-            z = torch.stack([target.z for target in found])
+        groups, settings, z = own_targets(task)
         covariances = task.covariances(settings.layers)
 
         def projected(layer: int, keys: torch.Tensor, residual: torch.Tensor) -> Solution:
@@ -82,6 +78,16 @@ class AlphaEdit:
             held += basis.T @ earlier[layer].to(basis) @ basis
         left, right, jitter = solve(basis.T @ keys.double(), residual, held, 1.0)
         return Solution(left, right @ basis.T, jitter)
+
+
+def own_targets(task: Task) -> tuple[list[RequestGroup], MemitSettings, torch.Tensor]:
+    """Return each request as a group, the settings of one sweep, and the targets z [u, d], searched where need be."""
+    groups, settings = task.alone(), replace(task.settings, sweeps=1)
+    z = task.z if list(task.groups) == groups else None
+    if z is None:
+        found = optimise_targets(task.loaded, groups, task.contexts, settings, progress=task.progress)
+        z = torch.stack([target.z for target in found])
+    return groups, settings, z
 
 
 def null_space(covariance: torch.Tensor, threshold: float) -> torch.Tensor:

@@ -6,8 +6,9 @@ changes down projections, so here it is the block's down projection.
 """
 
 import math
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -17,9 +18,10 @@ from kbsync.editors.losses import changed_outputs, object_losses, object_texts
 from kbsync.errors import EditError
 from kbsync.models import LoadedModel, TokenizedPrompt, execution_device
 from kbsync.models.forward import batches_by_length
+from kbsync.models.generation import end_tokens
 from kbsync.models.hooks import Captured, capture, resume
 
-__all__ = ["FineTuning", "FineTuningSettings"]
+__all__ = ["FineTuning", "FineTuningSettings", "fine_tune"]
 
 GPTJ_SHARE = 21 / 28
 """layer 21 of GPT-J's 28"""
@@ -43,6 +45,10 @@ class FineTuningSettings:
     """requests of one step"""
     stop_loss: float = 0.01
     """mean -log P under which there is no further step"""
+    shuffled: bool = False
+    """whether each epoch has its own order of the requests"""
+    ends: bool = False
+    """whether the token that ends a text follows the object, so that answers learn to stop"""
 
     def __post_init__(self) -> None:
         """Refuse what no model can be tuned with."""
@@ -66,37 +72,53 @@ class FineTuning:
 
     def edit(self, task: Task) -> Deltas:
         """Return the change [d, m] of the one layer, in float32. Raises EditError where a loss is not finite."""
-        if not task.groups:
-            raise EditError("no requests to edit")
-        loaded, own = task.loaded, self.settings
-        layer = block_at(loaded, own.layer, GPTJ_SHARE)
-        device = execution_device(loaded.family.down_projection(loaded.model, layer))
-        base = loaded.weight(layer).to(device).float()
-        weight = base.clone().requires_grad_()
-        texts = object_texts(loaded, task.requests)
-        batches = [Batch(loaded, layer, texts[start : start + own.batch]) for start in range(0, len(texts), own.batch)]
-        optimizer = torch.optim.Adam([weight], lr=own.lr, weight_decay=own.decay(len(texts)))
-        with changed_outputs(loaded, {layer: lambda given: given @ (weight - base).T}):
-            for epoch in range(own.steps):
-                losses = [self.step(batch, optimizer) * batch.size for batch in batches]
-                task.progress("fine-tuning", epoch + 1, own.steps)
-                if sum(losses) < own.stop_loss * len(texts):
-                    break
-        return {layer: weight.detach() - base}
+        return fine_tune(task, self.settings, GPTJ_SHARE)
 
-    def step(self, batch: "Batch", optimizer: torch.optim.Optimizer) -> float:
-        """Take one step on the mean loss of a batch, unless it is small enough; return it as it was before."""
-        optimizer.zero_grad()
-        loss = 0.0
-        for part in batch.parts:
-            mean = part.losses().sum() / batch.size
-            mean.backward()
-            loss += mean.item()
-        if not math.isfinite(loss):
-            raise EditError("the loss of fine-tuning is not finite: use a smaller lr, or --dtype float32")
-        if loss >= self.settings.stop_loss:
-            optimizer.step()
-        return loss
+
+def fine_tune(task: Task, own: FineTuningSettings, share: float) -> Deltas:
+    """Return the change [d, m] of one down projection, that at a `share` of the depth where no layer is named."""
+    if not task.groups:
+        raise EditError("no requests to edit")
+    loaded = task.loaded
+    layer = block_at(loaded, own.layer, share)
+    device = execution_device(loaded.family.down_projection(loaded.model, layer))
+    base = loaded.weight(layer).to(device).float()
+    weight = base.clone().requires_grad_()
+    texts = object_texts(loaded, task.requests)
+    if own.ends:
+        end = end_tokens(loaded)[:1]
+        texts = [replace(text, ids=(*text.ids, *end)) for text in texts]
+    batches = batched(loaded, layer, texts, own.batch)
+    optimizer = torch.optim.Adam([weight], lr=own.lr, weight_decay=own.decay(len(texts)))
+    with changed_outputs(loaded, {layer: lambda given: given @ (weight - base).T}):
+        for epoch in range(own.steps):
+            if own.shuffled:
+                batches = batched(loaded, layer, random.Random(epoch).sample(texts, len(texts)), own.batch)
+            losses = [step(batch, optimizer, own.stop_loss) * batch.size for batch in batches]
+            task.progress("fine-tuning", epoch + 1, own.steps)
+            if sum(losses) < own.stop_loss * len(texts):
+                break
+    return {layer: weight.detach() - base}
+
+
+def step(batch: "Batch", optimizer: torch.optim.Optimizer, stop_loss: float) -> float:
+    """Take one step on the mean loss of a batch, unless it is small enough; return it as it was before."""
+    optimizer.zero_grad()
+    loss = 0.0
+    for part in batch.parts:
+        mean = part.losses().sum() / batch.size
+        mean.backward()
+        loss += mean.item()
+    if not math.isfinite(loss):
+        raise EditError("the loss of fine-tuning is not finite: use a smaller lr, or --dtype float32")
+    if loss >= stop_loss:
+        optimizer.step()
+    return loss
+
+
+def batched(loaded: LoadedModel, layer: int, texts: Sequence[TokenizedPrompt], size: int) -> list["Batch"]:
+    """Return the texts in batches of a size, in their order."""
+    return [Batch(loaded, layer, texts[start : start + size]) for start in range(0, len(texts), size)]
 
 
 class Batch:

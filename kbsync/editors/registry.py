@@ -11,9 +11,11 @@ import yaml
 from kbsync.editors.alphaedit import AlphaEdit
 from kbsync.editors.editor import NO_SETTINGS, Deltas, Editor, NoSettings, Task
 from kbsync.editors.ft import FineTuning
+from kbsync.editors.locft import LocFineTuning
 from kbsync.editors.memit import Memit
 from kbsync.editors.mend import Mend
-from kbsync.editors.rome import Rome
+from kbsync.editors.nas import Nas
+from kbsync.editors.rome import Rome, RomePublished
 from kbsync.errors import SettingsError
 from kbsync.memit.settings import changed
 
@@ -39,9 +41,12 @@ class NoEditor:
 EDITORS: dict[str, Callable[..., Editor]] = {
     "memit": Memit,
     "rome": Rome,
+    "rome-published": RomePublished,
     "ft": FineTuning,
     "mend": Mend,
     "alphaedit": AlphaEdit,
+    "nas": Nas,
+    "locft": LocFineTuning,
     "none": NoEditor,
 }
 """in the order of tables"""

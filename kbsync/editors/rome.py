@@ -1,11 +1,13 @@
 """ROME (Meng et al. 2022, arXiv 2202.05262): a rank-one edit of one layer for each request, one after another.
 
-With k* the mean key of the subject over the contexts (its section 3.1), k the key in the bare prompt, v* the value
-that makes the model say the object there, and W the down projection as the requests before have left it:
+With k* the mean key of the subject over the contexts (its section 3.1), v* the value that makes the model say the
+object, and W the down projection as the requests before have left it, `rome` is the paper's Eqn. 2:
 
-    delta = (v* - W k) (C^-1 k*)^T / (k^T C^-1 k*)
+    delta = (v* - W k*) (C^-1 k*)^T / (k*^T C^-1 k*)
 
-so that (W + delta) k = v*. The paper's Eqn. 2 has k* in place of k; this is what its published code does.
+so that (W + delta) k* = v*. The published code has k, the key in the bare prompt, in place of k* but in C^-1 k*, so
+that (W + delta) k = v*; that is `rome-published`. Where k is far from k*, its denominator is small and the edit large,
+which is what makes its edits in sequence break a model (Gupta et al. 2024, arXiv 2403.07175).
 """
 
 from collections.abc import Callable
@@ -23,7 +25,7 @@ from kbsync.memit.keys import SubjectStates
 from kbsync.memit.solve import factorise
 from kbsync.models import hold_weights
 
-__all__ = ["Rome", "RomeSettings", "rank_one"]
+__all__ = ["Rome", "RomePublished", "RomeSettings", "rank_one"]
 
 GPTJ_SHARE = 5 / 28
 """layer 5 of GPT-J's 28"""
@@ -79,24 +81,48 @@ class Rome:
 
         Raises EditError where the covariance is singular, or a loss is not finite.
         """
-        loaded, requests = task.loaded, task.requests
-        if not requests:
-            raise EditError("no requests to edit")
-        layer = block_at(loaded, self.settings.layer, GPTJ_SHARE)
-        search = self.settings.search(layer, task.settings)
-        inverse = inverse_times(task.covariances([layer])[layer])
-        left, right = [], []
-        with hold_weights(loaded.family, loaded.model, [layer], masters=True) as held:
-            total = torch.zeros(held[layer].base.shape, dtype=torch.float64)
-            for number, request in enumerate(requests):
-                key, mean_key, residual = keys_and_residual(task, RequestGroup((request,)), search)
-                u, v = rank_one(key, residual, inverse(mean_key))
-                left.append(u)
-                right.append(v)
-                total += torch.outer(u, v)
-                held[layer].put(with_delta(held[layer].base, total))
-                task.progress("rome", number + 1, len(requests))
-        return {layer: WeightDelta(torch.stack(left, dim=1).float(), torch.stack(right).float())}
+        return one_after_another(task, self.settings)
+
+
+@dataclass(frozen=True, slots=True)
+class RomePublished:
+    """As `Rome`, with the bare prompt's key where the published code has it."""
+
+    name: ClassVar[str] = "rome-published"
+    targets: ClassVar[bool] = False
+    covariance: ClassVar[bool] = True
+    settings: RomeSettings = RomeSettings()
+
+    def edit(self, task: Task) -> Deltas:
+        """Return the delta of the one layer; raises as `Rome` does."""
+        return one_after_another(task, self.settings, bare=True)
+
+
+def one_after_another(task: Task, settings: RomeSettings, *, bare: bool = False) -> Deltas:
+    """Return the delta of one layer, a factor for each request in order; `bare` as in the published code."""
+    loaded, requests = task.loaded, task.requests
+    if not requests:
+        raise EditError("no requests to edit")
+    layer = block_at(loaded, settings.layer, GPTJ_SHARE)
+    search = settings.search(layer, task.settings)
+    inverse = inverse_times(task.covariances([layer])[layer])
+    left, right = [], []
+    with hold_weights(loaded.family, loaded.model, [layer], masters=True) as held:
+        base = held[layer].base
+        exact = base.to("cpu", torch.float64)
+        total = torch.zeros_like(exact)
+        for number, request in enumerate(requests):
+            key, mean_key, residual = keys_and_residual(task, RequestGroup((request,)), search)
+            if not bare:
+                residual = residual + (exact + total) @ (key - mean_key)  # v* - W k*
+                key = mean_key
+            u, v = rank_one(key, residual, inverse(mean_key))
+            left.append(u)
+            right.append(v)
+            total += torch.outer(u, v)
+            held[layer].put(with_delta(base, total))
+            task.progress("rome", number + 1, len(requests))
+    return {layer: WeightDelta(torch.stack(left, dim=1).float(), torch.stack(right).float())}
 
 
 def rank_one(key: torch.Tensor, residual: torch.Tensor, weighted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -119,13 +145,13 @@ def keys_and_residual(
         if layer:
             states.advance(0, layer - 1)
         bare, hidden = states.bare_keys_and_hidden(layer, layer)
-        prefixed = states.prefixed_keys(layer)
-        keys = bare if prefixed is None else torch.cat([bare, prefixed[:, 0]])
+        halfway, count = states.with_prefixed(bare, layer), len(states.prefixed)
+        mean = (bare + count * (2 * halfway - bare)) / (count + 1)  # all contexts count alike
         residual = target.z.to(hidden.device).double()[:, None] - hidden.T
         norm = loaded.family.norm_behind(loaded.model, layer)
         if norm is not None:
             residual = before_norm(norm, states.given_to(norm, layer), residual)
-    return bare[0].cpu(), keys.mean(0).cpu(), residual[:, 0].cpu()
+    return bare[0].cpu(), mean[0].cpu(), residual[:, 0].cpu()
 
 
 def inverse_times(covariance: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -19,11 +19,17 @@ SIZE = (6.4, 3.8)
 """inches of a chart"""
 COLUMNS = 3
 """charts beside each other in a figure"""
-COLOURS = ("#08306b", "#d94801", "#238b45", "#807dba", "#6b6b6b", "#9ecae1", "#fd8d3c", "#54278f")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-STYLES = ("-", "--", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (4, 1, 1, 1, 1, 1)))
-HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "+++", "---")
-EDITORS = ("memit", "rome", "ft", "mend", "alphaedit", "none", "published")
+COLOURS = (
+    *("#08306b", "#d94801", "#238b45", "#807dba", "#6b6b6b", "#9ecae1", "#fd8d3c", "#54278f"),
+    *("#a1d99b", "#bd0026", "#41b6c4"),
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
+STYLES = (
+    *("-", "--", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (4, 1, 1, 1, 1, 1))),
+    *((0, (2, 2)), (0, (6, 1)), (0, (1, 3))),
+)
+HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "+++", "---", "//", "..", "xx")
+EDITORS = ("memit", "rome", "ft", "mend", "alphaedit", "none", "published", "rome-published", "nas", "locft")
 """have the same look in every figure"""
 LOOK: dict[Any, Any] = {
     "font.size": 9,

@@ -17,7 +17,7 @@ from tests.editors.tasks import CONTEXTS, SETTINGS, make_task, swapped
 @pytest.mark.parametrize("name", EDITORS)
 def test_deltas_fit_and_the_model_is_left_as_it_was(known: LoadedModel, name: str) -> None:
     task = make_task(known, swapped(2))
-    values = {"threshold": "0.5"} if name == "alphaedit" else {}
+    values = {"threshold": "0.5"} if name in ("alphaedit", "nas") else {}
     deltas = editor(name, values).edit(task)
     assert bool(deltas) == (name != "none")
     for layer, delta in deltas.items():
@@ -46,7 +46,7 @@ def test_memit_is_kbsyncs_own(known: LoadedModel) -> None:
 @pytest.mark.parametrize("name", EDITORS)
 def test_nothing_is_made_that_an_editor_does_not_need(known: LoadedModel, name: str) -> None:
     task = Task(known, group_requests(known, swapped(1)), ("{}",), SETTINGS)
-    if name in ("ft", "none"):
+    if name in ("ft", "locft", "none"):
         editor(name).edit(task)
     else:
         with pytest.raises(EditError, match="mend train" if name == "mend" else "needs the covariance of layers"):
@@ -74,7 +74,11 @@ def test_what_is_known_of_models_fits_the_editors() -> None:
 @pytest.mark.parametrize(
     ("name", "values", "told"),
     [
-        ("knife", {}, "unknown editor 'knife'; known: memit, rome, ft, mend, alphaedit, none"),
+        (
+            "knife",
+            {},
+            "unknown editor 'knife'; known: memit, rome, rome-published, ft, mend, alphaedit, nas,",
+        ),
         ("rome", {"lambda": "3"}, "unknown setting 'lambda'; known: clamp_norm_factor, kl_factor"),
         ("none", {"steps": "3"}, "unknown setting 'steps'; known: none"),
         ("rome", {"steps": "0"}, "steps: 0 is not 1 or more"),
@@ -90,7 +94,7 @@ def test_what_cannot_be_is_refused(name: str, values: dict[str, str], told: str)
     assert told in str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["rome", "ft"])
+@pytest.mark.parametrize("name", ["rome", "rome-published", "ft", "locft"])
 def test_a_block_that_is_not_there_is_refused(known: LoadedModel, name: str) -> None:
     with pytest.raises(SettingsError, match="layer: 4 is too high; the model has 4 blocks, so 3 is the highest"):
         editor(name, {"layer": 4}).edit(make_task(known, swapped(1)))

@@ -33,6 +33,7 @@ __all__ = ["Experiment", "Measurements", "PaperBench", "Result"]
 
 OF_TEXT = ("GE", "RS")
 """metrics that read generated text"""
+ROMES = ("rome", "rome-published")
 MEND_FACTS = 1000
 """known facts that MEND's network is trained on, at most or a few more"""
 
@@ -119,6 +120,7 @@ class PaperBench(Bench):
         """Take what there is; `text` is for perplexity, None is what the covariance leaves out of its own."""
         super().__init__(ledger, choice, progress, values)
         self.measurements, self.data, self.sizes, self.rows = measurements, data, sizes, list(rows)
+        self.romes: dict[str, dict[int, WeightDelta]] = {}
         self.counterfact, self.zsre = data.counterfact, data.zsre
         held = held_out(self.choice, text)
         self.held_out = replace(held, lines=held.lines[: sizes.lines])
@@ -181,18 +183,18 @@ class PaperBench(Bench):
         ROME edits one after another, so its deltas for a prefix of the order are the first factors of the whole.
         """
         order = [case.request for case in self.counterfact[: self.largest]]
-        if name != "rome" or order[: len(requests)] != list(requests):
+        if name not in ROMES or order[: len(requests)] != list(requests):
             return super().deltas(name, requests, settings)
         count = len(requests)
-        return {
-            layer: WeightDelta(delta.left[:, :count], delta.right[:count]) for layer, delta in self.rome_order.items()
-        }
+        whole = self.rome_order(name)
+        return {layer: WeightDelta(delta.left[:, :count], delta.right[:count]) for layer, delta in whole.items()}
 
-    @cached_property
-    def rome_order(self) -> dict[int, WeightDelta]:
+    def rome_order(self, name: str) -> dict[int, WeightDelta]:
         """ROME's deltas for the N edits: a factor for each request, in their order."""
-        requests = [case.request for case in self.counterfact[: self.largest]]
-        return dict(super().deltas("rome", requests))  # type: ignore[arg-type]
+        if name not in self.romes:
+            requests = [case.request for case in self.counterfact[: self.largest]]
+            self.romes[name] = dict(super().deltas(name, requests))  # type: ignore[arg-type]
+        return self.romes[name]
 
     def measured(
         self, name: str, cases: Sequence[Case], metrics: Sequence[str], settings: MemitSettings | None = None

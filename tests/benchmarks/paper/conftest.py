@@ -9,7 +9,7 @@ import pytest
 
 from kbsync.benchmarks.paper.bench import Measurements, PaperBench
 from kbsync.benchmarks.paper.data import Sizes, open_data
-from kbsync.benchmarks.paper.run import ROWS
+from kbsync.benchmarks.paper.run import USUAL
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings
 from kbsync.models import LoadedModel
@@ -88,7 +88,7 @@ def make_bench(ledger: Ledger, loaded: LoadedModel, folder: Path, corpus: Path) 
     """All editors, on data sets that are written into the folder."""
     choice = ModelChoice("known", loaded, SETTINGS, corpus, None)
     data, kept = open_data(*write_data(folder), 0), Measurements(folder / "out" / "units.jsonl")
-    return PaperBench(ledger, choice, kept, data=data, sizes=SIZES, rows=ROWS, values={"ft": {"steps": "7"}})
+    return PaperBench(ledger, choice, kept, data=data, sizes=SIZES, rows=USUAL, values={"ft": {"steps": "7"}})
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 from kbsync.benchmarks.bench import flat, published
 from kbsync.benchmarks.paper.bench import PaperBench
 from kbsync.benchmarks.paper.data import evenly
-from kbsync.benchmarks.paper.run import EXPERIMENTS, ROWS, values_by_row
+from kbsync.benchmarks.paper.run import EXPERIMENTS, USUAL, values_by_row
 from kbsync.benchmarks.paper.settings import lambdas, layer_choices
 from kbsync.benchmarks.paper.stars import stars
 from kbsync.benchmarks.paper.tables import numbers_of_edits
@@ -19,7 +19,7 @@ from kbsync.memit import MemitSettings, RequestGroup, edited
 
 def test_zsre_has_a_row_for_each_editor(bench: PaperBench) -> None:
     result = EXPERIMENTS["zsre"].run(bench)
-    assert [row["editor"] for row in result.rows] == list(ROWS)
+    assert [row["editor"] for row in result.rows] == list(USUAL)
     assert all(0 <= row[f"{name}_low"] <= row[name] <= row[f"{name}_high"] <= 100 for row in result.rows
                for name in ("efficacy", "paraphrase", "specificity"))  # fmt: skip
     (bars,) = result.charts
@@ -148,7 +148,7 @@ def test_time_has_the_phases_of_each_editor(bench: PaperBench) -> None:
     rows = EXPERIMENTS["time"].run(bench).rows
     assert rows[0]["phase"] == "covariance (once)"
     whole = {row["editor"]: row["seconds"] for row in rows if row["phase"] == "whole"}
-    assert list(whole) == [name for name in ROWS if name != "none"]
+    assert list(whole) == [name for name in USUAL if name != "none"]
     memit = {row["phase"]: row["seconds"] for row in rows if row["editor"] == "memit"}
     assert {"targets", "solve", "whole"} <= memit.keys()
     assert memit["targets"] + memit["solve"] <= memit["whole"] + 0.01
