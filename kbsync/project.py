@@ -68,12 +68,14 @@ SCHEMA: dict[str, Any] = {
                             "type": "integer",
                             "description": "where sources disagree, the highest one's word counts; else 0",
                         },
+                        "stream": _TEXT | {"description": "the URL of a stream of its changes, for `kbsync watch`"},
                         "query": _TEXT | {"description": "a SELECT of your own, SPARQL or SQL, or its file"},
                         "relations": {
                             "type": "array",
                             "minItems": 1,
                             "uniqueItems": True,
-                            "items": _TEXT | {"pattern": "^[A-Za-z][A-Za-z0-9_-]*$"},
+                            "items": _TEXT
+                            | {"pattern": "^[A-Za-z][A-Za-z0-9_-]*$", "title": "relation's name, such as P36"},
                         },
                         "class": _TEXT | {"description": "only instances of this, such as Q515"},
                         "subjects": _TEXT | {"description": "a file of subjects, one a line"},
@@ -94,6 +96,12 @@ SCHEMA: dict[str, Any] = {
                 "description": "settings of the editor, as --set takes them",
                 "additionalProperties": {"type": ["number", "string", "boolean", "array", "null"]},
             },
+            "watch": _object(
+                {
+                    "every": _TEXT | {"pattern": "^[1-9][0-9]{0,5}[smhd]$", "title": "time, such as 15m"},
+                    "at_least": {"type": "integer", "minimum": 1, "description": "entities that a sync waits for"},
+                }
+            ),
             "bounds": _object(
                 {name: {"type": "number", "minimum": 0, "description": what} for name, what in BOUNDS.items()}
             ),
@@ -124,6 +132,8 @@ class ProjectSource:
     name: str | None = None
     """what the ledger knows it by: given, or a file's path as it is written; None is the source's own name"""
     priority: int = 0
+    stream: str | None = None
+    """of its changes"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +148,8 @@ class Project:
     canaries: Path | None
     settings: Mapping[str, Any]
     bounds: Mapping[str, float]
+    watch: Mapping[str, Any]
+    """every and at_least, where the file says so"""
     export: Path | None
     form: Mapping[str, Any]
     """what the export is written as: format, rank and quant, where the file says so"""
@@ -206,6 +218,7 @@ def _project(file: Path, content: Mapping[str, Any], node: yaml.Node | None) -> 
         _canaries(beside, content.get("canaries")),
         content.get("settings", {}),
         content.get("bounds", {}),
+        content.get("watch", {}),
         None if export is None else beside / export["to"],
         {name: value for name, value in (export or {}).items() if name != "to"},
     )
@@ -219,7 +232,7 @@ def _canaries(beside: Path, named: str | None) -> Path | None:
 
 def _source(beside: Path, one: Mapping[str, Any], line: int) -> ProjectSource:
     names = {"class": "class_id", "subjects": "subjects_file", "lang": "language", "all": "everything"}
-    fixed = ("source", "relations", "query", "name", "priority")
+    fixed = ("source", "relations", "query", "name", "priority", "stream")
     options = {names.get(key, key): value for key, value in one.items() if key not in fixed}
     if "subjects_file" in options:
         options["subjects_file"] = beside / options["subjects_file"]
@@ -240,6 +253,7 @@ def _source(beside: Path, one: Mapping[str, Any], line: int) -> ProjectSource:
         query and _there(beside, query),
         name,
         one.get("priority", 0),
+        one.get("stream"),
     )
 
 
@@ -287,7 +301,7 @@ def _told(error: ValidationError, node: yaml.Node | None) -> Iterator[tuple[int,
         "minimum": f"{said} is below {error.validator_value}",
         "minLength": "this is empty",
         "minItems": "this list is empty",
-        "pattern": f"{said} is no relation's name, such as P36",
+        "pattern": f"{said} is no {schema.get('title')}",
         "uniqueItems": "this list names one twice",
         "minProperties": "say what the answer must be: must_contain or must_not_contain",
     }

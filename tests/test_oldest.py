@@ -8,7 +8,19 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 TOOLS = {
-    *("kbsync", "build", "mkdocs", "mypy", "peft", "psycopg", "pytest-xdist", "ruff", "selenium", "sqlalchemy"),
+    *(
+        "kbsync",
+        "build",
+        "check-jsonschema",
+        "mkdocs",
+        "mypy",
+        "peft",
+        "psycopg",
+        "pytest-xdist",
+        "ruff",
+        "selenium",
+        "sqlalchemy",
+    ),
     *("types-jsonschema", "types-pyyaml", "xllamacpp"),
 }
 """of developers, which the tests there do without"""

@@ -1,16 +1,21 @@
 """The project file: what it says, and every problem with its place."""
 
 import datetime
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from kbsync.errors import KbsyncError, SettingsError
-from kbsync.project import SCHEMA, find_project, read_project
+from kbsync.project import BOUNDS, SCHEMA, find_project, read_project
+from tests.fuzz import each
 
 WHOLE = """\
 model: practice
@@ -111,10 +116,115 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
     assert [line.split(":")[1] for line in str(raised.value).splitlines()] == ["1", "2", "3", "3"]
 
 
+EVERYTHING = {
+    "model": "practice",
+    "home": "state",
+    "sources": [
+        {
+            "source": "facts.yaml",
+            "name": "facts",
+            "priority": 1,
+            "stream": "https://stream.example/v2",
+            "query": "SELECT",
+            "relations": ["P36", "P6"],
+            "class": "Q515",
+            "subjects": "few.txt",
+            "min_sitelinks": 3,
+            "lang": "en",
+            "as_of": "2026-01-31",
+            "aliases": True,
+            "all": False,
+        }
+    ],
+    "corpus": "text.txt",
+    "canaries": "questions.yaml",
+    "settings": {"steps": 30},
+    "watch": {"every": "15m", "at_least": 10},
+    "bounds": dict.fromkeys(BOUNDS, 5),
+    "export": {"to": "out", "format": "lora", "rank": 32, "quant": "F16"},
+}
+Place = tuple[str | int, ...]
+
+
+def places(schema: Mapping[str, Any], place: Place = ()) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+    """Yield each place of the file that the schema says something about; of a list, its first item."""
+    yield place, schema
+    for name, below in schema.get("properties", {}).items():
+        yield from places(below, (*place, name))
+    if "items" in schema:
+        yield from places(schema["items"], (*place, 0))
+
+
+KINDS = dict(places(SCHEMA))
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-9, 9) | st.text("aP3-: #'\"é", max_size=6),
+    lambda below: (
+        st.lists(below, max_size=2) | st.dictionaries(st.text("abc", min_size=1, max_size=3), below, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+def put(content: Any, place: Place, value: object) -> Any:
+    """Return the content with another value at a place."""
+    if not place:
+        return value
+    whole: Any = dict(content) if isinstance(content, dict) else list(content)
+    whole[place[0]] = put(whole[place[0]], place[1:], value)
+    return whole
+
+
+def node_at(text: str, place: Place) -> yaml.Node:
+    node = yaml.compose(text)
+    for step in place:
+        values = {key.value: value for key, value in node.value} if isinstance(node, yaml.MappingNode) else node.value
+        node = values[step]
+    return node
+
+
+@each(2)
+@given(st.data())
+def test_whatever_is_wrong_has_its_place(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """At each of so many places, any value that the schema does not take."""
+    assert len(KINDS) >= 30
+    place = data.draw(st.sampled_from(sorted(KINDS, key=str)))
+    taken = Draft202012Validator(KINDS[place])
+    value = data.draw(JUNK.filter(lambda one: not taken.is_valid(one) and not (one is None and not place)))
+    text = yaml.safe_dump(put(EVERYTHING, place, value), sort_keys=False, allow_unicode=True)
+    node = node_at(text, place)
+    with pytest.raises(SettingsError) as raised:
+        read_project(write(tmp_path_factory.mktemp("project"), text))
+    for line in str(raised.value).splitlines():
+        told = re.match(r".*/kbsync\.yaml:(\d+):(\d+): \S", line)
+        assert told, line
+        assert node.start_mark.line < int(told[1]) <= node.end_mark.line + 1
+
+
+@each(2)
+@given(
+    st.sampled_from([place for place, schema in KINDS.items() if "properties" in schema]), st.text("abcde", min_size=9)
+)
+def test_an_unknown_key_has_its_place(tmp_path_factory: pytest.TempPathFactory, place: Place, key: str) -> None:
+    told = EVERYTHING
+    for step in place:
+        told = told[step]  # type: ignore[index]
+    text = yaml.safe_dump(put(EVERYTHING, place, {**told, key: 1}), sort_keys=False)
+    number = next(n for n, line in enumerate(text.splitlines(), 1) if f"{key}: 1" in line)
+    with pytest.raises(SettingsError) as raised:
+        read_project(write(tmp_path_factory.mktemp("project"), text))
+    assert f"kbsync.yaml:{number}:" in str(raised.value)
+    assert f"there is no {key!r} here" in str(raised.value)
+
+
+def test_everything_is_a_good_file(tmp_path: Path) -> None:
+    assert read_project(write(tmp_path, yaml.safe_dump(EVERYTHING))).watch == {"every": "15m", "at_least": 10}
+
+
 def test_the_schema_is_one() -> None:
     Draft202012Validator.check_schema(SCHEMA)
 
 
+@each(2)
 @given(st.text(max_size=80) | st.sampled_from([text for text, _ in BAD]).map(lambda text: text[::-1]))
 def test_whatever_is_written_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     file = tmp_path_factory.mktemp("project") / "kbsync.yaml"

@@ -43,6 +43,7 @@ from kbsync.cli import (
     sync,
     templates,
     trace,
+    watch,
 )
 from kbsync.cli.choices import DIFFERENCE
 from kbsync.cli.options import (
@@ -73,6 +74,7 @@ app = typer.Typer(
 )
 app.add_typer(init.app)
 app.add_typer(sync.app)
+app.add_typer(watch.app)
 app.add_typer(pull.app)
 app.add_typer(plan.app)
 app.add_typer(status.app)

@@ -179,6 +179,7 @@ def project_defaults(commands: Any, project: Project) -> dict[str, Any]:
         "corpus": project.corpus,
         "canaries": project.canaries,
         **project.bounds,
+        **project.watch,
     }
     values["setting"] = [f"{name}={_as_option(value)}" for name, value in project.settings.items()] or None
     found = {}

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from kbsync.report.console import emit_text, show
 from kbsync.report.plan import status_json, status_view
 from kbsync.report.progress import progress
 from kbsync.sync.home import AS_STORED, Loading
+
+if TYPE_CHECKING:
+    from kbsync.sync.status import Overview, Status
 
 app = family()
 
@@ -31,6 +34,32 @@ class Format(StrEnum):
     html = "html"
 
 
+FormatOption = Annotated[Format, typer.Option("--format", help="What to write; html is one file.")]
+ToOption = Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Write a page here, not to stdout.")]
+
+
+def takes_page(options: Options, form: Format, to: Path | None) -> bool:
+    """Return whether a page is asked for, after a look at whether the options go together."""
+    options.json = options.json or form is Format.json
+    paged = form in (Format.markdown, Format.html)
+    if paged and options.json:
+        raise typer.BadParameter("a page takes no --json", param_hint="--format")
+    if to is not None and not paged:
+        raise typer.BadParameter("only --format markdown and html are written to a file", param_hint="--to")
+    return paged
+
+
+def emit_page(home: Path, status: "Status[Overview]", form: Format, to: Path | None) -> None:
+    """Write a status as a page."""
+    from kbsync.report.page import status_page
+    from kbsync.sync.history import history
+    from kbsync.sync.recent import recent
+
+    past = history(home, status.plan.model) if status.batch else None
+    news = recent(home, status.plan.model or None)
+    emit_text(status_page(status, past, news, "html" if form is Format.html else "markdown"), to)
+
+
 @command(app, "status", examples=EXAMPLES)
 def status(
     options: Options,
@@ -44,17 +73,14 @@ def status(
         ),
     ] = None,
     check: CheckOption = False,
-    form: Annotated[Format, typer.Option("--format", help="What to write; html is one file.")] = Format.table,
-    to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Write a page here, not to stdout.")] = None,
+    form: FormatOption = Format.table,
+    to: ToOption = None,
     loading: Loading = AS_STORED,
 ) -> None:
     """Show how knowledge base, ledger and model differ, and the last figures."""
-    options.json = options.json or form is Format.json
-    paged = form in (Format.markdown, Format.html)
-    if paged and (probe or options.json):
-        raise typer.BadParameter("a page takes neither --probe nor --json", param_hint="--format")
-    if to is not None and not paged:
-        raise typer.BadParameter("only --format markdown and html are written to a file", param_hint="--to")
+    paged = takes_page(options, form, to)
+    if paged and probe:
+        raise typer.BadParameter("a page takes no --probe", param_hint="--format")
     if model_file is not None and not probe:
         raise typer.BadParameter("this names a model to ask: add --probe", param_hint="--model-file")
     from kbsync.sync.home import model_name
@@ -77,11 +103,7 @@ def status(
     with diff_for(home, name, relation, whole=options.json or paged) as found:
         result = Status(found, *last_batch(home, name))
         if paged:
-            from kbsync.report.page import status_page
-            from kbsync.sync.history import history
-
-            past = history(home, found.model) if result.batch else None
-            emit_text(status_page(result, past, "html" if form is Format.html else "markdown"), to)
+            emit_page(home, result, form, to)
         else:
             show(result, status_view, status_json, as_json=options.json)
         leave(found.in_sync, check)

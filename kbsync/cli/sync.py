@@ -6,15 +6,18 @@ import typer
 
 from kbsync.cli.choices import CheckOption, ContactOption
 from kbsync.cli.options import Options, command, family, leave
+from kbsync.cli.status import Format, FormatOption, ToOption, emit_page, takes_page
 from kbsync.report.console import show
 from kbsync.report.progress import progress
 from kbsync.report.sync import synced_json, synced_view
 from kbsync.sync.home import AS_STORED, Loading
+from kbsync.sync.status import Status, diff_for, last_batch
 
 app = family()
+SYNC_PAGE = "kbsync sync --format html --to report.html"
 
 
-@command(app, "sync", examples=("kbsync sync", "kbsync sync --dry-run --check", "kbsync sync --json"))
+@command(app, "sync", examples=("kbsync sync", "kbsync sync --dry-run --check", SYNC_PAGE))
 def sync(
     options: Options,
     dry_run: Annotated[
@@ -25,6 +28,8 @@ def sync(
         bool, typer.Option("--accept-withdrawals", help="Go on however much is withdrawn.")
     ] = False,
     contact: ContactOption = None,
+    form: FormatOption = Format.table,
+    to: ToOption = None,
     loading: Loading = AS_STORED,
 ) -> None:
     """Pull all sources of kbsync.yaml, apply what changed, check the result, and export it.
@@ -33,6 +38,7 @@ def sync(
     is loaded. If it fails, the state before stays and the exit code is 1; 3 where a source withdraws too much, or where
     --check found something to do.
     """
+    paged = takes_page(options, form, to)
     from kbsync.sync.daily import sync as workflow
 
     with (
@@ -48,6 +54,10 @@ def sync(
         ) as done,
     ):
         report.pause()
-        show(done, synced_view, synced_json, as_json=options.json)
+        if paged:
+            with diff_for(done.home, done.model, whole=True) as found:
+                emit_page(done.home, Status(found, *last_batch(done.home, done.model)), form, to)
+        else:
+            show(done, synced_view, synced_json, as_json=options.json)
         in_sync = done.in_sync
     leave(in_sync, check)

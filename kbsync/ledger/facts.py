@@ -18,6 +18,7 @@ __all__ = [
     "aliases",
     "facts_named",
     "lift_vetoes",
+    "object_subjects",
     "own_wordings",
     "priorities",
     "record_aliases",
@@ -25,6 +26,7 @@ __all__ = [
     "record_vetoes",
     "relation_counts",
     "relations_on_record",
+    "subject_base",
     "subject_labels",
     "vetoes",
     "withheld",
@@ -94,6 +96,23 @@ def record_priority(ledger: Ledger, source: str, priority: int) -> None:
     if priorities(ledger).get(source, 0) != priority:
         with ledger.writing() as db:
             db.execute("INSERT OR REPLACE INTO sources (name, priority) VALUES (?, ?)", [source, priority])
+
+
+def subject_base(ledger: Ledger, source: str) -> str:
+    """Return what stands before ``Q42`` in the subject ids of a source: nothing at Wikidata, else a Wikibase's IRI."""
+    sql = """SELECT subject_id FROM facts WHERE source = ? AND subject_id GLOB '*/[QP][1-9]*'
+        AND withdrawn IS NULL ORDER BY id LIMIT 1"""
+    with telling(ledger.path):
+        found = ledger.db.execute(sql, [source]).fetchone()
+    return str(found[0]).rpartition("/")[0] + "/" if found else ""
+
+
+def object_subjects(ledger: Ledger, source: str, ids: Collection[str]) -> list[str]:
+    """Return the ids of subjects that name one of `ids` as their object in what `source` states."""
+    sql = """SELECT DISTINCT subject_id FROM facts WHERE source = ? AND withdrawn IS NULL
+        AND subject_id IS NOT NULL AND object_id IN (SELECT value FROM json_each(?)) ORDER BY subject_id"""
+    with telling(ledger.path):
+        return [row[0] for row in ledger.db.execute(sql, [source, json.dumps(list(ids))])]
 
 
 def own_wordings(ledger: Ledger, facts: Collection[int]) -> dict[int, Wording]:

@@ -1,4 +1,6 @@
-"""What helps the next pull: how a file stood when it was read, and the answers of an endpoint that was not done."""
+"""What helps the next pull: how a file stood when it was read, how far a stream was followed, and the answers of an
+endpoint that was not done.
+"""
 
 import datetime
 import json
@@ -18,9 +20,11 @@ __all__ = [
     "drop_pages",
     "find_page",
     "find_reading",
+    "find_stream",
     "keep_page",
     "page_key",
     "record_reading",
+    "record_stream",
 ]
 
 
@@ -35,6 +39,20 @@ class FileReading:
     """relation -> the pull that recorded it"""
     skipped: Mapping[str, Sequence[str]]
     """relation -> the notes on what was left out"""
+
+
+def find_stream(ledger: Ledger, url: str) -> tuple[str | None, str | None]:
+    """Return the last event of a stream that was synced, and when all was read last; None where there is none."""
+    with telling(ledger.path):
+        found = ledger.db.execute("SELECT event, reconciled FROM streams WHERE url = ?", [url]).fetchone()
+    return (None, None) if found is None else (found[0], found[1])
+
+
+def record_stream(ledger: Ledger, url: str, event: str | None, reconciled: str) -> None:
+    """Remember how far a stream was followed, and when all was read last."""
+    with ledger.writing() as db:
+        sql = "INSERT OR REPLACE INTO streams (url, event, reconciled) VALUES (?, ?, ?)"
+        db.execute(sql, [url, event, reconciled])
 
 
 def find_reading(ledger: Ledger, source: str) -> FileReading | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from jinja2 import Environment, PackageLoader, select_autoescape
+from markupsafe import Markup, escape
 
 from kbsync import __version__
 from kbsync.report.plan import MEANING, figure, in_sync_text
@@ -15,6 +16,7 @@ from kbsync.report.tables import plain
 if TYPE_CHECKING:
     from kbsync.sync.history import History
     from kbsync.sync.plan import PlanRow
+    from kbsync.sync.recent import Recent
     from kbsync.sync.status import Overview, Status
 
 __all__ = ["status_page"]
@@ -23,11 +25,14 @@ MOST_ROWS = 200
 """of a sign; what a reader of a page goes through"""
 LAST = 10
 """batches that a plot goes back"""
+_TICKS = re.compile(r"`([^`]+)`")
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~&])")
 
 
-def status_page(status: "Status[Overview]", history: "History | None", form: Literal["markdown", "html"]) -> str:
-    """Return a status, with the figures of the last batches from `history`, as one page."""
+def status_page(
+    status: "Status[Overview]", history: "History | None", recent: "Recent", form: Literal["markdown", "html"]
+) -> str:
+    """Return a status, with what was new lately and the figures of the last batches from `history`, as one page."""
     rows: dict[str, list[PlanRow]] = defaultdict(list)
     for row in status.plan.rows:
         if len(rows[row.sign]) < MOST_ROWS:
@@ -35,6 +40,8 @@ def status_page(status: "Status[Overview]", history: "History | None", form: Lit
     counts = {sign: count for sign, count in status.plan.counts.items() if count}
     pages = Environment(loader=PackageLoader("kbsync.report", "pages"), autoescape=select_autoescape(["html.j2"]))
     pages.filters["cell"] = cell
+    pages.filters["bars"] = bars
+    pages.filters["code"] = code
     return pages.get_template("status.html.j2" if form == "html" else "status.md.j2").render(
         model=status.plan.model,
         verdict=verdict(status),
@@ -46,6 +53,9 @@ def status_page(status: "Status[Overview]", history: "History | None", form: Lit
             for name, values in status.metrics.items()
         ],
         rows=rows,
+        changes=recent.changes,
+        answers=recent.answers,
+        failed=recent.failed,
         version=__version__,
         made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -66,6 +76,16 @@ def verdict(status: "Status[Overview]") -> str:
 def cell(value: object) -> str:
     """Return a value for a cell of a Markdown table: labels come from afar, so none of it is markup."""
     return _MARKUP.sub(r"\\\1", " ".join(plain(value).plain.split()))
+
+
+def code(text: str) -> Markup:
+    """Return a sentence for HTML, what stands between backticks as code."""
+    return Markup(_TICKS.sub(r"<code>\1</code>", str(escape(text))))
+
+
+def bars(points: Sequence[tuple[float, float]]) -> str:
+    """Return the same as a line of text."""
+    return "".join("▁▂▃▄▅▆▇█"[round(7 * (18 - y) / 16)] for _, y in points)
 
 
 def points(name: str, history: "History | None") -> Sequence[tuple[float, float]]:

@@ -23,6 +23,9 @@ def synced_view(done: "Synced") -> RenderableType:
         parts += [applied_view(done.applied), plain(f"{done.checked} items of the ledger are as recorded")]
     if done.exported is not None:
         parts.append(plain(f"exported to {done.exported}"))
+    if done.probed is not None:
+        told = f"of {done.probed.asked} edits the model recalls {done.probed.recalled}, and the exported files hold"
+        parts.append(plain(f"{told} {done.probed.held} of these"))
     if done.dry_run:
         parts.append(plain("dry run: nothing was written"))
     return Group(*parts)
@@ -39,4 +42,5 @@ def synced_json(done: "Synced") -> dict[str, Any]:
         "applied": None if done.applied is None else asdict(done.applied),
         "checked": done.checked,
         "exported": done.exported,
+        "probed": done.probed,
     }

@@ -36,6 +36,7 @@ __all__ = [
     "Ask",
     "Reading",
     "Source",
+    "check_address",
     "is_endpoint",
     "is_wikidata",
     "open_endpoint",
@@ -102,21 +103,22 @@ def open_endpoint(source: str, access: "Access | None" = None, own: "OwnQuery | 
     if is_wikidata(source):
         # Wikidata cannot sort the millions of subjects that some relations have, so it picks a sample as it likes.
         return SparqlSource(WIKIDATA, name="wikidata", ordered_sample=False, access=access or ALONE, own=own)
-    return SparqlSource(_check_endpoint(source), access=access or ALONE, own=own)
+    return SparqlSource(check_address(source), access=access or ALONE, own=own)
 
 
-def _check_endpoint(url: str) -> str:
+def check_address(url: str, what: str = "source") -> str:
+    """Return an http(s) address as it is; raises SettingsError for one that is none, or that holds a secret."""
     told = f"{url.partition('://')[0]}://..." if "@" in url or SECRET.search(url) else url  # without a secret
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port  # .port raises ValueError for a port that is no number
     except ValueError as error:
-        raise SettingsError(f"source {told!r} is not an address: check its host and port") from error
+        raise SettingsError(f"{what} {told!r} is not an address: check its host and port") from error
     if parts.scheme.lower() not in ("http", "https") or not host or re.search(r"[\s\x00-\x20<>\"\x7f-\uffff]", url):
-        raise SettingsError(f"source {told!r} is not an http(s) address: {_KINDS}")
+        raise SettingsError(f"{what} {told!r} is not an http(s) address" + (f": {_KINDS}" if what == "source" else ""))
     if parts.username or parts.password or SECRET.search(parts.query):
         raise SettingsError(
-            f"source at {host!r}: leave name, password and keys out of the address, the ledger records it"
+            f"{what} at {host!r}: leave name, password and keys out of the address, the ledger records it"
         )
     return url
 

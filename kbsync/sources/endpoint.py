@@ -27,7 +27,7 @@ from kbsync.limits import ANSWER, DEADLINE, ERROR_BODY, MEGABYTE, RATIO, REDIREC
 from kbsync.sources.base import Access, shown
 from kbsync.sources.results import ACCEPTED, Row, parse_results
 
-__all__ = ["LONGEST_PAUSE", "NO_RETRY_AFTER", "Remedy", "RequestError", "ask_endpoint"]
+__all__ = ["LONGEST_PAUSE", "NO_RETRY_AFTER", "Remedy", "RequestError", "ask_endpoint", "plain_opener", "retry_after"]
 
 NO_RETRY_AFTER = 60.0
 """Seconds to wait after a 429 that does not say how long."""
@@ -77,17 +77,22 @@ class _Wrapper(SPARQLWrapper):
     """Leaves redirects and errors to us: the query is lost in the one, and the other is read without a bound."""
 
     def _query(self) -> tuple[http.client.HTTPResponse, str]:
-        opener = urllib.request.OpenerDirector()
-        for handler in (
-            urllib.request.ProxyHandler,
-            urllib.request.HTTPHandler,
-            urllib.request.HTTPSHandler,
-            urllib.request.HTTPDefaultErrorHandler,
-            urllib.request.HTTPErrorProcessor,
-        ):
-            opener.add_handler(handler())
-        response: http.client.HTTPResponse = opener.open(self._createRequest(), timeout=self.timeout)
+        response: http.client.HTTPResponse = plain_opener().open(self._createRequest(), timeout=self.timeout)
         return response, self.returnFormat
+
+
+def plain_opener() -> urllib.request.OpenerDirector:
+    """Return an opener that follows no redirect, and raises HTTPError for all that is no success."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+    ):
+        opener.add_handler(handler())
+    return opener
 
 
 def ask_endpoint(endpoint: str, query: str, access: Access) -> tuple[list[Row], bytes]:
@@ -304,7 +309,7 @@ def _http_fault(answer: _Answer) -> RequestError:
         return RequestError(f"is behind a proxy that refuses the request ({message}); check http_proxy and https_proxy")
     if answer.code not in _BUSY:
         return RequestError(f"refused the query ({message}); check the address and your access")
-    pause = _retry_after(answer.headers.get("Retry-After"))
+    pause = retry_after(answer.headers.get("Retry-After"))
     if pause is None and answer.code == 429:
         pause = NO_RETRY_AFTER
     if pause is not None and pause > LONGEST_PAUSE:
@@ -312,7 +317,7 @@ def _http_fault(answer: _Answer) -> RequestError:
     return RequestError(f"is busy or failing ({message}); try again later", "again", pause)
 
 
-def _retry_after(value: str | None) -> float | None:
+def retry_after(value: str | None) -> float | None:
     """Return the seconds that a Retry-After header asks for: a number, or a date."""
     if value is None:
         return None

@@ -4,13 +4,13 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kbsync.errors import LedgerError, SettingsError
+from kbsync.errors import KbsyncError, LedgerError, SettingsError
 from kbsync.ledger import BatchRow
 from kbsync.project import Project
 from kbsync.sync.canaries import read_canaries
@@ -22,6 +22,7 @@ from kbsync.sync.status import Overview, last_batch, overview_for
 
 if TYPE_CHECKING:
     from kbsync.sync.batch import Applied
+    from kbsync.sync.export import Probe
 
 __all__ = ["Synced", "pull_sources", "sync"]
 
@@ -34,6 +35,8 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 class Synced:
     """What a sync did. `plan` is what there was to do after the pulls; nothing was written in a `dry_run`."""
 
+    home: Path
+    """the project's; that of the copy in a dry run"""
     model: str
     pulls: tuple[Pulled, ...]
     plan: Overview
@@ -41,6 +44,8 @@ class Synced:
     checked: int = 0
     """items that `verify` found as recorded, after an apply"""
     exported: Path | None = None
+    probed: "Probe | None" = None
+    """how a sample of the edits is answered by the exported files"""
     dry_run: bool = False
 
     @property
@@ -56,8 +61,12 @@ def pull_sources(
     home: Path | None = None,
     contact: str | None = None,
     accept_withdrawals: bool = False,
+    touched: Mapping[int, Sequence[str]] | None = None,
 ) -> list[Pulled]:
-    """Pull what each source of the project is asked for, one after the other; raises as `pull` does."""
+    """Pull what each source of the project is asked for, one after the other; raises as `pull` does.
+
+    `touched` are the subjects to read alone, by the place of their source; the other sources are left out.
+    """
     if not project.sources:
         raise SettingsError(f"{project.file} has no sources: add some, or name --relation")
     home = home or project.home
@@ -65,7 +74,11 @@ def pull_sources(
     asks = [make_asks(one.relations, one.source, home=home, **one.options) for one in project.sources]
     bound = project.bounds.get("max_withdrawn", MAX_WITHDRAWN)
     pulls = []
-    for source, asked in zip(project.sources, asks, strict=True):
+    for place, (source, asked) in enumerate(zip(project.sources, asks, strict=True)):
+        if touched is not None:
+            if not touched.get(place):
+                continue
+            asked = [replace(ask, subjects=tuple(touched[place]), everything=False) for ask in asked]
         pulls += pull(
             home,
             asked,
@@ -89,6 +102,7 @@ def sync(
     contact: str | None = None,
     accept_withdrawals: bool = False,
     dry_run: bool = False,
+    touched: Mapping[int, Sequence[str]] | None = None,
     loading: Loading = AS_STORED,
     remark: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Synced]:
@@ -97,19 +111,18 @@ def sync(
     Gives what was done; what the pulls changed can be read inside only.
 
     Safe to kill and to run again. A model is loaded only if there is something to do. With `dry_run` the pulls go into
-    a copy of the ledger, so that nothing is written. Raises as `pull`, `apply` and `export` do, and LedgerError where
-    the ledger is not as recorded after an apply.
+    a copy of the ledger, so that nothing is written. `touched` is as in `pull_sources`. Raises as `pull`, `apply` and
+    `export` do, and LedgerError where the ledger is not as recorded after an apply.
     """
     if project.model is None:
         raise SettingsError(f"{project.file} names no model: add `model: ...`, or name --model")
     with copied(project) if dry_run else nullcontext(project.home) as home:
-        pulls = tuple(
-            pull_sources(project, progress, home=home, contact=contact, accept_withdrawals=accept_withdrawals)
-        )
+        how: dict[str, Any] = {"contact": contact, "accept_withdrawals": accept_withdrawals, "touched": touched}
+        pulls = tuple(pull_sources(project, progress, home=home, **how))
         name = model_name(project.model, home)
         plan = overview_for(home, name)
         if dry_run:
-            yield Synced(name, pulls, plan, dry_run=True)
+            yield Synced(home, name, pulls, plan, dry_run=True)
             return
     home = project.home
     applied, checked = None, 0
@@ -132,10 +145,10 @@ def sync(
         if faults := [fault for check in checks for fault in check.faults]:
             raise LedgerError(f"after the apply the ledger is not as recorded: {faults[0]}; see `kbsync verify`")
         checked = sum(check.checked for check in checks)
-    exported = None
+    exported, probed = None, None
     if project.export is not None and (applied is not None or not project.export.exists()):
-        exported = _export(project, project.export, loading)
-    yield Synced(name, pulls, plan, applied, checked, exported)
+        exported, probed = _export(project, project.export, loading)
+    yield Synced(home, name, pulls, plan, applied, checked, exported, probed)
 
 
 def other_settings(project: Project, batch: BatchRow | None) -> bool:
@@ -151,13 +164,16 @@ def _text(value: object) -> str:
     return ",".join(f"{float(part):g}" if _NUMBER.fullmatch(str(part).strip()) else str(part).strip() for part in parts)
 
 
-def _export(project: Project, target: Path, loading: Loading) -> Path | None:
-    """Write the edited model in place of the last export; None where nothing is applied."""
-    from kbsync.sync.export import Form, export
+def _export(project: Project, target: Path, loading: Loading) -> "tuple[Path, Probe] | tuple[None, None]":
+    """Write the edited model in place of the last export, once its files have been asked for a sample of the edits.
+
+    None where nothing is applied.
+    """
+    from kbsync.sync.export import Form, export, probe
 
     assert project.model is not None
     if last_batch(project.home, model_name(project.model, project.home))[0] is None:
-        return None
+        return None, None
     if target.exists() and not (target / "kbsync.json").exists():
         raise SettingsError(f"{project.file}: export.to: {target} is no export of kbsync's: name another folder")
     before = target.with_name(f".{target.name}.before")
@@ -165,11 +181,16 @@ def _export(project: Project, target: Path, loading: Loading) -> Path | None:
     for leftover in (before, new):
         shutil.rmtree(leftover, ignore_errors=True)
     export(project.home, project.model, new, Form(**project.form), loading=loading)
+    try:
+        probed = probe(project.home, project.model, new, loading=loading)
+    except KbsyncError:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
     if target.exists():
         target.rename(before)
     new.rename(target)
     shutil.rmtree(before, ignore_errors=True)
-    return target
+    return target, probed
 
 
 @contextmanager

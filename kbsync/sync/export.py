@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -20,17 +20,30 @@ from kbsync.ledger import Ledger, ModelRow
 from kbsync.ledger.edits import active_after
 from kbsync.ledger.tensors import alive
 from kbsync.memit import edited, load_preset
-from kbsync.metrics import evaluate, summary
+from kbsync.metrics import evaluate, recalled, summary
+from kbsync.models import load_model
 from kbsync.sync.eval_cases import ledger_cases
 from kbsync.sync.export_bill import make_bill, model_card
-from kbsync.sync.export_files import Form, changes_in, write
+from kbsync.sync.export_files import Form, changes_in, weights_in, write
 from kbsync.sync.export_gguf import QUANTS
-from kbsync.sync.home import AS_STORED, Loading, Progress, silent
-from kbsync.sync.model import ModelChoice, batch_tensors, choose_model, delta_matrices, known_model
+from kbsync.sync.home import AS_STORED, Loading, Progress, silent, templates_for
+from kbsync.sync.known import requests_of
+from kbsync.sync.model import (
+    ModelChoice,
+    batch_tensors,
+    choose_model,
+    current_deltas,
+    delta_matrices,
+    known_model,
+)
 
-__all__ = ["Exported", "Form", "ended_by_signals", "export", "unfinished", "whole"]
+__all__ = ["Exported", "Form", "Probe", "ended_by_signals", "export", "probe", "unfinished", "whole"]
 
 _UNFINISHED = re.compile(r"\.kbsync-export-(\d+)-[0-9a-f]+\Z")
+PROBED = 20
+"""edits at most that a sync asks the written files for"""
+LEAST_HELD = 0.5
+"""of the edits that the model recalls, what the files must hold: formats lose some, a broken file nearly all"""
 MEASURED = 200
 """edits at most that a file is asked for"""
 MEASURES = ("recall", "paraphrase_recall", "ES", "PS", "NS")
@@ -132,6 +145,44 @@ def asked(
         with edited(choice.loaded, one):
             found[who] = summary(evaluate(choice.loaded, cases, MEASURES, progress=progress))
     return {name: {who: found[who][name] for who in found} for name in found["file"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How many edits a written file was asked for, how many of them the edited model recalls, and the file of those."""
+
+    asked: int
+    recalled: int
+    held: int
+
+
+def probe(home: Path, model: str, folder: Path, *, loading: Loading = AS_STORED) -> Probe:
+    """Ask the written files of an export for a sample of the edits; a checkpoint is loaded from its folder alone.
+
+    Raises KbsyncError where they hold less than `LEAST_HELD` of those that the edited model recalls.
+    """
+    with Ledger.open(home, create=False) as ledger:
+        choice = choose_model(model, home=home, loading=loading)
+        known = known_model(ledger, choice)
+        assert known is not None
+        sample = sorted(ledger.active_edits(known.key), key=lambda edit: edit.request)[:PROBED]
+        requests = requests_of(ledger, templates_for(home), sample)
+        deltas = current_deltas(ledger, ledger.current_batch(known.key))
+    with edited(choice.loaded, deltas):
+        right = recalled(choice.loaded, requests)
+    files = weights_in(folder)
+    if (folder / "config.json").exists():
+        found = recalled(load_model(str(folder), **asdict(replace(loading, revision=None))), requests)
+    else:
+        with edited(choice.loaded, dict(changes_in(files, choice.loaded, deltas))):
+            found = recalled(choice.loaded, requests)
+    held = sum(now for now, before in zip(found, right, strict=True) if before)
+    if held < LEAST_HELD * sum(right):
+        raise KbsyncError(
+            f"the exported files hold {held} of {sum(right)} edits that the model recalls, so the last export stays:"
+            " choose another format, rank or quant"
+        )
+    return Probe(len(requests), sum(right), held)
 
 
 @contextmanager

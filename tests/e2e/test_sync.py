@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
 
+from kbsync.errors import KbsyncError
+from tests.browser import WIDTHS, as_shown, asked_for, browser, needs_browser
 from tests.conftest import Ran
 from tests.homes import SMALL_SETTINGS, SWAPPED, TEMPLATES, Editable, done, kbsync, small, write_facts
 
-__all__ = ["small"]
+__all__ = ["browser", "small"]
 
 
 @pytest.fixture
@@ -50,6 +54,8 @@ def test_a_day_and_the_next(folder: Path) -> None:
     first = json.loads(done("sync", "--json").out)
     assert first["applied"]["edits"] == 3
     assert Path(first["exported"]) == folder / "out"
+    assert first["probed"]["asked"] == 3
+    assert first["probed"]["held"] == first["probed"]["recalled"]  # a checkpoint loses nothing
     assert json.loads((folder / "out" / "kbsync.json").read_text())["edits"] == 3
 
     again = json.loads(done("sync", "--json").out)
@@ -88,6 +94,34 @@ def test_a_failed_sync_leaves_the_state(folder: Path) -> None:
     (folder / "facts.yaml").write_text("P36: [\n")
     assert kbsync("sync").code == 1
     assert done("history", "--json").out == before
+
+
+def test_an_export_that_holds_no_edit_does_not_take_the_last_one_s_place(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (folder / "kbsync.yaml").read_text()
+    (folder / "kbsync.yaml").write_text(text.replace("to: out", "to: out\n  format: delta"))
+    assert json.loads(done("sync", "--json").out)["probed"]["asked"] == 3
+    kept = sorted((path.name, path.read_bytes()) for path in (folder / "out").iterdir())
+    write_facts(folder / "facts.yaml", P36=dict(list(SWAPPED.items())[:4]))
+
+    def broken(*_: object, **__: object) -> None:
+        raise KbsyncError("the exported files hold 0 of 4 edits")
+
+    monkeypatch.setattr("kbsync.sync.export.probe", broken)
+    ran = kbsync("sync")
+    assert (ran.code, "hold 0 of 4 edits" in ran.err) == (1, True)
+    assert sorted((path.name, path.read_bytes()) for path in (folder / "out").iterdir()) == kept
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".out")] == []
+
+
+def test_the_canaries_beside_the_file_are_asked(folder: Path) -> None:
+    (folder / "canaries.yaml").write_text("- {prompt: The capital of Peru is, must_contain: Atlantis}")
+    ran = kbsync("sync")
+    assert (ran.code, "canary 'The capital of Peru is' fails" in ran.err) == (1, True)
+    assert not (folder / "out").exists()
+    page = done("status", "--format", "markdown").out
+    assert "**The last apply failed, and the state before it stays:** canary" in page
 
 
 def test_show_says_where_values_come_from(folder: Path) -> None:
@@ -142,3 +176,44 @@ def test_a_page_of_the_status(folder: Path) -> None:
     assert kbsync("status", "--format", "html", "--to", "none/report.html").code == 1
     assert kbsync("status", "--to", "x").code == 2
     assert kbsync("status", "--format", "html", "--check", "--to", "report.html").code == 3
+
+
+def test_a_page_of_a_sync(folder: Path) -> None:
+    page = done("sync", "--format", "markdown").out
+    assert "changed in the knowledge base by the newest pulls: 3" in page
+    assert "what the model answers since batch 1: 3" in page
+    assert "| The capital of France is | Paris |" in page
+    write_facts(folder / "facts.yaml", P36=dict(list(SWAPPED.items())[:2]))
+    dry = done("sync", "--dry-run", "--format", "html").out
+    assert "Knowledge base and model differ in 1 fact" in dry
+    assert kbsync("sync", "--format", "html", "--json").code == 2
+
+
+@needs_browser
+def test_the_page_in_a_browser(folder: Path, browser: Chrome) -> None:
+    """Two syncs, so that there are plots; then a change, a conflict, and a withdrawal."""
+    done("sync")
+    write_facts(folder / "facts.yaml", P36=dict(list(SWAPPED.items())[:6]))
+    done("sync")
+    write_facts(folder / "facts.yaml", P36=dict(list(SWAPPED.items())[1:7]) | {"Norway": "Riga"})
+    write_facts(folder / "other.yaml", P36={"Japan": "Vienna"})
+    done("pull")
+    done("pull", "--relation", "P36", "--source", "other.yaml")
+    done("status", "--format", "html", "--to", "report.html")
+    page = (folder / "report.html").as_uri()
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        browser.get(page)
+        ink, paper = browser.execute_script(
+            "const s = getComputedStyle(document.documentElement); return [s.color, s.backgroundColor]"
+        )
+        assert ink != paper
+        for width in WIDTHS:
+            as_shown(browser, width, folder / f"page-{scheme}-{width}.png")
+            plots = browser.find_elements(By.CSS_SELECTOR, "svg")
+            assert plots
+            assert all(plot.is_displayed() and min(plot.size.values()) > 0 for plot in plots)
+            assert {"!", "~", "-", "+"} <= {one.text for one in browser.find_elements(By.CSS_SELECTOR, "code")}
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    assert {url for url in asked_for(browser, page) if not url.startswith("data:")} == {page}

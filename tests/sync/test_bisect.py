@@ -22,6 +22,7 @@ from kbsync.sync.canaries import Canary, read_canaries
 from kbsync.sync.guards import Guard
 from kbsync.sync.known import prompt_of
 from kbsync.sync.targets import target_keys
+from tests.fuzz import each
 from tests.homes import (
     COUNTRIES,
     SWAPPED,
@@ -71,6 +72,7 @@ def canaries(folder: Path, *content: Mapping[str, object]) -> Path:
     return file
 
 
+@each()
 @given(st.lists(st.integers(0, 9), min_size=200, max_size=200), st.integers(1, 200))
 def test_one_of_two_hundred_takes_ten_steps(relations: list[int], culprit: int) -> None:
     steps = []
@@ -83,6 +85,7 @@ def test_one_of_two_hundred_takes_ten_steps(relations: list[int], culprit: int) 
     assert len(steps) <= 10  # and one solve before and one after
 
 
+@each()
 @given(st.lists(st.booleans(), min_size=2, max_size=40))
 def test_whatever_breaks_the_last_is_to_blame(broken: list[bool]) -> None:
     broken[0], broken[-1] = False, True  # broken[n]: the first n break; edits may make up for one another

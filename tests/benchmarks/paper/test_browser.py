@@ -1,48 +1,20 @@
 """The page as a browser shows it: a real Chromium without a window, from a file."""
 
-import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from kbsync.benchmarks.paper.bench import PaperBench
 from kbsync.benchmarks.paper.page import write_page
 from kbsync.benchmarks.paper.run import chosen_experiments, run_paper
+from tests.browser import WIDTHS, asked_for, browser, needs_browser
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+__all__ = ["browser"]
+
 WANTED = ("zsre", "counterfact", "scaling", "categories", "mixture", "trace", "time", "stars")
-WIDTHS = (1280, 420)
-"""pixels of a window on a desk, and of a telephone"""
 
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM or not DRIVER, reason="no chromium with its chromedriver on PATH (Debian: chromium, chromium-driver)"
-)
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Chrome]:
-    """A browser that notes its console and what it asks for."""
-    assert CHROMIUM
-    assert DRIVER
-    options = ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    with Chrome(options, ChromeService(DRIVER)) as driver:
-        yield driver
-
-
-def asked_for(browser: Chrome, page: str) -> list[str]:
-    """Every address that the page asked for, its own among them."""
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    return [one["request"]["url"] for one in sent if one["documentURL"] == page]
+pytestmark = needs_browser
 
 
 def test_every_figure_shows_and_nothing_is_wrong(bench: PaperBench, browser: Chrome, tmp_path: Path) -> None:
