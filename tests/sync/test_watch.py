@@ -202,7 +202,7 @@ def test_sigterm_ends_it_after_the_sync_at_hand(small: Editable, tmp_path: Path)
             while not (tmp_path / ".kbsync" / "ledger.db").exists():
                 assert running.poll() is None, running.stderr.read()
             running.send_signal(signal.SIGTERM)  # in the midst of the first sync, or before it
-            out, err = running.communicate(timeout=120)
+            out, err = running.communicate(timeout=600)
         assert running.returncode == 0, err
         assert [one["in_sync"] for one in [json.loads(out)]] == [False]
         assert json.loads(out)["applied"]["edits"] == 1
