@@ -175,10 +175,11 @@ def put(content: Any, place: Place, value: object) -> Any:
 
 
 def node_at(text: str, place: Place) -> yaml.Node:
-    node = yaml.compose(text)
+    node: Any = yaml.compose(text)
     for step in place:
         values = {key.value: value for key, value in node.value} if isinstance(node, yaml.MappingNode) else node.value
         node = values[step]
+    assert isinstance(node, yaml.Node)
     return node
 
 
@@ -205,9 +206,9 @@ def test_whatever_is_wrong_has_its_place(tmp_path_factory: pytest.TempPathFactor
     st.sampled_from([place for place, schema in KINDS.items() if "properties" in schema]), st.text("abcde", min_size=9)
 )
 def test_an_unknown_key_has_its_place(tmp_path_factory: pytest.TempPathFactory, place: Place, key: str) -> None:
-    told = EVERYTHING
+    told: Any = EVERYTHING
     for step in place:
-        told = told[step]  # type: ignore[index]
+        told = told[step]
     text = yaml.safe_dump(put(EVERYTHING, place, {**told, key: 1}), sort_keys=False)
     number = next(n for n, line in enumerate(text.splitlines(), 1) if f"{key}: 1" in line)
     with pytest.raises(SettingsError) as raised:

@@ -179,7 +179,7 @@ class Follower:
         if pause := _RETRY.search(block):
             self._pause = min(int(pause[1]) / 1000, PAUSES[1])
         with suppress(UnicodeDecodeError):
-            for event in SSEClient([block]).events():
+            for event in SSEClient(iter([block])).events():
                 self._last = event.id or self._last
                 with suppress(ValueError, RecursionError):
                     data = json.loads(event.data)

@@ -3,7 +3,7 @@
 import datetime
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from threading import Event as Flag
 
@@ -100,7 +100,7 @@ def watch(
     loading: Loading = AS_STORED,
     remark: Callable[[str], None] = lambda text: None,
     trouble: Callable[[str], None] = lambda text: None,
-) -> Iterator[Synced]:
+) -> Generator[Synced, None, None]:
     """Yield what each sync did, until `stop` is set; then it ends after the sync at hand.
 
     Begins with a full sync where there was none for a day. A sync that fails is told to `trouble` and tried again,
