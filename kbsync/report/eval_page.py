@@ -74,9 +74,9 @@ def verdicts(found: "Evaluation") -> list[Verdict]:
         told.append(Verdict(trust, f"text of other kinds: perplexity {rise:+.1f}%"))
     was = first(found.edited or {})
     for name in ("8bit", "4bit", "tuned"):
-        after = first(found.beside.get(name, {}))
-        if was and after:
-            share = 100 * after.mean / was.mean if was.mean else 0.0
+        kept = first(found.beside.get(name, {}))
+        if was and kept:
+            share = 100 * kept.mean / was.mean if was.mean else 0.0
             what = "fine-tuning on other text" if name == "tuned" else f"quantisation to {name[0]} bits"
             told.append(
                 Verdict(grade(share), f"keeping the edits through {what} ({share:.0f}% of what was said before)")

@@ -14,7 +14,7 @@ from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger, ModelRow
 from kbsync.memit import edited, group_requests
 from kbsync.memit.settings import settings_on_record
-from kbsync.metrics import Case, Figure, Sampled, figures, kept_values, recalled, say
+from kbsync.metrics import Case, Figure, Sampled, Values, figures, kept_values, recalled, say
 from kbsync.models import LoadedModel, greedy_answers
 from kbsync.sync.arms import Arm
 from kbsync.sync.covariances import Covariances, covariances_for, with_text
@@ -124,7 +124,7 @@ def compare(
         progress("facts taken out", number, len(states))
         with arm.state():
             now = say(loaded, asked)
-            right = [100.0 * one for one in recalled(loaded, wordings)]
+            right: Values = [100.0 * one for one in recalled(loaded, wordings)]
             answers[arm.name] = greedy_answers(loaded, prompts)
         base = base or now
         values = kept_values(base, now)

@@ -31,28 +31,29 @@ def test_by_hand(kind: str) -> None:
     assert [*metric.spoken(case)] == []
 
 
-def test_a_model_that_knows_all_or_nothing(known: LoadedModel) -> None:
+def asked(kind: str, prompt: str, right: str, wrong: str) -> Ripple:
+    """A question of a kind, as it is asked of the knowledge base."""
+    contest = kind in ("true_false", "negation")
+    return Ripple(kind, prompt, (right,), wrong) if contest else Ripple(kind, prompt, ("Atlantis", right))
+
+
+@pytest.mark.parametrize(("shift", "score"), [(0, 100.0), (1, 0.0)])
+def test_a_model_that_knows_all_or_nothing(known: LoadedModel, shift: int, score: float) -> None:
+    """The model answers with the country's own capital; what is right is that, or another one."""
     cities = list(CAPITALS.values())
-
-    def cases(shift: int) -> list[Case]:
-        return [
-            Case(fact, "", ripples=tuple(ripple(kind, fact.prompt.format(fact.subject), place) for kind in KINDS))
-            for place, fact in enumerate(FACTS[:3])
-            for ripple in [
-                lambda kind, prompt, place: (
-                    Ripple(kind, prompt, (cities[place + shift],), cities[place + 1 - shift])
-                    if kind in ("true_false", "negation")
-                    else Ripple(kind, prompt, ("Atlantis", cities[place + shift]))
-                )
-            ]
-        ]
-
-    assert {name: set(column) for name, column in evaluate(known, cases(0), RIPPLE_METRICS).items()} == {
-        name: {100.0} for name in RIPPLE_METRICS
-    }
-    assert {name: set(column) for name, column in evaluate(known, cases(1), RIPPLE_METRICS).items()} == {
-        name: {0.0} for name in RIPPLE_METRICS
-    }
+    cases = [
+        Case(
+            fact,
+            "",
+            ripples=tuple(
+                asked(kind, fact.prompt.format(fact.subject), cities[place + shift], cities[place + 1 - shift])
+                for kind in KINDS
+            ),
+        )
+        for place, fact in enumerate(FACTS[:3])
+    ]
+    found = evaluate(known, cases, RIPPLE_METRICS)
+    assert {name: set(column) for name, column in found.items()} == {name: {score} for name in RIPPLE_METRICS}
 
 
 def test_what_is_told_before_a_prompt_changes_the_answer_and_not_its_place(known: LoadedModel) -> None:
