@@ -139,12 +139,13 @@ def capped(device: torch.device, memory_cap: float | None) -> Iterator[None]:
         return
     if device.type != "cuda":
         raise SettingsError(f"--memory-cap needs a CUDA device, and this is {device.type}: leave it out")
-    total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, memory_cap * 1e9 / total), device)
+    number = torch.cuda.current_device() if device.index is None else device.index  # a bare "cuda" is refused below
+    total = torch.cuda.get_device_properties(number).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, memory_cap * 1e9 / total), number)
     try:
         yield
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.set_per_process_memory_fraction(1.0, number)
 
 
 def random_model(config: PreTrainedConfig, device: torch.device, dtype: torch.dtype, seed: int) -> LoadedModel:
