@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from kbsync.facts import EditRequest
 from kbsync.memit.extensions.groups import RequestGroup
 from kbsync.memit.fast.shared_rows import RowBatch, SharedRows
 from kbsync.models import LoadedModel, Team, capture, locate, stop_before
@@ -21,23 +20,22 @@ __all__ = ["LayerKeys", "SubjectKeys", "SubjectStates"]
 
 
 class SubjectStates:
-    """Keys and hidden states at S, for all groups in their contexts, the first of which is empty."""
+    """Keys and hidden states at S, for all groups in all contexts, the first of them empty."""
 
     def __init__(self, loaded: LoadedModel, groups: Sequence[RequestGroup], contexts: Sequence[str]) -> None:
-        self.loaded = loaded
-        bare = [(group.requests[0], "{}") for group in groups]
-        prefixed = [
-            (number, context)
-            for context in contexts[1:]
-            for number, group in enumerate(groups)
-            if context in group.contexts(contexts)
-        ]
-        self.prefixed = torch.tensor([number for number, _ in prefixed], dtype=torch.long)
-        """the group of each prefixed row"""
-        self.bare = shared_rows(loaded, bare)
+        self.loaded, self.groups, self.contexts = loaded, len(groups), len(contexts)
+        firsts = [group.requests[0] for group in groups]
+        texts = [context.replace("{}", request.prompt) for context in contexts for request in firsts]
+        subjects = [request.subject for _ in contexts for request in firsts]
+        placed = locate(loaded.tokenizer, [(text, subject, "") for text, subject in zip(texts, subjects, strict=True)])
+        ids = [tokens.ids[: tokens.subject_last + 1] for tokens in placed]
+        u = self.groups
+        every_context = [context for context in contexts for _ in firsts]
+        most = [len(row) - 1 for row in ids]  # the last token is where keys and hidden states are read
+        self.bare = SharedRows(loaded, ids[:u], most[:u], texts[:u], every_context[:u])
         self.every = [self.bare]
-        if prefixed:
-            self.every.append(shared_rows(loaded, [(bare[number][0], context) for number, context in prefixed]))
+        if len(contexts) > 1:
+            self.every.append(SharedRows(loaded, ids[u:], most[u:], texts[u:], every_context[u:]))
 
     def advance(self, begin: int, end: int) -> None:
         """Run blocks `begin` to `end` as they are now, and keep the last one's output as the entering states."""
@@ -62,7 +60,8 @@ class SubjectStates:
         """
         bare, hidden = self.bare_keys_and_hidden(layer, last_layer)
         if keys is None:
-            keys = self.with_prefixed(bare, layer).T
+            prefixed = self.prefixed_keys(layer)
+            keys = (bare if prefixed is None else (bare + prefixed.mean(0)) / 2).T
         return keys, hidden.T
 
     def bare_keys_and_hidden(self, layer: int, last_layer: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,10 +87,10 @@ class SubjectStates:
             given.append(at_last(captured, batch))
         return self.bare.in_order(given).T
 
-    def with_prefixed(self, bare: torch.Tensor, layer: int) -> torch.Tensor:
-        """Return the `bare` keys [u, m] of `layer`, each halfway to the mean of its group's in the other contexts."""
-        if not len(self.prefixed):
-            return bare
+    def prefixed_keys(self, layer: int) -> torch.Tensor | None:
+        """Return the keys [P - 1, u, m] of `layer` in all contexts but the empty one; None where there is no other."""
+        if self.contexts == 1:
+            return None
         (_, rows) = self.every
         down = self.loaded.family.down_projection(self.loaded.model, layer)
         rows.run_prefixes(layer, layer, before=down)
@@ -100,20 +99,8 @@ class SubjectStates:
             with stop_before(down) as key:
                 rows.run(batch, layer, layer)
             keys.append(at_last(key, batch))
-        owner = self.prefixed.to(bare.device)
-        sums = torch.zeros_like(bare).index_add(0, owner, rows.in_order(keys))
-        counts = torch.bincount(owner, minlength=len(bare))[:, None]
-        return torch.where(counts > 0, (bare + sums / counts.clamp(min=1)) / 2, bare)
-
-
-def shared_rows(loaded: LoadedModel, written: Sequence[tuple[EditRequest, str]]) -> SharedRows:
-    """Return the rows of (request, context), each up to S, where its key and hidden state are read."""
-    contexts = [context for _, context in written]
-    texts = [context.replace("{}", request.prompt) for request, context in written]
-    subjects = [request.subject for request, _ in written]
-    placed = locate(loaded.tokenizer, [(text, subject, "") for text, subject in zip(texts, subjects, strict=True)])
-    ids = [tokens.ids[: tokens.subject_last + 1] for tokens in placed]
-    return SharedRows(loaded, ids, [len(row) - 1 for row in ids], texts, contexts)
+        found = rows.in_order(keys)
+        return found.view(self.contexts - 1, self.groups, found.shape[1])
 
 
 def at_last(captured: Captured, batch: RowBatch) -> torch.Tensor:

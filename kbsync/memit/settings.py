@@ -71,7 +71,7 @@ class MemitSettings:
     """further wordings of each fact that it is written on with one delta, the question first; 0 is the edit prompt
     alone, as in the paper"""
     contexts: int = 5
-    """sampled prefixes x_j beside the empty one, for facts that are not written on further wordings"""
+    """sampled prefixes x_j beside the empty one"""
     context_tokens: int = 10
     """tokens of a sampled prefix"""
     context_starts: tuple[str, ...] = ("The", "Therefore", "Because", "I", "You")

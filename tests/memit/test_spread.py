@@ -175,13 +175,3 @@ def test_nothing_to_spread_is_told(tiny: LoadedModel) -> None:
     given.groups, given.z = [], given.z[:0]
     with pytest.raises(EditError, match="no requests to spread"):
         spread(*given.arguments)
-
-
-def test_contexts_are_for_groups_without_wordings(tiny: LoadedModel) -> None:
-    """Beside a group with wordings, one without has the keys that it has alone, and the other those of bare prompts."""
-    bare, worded = GROUPS[0], replace(GROUPS[1], wordings=GROUPS[1].requests)
-    states = SubjectStates(tiny, [bare, worded], CONTEXTS)
-    keys, _ = states.keys_and_hidden(0, 0)
-    for place, (group, contexts) in enumerate(((bare, CONTEXTS), (worded, CONTEXTS[:1]))):
-        alone = SubjectStates(tiny, [replace(group, wordings=())], contexts)
-        torch.testing.assert_close(keys[:, place], alone.keys_and_hidden(0, 0)[0][:, 0], rtol=1e-5, atol=1e-5)

@@ -34,13 +34,6 @@ class RequestGroup:
         """Content id of the members in all their words, whatever their order was."""
         return content_id("group1", sorted(request.id for request in (*self.requests, *self.wordings)))
 
-    def contexts(self, sampled: Sequence[str]) -> Sequence[str]:
-        """Return the contexts that it is written in, of those `sampled` for the model, the empty one first.
-
-        Wordings do what contexts are for, and better: a group that has them is written in the empty one alone.
-        """
-        return sampled[:1] if self.wordings else sampled
-
 
 def edited_wordings(loaded: LoadedModel, request: EditRequest, count: int) -> list[EditRequest]:
     """Return the request in at most `count` further words: its question first, as this model is asked, then others.
@@ -89,13 +82,12 @@ def group_requests(loaded: LoadedModel, requests: Sequence[EditRequest], wording
 def columns(groups: Sequence[RequestGroup]) -> tuple[list[RequestGroup], list[int]]:
     """Return a column of the solve for each key, in the groups' order, and the number of each one's group.
 
-    A group's own first column is the group itself; a further key's is a group of the one request that it is read at,
-    written on the same wordings.
+    A group's own first column is the group itself; a further key's is a group of the one request that it is read at.
     """
     found = [
         (number, one)
         for number, group in enumerate(groups)
-        for one in (group, *(RequestGroup((request,), group.wordings) for request in group.keys))
+        for one in (group, *(RequestGroup((request,)) for request in group.keys))
     ]
     return [one for _, one in found], [number for number, _ in found]
 

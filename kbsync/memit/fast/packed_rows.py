@@ -46,11 +46,11 @@ class GroupRows:
 
 
 def group_rows(loaded: LoadedModel, group: RequestGroup, contexts: Sequence[str]) -> GroupRows:
-    """Tokenize one group: a row for each context of each member, one a further wording, and the bare subject."""
+    """Tokenize one group: P rows a member, one a further wording, and the bare subject."""
     triples = [
         (context.replace("{}", request.prompt), request.subject, request.target)
         for request in group.requests
-        for context in group.contexts(contexts)
+        for context in contexts
     ]
     triples += [(request.prompt, request.subject, request.target) for request in group.wordings]
     placed = locate(loaded.tokenizer, [*triples, ("{}", group.requests[0].subject, "")])
