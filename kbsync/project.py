@@ -339,6 +339,9 @@ sources:
     # class: Q6256            only instances of this
     # min_sitelinks: 50       only subjects with so many pages
     # lang: en,mul
+    # priority: 1             where sources disagree, the highest one's word counts
+    # stream: https://stream.wikimedia.org/v2/stream/recentchange    for `kbsync watch`
+# canaries: canaries.yaml     questions that the model must answer
 # settings: {{steps: 40}}      as --set takes them
 # bounds: {{max_perplexity_increase: 10, max_withdrawn: 20}}
 {"" if export else "# "}export: {{to: {json.dumps(export or "edited-model")}}}

@@ -35,6 +35,9 @@ def origins(project: Project | None, home: Path | None, *, flag: bool) -> Iterat
     yield Value("model", project.model, "file" if project.model else "default")
     for place, source in enumerate(project.sources):
         told = {"relations": list(source.relations), **source.options}
+        told |= {"name": source.name} if source.name else {}
+        told |= {"priority": source.priority} if source.priority else {}
+        told |= {"stream": source.stream} if source.stream else {}
         yield Value(f"sources.{place}", f"{source.source}: " + ", ".join(f"{k} {v}" for k, v in told.items()), "file")
     corpus = project.corpus or (preset.corpus if preset else None)
     yield Value("corpus", corpus and str(corpus), "file" if project.corpus else "preset" if corpus else "default")
@@ -42,6 +45,8 @@ def origins(project: Project | None, home: Path | None, *, flag: bool) -> Iterat
         yield Value("canaries", str(project.canaries), "file")
     for name, bound in project.bounds.items():
         yield Value(f"bounds.{name}", bound, "file")
+    for name, value in project.watch.items():
+        yield Value(f"watch.{name}", value, "file")
     plain = MemitSettings().as_dict()
     base = preset.settings if preset else MemitSettings()
     held = base.with_values(project.settings).as_dict()
@@ -52,3 +57,5 @@ def origins(project: Project | None, home: Path | None, *, flag: bool) -> Iterat
         )
     if project.export is not None:
         yield Value("export.to", str(project.export), "file")
+        for name, value in project.form.items():
+            yield Value(f"export.{name}", value, "file")

@@ -129,6 +129,7 @@ def test_show_says_where_values_come_from(folder: Path) -> None:
     assert (found["home"]["origin"], found["settings.steps"]["origin"]) == ("file", "file")
     assert (found["settings.lr"]["origin"], found["settings.steps"]["value"]) == ("default", 20)
     assert found["bounds.max_specificity_loss"]["value"] == 100
+    assert "name facts.yaml" in found["sources.0"]["value"]
     other = json.loads(done("config", "show", "--home", "elsewhere", "--json").out)["values"]
     assert {"name": "home", "value": "elsewhere", "origin": "flag"} in other
     assert json.loads(done("config", "schema").out)["title"] == "kbsync.yaml"
