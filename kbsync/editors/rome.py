@@ -145,13 +145,13 @@ def keys_and_residual(
         if layer:
             states.advance(0, layer - 1)
         bare, hidden = states.bare_keys_and_hidden(layer, layer)
-        halfway, count = states.with_prefixed(bare, layer), len(states.prefixed)
-        mean = (bare + count * (2 * halfway - bare)) / (count + 1)  # all contexts count alike
+        prefixed = states.prefixed_keys(layer)
+        keys = bare if prefixed is None else torch.cat([bare, prefixed[:, 0]])
         residual = target.z.to(hidden.device).double()[:, None] - hidden.T
         norm = loaded.family.norm_behind(loaded.model, layer)
         if norm is not None:
             residual = before_norm(norm, states.given_to(norm, layer), residual)
-    return bare[0].cpu(), mean[0].cpu(), residual[:, 0].cpu()
+    return bare[0].cpu(), keys.mean(0).cpu(), residual[:, 0].cpu()
 
 
 def inverse_times(covariance: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
