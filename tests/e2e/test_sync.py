@@ -61,8 +61,11 @@ def test_a_day_and_the_next(folder: Path) -> None:
     again = json.loads(done("sync", "--json").out)
     assert (again["applied"], again["exported"]) == (None, None)
     text = (folder / "kbsync.yaml").read_text()
-    (folder / "kbsync.yaml").write_text(text.replace("steps: '20'", "steps: 21"))
+    text = text.replace("steps: '20'", "steps: 21").replace("  to: out", "  to: out\n  format: lora\n  rank: 8")
+    (folder / "kbsync.yaml").write_text(text)
     assert json.loads(done("sync", "--json").out)["applied"]["optimised"] == 3
+    assert json.loads((folder / "out" / "kbsync.json").read_text())["format"] == "lora"
+    assert json.loads((folder / "out" / "adapter_config.json").read_text())["r"] == 8
 
     facts = dict(list(SWAPPED.items())[:4])
     write_facts(folder / "facts.yaml", P36=facts)
