@@ -75,8 +75,8 @@ def verdicts(found: "Evaluation") -> list[Verdict]:
     was = first(found.edited or {})
     for name in ("8bit", "4bit", "tuned"):
         kept = first(found.beside.get(name, {}))
-        if was and kept:
-            share = 100 * kept.mean / was.mean if was.mean else 0.0
+        if was and was.mean and kept:
+            share = 100 * kept.mean / was.mean
             what = "fine-tuning on other text" if name == "tuned" else f"quantisation to {name[0]} bits"
             told.append(
                 Verdict(grade(share), f"keeping the edits through {what} ({share:.0f}% of what was said before)")

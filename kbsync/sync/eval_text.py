@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kbsync.errors import SettingsError
 from kbsync.metrics import TEXT_METRICS, Figure, text_figure
-from kbsync.sync.corpus import corpus_name, documents, held_out_documents
+from kbsync.sync.corpus import corpus_name, covariance_documents, documents, held_out_documents
 from kbsync.sync.measure import PERPLEXITY_LINES
 from kbsync.sync.model import ModelChoice
 
@@ -49,3 +49,19 @@ def text_figures(
         found[name] = text_figure(TEXT_METRICS[name], read, seed)
         progress(f"measuring {name}", 1, 1)
     return found
+
+
+TUNED_LINES = 400
+"""what 50 steps of eight lines read"""
+
+
+def other_text(choice: ModelChoice, corpus: Path | None, measured: HeldOut | None) -> list[str]:
+    """Return lines to be tuned on, none of which is measured: of the model's own corpus, else the rest of `corpus`."""
+    if choice.corpus is not None:
+        texts = covariance_documents(choice.corpus)
+    elif corpus is not None:
+        texts = documents(corpus)
+    else:
+        return []
+    seen = set(measured.lines if measured else ())
+    return list(islice((text for text in texts if text.strip() and text not in seen), TUNED_LINES))

@@ -38,7 +38,7 @@ from kbsync.metrics.calibration import Bin, Sure, bins, calibration_error, suren
 from kbsync.sync.arms import ARMS, OF_EDITS, Arm, arms
 from kbsync.sync.covariances import kept_text
 from kbsync.sync.eval_cases import dataset_cases, drawn, ledger_cases, read_references
-from kbsync.sync.eval_text import HeldOut, held_out, text_figures
+from kbsync.sync.eval_text import HeldOut, held_out, other_text, text_figures
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent, templates_for
 from kbsync.sync.known import requests_of
 from kbsync.sync.measure import PROMPTS, beginnings, sampled_prompts
@@ -298,8 +298,11 @@ def compare(
         sampled = replace(sampled, unrelated=beginnings(text.lines))
     edited_model = partial(edited, choice.loaded, edits.deltas) if edits else None
     told = [case.request for case in cases] if facts is None else facts
-    named = options.beside if edits or not options.page else [name for name in options.beside if name not in OF_EDITS]
-    beside = arms(named, choice.loaded, edited_model, cases, told, text.lines if text else ())
+    named = options.beside
+    lines = other_text(choice, options.corpus, text) if "tuned" in named else []
+    if options.page:  # without what this model or home has nothing for
+        named = tuple(name for name in named if (edits or name not in OF_EDITS) and (lines or name != "tuned"))
+    beside = arms(named, choice.loaded, edited_model, cases, told, lines)
     reader = Reader(choice, cases, metrics, kept, sampled, text, tasks, bool(options.page), options.seed, progress)
     if not TEXT_METRICS.keys() & set(metrics):
         text = None

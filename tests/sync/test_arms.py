@@ -13,7 +13,9 @@ from kbsync.memit import WeightDelta
 from kbsync.metrics import Case, Neighbour, Ripple
 from kbsync.models import LoadedModel
 from kbsync.sync.arms import ARMS, arms, context, retrieval
+from kbsync.sync.eval_text import held_out, other_text
 from kbsync.sync.evaluate import EvalOptions, run_eval
+from kbsync.sync.model import choose_model
 from kbsync.sync.survival import fine_tuned, next_token_loss, quantised
 from tests.homes import SWAPPED, Editable, done, edit_by_hand, small
 from tests.tiny_models import FACTS, TEXTS, known
@@ -42,6 +44,16 @@ def test_the_fact_itself_is_told_before_every_prompt_of_its_case() -> None:
         assert told(prompt) == fact
     assert told("The capital of Japan is") == "The capital of Japan is Tokyo. "
     assert told("Berlin") == ""
+
+
+def test_what_is_tuned_on_is_not_what_is_measured(small: Editable, tmp_path: Path) -> None:
+    choice = choose_model(small.name, corpus=small.corpus)
+    measured = held_out(choice, None)
+    tuned = other_text(choice, None, measured)
+    assert tuned
+    assert not {*tuned} & {*measured.lines}
+    assert other_text(replace(choice, corpus=None), small.corpus, held_out(choice, small.corpus)) == []
+    assert other_text(replace(choice, corpus=None), None, None) == []
 
 
 def test_a_retriever_finds_the_fact_by_its_words() -> None:
