@@ -93,11 +93,14 @@ class LedgerBusyError(LedgerError):
 def foreign(as_error: Callable[[str], KbsyncError]) -> Iterator[None]:
     """Run code that is not kbsync's and fails in ways of its own: a chat template, a model never seen, a hub's client.
 
-    Whatever it raises becomes what `as_error` makes of the reason, in one line. Errors of kbsync pass.
+    Whatever it raises becomes what `as_error` makes of the reason, in one line. Errors of kbsync pass, and so does what
+    ends the program.
     """
     try:
         yield
     except KbsyncError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of a library in Rust
+            raise
         raise as_error(" ".join(str(error).split())[:300]) from error

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM
 from transformers.utils.import_utils import is_gguf_available
 
-from kbsync.errors import ModelError
+from kbsync.errors import ModelError, foreign
 
 __all__ = ["Checkpoint", "check_config", "count_numbers", "find_checkpoint", "from_hub", "in_hub_cache"]
 
@@ -210,7 +210,7 @@ def _answers(endpoint: str) -> bool:
     answered = threading.Event()
 
     def ask() -> None:
-        with suppress(Exception):  # refused, no such name, a broken proxy: all of it is no answer
+        with suppress(ModelError), foreign(ModelError):  # refused, no such name, a broken proxy: all is no answer
             get_session().head(endpoint, timeout=PATIENCE)
             answered.set()
 

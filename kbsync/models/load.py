@@ -15,7 +15,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from kbsync.errors import KbsyncError, ModelError
+from kbsync.errors import ModelError, foreign
 from kbsync.models.checkpoint import Checkpoint, check_config, find_checkpoint
 from kbsync.models.devices import AUTO, choose_device, choose_dtype
 from kbsync.models.family import FAMILIES, check_kind, family_of
@@ -108,17 +108,14 @@ def open_weights(checkpoint: Checkpoint, **arguments: Any) -> Any:
 @contextmanager
 def told(source: str) -> Iterator[None]:
     """Turn what a damaged checkpoint raises, in whichever of several libraries reads it, into one ModelError."""
-    try:
-        yield
-    except KbsyncError:
-        raise
-    except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of a library in Rust
-            raise
-        reason = " ".join(str(error).split())[:300]
+
+    def as_error(reason: str) -> ModelError:
         if "custom code" in reason or "remote code" in reason:
             reason = "it comes with Python code, which kbsync never runs"
-        raise ModelError(f"model {source} cannot be loaded: {reason}") from error
+        return ModelError(f"model {source} cannot be loaded: {reason}")
+
+    with foreign(as_error):
+        yield
 
 
 @contextmanager

@@ -44,7 +44,7 @@ MOST_LETTERS = 250
 SHOWN = 500
 """letters of a text from outside that a message shows"""
 
-SECRET = re.compile(r"(?i)(^|[?&;_-])(\w*(password|passwd|secret|token)|api_?key|key)=")
+SECRET = re.compile(r"(?i)(^|[?&;_-])(\w*(password|passwd|pwd|secret|token|signature|credential)|api_?key|key|sig)=")
 """in an address: the name of something that nobody else may know"""
 
 _EXAMPLES = 3

@@ -18,7 +18,6 @@ A page that took too long or was cut is asked for again in halves, five times at
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -71,7 +70,7 @@ class _Whole:
 
     def subjects(self, ask: Ask) -> Iterator[Row]:
         # Told apart and sorted here: a store would hold all of them, and look both up for each comparison.
-        text = replace(queries.subjects(ask), distinct=False).text()
+        text = queries.subjects_streamed(ask)
         with closing(sqlite3.connect("")) as base:
             base.execute("CREATE TABLE found (value, kind)")
             with writing(TEMPORARY, sqlite3.Error):

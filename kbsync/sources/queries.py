@@ -34,6 +34,7 @@ __all__ = [
     "subjects",
     "subjects_named",
     "subjects_page",
+    "subjects_streamed",
     "whole",
     "with_prefixes",
 ]
@@ -104,6 +105,16 @@ def subjects(ask: Ask) -> Query:
     """All subjects that have the relation, within `ask`'s class and sitelinks: rows of ``?subject``."""
     shape = shape_of(ask)
     return Query("?subject", _narrow(ask) + _in_graph(shape, f"  ?subject {_path(shape.from_subject)} ?any ."))
+
+
+def subjects_streamed(ask: Ask) -> str:
+    """The text for the rows of `subjects`, as often as they come: what an engine need not hold to tell rows apart.
+
+    Neither are the two ways of stating a relation one path, whose ends would be told apart.
+    """
+    shape = shape_of(ask)
+    ways = " UNION ".join(f"{{ ?subject {_path(path)} ?any }}" for path in (shape.node, shape.path) if path)
+    return Query("?subject", _narrow(ask) + _in_graph(shape, f"  {ways}"), distinct=False).text()
 
 
 def subjects_page(ask: Ask, size: int, after: str | None) -> str:

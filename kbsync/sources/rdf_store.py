@@ -100,6 +100,7 @@ class RdfStore:
         """Put statements into the store part by part: a million at once would take a gigabyte of memory."""
         while part := list(islice(quads, PART)):
             self.store.bulk_extend(part)
+        self.store.optimize()  # of the parts one, of which less is held to be read
 
     def _of_lines(
         self, lines: Iterable[bytes], form: RdfFormat, number_of: Callable[[bytes], int | str] | None

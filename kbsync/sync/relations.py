@@ -3,7 +3,7 @@
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from kbsync.errors import LedgerError, SettingsError, TemplateError
 from kbsync.facts import check_relation, normalise_label
 from kbsync.ledger import Ledger, ModelRow
 from kbsync.ledger.facts import RelationCounts, Standing, relation_counts
-from kbsync.shapes import predicate_iri, short_name, wikibase
+from kbsync.shapes import WIKIDATA, predicate_iri, short_name, wikibase
 from kbsync.sources import open_endpoint, open_source
 from kbsync.sources.base import Access
 from kbsync.sync.home import model_name, templates_for
@@ -153,9 +153,14 @@ def discover_relations(home: Path, source: str, contact: str | None = None) -> l
         known[template.relation] = template.relation
     opened = open_source(source, Access(contact))
     return [
-        FoundPredicate(one.name, one.statements, one.example, known.get(one.name) or known.get(one.name.lower()))
-        for one in discover(opened)
+        FoundPredicate(one.name, one.statements, one.example, _known_by(one.name, known)) for one in discover(opened)
     ]
+
+
+def _known_by(name: str, known: Mapping[str, str]) -> str | None:
+    """Return the relation of a predicate or column; a property of another Wikibase is that of the same id."""
+    in_wikidata = re.sub(r"^https?://\S+?/prop/", f"{WIKIDATA}prop/", name)
+    return known.get(name) or known.get(name.lower()) or known.get(in_wikidata)
 
 
 def _holding(word: str, label: str, *names: str) -> str:

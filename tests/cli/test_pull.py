@@ -286,3 +286,23 @@ def test_a_wait_is_told_on_stderr(run: Run, endpoint: str) -> None:
         ran = run("pull", "--relation", "P36", "--source", server.url)
     assert ran.code == 0
     assert ran.err.splitlines() == ["reading", f"waiting for {server.url}: over", "recording"]
+
+
+@pytest.mark.parametrize(
+    ("source", "query"),
+    [
+        ("https://me:hidden@kb.example/sparql", ()),
+        ("https://kb.example/sparql?apikey=hidden", ()),
+        ("postgresql://me:hidden@kb.example/facts", ("--query", "SELECT 1 AS subject, 2 AS object")),
+    ],
+)
+def test_an_address_with_a_secret_leaves_it_nowhere(
+    source: str, query: tuple[str, ...], run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "facts.yaml").write_text(FIRST)
+    assert run("pull", "--relation", "P36", "--source", "facts.yaml").code == 0
+    for more in ((), ("--debug",), ("--verbose",), ("--json",)):
+        ran = run("pull", "--relation", "P36", "--source", source, *query, *more)
+        assert ran.code == 1
+        assert "hidden" not in ran.out + ran.err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"hidden" in path.read_bytes()]

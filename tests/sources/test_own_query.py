@@ -40,7 +40,6 @@ def test_a_bad_query_is_told_with_its_place_before_it_runs(query: str, message: 
             "SELECT ?subject ?object { ?subject ?p ?object }",
             "it asks an endpoint, an RDF file or",
         ),
-        ("sqlite:///facts.db", None, "a database needs --query"),
         ("sqlite:facts.db", "SELECT 1", "write sqlite:///FILE.db"),
         ("sqlite:///facts.db", "DELETE FROM lands", "is not one SELECT"),
         ("sqlite:///facts.db", "SELECT 1; DROP TABLE lands", "is not one SELECT"),
@@ -53,6 +52,7 @@ def test_a_bad_query_is_told_with_its_place_before_it_runs(query: str, message: 
         ("https://me@host:hidden/sparql", None, "is not an address"),
         ("https://host/sparql?api_key=hidden", None, "leave name, password and keys out"),
         ("https://host/sparql?x=1&access_token=hidden", None, "leave name, password and keys out"),
+        ("https://host/sparql?sig=hidden", None, "leave name, password and keys out"),
     ],
 )
 def test_what_goes_with_no_query_and_what_is_secret_is_refused(

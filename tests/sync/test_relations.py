@@ -184,6 +184,11 @@ def test_predicates_are_discovered_and_drafted(form: str, tmp_path: Path) -> Non
         assert discover_relations(home, source)[1].relation == "P36"
 
 
+def test_a_property_of_another_wikibase_has_the_template_of_its_id(tmp_path: Path) -> None:
+    (tmp_path / "facts.nt").write_text("<http://a/Q1> <https://kb.example/prop/direct/P36> <http://a/Q2> .\n")
+    assert [one.relation for one in discover_relations(tmp_path, str(tmp_path / "facts.nt"))] == ["P36"]
+
+
 def test_a_bad_predicate_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="predicate 'capital' is not an IRI"):
         new_template(tmp_path, "capital", "http://127.0.0.1:9/", predicate="capital")
