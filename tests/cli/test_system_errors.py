@@ -50,6 +50,7 @@ LIGHT = {
 HEAVY = {
     "apply": [*MODEL, "--yes"],
     "bisect": [*MODEL],
+    "watch": [],
     "ask": [*MODEL, "France is"],
     "export": [*MODEL, "--to", "out"],
     "eval": [*MODEL],
