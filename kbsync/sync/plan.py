@@ -122,21 +122,9 @@ def make_plan(
     }
     vetoed = withheld(facts.values(), vetoes(ledger))
     names = aliases(ledger, {row.object_key for row in facts.values()})
-    ranks = priorities(ledger)
-    statements = [
-        Statement(
-            row.fact,
-            told.prompt.format(row.subject_label) if told else None,
-            row.id,
-            row.id,
-            row.source,
-            ranks.get(row.source, 0),
-        )
-        for row in facts.values()
-        if row.id not in vetoed
-        for told in [templates.wording(row.relation, row.wording)]
-    ]
-    settled = settle(statements, on_conflict)
+    settled = settle(
+        _statements(ledger, templates, (row for row in facts.values() if row.id not in vetoed)), on_conflict
+    )
     kept_out = [conflict for conflict in settled.conflicts if conflict.resolution == KEPT_OUT]
     same_as, witnesses = _further_keys(settled), _witnesses(settled)
     rows = [_conflict_row(conflict, edits, witnesses) for conflict in kept_out]
@@ -163,6 +151,23 @@ def make_plan(
     ]
     rows.sort(key=sort_key)
     return Plan(name, tuple(rows), settled.conflicts)
+
+
+def _statements(ledger: Ledger, templates: Templates, facts: Iterable[FactRow]) -> list[Statement]:
+    """Return facts as what may contradict each other, with the priorities of their sources."""
+    ranks = priorities(ledger)
+    return [
+        Statement(
+            row.fact,
+            told.prompt.format(row.subject_label) if told else None,
+            row.id,
+            row.id,
+            row.source,
+            ranks.get(row.source, 0),
+        )
+        for row in facts
+        for told in [templates.wording(row.relation, row.wording)]
+    ]
 
 
 def sort_key(row: PlanRow) -> tuple[int, str, str]:
