@@ -11,7 +11,6 @@ from kbsync.report.console import show
 from kbsync.report.progress import progress
 from kbsync.report.sync import synced_json, synced_view
 from kbsync.sync.home import AS_STORED, Loading
-from kbsync.sync.status import Status, diff_for, last_batch
 
 app = family()
 SYNC_PAGE = "kbsync sync --format html --to report.html"
@@ -40,6 +39,7 @@ def sync(
     """
     paged = takes_page(options, form, to)
     from kbsync.sync.daily import sync as workflow
+    from kbsync.sync.status import Status, diff_for, last_batch
 
     with (
         progress(quiet=options.json, verbose=options.verbose) as report,

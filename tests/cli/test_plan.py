@@ -72,6 +72,7 @@ def test_a_withdrawn_edit_is_a_difference_and_a_kept_one_is_not(home: Path, run:
         "object": None,
         "previous": "Paris",
         "reason": "withdrawn from the source",
+        "sources": [],
     }
 
 

@@ -39,6 +39,7 @@ def test_show_has_every_text(run: Run, tmp_path: Path) -> None:
             "subject",
             "paraphrases",
             "question",
+            "inverse",
             "file",
             "line",
             "scope",

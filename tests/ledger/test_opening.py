@@ -19,7 +19,19 @@ from tests.ledger.helpers import ROOT, apply, fact, model, pull
 TABLES = {
     *("pulls", "facts", "fact_history", "conflicts", "models"),
     *("targets", "answers", "batches", "edits", "metrics"),
-    *("endings", "rollbacks", "vetoes", "aliases", "file_readings", "pages", "seals", "skipped", "base_scores"),
+    *(
+        "endings",
+        "rollbacks",
+        "vetoes",
+        "aliases",
+        "file_readings",
+        "pages",
+        "sources",
+        "streams",
+        "seals",
+        "skipped",
+        "base_scores",
+    ),
 }
 
 

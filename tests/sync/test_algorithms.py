@@ -27,9 +27,12 @@ KNOWN = {country: CAPITALS[country] for country in COUNTRIES[4:]}
 OWN = {
     "memit": (),
     "rome": ("layer=1", "steps=5"),
+    "rome-published": ("layer=1", "steps=5"),
     "ft": ("layer=2", "lr=0.001"),
     "mend": (),
     "alphaedit": ("threshold=0.5", "alpha=1"),
+    "nas": ("threshold=0.5", "alpha=1"),
+    "locft": ("layer=2", "lr=0.001"),
     "none": (),
 }
 
@@ -83,7 +86,7 @@ def test_another_algorithm_makes_the_state_anew(small: Editable, tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--algorithm", "rune"), "unknown editor 'rune'; known: memit, rome, ft, mend, alphaedit, none"),
+        (("--algorithm", "rune"), f"unknown editor 'rune'; known: {', '.join(EDITORS)}"),
         (("--algorithm", "ft", "--retry"), "--retry is for memit"),
         (("--algorithm", "rome", "--set", "layer=99"), "layer: 99 is too high"),
         (("--algorithm", "mend"), "run `kbsync mend train"),
