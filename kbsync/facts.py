@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from kbsync.errors import SettingsError
 
 __all__ = [
+    "INVERSE",
     "EditRequest",
     "Entity",
     "Fact",
@@ -16,6 +17,7 @@ __all__ = [
     "Wording",
     "check_relation",
     "content_id",
+    "is_inverse",
     "normalise_label",
     "visible",
 ]
@@ -28,6 +30,8 @@ _INVISIBLE = re.compile(
 _JOINER = re.compile("[\u200c\u200d]")
 _VIRAMA = 9  # Unicode's combining class of the signs that a joiner gives another shape
 _RELATION = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
+INVERSE = "^"
+"""before a relation: its facts the other way round, as SPARQL writes it (``^P36``)"""
 
 
 def content_id(tag: str, value: object) -> str:
@@ -70,6 +74,11 @@ def check_relation(relation: str) -> str:
             " letters, digits, - and _"
         )
     return relation
+
+
+def is_inverse(relation: str) -> bool:
+    """Tell whether `relation` is another one the other way round: its subjects are that one's objects."""
+    return relation.startswith(INVERSE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,10 @@ SCHEMA: dict[str, Any] = {
             },
             "corpus": _TEXT | {"description": "text for the covariance"},
             "canaries": _TEXT | {"description": "a file of questions that each state must answer; else canaries.yaml"},
+            "compile_inverse": {
+                "type": "boolean",
+                "description": "edit facts the other way round as well, where their template has an inverse form",
+            },
             "settings": {
                 "type": "object",
                 "description": "settings of the editor, as --set takes them",
@@ -153,6 +157,8 @@ class Project:
     export: Path | None
     form: Mapping[str, Any]
     """what the export is written as: format, rank and quant, where the file says so"""
+    inverse: bool | None = None
+    """whether facts are edited the other way round as well"""
 
 
 def find_project(start: Path) -> Path | None:
@@ -221,6 +227,7 @@ def _project(file: Path, content: Mapping[str, Any], node: yaml.Node | None) -> 
         content.get("watch", {}),
         None if export is None else beside / export["to"],
         {name: value for name, value in (export or {}).items() if name != "to"},
+        content.get("compile_inverse"),
     )
 
 
@@ -343,6 +350,7 @@ sources:
     # stream: https://stream.wikimedia.org/v2/stream/recentchange    for `kbsync watch`
 # canaries: canaries.yaml     questions that the model must answer
 # settings: {{steps: 40}}      as --set takes them
+# compile_inverse: true       edit facts the other way round as well, where their template has an inverse form
 # bounds: {{max_perplexity_increase: 10, max_withdrawn: 20}}
 {"" if export else "# "}export: {{to: {json.dumps(export or "edited-model")}}}
 """

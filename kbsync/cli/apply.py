@@ -9,6 +9,7 @@ from kbsync.cli.choices import (
     ConflictPolicy,
     CorpusOption,
     IncludeKnownOption,
+    InverseOption,
     ModelOption,
     OnConflictOption,
     RelationsOption,
@@ -35,6 +36,7 @@ app = family()
 EXAMPLES = (
     "kbsync apply --model practice",
     "kbsync apply --model practice --retry",
+    "kbsync apply --model practice --compile-inverse",
     "kbsync apply --model practice --algorithm rome --set layer=1",
     "kbsync apply --model gpt-j --relation P35 --corpus text.txt --set steps=30 --yes",
 )
@@ -116,6 +118,7 @@ def apply(
     relation: RelationsOption = None,
     limit: LimitOption = None,
     include_known: IncludeKnownOption = False,
+    compile_inverse: InverseOption = None,
     retry: RetryOption = False,
     only_lost: OnlyLostOption = False,
     on_conflict: OnConflictOption = ConflictPolicy.out,
@@ -152,6 +155,7 @@ def apply(
         limit,
         include_known,
         on_conflict.value,
+        compile_inverse,
         parse_values(setting),
         loading,
         corpus,

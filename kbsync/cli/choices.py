@@ -79,6 +79,13 @@ SetOption = Annotated[
 IncludeKnownOption = Annotated[
     bool, typer.Option("--include-known", help="Edit facts that the base model knows, as well.")
 ]
+InverseOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile-inverse/--no-compile-inverse",
+        help="Edit facts the other way round as well, where their template has an inverse form.  [as the model is now]",
+    ),
+]
 TasksOption = Annotated[
     str | None,
     typer.Option(

@@ -178,6 +178,7 @@ def project_defaults(commands: Any, project: Project) -> dict[str, Any]:
         "model": project.model,
         "corpus": project.corpus,
         "canaries": project.canaries,
+        "compile_inverse": project.inverse,
         **project.bounds,
         **project.watch,
     }

@@ -4,6 +4,7 @@ from kbsync.cli.choices import (
     CheckOption,
     ConflictPolicy,
     IncludeKnownOption,
+    InverseOption,
     ModelOption,
     OnConflictOption,
     ProbeOption,
@@ -25,6 +26,7 @@ def plan(
     relation: RelationsOption = None,
     on_conflict: OnConflictOption = ConflictPolicy.out,
     include_known: IncludeKnownOption = False,
+    compile_inverse: InverseOption = None,
     probe: ProbeOption = False,
     check: CheckOption = False,
     loading: Loading = AS_STORED,
@@ -43,6 +45,7 @@ def plan(
                 relation,
                 on_conflict.value,
                 include_known=include_known,
+                inverse=compile_inverse,
                 loading=loading,
                 progress=report,
             )
@@ -50,6 +53,7 @@ def plan(
         leave(result.in_sync, check)
         return
     name = model_name(model, options.home)
-    with diff_for(options.home, name, relation, on_conflict.value, include_known, whole=options.json) as found:
+    asked = (include_known, compile_inverse)
+    with diff_for(options.home, name, relation, on_conflict.value, *asked, whole=options.json) as found:
         show(found, plan_view, plan_json, as_json=options.json)
         leave(found.in_sync, check)

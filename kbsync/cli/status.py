@@ -86,21 +86,21 @@ def status(
     from kbsync.sync.home import model_name
     from kbsync.sync.status import Status, diff_for, last_batch, used_model
 
-    home = options.home
+    home, inverse = options.home, options.project.inverse if options.project else None
     if probe:
         from kbsync.sync.answers import probed_file, probed_plan
 
         asked = model or used_model(home)
         with progress(quiet=options.json) as report:
             if model_file is None:
-                plan = probed_plan(home, asked, relation, loading=loading, progress=report)
+                plan = probed_plan(home, asked, relation, inverse=inverse, loading=loading, progress=report)
             else:
                 plan = probed_file(home, asked, model_file, relation, loading=loading, progress=report)
         show(Status(plan, *last_batch(home, plan.model)), status_view, status_json, as_json=options.json)
         leave(plan.in_sync, check)
         return
     name = model and model_name(model, home)
-    with diff_for(home, name, relation, whole=options.json or paged) as found:
+    with diff_for(home, name, relation, inverse=inverse, whole=options.json or paged) as found:
         result = Status(found, *last_batch(home, name))
         if paged:
             emit_page(home, result, form, to)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kbsync.errors import LedgerError
+from kbsync.facts import INVERSE
 from kbsync.ledger.db import Database, insert, now, telling
 from kbsync.ledger.decoding import columns, compact, objects_json
 from kbsync.ledger.rows import (
@@ -33,6 +34,7 @@ __all__ = [
     "endings",
     "fail_batch",
     "finish_batch",
+    "has_inverses",
     "line_of",
     "metrics_of",
     "not_recalled",
@@ -217,11 +219,19 @@ def edits_of(ledger: Ledger, model: str) -> list[EditRow]:
 
 
 def strange_edits(ledger: Ledger) -> set[int]:
-    """Return the edits that are not about the subject and relation of the fact that they name."""
+    """Return the edits that are not about the subject and relation of the fact that they name, or its inverse."""
     sql = """SELECT edits.id FROM edits LEFT JOIN facts ON facts.id = edits.fact
-        WHERE (facts.relation, facts.subject_key) IS NOT (edits.relation, edits.subject_key)"""
+        WHERE (facts.relation, facts.subject_key) IS NOT (edits.relation, edits.subject_key)
+        AND (? || facts.relation, facts.subject_key) IS NOT (edits.relation, edits.object_key)"""
     with telling(ledger.path):
-        return {int(row[0]) for row in ledger.db.execute(sql)}
+        return {int(row[0]) for row in ledger.db.execute(sql, [INVERSE])}
+
+
+def has_inverses(ledger: Ledger, model: str) -> bool:
+    """Tell whether inverse facts are among a model's active edits."""
+    sql = "SELECT EXISTS (SELECT 1 FROM edits WHERE model = ? AND state = 'active' AND substr(relation, 1, 1) = ?)"
+    with telling(ledger.path):
+        return bool(ledger.db.execute(sql, [model, INVERSE]).fetchone()[0])
 
 
 def edits_about(ledger: Ledger, subjects: Collection[tuple[str, str]]) -> list[EditRow]:

@@ -227,6 +227,14 @@ class Standing:
         found = self._rows(f"SELECT facts.wording ->> 'prompt', facts.subject_label FROM facts WHERE {worded}")
         return [prompt.format(subject) for prompt, subject in found]
 
+    def involve_relations(self, relations: Collection[str]) -> None:
+        """Involve all facts of these relations."""
+        self._run(
+            f"""INSERT OR IGNORE INTO temp.involved SELECT facts.id FROM facts
+            WHERE {self._which} AND facts.relation IN (SELECT value FROM json_each(?))""",
+            json.dumps(list(relations)),
+        )
+
     def involve_named(self, named: Collection[tuple[str, str]]) -> None:
         """Involve the facts of these relations and subject labels; letter case and spaces do not matter."""
         pairs = [(relation, normalise_label(label)) for relation, label in named]

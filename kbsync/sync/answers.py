@@ -99,6 +99,7 @@ def probed_plan(
     on_conflict: Policy = "out",
     *,
     include_known: bool = False,
+    inverse: bool | None = None,
     values: Mapping[str, Any] | None = None,
     loading: Loading = AS_STORED,
     progress: Progress = silent,
@@ -110,12 +111,13 @@ def probed_plan(
     """
     with Ledger.open(home, create=False) as ledger:
         if loading.dtype is None:
-            told = plan_on_record(ledger, model_name(model, home), home, relations, on_conflict, include_known)
+            named = model_name(model, home)
+            told = plan_on_record(ledger, named, home, relations, on_conflict, include_known, inverse)
             if told is not None:
                 return told
         choice = choose_model(model, values, home=home, loading=loading)
         known = identify(ledger, choice)
-        plan = make_plan(ledger, templates_for(home), choice.name, known, relations, on_conflict)
+        plan = make_plan(ledger, templates_for(home), choice.name, known, relations, on_conflict, inverse=inverse)
         if not include_known:
             plan = known_facts(plan, lambda asked: base_answers(ledger, choice, known, asked, progress))
         applied = [row for row in plan.having("=", "x") if row.request is not None]
@@ -173,12 +175,13 @@ def plan_on_record(
     relations: Collection[str] | None,
     on_conflict: Policy,
     include_known: bool,
+    inverse: bool | None,
 ) -> Plan | None:
     """Return the plan by what the model of this name said when it was asked last; None where it must be asked."""
     known = ledger.latest_model(name)
     if known is None:
         return None
-    plan = make_plan(ledger, templates_for(home), name, known, relations, on_conflict)
+    plan = make_plan(ledger, templates_for(home), name, known, relations, on_conflict, inverse=inverse)
     unasked: set[str] = set()
 
     def answers(asked: Mapping[str, str]) -> Mapping[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 from kbsync.conflicts import Policy
 from kbsync.editors import Editor
 from kbsync.errors import LedgerError
+from kbsync.facts import is_inverse
 from kbsync.ledger import Ledger, ModelRow
 from kbsync.ledger.edits import rollback_count
 from kbsync.ledger.store import database_faults
@@ -21,7 +22,7 @@ from kbsync.sync.edits import Edits, chosen_editor, make_edits
 from kbsync.sync.guards import Cost, Guard
 from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent, templates_for
 from kbsync.sync.model import ModelChoice, choose_model, identify
-from kbsync.sync.plan import Plan, known_facts, make_plan
+from kbsync.sync.plan import Plan, PlanRow, known_facts, make_plan, with_their_facts
 from kbsync.sync.preflight import check_before_load, check_before_work, check_lengths
 from kbsync.sync.tasks import Tasks
 from kbsync.sync.team import led
@@ -38,6 +39,8 @@ class ApplyOptions:
     """new and changed facts to edit at most"""
     include_known: bool = False
     on_conflict: Policy = "out"
+    inverse: bool | None = None
+    """whether facts are written the other way round as well; None: as the model's state is now"""
     values: Mapping[str, Any] = field(default_factory=dict)
     loading: Loading = AS_STORED
     corpus: Path | None = None
@@ -119,8 +122,7 @@ class Prepared:
         with self.clock.phase("plan"):
             plan = self.compared
             if plan is None:
-                asked = (self.options.relations, self.options.on_conflict)
-                plan = make_plan(self.ledger, self.templates, self.choice.name, self.model, *asked)
+                plan = compared(self.ledger, self.templates, self.choice.name, self.model, self.options)
             return narrowed(plan, self.ledger, self.choice, self.model, self.options, self.progress)
 
     def batch(self, plan: Plan) -> Batch:
@@ -152,7 +154,7 @@ def prepared(
         tasks = Tasks(options.tasks) if options.tasks else None
         # Before a long load: conflicts under `error`, relation ids, and an empty ledger show at once.
         known = ledger.latest_model(named)
-        plan = make_plan(ledger, templates, named, known, options.relations, options.on_conflict)
+        plan = compared(ledger, templates, named, known, options)
         if not plan.rows:
             raise LedgerError(f"no facts to apply in {home}: run `kbsync pull` first")
         with clock.phase("load"):
@@ -162,9 +164,15 @@ def prepared(
                 check_before_work(ledger, choice, editor, len(plan.having("+", "~", "=", "x")))
         guard = Guard(choice.bounds.with_values(**options.bounds), options.force, tuple(options.canaries))
         # Another model of that name may have been used last.
-        compared = plan if known is None or known.key == model.key else None
-        told = (guard, clock, progress, remark, compared, tasks)
+        same = plan if known is None or known.key == model.key else None
+        told = (guard, clock, progress, remark, same, tasks)
         yield Prepared(ledger, templates, options, choice, model, editor, *told)
+
+
+def compared(ledger: Ledger, templates: Templates, name: str, model: ModelRow | None, options: ApplyOptions) -> Plan:
+    """Return the plan of all facts that the user asks about."""
+    asked = (options.relations, options.on_conflict)
+    return make_plan(ledger, templates, name, model, *asked, inverse=options.inverse)
 
 
 def written_elsewhere(ledger: Ledger, named: str) -> set[tuple[str, str]]:
@@ -201,16 +209,27 @@ def narrowed(
     The base model is asked what the ledger has no answer for.
     """
     if options.only is not None:
-        rows = tuple(row for row in plan.rows if (row.relation, row.subject_key) in options.only)
+        about = {one for row in plan.rows if (row.relation, row.subject_key) in options.only for one in facts_of(row)}
+        rows = tuple(
+            row
+            for row in plan.rows
+            if (row.relation, row.subject_key) in options.only or (is_inverse(row.relation) and about & facts_of(row))
+        )
         plan = replace(plan, rows=rows)
     written = [row.request for row in plan.having("+", "~", "x") if row.request is not None]
     check_lengths(choice.loaded, written, model.contexts)
     if not options.include_known:
         plan = known_facts(plan, lambda asked: base_answers(ledger, choice, model, asked, progress))
     if options.limit is not None:
-        over = set(plan.having("+", "~")[options.limit :])
-        plan = replace(plan, rows=tuple(row for row in plan.rows if row not in over))
+        changes = [row for row in plan.having("+", "~") if not is_inverse(row.relation)]
+        over = set(changes[options.limit :])
+        plan = replace(plan, rows=tuple(with_their_facts(row for row in plan.rows if row not in over)))
     return plan
+
+
+def facts_of(row: PlanRow) -> set[int]:
+    """Return the ids of the facts that a row is about: that of now, and that of its edit."""
+    return ({row.fact.id} if row.fact else set()) | ({row.edit.fact} if row.edit else set())
 
 
 def nothing_to_do(plan: Plan, edits: Edits, clock: Clock) -> Applied:

@@ -43,6 +43,8 @@ def origins(project: Project | None, home: Path | None, *, flag: bool) -> Iterat
     yield Value("corpus", corpus and str(corpus), "file" if project.corpus else "preset" if corpus else "default")
     if project.canaries is not None:
         yield Value("canaries", str(project.canaries), "file")
+    if project.inverse is not None:
+        yield Value("compile_inverse", project.inverse, "file")
     for name, bound in project.bounds.items():
         yield Value(f"bounds.{name}", bound, "file")
     for name, value in project.watch.items():

@@ -120,7 +120,7 @@ def sync(
         how: dict[str, Any] = {"contact": contact, "accept_withdrawals": accept_withdrawals, "touched": touched}
         pulls = tuple(pull_sources(project, progress, home=home, **how))
         name = model_name(project.model, home)
-        plan = overview_for(home, name)
+        plan = overview_for(home, name, inverse=project.inverse)
         if dry_run:
             yield Synced(home, name, pulls, plan, dry_run=True)
             return
@@ -134,6 +134,7 @@ def sync(
         bounds = {name: bound for name, bound in project.bounds.items() if name != "max_withdrawn"}
         options = ApplyOptions(
             project.model,
+            inverse=project.inverse,
             values=project.settings,
             loading=loading,
             corpus=project.corpus,

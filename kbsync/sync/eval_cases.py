@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from kbsync.datasets import DataSet, Expected, Record
 from kbsync.errors import SettingsError, SourceError
-from kbsync.facts import EditRequest, normalise_label
+from kbsync.facts import EditRequest, is_inverse, normalise_label
 from kbsync.files import is_text, read_text
 from kbsync.ledger import FactRow, Ledger, ModelRow
 from kbsync.metrics import Case, Neighbour, Ripple
@@ -136,12 +136,13 @@ def ledger_cases(
 ) -> list[Case]:
     """Return `count` of a model's active edits, drawn by `seed` (None: all), as cases; the base model is loaded.
 
-    o^c is what the base says; where that is the edit's object, its next likeliest answer. The neighbourhood are facts
+    Inverse facts that are edited, too, are no cases of their own: each edit is asked for its inverse. o^c is what the
+    base says; where that is the edit's object, its next likeliest answer. The neighbourhood are facts
     of the relation whose subjects are not edited; references, where none are given, the sentences of all facts.
     """
     templates, active = templates_for(home), ledger.active_edits(model.key)
     edited = {(edit.relation, edit.subject) for edit in active}
-    edits = drawn(active, count, seed)
+    edits = drawn([edit for edit in active if not is_inverse(edit.relation)], count, seed)
     requests = requests_of(ledger, templates, edits)
     old = other_answers(ledger, choice, model, requests, progress)
     facts = ledger.facts(withdrawn=False)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from kbsync.errors import LedgerError
-from kbsync.facts import EditRequest, Wording, normalise_label
+from kbsync.facts import EditRequest, Wording, is_inverse, normalise_label
 from kbsync.ledger import EditRow, FactRow, Ledger
 from kbsync.ledger.facts import aliases, own_wordings
 from kbsync.templates import Templates
@@ -22,7 +22,8 @@ def requests_of(ledger: Ledger, templates: Templates, edits: Sequence[EditRow]) 
     own = own_wordings(ledger, {edit.fact for edit in edits})
     found = []
     for edit in edits:
-        now = templates.wording(edit.relation, own.get(edit.fact)) or Wording(edit.prompt)
+        worded = None if is_inverse(edit.relation) else own.get(edit.fact)
+        now = templates.wording(edit.relation, worded) or Wording(edit.prompt)
         also = names.get(edit.object_key, ())
         request = EditRequest(
             edit.relation, edit.subject, edit.prompt, edit.object, now.paraphrases, now.question, also, now.wordings

@@ -1,17 +1,18 @@
 """Plan: knowledge base | ledger | model, compared fact by fact. Reads only; loads no model."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from kbsync.conflicts import KEPT_OUT, Conflict, Policy, Settled, Statement, settle
-from kbsync.facts import EditRequest, check_relation, normalise_label
+from kbsync.facts import INVERSE, EditRequest, check_relation, is_inverse, normalise_label
 from kbsync.ledger import EditRow, FactRow, Ledger, ModelRow, VetoRow
-from kbsync.ledger.edits import not_recalled
+from kbsync.ledger.edits import has_inverses, not_recalled
 from kbsync.ledger.facts import aliases, priorities, vetoes, withheld
 from kbsync.sync.home import templates_for
+from kbsync.sync.inverses import inverse_facts, settle_inverses
 from kbsync.sync.known import Answers, known_among
 from kbsync.templates import Templates
 
@@ -79,6 +80,7 @@ def plan_for(
     relations: Collection[str] | None = None,
     on_conflict: Policy = "out",
     include_known: bool = False,
+    inverse: bool | None = None,
 ) -> Plan:
     """Return the plan for a model by what the ledger holds; `model` None means the one used last, or none yet.
 
@@ -87,7 +89,7 @@ def plan_for(
     with Ledger.open(home, create=False) as ledger:
         found = find_model(ledger, model)
         name = model or (found.name if found else "")
-        plan = make_plan(ledger, templates_for(home), name, found, relations, on_conflict)
+        plan = make_plan(ledger, templates_for(home), name, found, relations, on_conflict, inverse=inverse)
         if found is None or include_known:
             return plan
         return known_facts(plan, lambda asked: ledger.answers(found.key, list(asked)))
@@ -98,6 +100,15 @@ def find_model(ledger: Ledger, name: str | None) -> ModelRow | None:
     return next(iter(ledger.models()), None) if name is None else ledger.latest_model(name)
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Facts by their ids, those under a veto, and how the others were settled."""
+
+    facts: Mapping[int, FactRow]
+    vetoed: Mapping[int, VetoRow]
+    settled: Settled
+
+
 def make_plan(
     ledger: Ledger,
     templates: Templates,
@@ -106,51 +117,102 @@ def make_plan(
     relations: Collection[str] | None = None,
     on_conflict: Policy = "out",
     among: Iterable[FactRow] | None = None,
+    inverse: bool | None = None,
 ) -> Plan:
     """Compare facts with active edits. Facts under a veto are left out, then conflicts are settled (Eqn. 5).
 
     A fact under a veto is ``-`` while its edit is active, and after that ``!`` as long as its source states it. What
     the last apply that measured it found not recalled is ``x``. `among` are the facts to compare (None: all that
-    stand); all that one of them may contradict must be there too.
+    stand); all that one of them may contradict must be there too. With `inverse`, facts whose relation has an inverse
+    form are written the other way round as well (None: where some are so written now).
     """
     wanted = None if relations is None else {check_relation(relation) for relation in relations}
-    facts = {row.id: row for row in (ledger.facts(wanted, withdrawn=False) if among is None else among)}
     edits = {
         (edit.relation, edit.subject_key): edit
         for edit in (ledger.active_edits(model.key) if model else ())
-        if wanted is None or edit.relation in wanted
+        if wanted is None or edit.relation.removeprefix(INVERSE) in wanted
     }
-    vetoed = withheld(facts.values(), vetoes(ledger))
-    names = aliases(ledger, {row.object_key for row in facts.values()})
-    settled = settle(
-        _statements(ledger, templates, (row for row in facts.values() if row.id not in vetoed)), on_conflict
+    inverse = compiles_inverse(ledger, model, inverse)
+    parts = _parts(
+        ledger, templates, ledger.facts(wanted, withdrawn=False) if among is None else among, on_conflict, inverse
     )
-    kept_out = [conflict for conflict in settled.conflicts if conflict.resolution == KEPT_OUT]
-    same_as, witnesses = _further_keys(settled), _witnesses(settled)
-    rows = [_conflict_row(conflict, edits, witnesses) for conflict in kept_out]
-    rows += [
-        replace(
-            fact_row(facts[kept.ref], same_as[kept.ref], edits, templates, names), sources=tuple(witnesses[kept.ref])
-        )
-        for kept in settled.kept
-    ]
+    rows = [row for part in parts for row in _rows(ledger, templates, part, edits)]
     lost = not_recalled(ledger, model.key) if model else set()
     rows = [
         replace(row, sign="x", reason=NOT_RECALLED) if row.sign == "=" and row.edit and row.edit.id in lost else row
         for row in rows
     ]
-    held = {(c.relation, statement.fact.subject.key) for c in kept_out for statement in c.statements}
+    contested = [one for part in parts for conflict in _kept_out(part) for one in conflict.statements]
+    held = {(one.fact.relation, one.fact.subject.key) for one in contested}
+    in_conflict = {one.ref for one in contested}
     used = {row.edit.id for row in rows if row.edit is not None}
-    ending = {key: edit for key, edit in edits.items() if edit.id not in used and key not in held}
-    taken = {(veto.relation, veto.subject_key): veto for veto in vetoed.values()}
-    rows += [_ending_row(edit, taken.get(key)) for key, edit in ending.items()]
+    ending = {
+        key: edit
+        for key, edit in edits.items()
+        # An inverse stays as long as the fact that it is made of does.
+        if edit.id not in used and key not in held and not (is_inverse(key[0]) and edit.fact in in_conflict)
+    }
+    taken = {(veto.relation, veto.subject_key): veto for part in parts for veto in part.vetoed.values()}
+    rows += [_ending_row(edit, taken.get(key), inverse) for key, edit in ending.items()]
     rows += [
-        _veto_row(facts[ref], veto)
-        for ref, veto in vetoed.items()
+        _veto_row(part.facts[ref], veto)
+        for part in parts
+        for ref, veto in part.vetoed.items()
         if not _covers(veto, ending.get((veto.relation, veto.subject_key)))
     ]
-    rows.sort(key=sort_key)
-    return Plan(name, tuple(rows), settled.conflicts)
+    conflicts = tuple(conflict for part in parts for conflict in part.settled.conflicts)
+    return Plan(name, tuple(with_their_facts(sorted(rows, key=sort_key))), conflicts)
+
+
+def compiles_inverse(ledger: Ledger, model: ModelRow | None, inverse: bool | None) -> bool:
+    """Tell whether inverse facts are written: as is said, else as the model's present state is."""
+    return inverse if inverse is not None else model is not None and has_inverses(ledger, model.key)
+
+
+def _parts(
+    ledger: Ledger, templates: Templates, among: Iterable[FactRow], on_conflict: Policy, inverse: bool
+) -> list[_Part]:
+    """Return the facts as they are stated and, with `inverse`, those that follow the other way round, both settled."""
+    facts, banned = {row.id: row for row in among}, vetoes(ledger)
+    vetoed = withheld(facts.values(), banned)
+    settled = settle(
+        _statements(ledger, templates, (row for row in facts.values() if row.id not in vetoed)), on_conflict
+    )
+    stated = _Part(facts, vetoed, settled)
+    if not inverse:
+        return [stated]
+    turned = inverse_facts(facts, settled, templates)
+    held = withheld(turned.values(), banned)
+    told = _statements(ledger, templates, (row for row in turned.values() if row.id not in held))
+    return [stated, _Part(turned, held, settle_inverses(told, settled))]
+
+
+def _kept_out(part: _Part) -> list[Conflict]:
+    return [conflict for conflict in part.settled.conflicts if conflict.resolution == KEPT_OUT]
+
+
+def _rows(
+    ledger: Ledger, templates: Templates, part: _Part, edits: Mapping[tuple[str, str], EditRow]
+) -> Iterator[PlanRow]:
+    """Yield the rows of facts in conflict, and of those that are to be written."""
+    same_as, witnesses = _further_keys(part.settled), _witnesses(part.settled)
+    names = aliases(ledger, {row.object_key for row in part.facts.values()})
+    for conflict in _kept_out(part):
+        yield _conflict_row(conflict, edits, witnesses)
+    for kept in part.settled.kept:
+        row = fact_row(part.facts[kept.ref], same_as[kept.ref], edits, templates, names)
+        yield replace(row, sources=tuple(witnesses[kept.ref]))
+
+
+def with_their_facts(rows: Iterable[PlanRow]) -> Iterator[PlanRow]:
+    """Yield the rows, inverse facts as what they are made of: where that is not written, neither is its inverse."""
+    rows = list(rows)
+    written = {row.fact.id for row in rows if row.fact and row.sign in "+~=x" and not is_inverse(row.relation)}
+    for row in rows:
+        if row.fact is None or not is_inverse(row.relation) or row.fact.id in written or row.sign not in "+~=xk":
+            yield row
+        elif row.edit is not None:
+            yield replace(row, sign="-", object=None, previous=row.edit.object, reason="its fact is not edited now")
 
 
 def _statements(ledger: Ledger, templates: Templates, facts: Iterable[FactRow]) -> list[Statement]:
@@ -212,8 +274,10 @@ def _conflict_row(
     return PlanRow("!", *told, edit=edit, sources=sources)
 
 
-def _ending_row(edit: EditRow, veto: VetoRow | None) -> PlanRow:
+def _ending_row(edit: EditRow, veto: VetoRow | None, inverse: bool) -> PlanRow:
     reason = "retracted by you" if veto and _covers(veto, edit) else "withdrawn from the source"
+    if is_inverse(edit.relation) and reason != "retracted by you":
+        reason = "its fact is not edited now" if inverse else "inverse facts are not asked for"
     return PlanRow("-", edit.subject, edit.relation, None, edit.object, reason, edit=edit)
 
 
@@ -256,7 +320,7 @@ def no_template(relation: str) -> str:
 def _against(edit: EditRow | None, fact: FactRow, request: EditRequest) -> tuple[Sign, str]:
     """Return a fact's sign and reason by its active edit."""
     if edit is None:
-        return "+", NEW
+        return "+", f"inverse of {fact.relation.removeprefix(INVERSE)}" if is_inverse(fact.relation) else NEW
     if edit.object_key != fact.object_key and normalise_label(edit.object) != normalise_label(fact.object_label):
         return "~", "the object has changed"
     if edit.request != request.id:
@@ -270,12 +334,16 @@ def known_facts(plan: Plan, answers: Answers) -> Plan:
 
     So whether a fact is an edit depends on what it says now, not on what it said before.
     """
-    known = known_among([row.request for row in plan.having("+", "~") if row.request is not None], answers)
+    rows: list[PlanRow] = list(plan.rows)
+    for turned in (False, True):  # an inverse is asked for where its fact is written
+        about = [row.request for row in rows if row.sign in "+~" and row.request and is_inverse(row.relation) == turned]
+        known = known_among(about, answers) if about else set()
+        rows = list(with_their_facts(_judged(row, known) for row in rows))
+    return replace(plan, rows=tuple(sorted(rows, key=sort_key)))
 
-    def judged(row: PlanRow) -> PlanRow:
-        if row.sign not in "+~" or row.request is None or row.request.id not in known:
-            return row
-        sign: Sign = "k" if row.sign == "+" else "-"
-        return replace(row, sign=sign, reason="the base model answers it already")
 
-    return replace(plan, rows=tuple(sorted(map(judged, plan.rows), key=sort_key)))
+def _judged(row: PlanRow, known: Collection[str]) -> PlanRow:
+    if row.sign not in "+~" or row.request is None or row.request.id not in known:
+        return row
+    sign: Sign = "k" if row.sign == "+" else "-"
+    return replace(row, sign=sign, reason="the base model answers it already")

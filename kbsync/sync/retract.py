@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbsync.errors import EditError, KbsyncError, SettingsError
-from kbsync.facts import normalise_label
+from kbsync.facts import is_inverse, normalise_label
 from kbsync.ledger import BatchRow, EditRow, FactRow, Ledger, VetoRow
 from kbsync.ledger.edits import edits_about, rollback_count
 from kbsync.ledger.facts import aliases, facts_named, lift_vetoes, record_vetoes, vetoes
@@ -102,13 +102,18 @@ def lift(home: Path, subject: str, relation: str, object_name: str | None = None
     Raises SettingsError where there is none.
     """
     with Ledger.open(home, create=False) as ledger:
-        facts = _same_things(ledger, facts_meant(ledger, subject, relation), subject)
-        keys = {row.subject_key for row in facts}
-        held = [veto for veto in vetoes(ledger) if veto.relation == relation and veto.subject_key in keys]
+        held = [veto for veto in vetoes(ledger) if veto.relation == relation]
+        if is_inverse(relation):  # which `kbsync bisect` keeps out; it is the object of what a source states
+            held = [veto for veto in held if _named(subject, veto.subject, veto.subject_key, ())]
+            label = subject
+        else:
+            facts = _same_things(ledger, facts_meant(ledger, subject, relation), subject)
+            keys, label = {row.subject_key for row in facts}, facts[0].subject_label
+            held = [veto for veto in held if veto.subject_key in keys]
         if object_name is not None:
             held = [veto for veto in held if _named(object_name, veto.object, veto.object_key, ())]
         if not held:
-            raise SettingsError(f"{relation} of {facts[0].subject_label} is not retracted: nothing to undo")
+            raise SettingsError(f"{relation} of {label} is not retracted: nothing to undo")
         lift_vetoes(ledger, [veto.id for veto in held])
         return [_lifted(veto) for veto in held]
 

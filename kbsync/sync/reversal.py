@@ -80,7 +80,8 @@ def retracted(
     """Return the deltas that an apply makes once the facts `out` are withdrawn."""
     rows, templates = ledger.active_edits(model.key), templates_for(ledger.home)
     gone = {request.id for request in out}
-    kept = tuple(one for one in requests_of(ledger, templates, rows) if one.id not in gone)
+    facts = {row.fact for row in rows if row.request in gone}  # an inverse goes with its fact
+    kept = tuple(requests_of(ledger, templates, [row for row in rows if row.fact not in facts]))
     if not kept:
         return {}
     batch = ledger.current_batch(model.key)

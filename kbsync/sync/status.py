@@ -1,6 +1,7 @@
 """Status, and plans without a look at every fact: counts by sign with the first rows, or with all rows one by one.
 
-Only facts that are edited, contested, under a veto, or that the model was asked for are compared one by one, as
+Only facts that are edited, contested, under a veto, to be written the other way round as well, or that the model was
+asked for are compared one by one, as
 `plan` does it. Each other fact is new (``+``) or lacks a template (``?``), so that these are counted by relation.
 """
 
@@ -25,6 +26,7 @@ from kbsync.sync.plan import (
     Plan,
     PlanRow,
     Sign,
+    compiles_inverse,
     fact_row,
     find_model,
     known_facts,
@@ -87,6 +89,7 @@ def diff_for(
     relations: Collection[str] | None = None,
     on_conflict: Policy = "out",
     include_known: bool = False,
+    inverse: bool | None = None,
     *,
     whole: bool,
 ) -> Iterator[Overview]:
@@ -94,7 +97,7 @@ def diff_for(
 
     All rows come from the ledger one by one, so that a million of them need little memory, and inside only.
     """
-    with _compared(home, model, relations, on_conflict, include_known) as made:
+    with _compared(home, model, relations, on_conflict, include_known, inverse) as made:
         rows: Iterable[PlanRow]
         if whole:
             # No fact of the one part has relation and subject in common with one of the other, so the order is told.
@@ -112,15 +115,21 @@ def overview_for(
     relations: Collection[str] | None = None,
     on_conflict: Policy = "out",
     include_known: bool = False,
+    inverse: bool | None = None,
 ) -> Overview:
     """Return the counts and first rows."""
-    with diff_for(home, model, relations, on_conflict, include_known, whole=False) as found:
+    with diff_for(home, model, relations, on_conflict, include_known, inverse, whole=False) as found:
         return found
 
 
 @contextmanager
 def _compared(
-    home: Path, model: str | None, relations: Collection[str] | None, on_conflict: Policy, include_known: bool
+    home: Path,
+    model: str | None,
+    relations: Collection[str] | None,
+    on_conflict: Policy,
+    include_known: bool,
+    inverse: bool | None,
 ) -> Iterator[_Compared]:
     wanted = None if relations is None else {check_relation(relation) for relation in relations}
     with Ledger.open(home, create=False) as ledger:
@@ -134,8 +143,11 @@ def _compared(
         if found is not None:
             standing.involve_edited(found.key)
             standing.involve_named(answered(ledger, found, standing, templates))
+        inverse = compiles_inverse(ledger, found, inverse)
+        if inverse:
+            standing.involve_relations([one.relation for one in templates if one.inverse])
         name = model or (found.name if found else "")
-        plan = make_plan(ledger, templates, name, found, relations, on_conflict, standing.involved())
+        plan = make_plan(ledger, templates, name, found, relations, on_conflict, standing.involved(), inverse)
         if found is not None and not include_known:
             key = found.key
             plan = known_facts(plan, lambda asked: ledger.answers(key, list(asked)))

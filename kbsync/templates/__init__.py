@@ -23,7 +23,8 @@ paraphrases never are edited: they are what an edit is measured on.
         - "{}'s capital city is"
         - The city that is the capital of {} is
 
-``inverse`` asks the other way: ``{}`` stands for the object, and the subject follows. Edits are measured on it::
+``inverse`` asks the other way: ``{}`` stands for the object, and the subject follows. Edits are measured on it, and
+``kbsync apply --compile-inverse`` writes it as an edit of its own, of the relation ``^P36``::
 
       inverse: "{} is the capital of"
 
@@ -46,18 +47,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from kbsync.errors import TemplateError
-from kbsync.facts import EditRequest, Wording, check_relation, normalise_label
+from kbsync.facts import INVERSE, EditRequest, Wording, check_relation, normalise_label
 from kbsync.templates.reading import Scope, Template, read_file
 
 __all__ = ["Scope", "Template", "Templates", "check_file", "load_templates"]
 
 
 class Templates:
-    """Templates by relation; iterating goes in natural order (P6 before P17)."""
+    """Templates by relation; iterating goes in natural order (P6 before P17).
+
+    A relation with an inverse has a second one, of the prompt alone, under its name with `INVERSE` before it; these
+    are found by name, and no part of the iteration.
+    """
 
     def __init__(self, templates: Iterable[Template]) -> None:
         ordered = sorted(templates, key=lambda template: _natural(template.relation))
         self._by_relation = {template.relation: template for template in ordered}
+        self._inverses = {found.relation: found for one in ordered if one.inverse for found in [_inverse(one)]}
 
     def __iter__(self) -> Iterator[Template]:
         return iter(self._by_relation.values())
@@ -66,11 +72,11 @@ class Templates:
         return len(self._by_relation)
 
     def __contains__(self, relation: object) -> bool:
-        return relation in self._by_relation
+        return relation in self._by_relation or relation in self._inverses
 
     def get(self, relation: str) -> Template | None:
         """Return the template of `relation`, or None where it has none."""
-        return self._by_relation.get(relation)
+        return self._by_relation.get(relation) or self._inverses.get(relation)
 
     def beside(self, relation: str) -> list[Template]:
         """Return the templates of the other relations with subjects of the same kind, in natural order."""
@@ -80,9 +86,9 @@ class Templates:
 
     def require(self, relation: str) -> Template:
         """Return the template of `relation`; raise TemplateError where it has none."""
-        check_relation(relation)
         template = self.get(relation)
         if template is None:
+            check_relation(relation)
             raise TemplateError(
                 f"{relation} has no template: `kbsync templates list` shows which relations have one; "
                 "your own go into templates/ in the home folder"
@@ -158,6 +164,18 @@ def check_file(path: Path, beside: Iterable[Template] = ()) -> list[Template]:
 def _raise(problems: list[str]) -> None:
     if problems:
         raise TemplateError("\n".join(problems))
+
+
+def _inverse(template: Template) -> Template:
+    return Template(
+        INVERSE + template.relation,
+        f"inverse of {template.label}",
+        template.inverse,
+        (),
+        "",
+        template.file,
+        template.line,
+    )
 
 
 def _natural(relation: str) -> tuple[str | int, ...]:
