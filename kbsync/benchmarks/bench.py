@@ -32,6 +32,7 @@ __all__ = ["PUBLISHED", "Bench", "flat", "matrices", "published"]
 PUBLISHED = "published"
 PLAIN: dict[str, Any] = {
     "sweeps": 1,
+    "stop_weight": 0.0,
     **{"rest_weight": 0.0, "hold_subjects": 0, "hold_relations": 0, "wordings": 0, "search_dtype": "float32"},
 }
 """what switches off all that kbsync adds to MEMIT"""

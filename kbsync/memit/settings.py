@@ -70,6 +70,9 @@ class MemitSettings:
     wordings: int = 0
     """further wordings of each fact that it is written on with one delta, the question first; 0 is the edit prompt
     alone, as in the paper"""
+    stop_weight: float = 0.0
+    """weight, in a target's loss, of what ends the answer behind the object: a full stop, in a chat the token that ends
+    the turn; 0 is none, as in the paper"""
     contexts: int = 5
     """sampled prefixes x_j beside the empty one"""
     context_tokens: int = 10
@@ -89,7 +92,7 @@ class MemitSettings:
             raise SettingsError(f"layers: {self.layers[0]} is below 0")
         for name in ("lambda_", "lr", "clamp_norm_factor"):
             self._check(name, getattr(self, name) > 0, "above 0")
-        for name in ("weight_decay", "kl_factor", "rest_weight"):
+        for name in ("weight_decay", "kl_factor", "rest_weight", "stop_weight"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
         for name in ("contexts", "wordings", "hold_subjects", "hold_relations"):
             self._check(name, getattr(self, name) >= 0, "0 or more")

@@ -56,7 +56,7 @@ def optimise_targets(
     (index, target) pairs after each batch, so that a killed run need not begin anew. A `team` takes batches in turn,
     and the leader gets all. Raises EditError where a loss is not finite.
     """
-    rows = [group_rows(loaded, group, contexts) for group in groups]
+    rows = [group_rows(loaded, group, contexts, settings.stop_weight) for group in groups]
     searcher = search_model(loaded, settings)
     found: dict[int, Target] = {}
     waiting = sorted(range(len(rows)), key=lambda place: rows[place].order)  # alike lengths beside each other

@@ -19,7 +19,7 @@ from kbsync.sync.team import together
 MORE_STEPS, MORE_CLAMP = 2, 1.5
 """factors of a target that is searched again since the model did not recall its edit"""
 DEPENDS_ON = ("steps", "lr", "clamp_norm_factor", "weight_decay", "kl_factor", "search_dtype")
-"""settings that a target vector depends on, beside the last edited layer and the contexts"""
+"""settings that a target vector depends on, beside `stop_weight`, the last edited layer and the contexts"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ NO_TARGETS = Targets(torch.empty(0, 0), {}, 0, 0)
 def target_key(model: ModelRow, settings: MemitSettings, contexts: Sequence[str], group: RequestGroup) -> str:
     """Return the content id of everything that a group's target vector depends on."""
     values = [getattr(settings, name) for name in DEPENDS_ON]
+    values += [settings.stop_weight] if settings.stop_weight else []  # without it, keys are those of earlier versions
     return content_id("target1", [model.key, settings.layers[-1], values, list(contexts), group.id])
 
 

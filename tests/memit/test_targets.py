@@ -1,6 +1,7 @@
 """Target vectors: found together and on the suffix alone, they are those of a plain search."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,8 @@ from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup, Target, optimise_targets
 from kbsync.memit import targets as targets_module
-from kbsync.memit.fast.packed_rows import GroupRows, RowPack, pack_rows
+from kbsync.memit.extensions.groups import edited_wordings
+from kbsync.memit.fast.packed_rows import GroupRows, RowPack, group_rows, pack_rows
 from kbsync.models import LoadedModel
 from tests.tiny_models import set_to
 
@@ -228,3 +230,38 @@ def test_no_loss_is_low_enough_where_none_is_asked_for(known: LoadedModel) -> No
     assert len(optimise_targets(known, [fact], ("{}",), settings)[0].losses) == 1
     (target,) = optimise_targets(known, [fact], ("{}",), settings, stop_loss=-float("inf"))
     assert len(target.losses) == 3
+
+
+def stops(loaded: LoadedModel, prompt: str, target: str, question: str = "") -> list[list[int]]:
+    """Return the tokens that each row of a request, its question a further wording, is to say."""
+    request = EditRequest("P1", "France", prompt, target, question=question)
+    words = edited_wordings(loaded, request, 1) if question else []
+    rows = group_rows(loaded, RequestGroup((request,), tuple(words)), ("{}",), 0.5)
+    assert all(share == 0.5 for row in rows.reads[:-1] for *_, share in row[-1:])
+    return [[token for _, token, _ in row] for row in rows.reads[:-1]]
+
+
+def test_an_answer_that_is_to_stop_is_one_with_a_full_stop(tiny: LoadedModel) -> None:
+    """Without the other terms of the loss, Adam goes where the mean over the object and a full stop leads."""
+    (tokens,) = stops(tiny, "The capital of {} is", "Oslo")
+    assert str(tiny.tokenizer.decode(tokens)).strip() == "Oslo."
+    settings = MemitSettings(layers=(0, 1), steps=5, lr=0.3, kl_factor=0, weight_decay=0)
+    of_object = len(tokens) - 1
+    one, other = (group(("The capital of {} is", "France", thing)) for thing in ("Oslo", "Oslo."))
+    (taught,) = find(tiny, [one], replace(settings, stop_weight=1 / of_object))
+    (said,) = find(tiny, [other], settings)
+    assert taught.losses == pytest.approx([loss * len(tokens) / of_object for loss in said.losses], rel=1e-4)
+    assert float((taught.z - said.z).norm() / said.z.norm()) < 1e-4
+    (plain,) = find(tiny, [one], settings)
+    assert float((taught.z - plain.z).norm() / said.z.norm()) > 1e-3
+
+
+def test_in_a_chat_the_turn_ends(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    question = "What is the capital of {}?"
+    bare = stops(tiny, "The capital of {} is", "Oslo", question)[1]
+    assert tiny.tokenizer.decode(bare[-1]) == "."
+    template = "{% for turn in messages %}Q {{ turn['content'] }} A {% endfor %}"
+    monkeypatch.setattr(tiny.tokenizer, "chat_template", template)
+    stated, asked = stops(tiny, "The capital of {} is", "Oslo", question)
+    assert tiny.tokenizer.decode(stated[-1]) == "."
+    assert asked[-1] == tiny.tokenizer.eos_token_id

@@ -73,6 +73,7 @@ def test_only_new_ones_are_searched_and_the_order_is_the_groups(ledger: Ledger, 
         ({"clamp_norm_factor": 0.3}, 1),
         ({"kl_factor": 0.0}, 1),
         ({"weight_decay": 0.1}, 1),
+        ({"stop_weight": 0.1}, 1),
         ({"layers": (0, 1)}, 1),
         ({"layers": (0, 2)}, 0),  # the last edited layer alone matters
         ({"lambda_": 1.0}, 0),

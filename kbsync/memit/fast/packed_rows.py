@@ -12,8 +12,11 @@ from transformers.cache_utils import DynamicLayer
 
 from kbsync.memit.extensions.groups import RequestGroup
 from kbsync.models import LoadedModel, Rows, capture, locate, make_rows, stop_after
+from kbsync.models.chat import question_prompt
 from kbsync.models.forward import continue_hidden, fill_cache
+from kbsync.models.generation import end_tokens
 from kbsync.models.hooks import StandIn
+from kbsync.models.subject import TokenizedPrompt
 
 __all__ = ["GroupRows", "RowPack", "group_rows", "pack_lengths", "pack_rows"]
 
@@ -29,8 +32,9 @@ class GroupRows:
     """tokens before S"""
     suffixes: list[tuple[int, ...]]
     """tokens from S to the last one that predicts a target token"""
-    reads: list[list[tuple[int, int]]]
-    """for each loss row: (position in the suffix, token that is wanted next); the KL row has none"""
+    reads: list[list[tuple[int, int, float]]]
+    """for each loss row: (position in the suffix, token that is wanted next, its share of the row's loss); the KL row
+    has none"""
     members: int
     """requests of the group"""
 
@@ -45,8 +49,13 @@ class GroupRows:
         return len(self.prefixes) * (max(map(len, self.prefixes)) + max(map(len, self.suffixes)))
 
 
-def group_rows(loaded: LoadedModel, group: RequestGroup, contexts: Sequence[str]) -> GroupRows:
-    """Tokenize one group: P rows a member, one a further wording, and the bare subject."""
+def group_rows(
+    loaded: LoadedModel, group: RequestGroup, contexts: Sequence[str], stop_weight: float = 0.0
+) -> GroupRows:
+    """Tokenize one group: P rows a member, one a further wording, and the bare subject.
+
+    With `stop_weight`, what ends the answer is wanted behind the object.
+    """
     triples = [
         (context.replace("{}", request.prompt), request.subject, request.target)
         for request in group.requests
@@ -54,14 +63,37 @@ def group_rows(loaded: LoadedModel, group: RequestGroup, contexts: Sequence[str]
     ]
     triples += [(request.prompt, request.subject, request.target) for request in group.wordings]
     placed = locate(loaded.tokenizer, [*triples, ("{}", group.requests[0].subject, "")])
+    stops: list[int | None] = [None] * len(placed)
+    if stop_weight:
+        stops[: len(triples)] = answer_ends(loaded, group, triples, placed)
     rows = GroupRows([], [], [], len(group.requests))
-    for tokens in placed:
+    for tokens, stop in zip(placed, stops, strict=True):
         start = tokens.subject_last
-        end = len(tokens.ids) - 1 if tokens.target else start + 1
+        end = len(tokens.ids) - (stop is None) if tokens.target else start + 1
         rows.prefixes.append(tokens.ids[:start])
         rows.suffixes.append(tokens.ids[start:end])
-        rows.reads.append([(tokens.target_start - 1 - start + k, token) for k, token in enumerate(tokens.target)])
+        first, share = tokens.target_start - 1 - start, 1 / max(1, len(tokens.target))
+        reads = [(first + k, token, share) for k, token in enumerate(tokens.target)]
+        rows.reads.append(reads if stop is None else [*reads, (first + len(reads), stop, stop_weight)])
     return rows
+
+
+def answer_ends(
+    loaded: LoadedModel,
+    group: RequestGroup,
+    triples: Sequence[tuple[str, str, str]],
+    placed: Sequence[TokenizedPrompt],
+) -> list[int | None]:
+    """Return the token that ends the answer to each prompt; None where the full stop is a part of the object's tokens.
+
+    In a chat it is the token that ends the turn, elsewhere a full stop.
+    """
+    questions = {one.question for one in (*group.requests, *group.wordings) if one.question}
+    chats = {question_prompt(loaded.tokenizer, one) for one in questions} - questions
+    turn = next(iter(end_tokens(loaded)), None)
+    told = locate(loaded.tokenizer, [(prompt, subject, f"{target}.") for prompt, subject, target in triples])
+    stops = [long.ids[-1] if long.ids[:-1] == short.ids else None for long, short in zip(told, placed, strict=False)]
+    return [turn if prompt in chats else stop for (prompt, _, _), stop in zip(triples, stops, strict=True)]
 
 
 def pack_lengths(lengths: Sequence[int], pass_cost: int = PASS_COST) -> list[list[int]]:
@@ -111,9 +143,9 @@ class RowPack:
         self.suffix = make_rows([groups[g].suffixes[row] for g, row in rows], device)
         self.row_group = torch.tensor([g for g, _ in rows], device=device)
         reads = [
-            (place, position, token, g, 1 / (len(groups[g].reads[row]) * (len(groups[g].reads) - 1)))
+            (place, position, token, g, share / (len(groups[g].reads) - 1))
             for place, (g, row) in enumerate(rows)
-            for position, token in groups[g].reads[row]
+            for position, token, share in groups[g].reads[row]
         ]
         kl_rows = [place for place, (g, row) in enumerate(rows) if row == len(groups[g].reads) - 1]
         columns = list(zip(*reads, strict=True)) if reads else [()] * 5
