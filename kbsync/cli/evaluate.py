@@ -31,7 +31,8 @@ MetricsOption = Annotated[
         "--metrics",
         metavar="NAMES",
         help="ES,PS,NS (success), EM,PM,NM (magnitude), recall,paraphrase_recall, efficacy,paraphrase,specificity"
-        " (zsRE), portability, said,said_paraphrase,said_question,said_chat (own words), ripple_KIND (what follows from"
+        " (zsRE), portability, said,said_paraphrase,said_question,said_chat (own words), choice,choice_lettered (among"
+        " four), ripple_KIND (what follows from"
         " an edit), GE,RS (generated text), perplexity; around the ledger's edits worded_recall,"
         "kept_same,known_kept_same,kept_others,kept_unrelated,kl_same,kl_others,kl_unrelated.  [all that the cases"
         " have but magnitude and generated text; perplexity where there is a corpus]",

@@ -13,6 +13,7 @@ from kbsync.metrics.perplexity import perplexity
 from kbsync.metrics.recall import recalled
 from kbsync.metrics.registry import (
     ABOUT,
+    CHOICE_METRICS,
     KEPT_METRICS,
     METRICS,
     RIPPLE_METRICS,
@@ -23,6 +24,7 @@ from kbsync.metrics.registry import (
 
 __all__ = [
     "ABOUT",
+    "CHOICE_METRICS",
     "KEPT_METRICS",
     "METRICS",
     "RIPPLE_METRICS",

@@ -57,6 +57,8 @@ class Case:
     references: tuple[str, ...] = ()
     """texts about the target, for that free text to be like"""
     ripples: tuple[Ripple, ...] = ()
+    choices: tuple[str, ...] = ()
+    """other objects of the relation, to be chosen among beside the new and the old one"""
 
 
 @dataclass(frozen=True, slots=True)

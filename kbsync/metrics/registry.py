@@ -1,12 +1,13 @@
 """All metrics by name, and any choice of them measured: each (prompt, object) scored once, each text generated once.
 
-A new metric is a CaseMetric in `success`, `said`, `ripple` or `generation`, or a TextMetric, and a line here. `ABOUT`
-says of every figure what it is and which way is better, those of `kept` and of an apply alone too.
+A new metric is a CaseMetric in `success`, `said`, `choice`, `ripple` or `generation`, or a TextMetric, and a line here.
+`ABOUT` says of every figure what it is and which way is better, those of `kept` and of an apply alone too.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
+from kbsync.metrics.choice import CHOICE
 from kbsync.metrics.generation import GE, RS
 from kbsync.metrics.metric import Case, CaseMetric, Readings, Scorer, Spoken, TextMetric, Told, Triple, Values
 from kbsync.metrics.perplexity import PERPLEXITY
@@ -17,16 +18,29 @@ from kbsync.metrics.success import SUCCESS
 from kbsync.models import LoadedModel, TargetScore, generate_texts, greedy_answers, score_chat, score_targets
 from kbsync.models.chat import question_prompt
 
-__all__ = ["ABOUT", "KEPT_METRICS", "MEANS", "METRICS", "RIPPLE_METRICS", "SAID_METRICS", "TEXT_LENGTH", "TEXT_METRICS"]
+__all__ = [
+    "ABOUT",
+    "CHOICE_METRICS",
+    "KEPT_METRICS",
+    "MEANS",
+    "METRICS",
+    "RIPPLE_METRICS",
+    "SAID_METRICS",
+    "TEXT_LENGTH",
+    "TEXT_METRICS",
+]
 __all__ += ["TOP_K", "About", "evaluate"]
 
-METRICS: dict[str, CaseMetric] = {metric.name: metric for metric in (*SUCCESS, *SAID, *RIPPLE, GE, RS)}
+METRICS: dict[str, CaseMetric] = {metric.name: metric for metric in (*SUCCESS, *SAID, *CHOICE, *RIPPLE, GE, RS)}
 
 TEXT_METRICS: dict[str, TextMetric] = {metric.name: metric for metric in (PERPLEXITY,)}
 """those over text that no edit is about"""
 
 SAID_METRICS = tuple(metric.name for metric in SAID)
 """those over greedy answers"""
+
+CHOICE_METRICS = tuple(metric.name for metric in CHOICE)
+"""those of multiple choice"""
 
 RIPPLE_METRICS = tuple(metric.name for metric in RIPPLE)
 """those over questions on what follows from an edit, and what is to stay beside it"""
@@ -74,6 +88,8 @@ ABOUT: dict[str, About] = {
     "said_paraphrase": About("higher", "the same after paraphrases, which are never edited"),
     "said_question": About("higher", "the same to the question form"),
     "said_chat": About("higher", "the same to the question form in the chat template"),
+    "choice": About("higher", "of new, old and two other objects, the new one is the likeliest after the edit prompt"),
+    "choice_lettered": About("higher", "the new one is chosen where the four are listed under letters; 25 by chance"),
     "kept_same": About("higher", "edited subjects, other relations: the top next token is the base model's"),
     "known_kept_same": About("higher", "facts on edited subjects that the base model answers: still answered"),
     "kept_others": About("higher", "unedited subjects, edited relations: the top next token is the base model's"),
@@ -83,6 +99,7 @@ ABOUT: dict[str, About] = {
     "kl_unrelated": About("lower", "KL(base || edited) of the next token on the prompts of kept_unrelated, nats"),
     **{f"ripple_{kind}": About("higher", text) for kind, text in KINDS.items()},
     "recall_withdrawn": About("lower", "withdrawn facts: the object is still the top answer"),
+    "choice_withdrawn": About("lower", "withdrawn facts: the object is still chosen, as in choice"),
     "kept_withdrawn": About("higher", "prompts of withdrawn facts: the top next token is the base model's again"),
     "kl_withdrawn": About("lower", "KL(base || model) of the next token on the prompts of withdrawn facts, nats"),
     "GE": About("higher", "entropy of the generated text's n-grams, bits x 100: fluency"),

@@ -38,7 +38,7 @@ ASKED = {
 GROUPS = {
     "The edited facts": (
         *("said", "said_paraphrase", "said_question", "said_chat", "recall", "paraphrase_recall", "worded_recall"),
-        *("chat_recall", "ES", "PS", "efficacy", "paraphrase"),
+        *("chat_recall", "ES", "PS", "choice", "choice_lettered", "efficacy", "paraphrase"),
     ),
     "What follows from them": ("ripple_",),
     "What is to stay": ("NS", "specificity", "kept_", "known_kept_same", "kl_", "perplexity"),

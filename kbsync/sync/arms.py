@@ -12,7 +12,7 @@ from functools import cache, partial
 
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
-from kbsync.metrics import Case, Told
+from kbsync.metrics import METRICS, Case, Told
 from kbsync.models import LoadedModel
 from kbsync.sync.known import prompt_of
 from kbsync.sync.survival import QUANTISED, fine_tuned, quantised
@@ -91,6 +91,7 @@ def context(cases: Sequence[Case]) -> Told:
         texts = [text.replace("{}", request.subject, 1) for text in (request.prompt, *request.paraphrases)]
         texts += [request.question.replace("{}", request.subject, 1), *case.generation]
         texts += [one.prompt.replace("{}", one.subject, 1) for one in near]
+        texts += [text for _, text, _ in METRICS["choice_lettered"].triples(case)]
         for text in (*texts, *(one.prompt for one in case.ripples)):
             facts.setdefault(text, sentence(request))
     return lambda prompt: facts.get(prompt, "")

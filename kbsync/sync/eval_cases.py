@@ -83,6 +83,8 @@ def json_references(value: object) -> dict[str, list[str]]:
 
 GENERATIONS = 3
 """paraphrases of an edit that begin free text"""
+CHOICES = 2
+"""objects that a question offers beside the new and the old one"""
 
 Item = TypeVar("Item")
 
@@ -104,7 +106,7 @@ def dataset_cases(
     """
     records = drawn(dataset, count, seed)
     texts = record_references(records) if references is None else references
-    return [with_references(case_of(record), texts) for record in records]
+    return with_choices([with_references(case_of(record), texts) for record in records])
 
 
 def case_of(record: Record) -> Case:
@@ -148,10 +150,31 @@ def ledger_cases(
     facts = ledger.facts(withdrawn=False)
     texts = fact_references(facts, templates) if references is None else references
     ripples = ripples_of(ledger, templates, edits, requests, old, facts)
-    return [
+    cases = [
         with_references(replace(case, generation=generation_of(case.request), ripples=asked), texts)
         for case, asked in zip(cases_for(requests, old, facts, edited, templates), ripples, strict=True)
     ]
+    return with_choices(cases, ((fact.relation, fact.object_label) for fact in facts))
+
+
+def with_choices(cases: Sequence[Case], more: Iterable[tuple[str, str]] = ()) -> list[Case]:
+    """Return the cases with `CHOICES` objects to be chosen among, of all those of the relation; `more` has some.
+
+    Which ones is drawn from the request; the new object, its aliases and the old one are none of them.
+    """
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for case in cases:
+        named = (case.request.target, case.old, *(near.object for near in case.neighbours))
+        found[case.request.relation] |= dict.fromkeys(filter(None, named))
+    for relation, thing in more:
+        found[relation][thing] = None
+    chosen = []
+    for case in cases:
+        own = {normalise_label(name) for name in (*case.request.names, case.old)}
+        others = sorted(name for name in found[case.request.relation] if normalise_label(name) not in own)
+        few = random.Random(case.request.id).sample(others, min(CHOICES, len(others)))
+        chosen.append(replace(case, choices=tuple(few)))
+    return chosen
 
 
 def generation_of(request: EditRequest) -> tuple[str, ...]:

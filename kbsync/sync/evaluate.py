@@ -19,6 +19,7 @@ from kbsync.memit import edited
 from kbsync.memit.extensions.groups import edited_wordings
 from kbsync.metrics import (
     ABOUT,
+    CHOICE_METRICS,
     KEPT_METRICS,
     METRICS,
     RIPPLE_METRICS,
@@ -214,9 +215,10 @@ def default_metrics(cases: Sequence[Case], *, said: bool = False, text: bool = F
     """Return the metrics that suit the cases; those of greedy answers, and those over held-out text, if wanted."""
     own = WITH_OLD if any(case.old for case in cases) else WITHOUT_OLD
     portability = ("portability",) if any(case.portability for case in cases) else ()
+    choice = CHOICE_METRICS if any(case.choices for case in cases) else ()
     kinds = {one.kind for case in cases for one in case.ripples}
     ripple = [name for name in RIPPLE_METRICS if name.removeprefix("ripple_") in kinds]
-    return (*own, *portability, *ripple, *(SAID_METRICS if said else ()), *(TEXT_METRICS if text else ()))
+    return (*own, *portability, *choice, *ripple, *(SAID_METRICS if said else ()), *(TEXT_METRICS if text else ()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger, ModelRow
 from kbsync.memit import edited, group_requests
 from kbsync.memit.settings import settings_on_record
-from kbsync.metrics import Case, Figure, Sampled, Values, figures, kept_values, recalled, say
+from kbsync.metrics import Case, Figure, Sampled, Values, evaluate, figures, kept_values, recalled, say
 from kbsync.models import LoadedModel, greedy_answers
 from kbsync.sync.arms import Arm
 from kbsync.sync.covariances import Covariances, covariances_for, with_text
@@ -71,7 +71,7 @@ def reversal(
         Arm("retracted", lambda: edited(choice.loaded, without)),
         Arm("counter-edit", edited_back),
     ]
-    return compare(choice.loaded, states, [case.request for case in out], seed, progress)
+    return compare(choice.loaded, states, out, seed, progress)
 
 
 def retracted(
@@ -111,13 +111,12 @@ def counter_edit(
     return make_deltas(editor, ledger, choice, groups, contexts, None, (), {}, progress, **own)
 
 
-def compare(
-    loaded: LoadedModel, states: Sequence[Arm], out: Sequence[EditRequest], seed: int, progress: Progress
-) -> Reversal:
+def compare(loaded: LoadedModel, states: Sequence[Arm], out: Sequence[Case], seed: int, progress: Progress) -> Reversal:
     """Ask each state, the base first, about the withdrawn facts."""
-    wordings = [replace(one, prompt=text) for one in out for text in (one.prompt, *one.paraphrases)]
+    requests = [case.request for case in out]
+    wordings = [replace(one, prompt=text) for one in requests for text in (one.prompt, *one.paraphrases)]
     asked = Sampled(same=tuple(wordings))
-    prompts = [prompt_of(one) for one in out]
+    prompts = [prompt_of(one) for one in requests]
     found: dict[str, dict[str, Figure]] = {}
     answers: dict[str, list[str]] = {}
     base = None
@@ -127,10 +126,15 @@ def compare(
             now = say(loaded, asked)
             right: Values = [100.0 * one for one in recalled(loaded, wordings)]
             answers[arm.name] = greedy_answers(loaded, prompts)
+            chosen = evaluate(loaded, out, ("choice",))["choice"]
         base = base or now
         values = kept_values(base, now)
-        told = {"recall": right, "kept": values["kept_same"], "kl": values["kl_same"]}
-        found[arm.name] = {f"{name}_withdrawn": figures({name: column}, seed)[name] for name, column in told.items()}
+        told = {"recall": right, "choice": chosen, "kept": values["kept_same"], "kl": values["kl_same"]}
+        found[arm.name] = {
+            f"{name}_withdrawn": figures({name: column}, seed)[name]
+            for name, column in told.items()
+            if any(value is not None for value in column)
+        }
     rows = tuple(
         {"prompt": prompt, **{name: said[place] for name, said in answers.items()}}
         for place, prompt in enumerate(prompts)

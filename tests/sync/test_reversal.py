@@ -35,6 +35,7 @@ def test_a_solve_without_them_is_the_base_and_a_counter_edit_is_not(small: Edita
     assert (out["kl_withdrawn"].mean, out["kept_withdrawn"].mean) == (0, 100)
     assert out["kl_withdrawn"].cases == 10  # each on the prompt and four paraphrases
     assert edited["kl_withdrawn"].mean > 0
+    assert {one["choice_withdrawn"].cases for one in found.figures.values()} == {2}
     assert counter["kl_withdrawn"].mean > 0
     assert {one["prompt"] for one in found.answers} == {"The capital of France is", "The capital of Japan is"}
     assert all(one["base"] == one["retracted"] for one in found.answers)
