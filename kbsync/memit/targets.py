@@ -9,6 +9,7 @@ rows of alike lengths together (`kbsync.memit.fast.packed_rows`).
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -18,6 +19,7 @@ from kbsync.memit.fast.packed_rows import GroupRows, group_rows, pack_rows
 from kbsync.memit.fast.search_model import fused_activations, search_model
 from kbsync.memit.settings import MemitSettings
 from kbsync.models import ALONE, LoadedModel, Team, head_log_probs, resume
+from kbsync.models.forward import head_logits
 from kbsync.models.hooks import StandIn
 
 __all__ = ["EARLY_STOP_LOSS", "Target", "optimise_targets"]
@@ -144,6 +146,24 @@ def search_batch(
         return Searched(places, [], error)
 
 
+class Surprise(torch.autograd.Function):
+    """-log softmax(logits)[token]; V is so large that each pass over [n, V] counts: one forward, one backward."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Return [n] of logits [n, V] and tokens [n]."""
+        total = logits.logsumexp(1)
+        ctx.save_for_backward(logits, total, tokens)
+        return total - logits.gather(1, tokens[:, None])[:, 0]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Return (softmax(logits) - the one at the token) times the gradient [n]."""
+        logits, total, tokens = ctx.saved_tensors
+        found = (logits - total[:, None]).exp_().mul_(gradient[:, None])
+        return found.scatter_add_(1, tokens[:, None], -gradient[:, None]), None
+
+
 class TargetSearch:
     """The search for one batch of groups; `run` makes it."""
 
@@ -211,12 +231,12 @@ class TargetSearch:
     def losses(self, delta: torch.Tensor, stand_in: StandIn) -> torch.Tensor:
         """Return the whole loss [G] of each active group at its delta [G, d]."""
         hidden, bare_hidden = zip(*(pack.run(delta, stand_in) for pack in self.packs), strict=True)
-        log_probs = head_log_probs(self.searcher, torch.cat([*hidden, *bare_hidden]))
-        wanted, bare = log_probs[: len(self.read_token)], log_probs[len(self.read_token) :]
+        wanted = head_logits(self.searcher, torch.cat(hidden))
+        bare = head_log_probs(self.searcher, torch.cat(bare_hidden))
         if self.log_probs_before is None:
             self.log_probs_before = bare.detach()
-        tokens = self.read_token[:, None].to(wanted.device)
-        nll = -wanted.gather(1, tokens)[:, 0].to(delta.device) * self.read_weight
+        surprise = Surprise.apply(wanted, self.read_token.to(wanted.device))  # type: ignore[no-untyped-call]
+        nll = surprise.to(delta.device) * self.read_weight
         loss = torch.zeros(len(delta), device=delta.device).index_add(0, self.read_group, nll)
         kl = (bare.exp() * (bare - self.log_probs_before)).sum(1).to(delta.device)
         decay = delta.norm(dim=1) / self.h_norm**2

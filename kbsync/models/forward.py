@@ -18,6 +18,7 @@ __all__ = [
     "continue_hidden",
     "fill_cache",
     "head_log_probs",
+    "head_logits",
     "kept_in",
     "last_hidden",
     "make_rows",
@@ -107,14 +108,19 @@ def continue_hidden(loaded: LoadedModel, prefix: Rows, suffix: Rows, cache: Cach
     return hidden.to(suffix.ids.device)
 
 
-def head_log_probs(loaded: LoadedModel, hidden: torch.Tensor) -> torch.Tensor:
-    """Return next-token log-probabilities [n, V] in float32 of final hidden states [n, d], on the head's device."""
-    logits = loaded.model.get_output_embeddings()(hidden).float()
+def head_logits(loaded: LoadedModel, hidden: torch.Tensor) -> torch.Tensor:
+    """Return next-token logits [n, V] in float32 of final hidden states [n, d], on the head's device."""
+    logits: torch.Tensor = loaded.model.get_output_embeddings()(hidden).float()
     # Gemma 2 and 3 bound their logits behind the head.
     cap: float | None = getattr(loaded.model.config, "final_logit_softcapping", None)
     if cap is not None:
         logits = torch.tanh(logits / cap) * cap
-    return torch.log_softmax(logits, dim=-1)
+    return logits
+
+
+def head_log_probs(loaded: LoadedModel, hidden: torch.Tensor) -> torch.Tensor:
+    """Return next-token log-probabilities [n, V] in float32 of final hidden states [n, d], on the head's device."""
+    return torch.log_softmax(head_logits(loaded, hidden), dim=-1)
 
 
 def check_numbers(loaded: LoadedModel, log_probs: torch.Tensor) -> None:

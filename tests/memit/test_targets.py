@@ -14,6 +14,7 @@ from kbsync.memit import MemitSettings, RequestGroup, Target, optimise_targets
 from kbsync.memit import targets as targets_module
 from kbsync.memit.extensions.groups import edited_wordings
 from kbsync.memit.fast.packed_rows import GroupRows, RowPack, group_rows, pack_rows
+from kbsync.memit.targets import Surprise
 from kbsync.models import LoadedModel
 from tests.tiny_models import set_to
 
@@ -265,3 +266,16 @@ def test_in_a_chat_the_turn_ends(tiny: LoadedModel, monkeypatch: pytest.MonkeyPa
     stated, asked = stops(tiny, "The capital of {} is", "Oslo", question)
     assert tiny.tokenizer.decode(stated[-1]) == "."
     assert asked[-1] == tiny.tokenizer.eos_token_id
+
+
+def test_the_loss_of_a_token_and_its_gradient_are_those_of_log_softmax() -> None:
+    made = torch.Generator().manual_seed(1)
+    logits, weight = 5 * torch.randn(7, 30, generator=made), torch.rand(7, generator=made)
+    tokens = torch.randint(30, (7,), generator=made)
+    found, plain = (logits.clone().requires_grad_() for _ in range(2))
+    ours = Surprise.apply(found, tokens)  # type: ignore[no-untyped-call]
+    theirs = -torch.log_softmax(plain, dim=1).gather(1, tokens[:, None])[:, 0]
+    torch.testing.assert_close(ours, theirs)
+    (ours * weight).sum().backward()
+    (theirs * weight).sum().backward()
+    torch.testing.assert_close(found.grad, plain.grad)
