@@ -4,6 +4,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -120,13 +121,17 @@ def _module(path: str) -> str:
 
 
 MODULES = {_module(path.relative_to(PACKAGE).as_posix()) for path in PACKAGE.rglob("*.py")}
-ALL = [found for path in sorted(PACKAGE.rglob("*.py")) for found in _imports(path)]
+
+
+@cache
+def everything() -> tuple[Import, ...]:
+    return tuple(found for path in sorted(PACKAGE.rglob("*.py")) for found in _imports(path))
 
 
 def test_parts_import_only_what_lies_below_them() -> None:
     wrong = [
         str(found)
-        for found in ALL
+        for found in everything()
         if found.module.split(".")[0] == "kbsync"
         and _part(found.module) not in {found.part, *EVERYONES, *MAY_IMPORT[found.part]}
         and not (found.part == "report" and found.types_only)  # report knows results by their types alone
@@ -148,7 +153,7 @@ def _reached(name: str, needs: dict[str, set[str]]) -> set[str]:
 def test_no_module_imports_one_that_imports_it() -> None:
     """Not for its types either: a circle is two files that are one idea, or one that holds two."""
     needs: dict[str, set[str]] = {name: set() for name in MODULES}
-    for found in ALL:
+    for found in everything():
         if found.module in MODULES:
             needs[_module(found.path)].add(found.module)
     assert [name for name in MODULES if name in _reached(name, needs)] == []
@@ -156,17 +161,17 @@ def test_no_module_imports_one_that_imports_it() -> None:
 
 @pytest.mark.parametrize("library", ONLY_IN)
 def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
-    users = [found for found in ALL if found.module.split(".")[0] == library]
+    users = [found for found in everything() if found.module.split(".")[0] == library]
     wrong = [str(found) for found in users if not found.path.startswith(ONLY_IN[library])]
     assert wrong == []
 
 
 def test_values_and_errors_use_the_standard_library_alone() -> None:
     allowed = {*sys.stdlib_module_names, "kbsync"}
-    wrong = [str(found) for found in ALL if found.path in STANDARD_ONLY and found.module.split(".")[0] not in allowed]
-    assert wrong == []
+    of_values = [found for found in everything() if found.path in STANDARD_ONLY]
+    assert [str(found) for found in of_values if found.module.split(".")[0] not in allowed] == []
 
 
 def test_the_parser_sees_imports_inside_functions() -> None:
-    found = {(imported.path, imported.module) for imported in ALL}
+    found = {(imported.path, imported.module) for imported in everything()}
     assert ("cli/pull.py", "kbsync.sync.pull") in found

@@ -6,20 +6,24 @@ import pytest
 
 from kbsync.resources import fixtures_folder
 from tests.conftest import Run
-from tests.homes import WIDE, done, practice_model, pull
+from tests.homes import WIDE, Editable, done, practice_model, pull
 
 NAMES = ("ES", "PS", "NS", "EM", "PM", "NM", "efficacy", "paraphrase", "specificity", "recall", "GE", "RS")
 SETS = fixtures_folder()
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two edits of the practice model."""
-    base = tmp_path_factory.mktemp("practice")
-    pull(base / "home", P36={"France": "Lyon", "Japan": "Oslo", "Kenya": "Nairobi"}, P37={"Slovakia": "Turkish"})
-    practice = practice_model(base)
-    done("apply", "--home", base / "home", *practice.solving, *WIDE, "--yes")
-    return base / "home"
+def practice(tmp_path_factory: pytest.TempPathFactory) -> Editable:
+    return practice_model(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def home(practice: Editable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three edits of the practice model."""
+    home = tmp_path_factory.mktemp("practice") / "home"
+    pull(home, P36={"France": "Lyon", "Japan": "Oslo", "Kenya": "Nairobi"}, P37={"Slovakia": "Turkish"})
+    done("apply", "--home", home, *practice.solving, *WIDE, "--yes")
+    return home
 
 
 def test_the_ledgers_edits(run: Run, home: Path) -> None:
@@ -38,21 +42,20 @@ def test_the_ledgers_edits(run: Run, home: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "figure"), [("counterfact", "NS"), ("zsre", "specificity")])
-def test_a_data_set(name: str, figure: str, run: Run, home: Path) -> None:
-    file = SETS / f"{name}-practice.json"
-    arguments = ("eval", "--home", home, "--model", "practice", "--dataset", file, "--sample", 12, "--json")
-    found = run(*arguments).json
+def test_a_data_set(name: str, figure: str, run: Run, home: Path, practice: Editable) -> None:
+    file, text = SETS / f"{name}-practice.json", ("--corpus", practice.corpus)
+    found = run("eval", "--home", home, *practice.model, *text, "--dataset", file, "--sample", 12, "--json").json
     assert (found["cases"], found["unplaced"], found["batch"]) == (12, 0, None)
     assert found["base"][figure] > 90  # the practice model knows the facts that no record edits
     assert found["base"]["S" if name == "counterfact" else "score"] < 60
 
 
-def test_the_tables(run: Run, home: Path) -> None:
-    ran = run("eval", "--home", home, "--model", "practice")
+def test_the_tables(run: Run, home: Path, practice: Editable) -> None:
+    ran = run("eval", "--home", home, *practice.model, "--corpus", practice.corpus)
     assert "practice: 3 cases of the ledger's edits" in ran.out
     assert "on record with batch 1" in ran.out
     assert "0.0 → 100.0" in ran.out
-    assert "text: 200 lines of corpus.txt" in ran.out
+    assert " lines of practice-corpus.txt" in ran.out
     assert "lower is better: " in ran.out
     assert "measuring, edited model" in ran.err
     assert "measuring perplexity, edited model" in ran.err

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,24 @@ def shell(*arguments: str, cwd: Path, stdout: int = subprocess.PIPE) -> "subproc
     return subprocess.run(
         python, cwd=cwd, env=ENVIRONMENT, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=180
     )
+
+
+def loads_none_of(libraries: set[str], commands: Sequence[Sequence[str]], cwd: Path) -> list[str]:
+    """Run commands in one new process; check that each prints something and loads none of these; return the output."""
+    script = (
+        "import json, sys; from kbsync.cli.main import main\n"
+        "for command in json.loads(sys.argv[1]):\n"
+        "    code = main(command)\n"
+        f"    print(code, command, {libraries!r} & set(sys.modules), file=sys.stderr)\n"
+        "    print('\\x1e')"
+    )
+    ran = shell("-c", script, json.dumps(commands), cwd=cwd)
+    told = [line for line in ran.stderr.splitlines() if line.endswith(("}", "set()"))]
+    assert told == [f"0 {command} set()" for command in commands], ran.stderr
+    *printed, _ = ran.stdout.split("\x1e\n")
+    assert len(printed) == len(commands)
+    assert all(printed)
+    return printed
 
 
 @pytest.fixture
@@ -131,20 +149,11 @@ def test_shared_options_stand_before_or_after_and_the_later_home_wins(
     assert [options.json for options in seen] == [False, True, True, False, False, False]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["--help"], ["pull", "--help"], ["pull", "--relation", "P36", "--source", "facts.yaml"], ["templates", "list"]],
-)
-def test_torch_is_not_loaded(arguments: list[str], tmp_path: Path) -> None:
+def test_torch_is_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "facts.yaml").write_text(FACTS)
-    script = (
-        "import sys; from kbsync.cli.main import main; code = main(sys.argv[1:])\n"
-        "print({'torch', 'transformers', 'accelerate'} & set(sys.modules), file=sys.stderr); sys.exit(code)"
-    )
-    ran = shell("-c", script, *arguments, cwd=tmp_path)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout
-    assert ran.stderr.splitlines()[-1] == "set()"
+    pull = ["pull", "--relation", "P36", "--source", "facts.yaml"]
+    commands = [["--help"], ["pull", "--help"], pull, ["templates", "list"]]
+    loads_none_of({"torch", "transformers", "accelerate"}, commands, tmp_path)
 
 
 def test_ctrl_c_says_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
@@ -258,7 +267,7 @@ PULL = ["pull", "--relation", "P36", "--source", "facts.yaml", "--home", "home"]
 @pytest.mark.parametrize(("stream", "said"), [(">&-", "standard output is closed"), (">/dev/full", "No space left")])
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_a_result_that_cannot_be_written_is_one_line_and_the_work_is_done(
-    stream: str, said: str, form: list[str], tmp_path: Path
+    stream: str, said: str, form: list[str], run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "facts.yaml").write_text(FACTS)
     command = f'exec "$0" -m kbsync "$@" {stream}'
@@ -277,8 +286,7 @@ def test_a_result_that_cannot_be_written_is_one_line_and_the_work_is_done(
     assert last.endswith("the command itself has finished")
     assert "Traceback" not in ran.stderr
     assert "Exception ignored" not in ran.stderr
-    status = shell("-m", "kbsync", "status", "--home", "home", "--json", cwd=tmp_path)
-    assert status.returncode == 0, status.stderr
+    assert run("status", "--home", "home", "--json").code == 0
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])

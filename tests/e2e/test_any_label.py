@@ -108,19 +108,19 @@ def text_of_plain(letter: str) -> str:
 
 
 @settings(
-    max_examples=10, phases=(Phase.explicit, Phase.generate), deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=3, phases=(Phase.explicit, Phase.generate), deadline=None, suppress_health_check=list(HealthCheck)
 )
-@given(subject=LABELS, thing=LABELS)
-@example(subject="[red]Ada[/red] {0} \"\\' \u202e", thing="{} [bold]x")
+@given(facts=st.lists(st.tuples(LABELS, LABELS), min_size=8, max_size=16, unique_by=lambda pair: clean(pair[0])))
+@example(facts=[("[red]Ada[/red] {0} \"\\' \u202e", "{} [bold]x")])
 @pytest.mark.parametrize("suffix", WRITERS)
-def test_a_label_goes_from_the_file_into_plan_and_status_as_it_is(
-    suffix: str, base: Path, subject: str, thing: str
+def test_labels_go_from_the_file_into_plan_and_status_as_they_are(
+    suffix: str, base: Path, facts: list[tuple[str, str]]
 ) -> None:
-    home = pulled(base, suffix, {subject: thing})
-    wanted = (clean(subject), clean(thing)) if usable(subject) and usable(thing) else None
+    home = pulled(base, suffix, dict(facts))
+    wanted = {(clean(subject), clean(thing)) for subject, thing in facts if usable(subject) and usable(thing)}
     plan = plan_for(home, "practice")
     found = {(row.subject, row.object) for row in plan.rows}
-    assert found - {("Atlantis", "Poseidonis")} == ({wanted} if wanted else set())
+    assert found == wanted | {("Atlantis", "Poseidonis")}
     for row in plan.rows:
         assert row.sign == "+"
         assert row.request is not None
