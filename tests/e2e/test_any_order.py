@@ -12,6 +12,7 @@ import pytest
 from kbsync.ledger import Ledger
 from kbsync.memit import load_preset
 from tests.e2e.test_theorem import GROUPING, LIMIT
+from tests.e2e.test_theorem import facts as twenty_facts
 from tests.homes import COUNTRIES, Editable, deltas_of, difference, done, make_home, pull
 from tests.tiny_models import CAPITALS
 
@@ -94,6 +95,19 @@ def test_any_order_is_one_apply_of_the_last_facts(preset: str, seed: int, small:
     for times in range(1, max(wanted.values()) + 1):
         try_again(fresh, model, [about for about, count in wanted.items() if count >= times])
     assert retries(fresh) == wanted
+    assert difference(deltas_of(home), deltas_of(fresh)) < LIMIT
+
+
+def test_ten_applies_of_a_tenth_are_one_of_all(small: Editable, tmp_path: Path) -> None:
+    model = as_shipped(small, "practice")
+    how = ("--include-known", "--force")  # how well a model this small learns twenty facts is not the question
+    home, fresh = (make_home(tmp_path / name, GROUPING, **twenty_facts(2)) for name in ("home", "fresh"))
+    for count in range(2, 22, 2):
+        pull(home, **twenty_facts(count))
+        applied = model.apply(home, *how)
+        assert (applied["batch"], applied["edits"]) == (count // 2, count)
+    pull(fresh, **twenty_facts(20))
+    assert model.apply(fresh, *how)["edits"] == 20
     assert difference(deltas_of(home), deltas_of(fresh)) < LIMIT
 
 

@@ -12,7 +12,7 @@ from tests.homes import Editable, done, kbsync, practice_model
 from tests.oxigraph_server import serve
 
 LATER = fixtures_folder() / "wikidata" / "later.ttl"
-EDITS = 8
+EDITS = 5
 
 
 @pytest.fixture(scope="module")
