@@ -26,7 +26,7 @@ from transformers.utils.import_utils import is_gguf_available
 
 from kbsync.errors import ModelError, foreign
 
-__all__ = ["Checkpoint", "check_config", "count_numbers", "find_checkpoint", "from_hub", "in_hub_cache"]
+__all__ = ["Checkpoint", "check_config", "find_checkpoint", "from_hub", "in_hub_cache"]
 
 GGUF = ".gguf"
 LEAST_POSITIONS = 16
@@ -119,8 +119,8 @@ def shard_names(index: Path) -> set[str]:
     return {name for name in names if isinstance(name, str) and "\0" not in name}
 
 
-def check_config(checkpoint: Checkpoint, config: Any) -> None:
-    """Raise ModelError where a config asks for what cannot be, or for more than the files of its model hold."""
+def check_config(checkpoint: Checkpoint, config: Any) -> int:
+    """Return how many weights a config asks for; ModelError where it cannot be, or its files hold fewer."""
     told = f"the config of {checkpoint.source}"
     attention = getattr(config, "_attn_implementation", None)
     if isinstance(attention, str) and "/" in attention:
@@ -134,8 +134,10 @@ def check_config(checkpoint: Checkpoint, config: Any) -> None:
     tensors, numbers = held(checkpoint)
     if tensors and blocks > tensors:
         raise ModelError(f"{told} asks for {blocks:,} blocks, and its files hold {tensors:,} tensors")
-    if tensors and (wanted := count_numbers(config)) > SLACK * numbers:
+    wanted = count_numbers(config)
+    if tensors and wanted > SLACK * numbers:
         raise ModelError(f"{told} asks for {wanted:,} weights, and its files hold {numbers:,}")
+    return wanted
 
 
 def count_numbers(config: Any) -> int:

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, DynamicCache
 
 from kbsync.errors import KbsyncError, ModelError, foreign
-from kbsync.models.checkpoint import check_config, count_numbers, find_checkpoint
+from kbsync.models.checkpoint import check_config, find_checkpoint
 from kbsync.models.distributed import local_device
 from kbsync.models.forward import kept_in
 from kbsync.models.loaded import LoadedModel
@@ -145,8 +145,7 @@ def checkpoint_bytes(source: str, device: torch.device, dtype: str | None) -> in
         with foreign(ModelError):
             checkpoint = find_checkpoint(source)
             config = AutoConfig.from_pretrained(checkpoint.place, **checkpoint.arguments())
-            check_config(checkpoint, config)
-            numbers = count_numbers(config)
+            numbers = check_config(checkpoint, config)
     except KbsyncError:
         return None
     item: int = choose_dtype(dtype, device, getattr(config, "dtype", None)).itemsize
