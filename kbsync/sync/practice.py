@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from kbsync.errors import LedgerError
@@ -22,13 +23,14 @@ from kbsync.templates import load_templates
 DEFAULTS = TrainSettings()
 
 
-def practice_requests(edition: str) -> list[EditRequest]:
+@cache
+def practice_requests(edition: str) -> tuple[EditRequest, ...]:
     """Return every fact of a fixture edition that has a template, as requests, in an order of their own."""
     templates = load_templates(templates_folder())
     source = open_source(str(fixtures_folder() / "wikidata" / f"{edition}.ttl"))
     facts = [fact for template in templates for fact in source.read(Ask(template.relation)).facts]
     requests = [templates.request(fact.subject.label, fact.relation, fact.object.label) for fact in facts]
-    return sorted(requests, key=lambda request: (request.relation, request.subject, request.target))
+    return tuple(sorted(requests, key=lambda request: (request.relation, request.subject, request.target)))
 
 
 def paraphrase_requests(requests: Sequence[EditRequest]) -> list[EditRequest]:
