@@ -18,11 +18,13 @@ from kbsync.editors import Deltas, Editor, Task, editor
 from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings, RequestGroup, edited, group_requests, sample_contexts
-from kbsync.metrics import METRICS, TEXT_METRICS, Case, Counterfact, Figure, evaluate, figures
+from kbsync.metrics import KEPT_METRICS, METRICS, TEXT_METRICS, Case, Counterfact, Figure, evaluate, figures, say
 from kbsync.sync.corpus import documents
 from kbsync.sync.covariances import Covariances, covariances_for, with_text
 from kbsync.sync.eval_text import HeldOut, text_figures
+from kbsync.sync.evaluate import neighbourhood, prompt_figures
 from kbsync.sync.home import Progress, silent, templates_for
+from kbsync.sync.measure import beginnings
 from kbsync.sync.model import ModelChoice, identify, model_contexts
 from kbsync.sync.targets import cached_targets
 from kbsync.sync.wordings import held_beside
@@ -147,12 +149,18 @@ class Bench:
     ) -> dict[str, Figure]:
         """Return the registry's figures of cases and of a text, on the base model or with `deltas`.
 
-        A metric that no case has, and one over a text that there is none of, is left out.
+        A metric that no case has, and one over a text that there is none of, is left out. Those of what is kept are of
+        the cases' neighbourhoods and of the text's beginnings, beside the base model.
         """
+        kept = [name for name in metrics if name in KEPT_METRICS and cases]
+        around = replace(neighbourhood(cases), unrelated=beginnings(text.lines)) if kept else None
+        base = say(self.loaded, around) if around else None
         of_text = [name for name in metrics if name in TEXT_METRICS and text.lines]
         of_cases = [name for name in metrics if name in METRICS and cases]
         with edited(self.loaded, deltas) if deltas else nullcontext():
             found = figures(evaluate(self.loaded, cases, of_cases, seed, self.progress), seed)
+            now = say(self.loaded, around) if around else None
+            found |= prompt_figures(base, now, kept, seed)
             return found | text_figures(self.choice, text, of_text, seed, self.progress)
 
 

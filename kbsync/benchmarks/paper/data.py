@@ -48,10 +48,14 @@ class Sizes:
     """edits of a mixture at most"""
     mixture_pairs: int = 4
     mixture_steps: int = 3
+    mixture_draws: int = 1
+    """samples of each mixture and each part"""
     traced: int = 100
     """facts that are traced"""
     noises: int = 3
     """draws of noise for each traced fact"""
+    decays: int = 5
+    """values of FT-W's weight decay over four decades"""
     layers: int = 200
     lambdas: int = 9
     """values over four decades"""

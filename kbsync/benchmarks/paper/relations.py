@@ -1,12 +1,14 @@
 """Figures 6, 7 and 10: edits of one relation at a time, and of two relations together."""
 
+import random
 from collections import Counter
+from collections.abc import Sequence
 from itertools import combinations
 from statistics import fmean
 
 from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
 from kbsync.metrics import Case
-from kbsync.report.plots import Chart, Row, Series
+from kbsync.report.plots import Chart, Row, Series, with_band
 
 __all__ = ["CATEGORIES", "MIXTURE"]
 
@@ -14,12 +16,17 @@ METRICS = ("ES", "PS", "NS", "recall")
 LEAST = 4
 """edits that a mixture needs of each relation to be measured"""
 KINDS = {
+    ("P27", "P37"): "unlike subjects (people, countries), unlike objects (countries, languages)",
+    ("P413", "P1412"): "like subjects (people), unlike objects (positions in a team, languages)",
+    ("P17", "P495"): "unlike subjects (places, works), like objects (countries)",
+    ("P27", "P937"): "like subjects (people), like objects (countries, cities)",
     ("P17", "P27"): "unlike subjects (places, people), like objects (countries)",
     ("P37", "P30"): "like subjects (countries), unlike objects (languages, continents)",
     ("P19", "P20"): "like subjects (people), like objects (cities)",
     ("P27", "P159"): "unlike subjects (people, companies), unlike objects (countries, cities)",
 }
-"""pairs that are mixed first, with what is alike in them; after them, the relations of the most records"""
+"""pairs that are mixed first, with what is alike in them: the paper's four, those that stand for them where a data set
+lacks some; after them, the relations of the most records"""
 
 
 def categories(bench: PaperBench) -> Result:
@@ -55,6 +62,8 @@ def mixture(bench: PaperBench) -> Result:
         "n edits, half of each relation, beside the mean of n edits of either relation alone. n is at most"
         f" {bench.sizes.mixture}, and what the smaller relation has."
     )
+    if bench.sizes.mixture_draws > 1:
+        note += f" Means of {bench.sizes.mixture_draws} random samples; bands reach from the lowest to the highest."
     return Result(tuple(row for rows in found.values() for row in rows), charts, note)
 
 
@@ -79,18 +88,41 @@ def pairs(bench: PaperBench) -> list[tuple[str, str]]:
 
 def pair_rows(bench: PaperBench, one: str, other: str) -> list[Row]:
     """Return rows for the mixture and for each part, at each number of edits."""
-    first, second = (of_relation(bench, relation, bench.sizes.mixture) for relation in (one, other))
-    most, steps = min(len(first), len(second)) // 2 * 2, bench.sizes.mixture_steps
+    draws = [[drawn(bench, relation, draw) for relation in (one, other)] for draw in range(bench.sizes.mixture_draws)]
+    most = min(bench.sizes.mixture, *map(len, draws[0])) // 2 * 2
+    steps = bench.sizes.mixture_steps
     rows: list[Row] = []
     for count in sorted({max(2, most * step // steps // 2 * 2) for step in range(1, steps + 1)}):
         half = count // 2
-        sets = {"mixture": [*first[:half], *second[:half]], one: first[:count], other: second[:count]}
+        sets = {
+            "mixture": [[*first[:half], *second[:half]] for first, second in draws],
+            one: [first[:count] for first, _ in draws],
+            other: [second[:count] for _, second in draws],
+        }
         rows += [
             {"pair": f"{one}+{other}", "kind": KINDS.get((one, other), ""), "edits": count, "written": name}
-            | bench.measured("memit", cases, METRICS)
-            for name, cases in sets.items()
+            | over_draws([bench.measured("memit", cases, METRICS) for cases in samples])
+            for name, samples in sets.items()
         ]
     return rows
+
+
+def drawn(bench: PaperBench, relation: str, draw: int) -> list[Case]:
+    """Return a relation's cases: in the data's order for the first draw, in a random one for each further draw."""
+    cases = of_relation(bench, relation, len(bench.counterfact))
+    return random.Random(f"{bench.data.seed} {relation} {draw}").sample(cases, len(cases)) if draw else cases
+
+
+def over_draws(found: Sequence[Row]) -> Row:
+    """Return each figure's mean over draws, with the lowest and the highest; those of a single draw as they are."""
+    if len(found) == 1:
+        return found[0]
+    row: Row = {}
+    for name in found[0]:
+        values = [one[name] for one in found]
+        if not name.endswith(("_low", "_high")):
+            row |= {name: round(fmean(values), 3), f"{name}_low": min(values), f"{name}_high": max(values)}
+    return row
 
 
 def pair_lines(one: str, other: str, rows: list[Row]) -> Chart:
@@ -104,7 +136,8 @@ def pair_lines(one: str, other: str, rows: list[Row]) -> Chart:
     )
     kind = KINDS.get((one, other))
     title = f"{one} and {other}" + (f": {kind}" if kind else "")
-    series = [Series(name, counts, y) for name, y in lines.items()]
+    bands = {name: [row for row in rows if row["written"] == name] for name in lines}
+    series = [with_band(name, own, "edits", "S") for name, own in bands.items()]
     series.append(Series("mean of the parts", counts, means, dotted=True))
     return Chart("lines", f"mixture-{one}-{other}", title, "edits", "S, %", tuple(series))
 

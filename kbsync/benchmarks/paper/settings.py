@@ -1,21 +1,28 @@
-"""Figures 11 to 13: other edited layers, the attention in place of the MLP, and lambda over four decades."""
+"""Figures 9 and 11 to 13: FT-W's weight decay, other layers, attention in place of the MLP, and lambda."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
+from kbsync.benchmarks.paper.data import evenly
+from kbsync.benchmarks.paper.tables import numbers_of_edits
+from kbsync.editors.ft import FineTuningSettings
 from kbsync.facts import content_id
-from kbsync.memit import edited
+from kbsync.memit import MemitSettings, edited
 from kbsync.memit.extensions.calibration import lambda_of
+from kbsync.metrics import Case
+from kbsync.models import LoadedModel
 from kbsync.report.plots import Chart, Row, bars_by_row, with_band
 from kbsync.sync.covariances import covariances_for
 
-__all__ = ["ATTENTION", "LAMBDA", "LAYERS", "lambdas", "layer_choices"]
+__all__ = ["ATTENTION", "DECAY", "LAMBDA", "LAYERS", "lambdas", "layer_choices"]
 
-METRICS = ("ES", "PS", "NS", "recall")
-SHOWN = ("S", *METRICS)
+SHOWN = ("S", "ES", "PS", "NS", "recall")
+METRICS = (*SHOWN[1:], "GE")
 CHOICES = 5
+POINTS = 3
+"""numbers of edits that FT-W is measured at"""
 DECADES = 4
 
 
@@ -52,34 +59,74 @@ def layer_choices(own: Sequence[int], depth: int) -> list[tuple[int, ...]]:
 
 
 def attention(bench: PaperBench) -> Result:
-    """Measure MEMIT at the MLPs and at the attentions of the same layers, with the same target vectors.
+    """Measure MEMIT at the MLPs, at the attentions of the same layers with the same target vectors, and at late ones.
 
-    Lambda is the same share of the width of the keys for both.
+    Lambda is the same share of the width of the keys for all.
     """
     cases = bench.counterfact[: bench.sizes.layers]
     rows: list[Row] = [{"edited": "MLP", "edits": len(cases), **bench.measured("memit", cases, METRICS)}]
-    at, layer = bench.loaded.at_attention(), bench.settings.layers[0]
-    widths = [one.family.weight(one.model, layer).shape[1] for one in (bench.loaded, at)]
-    settings = replace(bench.settings, lambda_=lambda_of(bench.settings.lambda_ / widths[0], widths[1]))
+    at, own = bench.loaded.at_attention(), bench.settings.layers
+    widths = [one.family.weight(one.model, own[0]).shape[1] for one in (bench.loaded, at)]
+    lambda_ = lambda_of(bench.settings.lambda_ / widths[0], widths[1])
+    late = late_layers(own, len(bench.loaded.family.block_list(bench.loaded.model)))
+    for name, layers in (("attention", own), *([("late attention", late)] if late else [])):
+        searched = replace(bench.settings, layers=layers)
+        figures = at_attention(bench, cases, at, searched, replace(searched, lambda_=lambda_))
+        rows.append({"edited": name, "edits": len(cases), **figures})
+    bars = bars_by_row("attention", f"MEMIT, {len(cases)} edits, by what is edited", "edited", rows, SHOWN)
+    note = f"Lambda {bench.settings.lambda_:g} at the MLP, {lambda_:g} at the attention. Late layers: "
+    return Result(tuple(rows), (bars,), note + (" ".join(map(str, late)) or "none") + ".")
+
+
+def late_layers(own: Sequence[int], depth: int) -> tuple[int, ...]:
+    """Return as many layers as a model's own, right behind them; fewer where the model ends before."""
+    return tuple(range(own[-1] + 1, min(own[-1] + len(own), depth - 2) + 1))
+
+
+def at_attention(
+    bench: PaperBench, cases: Sequence[Case], at: LoadedModel, searched: MemitSettings, settings: MemitSettings
+) -> dict[str, Any]:
+    """Return figures of MEMIT `at` the attention, with target vectors of the settings `searched`."""
 
     def make() -> dict[str, Any]:
         groups = bench.groups("memit", [case.request for case in cases])
         choice = replace(bench.choice, loaded=at, settings=settings)
         covariances = covariances_for(bench.ledger.tensors, choice, bench.progress)
-        task = bench.task(groups, bench.settings, search=True)
+        task = bench.task(groups, searched, search=True)
         deltas = bench.editor("memit").edit(
             replace(task, loaded=at, settings=settings, covariances=lambda layers: covariances)
         )
         with edited(at, deltas):
-            return {"figures": bench.measure(cases[: bench.sizes.measured], (), METRICS, {})}
+            seen, heard = evenly(cases, bench.sizes.measured), evenly(cases, bench.sizes.generated)
+            return {"figures": bench.measure(seen, heard, METRICS, {})}
 
     ids = content_id("requests1", [case.request.id for case in cases])
     about = {**bench.about, "what": "attention", "settings": settings.as_dict(), "ids": ids, "metrics": list(METRICS)}
-    about["measured"] = bench.sizes.measured
-    rows.append({"edited": "attention", "edits": len(cases), **bench.measurements.get(about, make)["figures"]})
-    bars = bars_by_row("attention", f"MEMIT, {len(cases)} edits, by what is edited", "edited", rows, SHOWN)
-    note = f"Lambda {bench.settings.lambda_:g} at the MLP, {settings.lambda_:g} at the attention."
-    return Result(tuple(rows), (bars,), note)
+    about |= {"measured": bench.sizes.measured, "generated": bench.sizes.generated}
+    found: dict[str, Any] = bench.measurements.get(about, make)["figures"]
+    return found
+
+
+def decay(bench: PaperBench) -> Result:
+    """Measure FT-W with weight decays around the published law's, at growing numbers of edits."""
+    own, rows = bench.values, []
+    for count in numbers_of_edits(bench.largest, POINTS)[1:]:
+        cases = bench.counterfact[:count]
+        law = FineTuningSettings().decay(count)
+        for value in lambdas(law, bench.sizes.decays):
+            bench.values = {**own, "ft": {**own.get("ft", {}), "weight_decay": value}}
+            try:
+                figures = bench.measured("ft", cases, METRICS)
+            finally:
+                bench.values = own
+            rows.append({"edits": count, "weight decay": value, "of the law": round(value / law, 4), **figures})
+    lines = tuple(
+        with_band(f"{count} edits", [row for row in rows if row["edits"] == count], "weight decay", "S")
+        for count in dict.fromkeys(row["edits"] for row in rows)
+    )
+    chart = Chart("lines", "decay", "FT-W by weight decay", "weight decay", "S, %", lines, logarithmic=True)
+    note = "The middle value is that of the published law for n edits, n^-0.870 x e^0.156."
+    return Result(tuple(rows), (chart,), note)
 
 
 def lambda_(bench: PaperBench) -> Result:
@@ -100,6 +147,7 @@ def lambdas(own: float, count: int) -> list[float]:
     return [float(f"{own * 10 ** (DECADES * (place / (count - 1) - 0.5)):.4g}") for place in range(count)]
 
 
+DECAY = Experiment("decay", "FT-W's weight decay", "Figure 9", decay)
 LAYERS = Experiment("layers", "Edited layers", "Figure 11", layers)
 ATTENTION = Experiment("attention", "Attention edited in place of the MLP", "Figure 12", attention)
 LAMBDA = Experiment("lambda", "Weight of the covariance", "Figure 13", lambda_)

@@ -8,7 +8,8 @@ from kbsync.report.plots import Chart, Row, Series, with_band
 
 __all__ = ["COUNTERFACT", "SCALING", "ZSRE", "numbers_of_edits"]
 
-METRICS = ("ES", "PS", "NS", "recall", "perplexity", "GE", "RS")
+KEPT = ("kept_others", "kept_unrelated", "kl_others", "kl_unrelated")
+METRICS = ("ES", "PS", "NS", "recall", "perplexity", "GE", "RS", *KEPT)
 ZSRE_METRICS = ("efficacy", "paraphrase", "specificity")
 BASE = "none"
 AXES = {"S": "S, %", "ES": "ES, %", "PS": "PS, %", "NS": "NS, %", "GE": "GE, bits x 100", "RS": "RS, cosine x 100"}

@@ -9,12 +9,15 @@ import pytest
 from kbsync.benchmarks.bench import flat, published
 from kbsync.benchmarks.paper.bench import PaperBench
 from kbsync.benchmarks.paper.data import evenly
+from kbsync.benchmarks.paper.relations import KINDS, METRICS, drawn
 from kbsync.benchmarks.paper.run import EXPERIMENTS, USUAL, values_by_row
-from kbsync.benchmarks.paper.settings import lambdas, layer_choices
-from kbsync.benchmarks.paper.stars import stars
+from kbsync.benchmarks.paper.settings import lambdas, late_layers, layer_choices
+from kbsync.benchmarks.paper.stars import stars, write_stars
 from kbsync.benchmarks.paper.tables import numbers_of_edits
 from kbsync.benchmarks.paper.timing import PhaseClock
+from kbsync.editors.ft import FineTuningSettings
 from kbsync.memit import MemitSettings, RequestGroup, edited
+from tests.tiny_models import FACTS
 
 
 def test_zsre_has_a_row_for_each_editor(bench: PaperBench) -> None:
@@ -128,6 +131,45 @@ def test_mixture_stands_beside_its_parts(bench: PaperBench) -> None:
     assert mean == pytest.approx((one + other) / 2)
 
 
+def test_a_mixture_of_several_draws_has_their_means_and_bounds(bench: PaperBench) -> None:
+    bench.sizes = replace(bench.sizes, mixture_draws=2, mixture_steps=1)
+    row = EXPERIMENTS["mixture"].run(bench).rows[0]
+    first, second = (
+        bench.measured("memit", [*one[:2], *other[:2]], METRICS)
+        for one, other in ([drawn(bench, relation, draw) for relation in ("P37", "P30")] for draw in range(2))
+    )
+    assert row["S"] == pytest.approx((first["S"] + second["S"]) / 2, abs=1e-3)
+    assert (row["S_low"], row["S_high"]) == (min(first["S"], second["S"]), max(first["S"], second["S"]))
+    assert drawn(bench, "P37", 1) != drawn(bench, "P37", 0)
+    assert {one.request.id for one in drawn(bench, "P37", 1)} == {one.request.id for one in drawn(bench, "P37", 0)}
+
+
+def test_the_papers_pairs_come_first() -> None:
+    assert list(KINDS)[:4] == [("P27", "P37"), ("P413", "P1412"), ("P17", "P495"), ("P27", "P937")]
+
+
+def test_decay_has_the_law_in_the_middle(bench: PaperBench) -> None:
+    bench.sizes = replace(bench.sizes, decays=3)
+    before = bench.values
+    result = EXPERIMENTS["decay"].run(bench)
+    assert bench.values is before
+    assert {row["edits"] for row in result.rows} == {2, 3, 6}
+    assert [row["of the law"] for row in result.rows] == pytest.approx([0.01, 1, 100] * 3, rel=1e-2)
+    assert result.rows[-2]["weight decay"] == pytest.approx(FineTuningSettings().decay(6), rel=1e-3)
+    (chart,) = result.charts
+    assert [line.name for line in chart.series] == ["2 edits", "3 edits", "6 edits"]
+
+
+def test_tables_tell_what_is_kept(bench: PaperBench) -> None:
+    bench.rows = ["memit", "none"]
+    edited_row, base = (row for row in EXPERIMENTS["counterfact"].run(bench).rows if row["edits"] == 6)
+    for kind in ("others", "unrelated"):
+        assert (base[f"kept_{kind}"], base[f"kl_{kind}"]) == (100, 0)
+        assert edited_row[f"kl_{kind}"] > 0
+        assert edited_row[f"kl_{kind}_low"] <= edited_row[f"kl_{kind}"] <= edited_row[f"kl_{kind}_high"]
+        assert 0 <= edited_row[f"kept_{kind}"] <= 100
+
+
 def test_layers(bench: PaperBench) -> None:
     rows = EXPERIMENTS["layers"].run(bench).rows
     assert [row["layers"] for row in rows] == ["0", "2", "0 1", "1"]
@@ -166,10 +208,20 @@ def test_stars(bench: PaperBench) -> None:
     result = EXPERIMENTS["stars"].run(bench)
     before, after = result.rows
     assert (before["asked"], before["recall"], after["asked"]) == ("before", 0.0, "after")
+    assert (before["accuracy"], after["accuracy"]) == (0.0, after["recall"])
     assert after["others_recall"] is None  # the small model places no star
     (bars,) = result.charts
     assert bars.title.startswith("20 stars")
     assert len(stars()) == 127
+
+
+def test_accuracy_is_over_edited_and_known_ones(bench: PaperBench) -> None:
+    asked = [FACTS[0], replace(FACTS[1], target=FACTS[2].target)]
+    found = write_stars(bench, asked)
+    assert (found["known"], found["edits"]) == (1, 1)
+    assert (found["before"]["accuracy"], found["before"]["recall"], found["before"]["others_recall"]) == (50, 0, 100)
+    after = found["after"]
+    assert after["accuracy"] == (after["recall"] + after["others_recall"]) / 2
 
 
 def test_trace_has_every_kind_and_says_what_it_suggests(bench: PaperBench) -> None:
@@ -183,5 +235,8 @@ def test_trace_has_every_kind_and_says_what_it_suggests(bench: PaperBench) -> No
 
 def test_attention_stands_beside_the_mlp(bench: PaperBench) -> None:
     rows = EXPERIMENTS["attention"].run(bench).rows
-    assert [row["edited"] for row in rows] == ["MLP", "attention"]
+    assert [row["edited"] for row in rows] == ["MLP", "attention", "late attention"]
     assert all(0 <= row["ES"] <= 100 for row in rows)
+    assert all(row["GE"] > 0 for row in rows)
+    assert late_layers((3, 4, 5), 8) == (6,)
+    assert late_layers((3, 4, 5, 6), 8) == ()
