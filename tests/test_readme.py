@@ -111,7 +111,12 @@ def test_the_commands_of_a_page_run(
 
 @pytest.mark.parametrize("page", WRITTEN)
 def test_options_in_the_text_exist(page: str) -> None:
-    known = {option for command in ALL.values() for parameter in command.params for option in parameter.opts}
+    known = {
+        option
+        for command in ALL.values()
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
     named = set(re.findall(r"`(?:kbsync [^`]*?)?(--[a-z-]+)", WRITTEN[page]))
     assert named <= known | {"--help"}
 
