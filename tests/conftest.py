@@ -4,15 +4,16 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from filelock import FileLock
 
-from kbsync.cli.main import main
+from kbsync.cli.main import app, main
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,18 @@ def made_once(base: Path, name: str, make: Callable[[Path], object], made_of: st
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Leave the user's cache alone; the processes of one run share theirs."""
     os.environ["KBSYNC_CACHE"] = str(run_folder(tmp_path_factory.getbasetemp()) / "kbsync-cache")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_command_line() -> Iterator[None]:
+    """Have kbsync's commands built once for all tests of a process: that takes longer than most of them."""
+    build, groups, whole = typer.main.get_command, list(app.registered_groups), typer.main.get_command(app)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "typer.main.get_command",
+            lambda one: whole if one is app and app.registered_groups == groups else build(one),
+        )
+        yield
 
 
 @pytest.fixture

@@ -73,10 +73,10 @@ def test_iteration_is_in_natural_order(tmp_path: Path) -> None:
     assert [template.relation for template in load_templates(tmp_path)] == ["P6", "P17", "P103", "Q2b", "works_for"]
 
 
-def test_the_first_folder_that_has_a_relation_wins(tmp_path: Path) -> None:
+def test_the_templates_of_a_folder_win_over_those_beside(tmp_path: Path) -> None:
     write(tmp_path / "own" / "a.yml", entry("P36", "The seat of {} is"))
     write(tmp_path / "kbsync" / "b.yaml", GOOD + entry("P17", "The country of {} is"))
-    templates = load_templates(tmp_path / "own", tmp_path / "absent", tmp_path / "kbsync")
+    templates = load_templates(tmp_path / "own", load_templates(tmp_path / "kbsync"))
     assert [(t.relation, t.prompt) for t in templates] == [
         ("P17", "The country of {} is"),
         ("P36", "The seat of {} is"),
@@ -87,7 +87,7 @@ def test_a_prompt_is_no_other_relations_even_in_another_folder(tmp_path: Path) -
     own = write(tmp_path / "own" / "a.yaml", "\n" + entry("seat", "the  capital of {} is".replace("  ", " ")))
     write(tmp_path / "kbsync" / "b.yaml")
     with pytest.raises(TemplateError) as caught:
-        load_templates(own.parent, tmp_path / "kbsync")
+        load_templates(own.parent, load_templates(tmp_path / "kbsync"))
     assert str(caught.value).startswith(
         f"{own}:2: the prompt of seat is also the prompt of P36 ({tmp_path}/kbsync/b.yaml:1)"
     )
@@ -130,7 +130,7 @@ def test_a_wording_is_no_other_relations_prompt_or_wording(
     own = write(tmp_path / "own" / "a.yaml", "\n" + worded(entry("seat", prompt), *wordings))
     other = write(tmp_path / "kbsync" / "b.yaml", worded(GOOD, "{} has its chief seat in", "In law, {} sits in"))
     with pytest.raises(TemplateError) as caught:
-        load_templates(own.parent, other.parent)
+        load_templates(own.parent, load_templates(other.parent))
     assert str(caught.value) == f"{own}:2: {message} ({other}:1): one of them needs other words"
     with pytest.raises(TemplateError, match=message):
         check_file(own, beside=load_templates(other.parent))
@@ -140,7 +140,8 @@ def test_a_replaced_template_may_leave_its_prompt_to_another_relation(tmp_path: 
     own = entry("P36", "The seat of {} is") + entry("capital", "The capital of {} is")
     write(tmp_path / "own" / "a.yaml", own)
     write(tmp_path / "kbsync" / "b.yaml")
-    assert len(load_templates(tmp_path / "own", tmp_path / "kbsync")) == 2
+    assert len(load_templates(tmp_path / "absent")) == 0
+    assert len(load_templates(tmp_path / "own", load_templates(tmp_path / "kbsync"))) == 2
 
 
 def test_a_relation_stands_in_one_file_of_a_folder(tmp_path: Path) -> None:

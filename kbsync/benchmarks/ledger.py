@@ -20,9 +20,8 @@ from kbsync.facts import EditRequest
 from kbsync.ledger import FactRow, Ledger, Metric, NewEdit
 from kbsync.ledger.edits import finish_batch, start_batch
 from kbsync.report.tables import plain, table
-from kbsync.resources import templates_folder
-from kbsync.sync.home import Progress, silent
-from kbsync.templates import Template, Templates, load_templates
+from kbsync.sync.home import Progress, own_templates, silent
+from kbsync.templates import Template, Templates
 
 __all__ = ["LedgerBench", "bench_ledger", "curve_view", "ledger_view"]
 
@@ -58,7 +57,7 @@ def bench_ledger(home: Path, facts: int, edits: int, *, seed: int = 0, progress:
         raise SettingsError(f"--edits {edits} is too many for {facts} facts: ask for half as many at most")
     if (home / "ledger.db").exists():
         raise LedgerError(f"{home} holds a ledger already, and this one is made up: choose an empty --home")
-    templates = load_templates(templates_folder())
+    templates = own_templates()
     relations = [template.relation for template in templates] + list(UNTOLD)
     home.mkdir(parents=True, exist_ok=True)
     source = home / "facts.nt"

@@ -5,6 +5,7 @@ Loads no torch.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from kbsync.errors import KbsyncError
@@ -50,7 +51,13 @@ def model_name(name: str, home: Path | None = None) -> str:
 
 def templates_for(home: Path) -> Templates:
     """Return the templates of ``home/templates`` and, for all other relations, kbsync's own."""
-    return load_templates(home / "templates", templates_folder())
+    return load_templates(home / "templates", own_templates())
+
+
+@cache
+def own_templates() -> Templates:
+    """Return kbsync's own templates, which stay the same while it runs."""
+    return load_templates(templates_folder())
 
 
 def check_templates(home: Path, file: Path) -> list[Template]:

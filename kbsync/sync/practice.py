@@ -15,10 +15,9 @@ from kbsync.ledger import Ledger
 from kbsync.models import LoadedModel, family_of, score_targets
 from kbsync.practice import TrainSettings, corpus_text, sentences, train
 from kbsync.practice.datasets import counterfact_records, json_text, zsre_records
-from kbsync.resources import fixtures_folder, templates_folder
+from kbsync.resources import fixtures_folder
 from kbsync.sources import Ask, open_source
-from kbsync.sync.home import Progress, templates_for
-from kbsync.templates import load_templates
+from kbsync.sync.home import Progress, own_templates, templates_for
 
 DEFAULTS = TrainSettings()
 
@@ -26,7 +25,7 @@ DEFAULTS = TrainSettings()
 @cache
 def practice_requests(edition: str) -> tuple[EditRequest, ...]:
     """Return every fact of a fixture edition that has a template, as requests, in an order of their own."""
-    templates = load_templates(templates_folder())
+    templates = own_templates()
     source = open_source(str(fixtures_folder() / "wikidata" / f"{edition}.ttl"))
     facts = [fact for template in templates for fact in source.read(Ask(template.relation)).facts]
     requests = [templates.request(fact.subject.label, fact.relation, fact.object.label) for fact in facts]

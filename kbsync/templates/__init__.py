@@ -130,16 +130,15 @@ class Templates:
         )
 
 
-def load_templates(*folders: Path) -> Templates:
-    """Read the ``*.yaml`` and ``*.yml`` of `folders`; a relation's first folder wins. Absent folders hold none.
+def load_templates(folder: Path, beside: Iterable[Template] = ()) -> Templates:
+    """Read the ``*.yaml`` and ``*.yml`` of a folder, which win over those `beside`. An absent folder holds none.
 
     Raises TemplateError with every bad entry of every file.
     """
     problems: list[str] = []
     chosen: dict[str, Template] = {}
-    for folder in folders:
-        for template in _read_folder(folder, problems):
-            chosen.setdefault(template.relation, template)
+    for template in (*_read_folder(folder, problems), *beside):
+        chosen.setdefault(template.relation, template)
     _refuse_shared_prompts(chosen, problems)
     _raise(problems)
     return Templates(chosen.values())
