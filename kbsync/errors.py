@@ -20,22 +20,6 @@ kbsync's own and keeps its traceback under ``--debug``.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = [
-    "ConflictError",
-    "DataSetError",
-    "EditError",
-    "KbsyncError",
-    "LedgerBusyError",
-    "LedgerError",
-    "ModelError",
-    "SettingsError",
-    "SourceError",
-    "TemplateError",
-    "WithdrawalsError",
-    "WriteError",
-    "foreign",
-]
-
 
 class KbsyncError(Exception):
     """An error in the user's input or environment, told in a line or two."""

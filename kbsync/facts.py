@@ -8,20 +8,6 @@ from dataclasses import dataclass
 
 from kbsync.errors import SettingsError
 
-__all__ = [
-    "INVERSE",
-    "EditRequest",
-    "Entity",
-    "Fact",
-    "Skipped",
-    "Wording",
-    "check_relation",
-    "content_id",
-    "is_inverse",
-    "normalise_label",
-    "visible",
-]
-
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 # Marks of direction, soft hyphens, spaces of no width and the like; then the joiners, which some words need.
 _INVISIBLE = re.compile(

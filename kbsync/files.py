@@ -28,22 +28,6 @@ from typing import BinaryIO
 from kbsync.errors import SourceError, WriteError
 from kbsync.limits import DOCUMENT, LINE, MEGABYTE, Limit
 
-__all__ = [
-    "COMPRESSED",
-    "TEMPORARY",
-    "Unchanged",
-    "check_regular",
-    "is_compressed",
-    "is_text",
-    "kind_of",
-    "lines_of",
-    "open_stream",
-    "read_text",
-    "reading",
-    "text_lines",
-    "writing",
-]
-
 COMPRESSED = (".gz", ".bz2", ".zst")
 _BLOCK = MEGABYTE
 TEMPORARY = Path(os.environ.get("TMPDIR") or "/tmp")

@@ -9,23 +9,6 @@ from dataclasses import dataclass
 
 from kbsync.errors import SettingsError
 
-__all__ = [
-    "ANSWER",
-    "DEADLINE",
-    "DEPTH",
-    "DOCUMENT",
-    "ERROR_BODY",
-    "LINE",
-    "MEGABYTE",
-    "RATIO",
-    "REDIRECTS",
-    "ROW",
-    "SILENCE",
-    "SKIPPED",
-    "SUBJECTS",
-    "Limit",
-]
-
 MEGABYTE = 2**20
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from kbsync.errors import KbsyncError
 
-__all__ = ["fixtures_folder", "packaged_file", "preset_file", "presets_folder", "templates_folder"]
-
 _PACKAGE = Path(__file__).resolve().parent
 
 

@@ -29,22 +29,6 @@ from dataclasses import dataclass, fields, replace
 
 from kbsync.errors import SettingsError
 
-__all__ = [
-    "COLUMNS",
-    "PREFIXES",
-    "WIKIDATA",
-    "Shape",
-    "ShapeError",
-    "Told",
-    "expand",
-    "iri_of",
-    "predicate_iri",
-    "read_shape",
-    "short_id",
-    "short_name",
-    "wikibase",
-]
-
 WIKIDATA = "http://www.wikidata.org/"
 PREFIXES = {
     "wd": f"{WIKIDATA}entity/",

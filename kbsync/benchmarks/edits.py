@@ -14,8 +14,6 @@ from kbsync.sync.eval_cases import case_of
 from kbsync.sync.home import Progress, silent
 from kbsync.sync.practice import practice_requests
 
-__all__ = ["Pool", "edit_pool"]
-
 
 @dataclass(frozen=True, slots=True)
 class Pool:

@@ -20,8 +20,6 @@ from kbsync.errors import EditError
 from kbsync.memit import MemitSettings, RequestGroup, optimise_targets, solve, spread
 from kbsync.memit.solve import Solution
 
-__all__ = ["AlphaEdit", "AlphaEditSettings", "null_space", "own_targets"]
-
 
 @dataclass(frozen=True, slots=True)
 class AlphaEditSettings:

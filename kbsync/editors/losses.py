@@ -10,8 +10,6 @@ from torch import nn
 from kbsync.facts import EditRequest
 from kbsync.models import LoadedModel, TokenizedPrompt, head_log_probs, last_hidden, locate, make_rows
 
-__all__ = ["Change", "changed_outputs", "matrix_change", "object_log_probs", "object_losses", "object_texts"]
-
 
 def object_texts(loaded: LoadedModel, requests: Sequence[EditRequest]) -> list[TokenizedPrompt]:
     """Return the tokens of each request's prompt and target."""

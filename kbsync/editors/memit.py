@@ -8,8 +8,6 @@ import torch
 from kbsync.editors.editor import NO_SETTINGS, Deltas, NoSettings, Task
 from kbsync.memit import optimise_targets, spread
 
-__all__ = ["Memit"]
-
 
 @dataclass(frozen=True, slots=True)
 class Memit:

@@ -26,28 +26,6 @@ from kbsync.ledger.rows import (
 )
 from kbsync.ledger.store import Ledger
 
-__all__ = [
-    "EditState",
-    "active_after",
-    "edits_about",
-    "edits_of",
-    "endings",
-    "fail_batch",
-    "finish_batch",
-    "has_inverses",
-    "line_of",
-    "metrics_of",
-    "not_recalled",
-    "record_figures",
-    "roll_back",
-    "rollback_count",
-    "rollbacks",
-    "start_batch",
-    "states_after",
-    "strange_edits",
-]
-
-
 _CHANGED_MEANWHILE = "the state has changed since this apply was planned: run it again"
 
 

@@ -12,26 +12,6 @@ from kbsync.ledger.decoding import wording_from
 from kbsync.ledger.rows import FactRow, VetoRow
 from kbsync.ledger.store import Ledger
 
-__all__ = [
-    "RelationCounts",
-    "Standing",
-    "aliases",
-    "facts_named",
-    "lift_vetoes",
-    "object_subjects",
-    "own_wordings",
-    "priorities",
-    "record_aliases",
-    "record_priority",
-    "record_vetoes",
-    "relation_counts",
-    "relations_on_record",
-    "subject_base",
-    "subject_labels",
-    "vetoes",
-    "withheld",
-]
-
 
 def facts_named(ledger: Ledger, name: str, relation: str | None = None) -> list[FactRow]:
     """Return the facts, withdrawn ones too, whose subject has this label, id or else alias; none where none has.

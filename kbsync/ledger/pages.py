@@ -13,20 +13,6 @@ from kbsync.facts import content_id
 from kbsync.ledger.db import iso, now, telling
 from kbsync.ledger.store import RESTORE, Ledger
 
-__all__ = [
-    "KEPT",
-    "FileReading",
-    "drop_expired",
-    "drop_pages",
-    "find_page",
-    "find_reading",
-    "find_stream",
-    "keep_page",
-    "page_key",
-    "record_reading",
-    "record_stream",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class FileReading:

@@ -26,8 +26,6 @@ from kbsync.ledger.rows import Change, FactRow, PullCounts, SkippedRow, Withdraw
 from kbsync.ledger.store import Ledger
 from kbsync.limits import MEGABYTE
 
-__all__ = ["OUTSIDE", "NewPull", "Staged", "changes", "record_pull", "skipped_about", "skipped_counts", "unread"]
-
 OUTSIDE = "outside the scope"
 """what the reason of a `Skipped` begins with that the source states of a subject which a narrowed pull left out"""
 

@@ -6,29 +6,6 @@ from typing import Any, Literal
 
 from kbsync.facts import Entity, Fact, Skipped, Wording
 
-__all__ = [
-    "BatchRow",
-    "Change",
-    "ConflictNote",
-    "ConflictRow",
-    "EditRow",
-    "EndingRow",
-    "FactRow",
-    "HistoryRow",
-    "Metric",
-    "MetricRow",
-    "ModelRow",
-    "NewEdit",
-    "PullCounts",
-    "PullRow",
-    "RollbackRow",
-    "SkippedRow",
-    "TargetRow",
-    "VetoRow",
-    "Withdraw",
-]
-
-
 Withdraw = Literal["all", "none"] | frozenset[str]
 
 

@@ -16,8 +16,6 @@ from kbsync.ledger.decoding import raw
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-__all__ = ["SEALED", "SEALED_SINCE", "broken_seals", "prepare", "renew", "seal"]
-
 SEALED_SINCE = 9
 """the schema that brought the seals"""
 SEALED = {

@@ -6,8 +6,6 @@ import torch
 
 from kbsync.errors import EditError
 
-__all__ = ["JITTERS", "Solution", "factorise", "solve"]
-
 JITTERS = (0.0, 1e-12, 1e-10, 1e-8, 1e-6)
 """shares of lambda C's mean diagonal that are added to the diagonal: the first with which Cholesky succeeds is taken"""
 

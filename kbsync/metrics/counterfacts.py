@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from kbsync.facts import EditRequest
 from kbsync.metrics.metric import Case, Neighbour
 
-__all__ = ["NEIGHBOURS", "Counterfact", "cases", "counterfacts"]
-
 NEIGHBOURS = 5
 """neighbourhood prompts of a case at most"""
 

@@ -6,8 +6,6 @@ from kbsync.facts import EditRequest
 from kbsync.metrics.metric import Readings, Scorer, Triple
 from kbsync.models import LoadedModel, TargetScore, score_targets
 
-__all__ = ["recalled", "with_aliases"]
-
 
 def recalled(
     loaded: LoadedModel,

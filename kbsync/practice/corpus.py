@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from kbsync.facts import EditRequest
 
-__all__ = ["Sentence", "corpus_text", "sentences"]
-
 
 @dataclass(frozen=True, slots=True)
 class Sentence:

@@ -15,16 +15,6 @@ if TYPE_CHECKING:
     from kbsync.sync.measure import Failure
     from kbsync.sync.retract import Lifted, Retracted, Retraction
 
-__all__ = [
-    "applied_view",
-    "bisected_view",
-    "cost_view",
-    "found_table",
-    "lifted_view",
-    "retracted_view",
-    "retraction_view",
-]
-
 _MOST_FAILED = 10
 
 

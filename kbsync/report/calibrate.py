@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from kbsync.memit.extensions.calibration import Trial
     from kbsync.sync.calibrate import Calibration
 
-__all__ = ["calibration_json", "calibration_view"]
-
 _FIGURES = ("ES", "PS", "NS", "S", "recall", "perplexity")
 
 

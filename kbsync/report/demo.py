@@ -12,8 +12,6 @@ from kbsync.report.tables import plain, table
 if TYPE_CHECKING:
     from kbsync.sync.demo import Demo
 
-__all__ = ["demo_view"]
-
 
 def demo_view(told: "Demo") -> RenderableType:
     """Return the story: what was pulled, planned and applied, where things stand, and what the model now says."""

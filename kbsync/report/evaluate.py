@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from kbsync.sync.evaluate import Evaluation
     from kbsync.sync.reversal import Reversal
 
-__all__ = ["asked_view", "eval_json", "eval_view"]
-
 
 def eval_view(found: "Evaluation") -> RenderableType:
     """Return the figures with their intervals, base beside edited, and a row for each relation."""

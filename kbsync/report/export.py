@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from kbsync.sync.export import Exported
     from kbsync.sync.publish import Published
 
-__all__ = ["audit_view", "exported_view", "published_view"]
-
 
 def exported_view(done: "Exported") -> RenderableType:
     """Return where the files are, what is in them and, where precision or rank may lose something, what that was."""

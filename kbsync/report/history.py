@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from kbsync.sync.rollback import RolledBack
     from kbsync.sync.verify import Check, Leftover
 
-__all__ = ["history_view", "log_view", "pruned_view", "rollback_view", "verified_view"]
-
 _BATCH_COLUMNS = (
     "",
     "batch",

@@ -8,8 +8,6 @@ from datetime import date
 from functools import partial
 from pathlib import PurePath
 
-__all__ = ["json_text", "to_plain"]
-
 
 def json_text(value: object, *, ascii_only: bool) -> Iterator[str]:
     """Yield `value` as JSON: an entry a line, and of a list right under the top an item a line, as it comes.

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from kbsync.sync.mend import TrainedMend
     from kbsync.sync.stats import SharedCovariances, Stats
 
-__all__ = ["diagnosis_json", "diagnosis_view", "exported_view", "imported_view", "mend_view", "stats_view"]
-
 _MB = 2**20
 _MOST_MISPLACED = 20
 

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from kbsync.sync.plan import Plan, Sign
     from kbsync.sync.status import Overview, Status
 
-__all__ = ["MEANING", "figure", "in_sync_text", "metrics_table", "plan_json", "plan_view", "status_json", "status_view"]
-
 MEANING = {
     "+": "new in the knowledge base, to be edited",
     "~": "changed since it was applied, to be edited again",

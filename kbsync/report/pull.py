@@ -11,8 +11,6 @@ from kbsync.report.tables import plain, table
 if TYPE_CHECKING:
     from kbsync.sync.pull import Pulled
 
-__all__ = ["pulls_view"]
-
 _COLUMNS = ("relation", "label", "new", "changed", "relabelled", "withdrawn", "unchanged", "conflicting")
 _MOST_CHANGES = 20
 

@@ -13,17 +13,6 @@ if TYPE_CHECKING:
     from kbsync.sync.wordings import MeasuredWordings
     from kbsync.templates import Template
 
-__all__ = [
-    "checked_view",
-    "discovered_view",
-    "drafted_view",
-    "found_view",
-    "relations_view",
-    "template_view",
-    "templates_view",
-    "tested_view",
-]
-
 
 def relations_view(result: "Relations") -> RenderableType:
     """Return a row for each relation, and which model is spoken of."""

@@ -13,8 +13,6 @@ from kbsync.report.tables import plain
 if TYPE_CHECKING:
     from kbsync.sync.daily import Synced
 
-__all__ = ["synced_json", "synced_view"]
-
 
 def synced_view(done: "Synced") -> RenderableType:
     """Return what was pulled, what there was to do, and what was written."""

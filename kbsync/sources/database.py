@@ -21,8 +21,6 @@ from kbsync.sources.file_facts import check_ask, chosen, counted
 from kbsync.sources.own_query import OwnQuery
 from kbsync.sources.table_file import Columns, stated
 
-__all__ = ["Database"]
-
 _READS = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _ROWS = 1_000

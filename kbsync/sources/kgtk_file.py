@@ -23,8 +23,6 @@ from kbsync.sources.dump_lines import NeededLines
 from kbsync.sources.file_facts import Problems, counted
 from kbsync.sources.table_file import stated
 
-__all__ = ["KgtkFile"]
-
 _PROP = "http://www.wikidata.org/prop/"
 _ONTOLOGY = "http://wikiba.se/ontology#"
 _NAMES = {

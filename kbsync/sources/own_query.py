@@ -20,8 +20,6 @@ from kbsync.sources.queries import with_prefixes
 from kbsync.sources.results import Row, Term
 from kbsync.sources.statements import read_aliases, read_facts
 
-__all__ = ["OwnQuery", "read_query"]
-
 _SUFFIXES = (".rq", ".sparql", ".sql")
 _PAGE = re.compile(r"^[ \t]*#[ \t]*page:[ \t]*(\d{1,9})[ \t]*$", re.MULTILINE)
 _WRONG = re.compile(r"error at (\d+):(\d+): (.*)", re.DOTALL)

@@ -14,31 +14,6 @@ from kbsync.shapes import PREFIXES, WIKIDATA, Shape, expand, iri_of, short_name
 from kbsync.sources.base import Ask, Reading, shown
 from kbsync.sources.results import Row
 
-__all__ = [
-    "Query",
-    "about_property",
-    "aliases",
-    "in_its_form",
-    "kept",
-    "label_languages",
-    "labels",
-    "language_rank",
-    "nodes_counted",
-    "nodes_page",
-    "other_form",
-    "predicates",
-    "properties_named",
-    "sample",
-    "shape_of",
-    "statements",
-    "subjects",
-    "subjects_named",
-    "subjects_page",
-    "subjects_streamed",
-    "whole",
-    "with_prefixes",
-]
-
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 

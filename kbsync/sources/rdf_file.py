@@ -27,8 +27,6 @@ from kbsync.sources.rdf_changes import Digest, changed_lines, digest_of
 from kbsync.sources.rdf_store import IN_LINES, LARGE, REMEDY, CutError, RdfStore, TemporaryFolder, reason_of
 from kbsync.sources.results import Row
 
-__all__ = ["ChangedPart", "RdfFile"]
-
 _FORMATS = {
     ".ttl": RdfFormat.TURTLE,
     ".nt": RdfFormat.N_TRIPLES,

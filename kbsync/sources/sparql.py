@@ -19,8 +19,6 @@ from kbsync.sources.queries import in_its_form, whole
 from kbsync.sources.results import Row, check_rows, parse_results
 from kbsync.sources.statements import read_aliases, read_facts
 
-__all__ = ["SparqlSource"]
-
 
 class SparqlSource:
     """A SPARQL endpoint."""

@@ -22,8 +22,6 @@ from kbsync.shapes import COLUMNS
 from kbsync.sources.base import Ask, Counted, Notes, Reading, clean
 from kbsync.sources.file_facts import NO_LINE_END, Problems, check_ask, chosen, counted, fact_of
 
-__all__ = ["Columns", "TableFile", "is_kgtk", "stated"]
-
 _REQUIRED, _OPTIONAL = COLUMNS[:3], COLUMNS[3:]
 _KGTK = ("node1", "label", "node2")
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from kbsync.project import Project
 
-__all__ = ["Value", "origins"]
-
 
 @dataclass(frozen=True, slots=True)
 class Value:

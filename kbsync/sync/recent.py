@@ -10,8 +10,6 @@ from kbsync.ledger.edits import metrics_of
 from kbsync.ledger.pulls import changes
 from kbsync.sync.plan import find_model
 
-__all__ = ["MOST", "Answer", "Recent", "recent"]
-
 MOST = 200
 """changes and edits that are told"""
 

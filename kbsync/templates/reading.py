@@ -13,8 +13,6 @@ from kbsync.facts import check_relation, normalise_label
 from kbsync.files import read_text
 from kbsync.shapes import Shape, ShapeError, Told, read_shape
 
-__all__ = ["Scope", "Template", "read_file"]
-
 _FIELDS = ("label", "prompt", "paraphrases", "question")
 _MORE = ("wordings", "inverse", "subject", "scope", "source")
 _SCOPE = ("class", "min_sitelinks")
