@@ -111,7 +111,6 @@ def bench_gpu(
     tokens: int = 2_000_000,
     dtype: str | None = None,
     memory_cap: float | None = None,
-    seed: int = 0,
     progress: Progress = silent,
 ) -> GpuBench:
     """Time targets, covariance and insertion on the best device there is; `memory_cap` in GB of 10^9 bytes.
@@ -124,11 +123,11 @@ def bench_gpu(
     device = choose_device(None)
     with capped(device, memory_cap):
         progress("making the model", 0, 1)
-        loaded = random_model(CONFIGS[config], device, choose_dtype(dtype, device, torch.bfloat16), seed)
+        loaded = random_model(CONFIGS[config], device, choose_dtype(dtype, device, torch.bfloat16))
         progress("making the model", 1, 1)
         preset = load_preset(config)
         settings = replace(preset.settings if preset else TINY, steps=steps, covariance_tokens=tokens)
-        return Run(config, loaded, settings, edits, seed).measured(memory_cap, progress)
+        return Run(config, loaded, settings, edits).measured(memory_cap, progress)
 
 
 @contextmanager
@@ -148,9 +147,9 @@ def capped(device: torch.device, memory_cap: float | None) -> Iterator[None]:
         torch.cuda.set_per_process_memory_fraction(1.0, number)
 
 
-def random_model(config: PreTrainedConfig, device: torch.device, dtype: torch.dtype, seed: int) -> LoadedModel:
+def random_model(config: PreTrainedConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
     """Make a model with random weights right on the device, and a tokenizer whose words are its tokens."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.eval().requires_grad_(False)
@@ -162,9 +161,9 @@ def random_model(config: PreTrainedConfig, device: torch.device, dtype: torch.dt
 class Run:
     """One measuring of one model."""
 
-    def __init__(self, config: str, loaded: LoadedModel, settings: MemitSettings, edits: int, seed: int) -> None:
+    def __init__(self, config: str, loaded: LoadedModel, settings: MemitSettings, edits: int) -> None:
         self.config, self.loaded, self.settings, self.edits = config, loaded, settings, edits
-        self.draw = random.Random(seed)
+        self.draw = random.Random(0)
         self.contexts = ["{}", *(f"{self.words(CONTEXT)} {{}}" for _ in range(CONTEXTS))]
         self.groups = group_requests(loaded, [self.request(number) for number in range(edits)])
         tokens, length = settings.covariance_tokens or 0, settings.sequence_length

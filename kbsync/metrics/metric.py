@@ -116,6 +116,6 @@ class TextMetric:
     """means of the rows [..., k] -> the figure [...]"""
 
 
-def mean(values: Sequence[float], scale: float = 100.0) -> float | None:
-    """Return the mean times `scale` (a share becomes a percentage); None of nothing."""
-    return scale * sum(values) / len(values) if values else None
+def mean(values: Sequence[float]) -> float | None:
+    """Return the mean of shares as a percentage; None of nothing."""
+    return 100 * sum(values) / len(values) if values else None

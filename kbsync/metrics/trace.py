@@ -171,9 +171,9 @@ class MlpEffects:
     by_layer: tuple[float, ...]
 
 
-def mlp_effects(loaded: LoadedModel, facts: Sequence[EditRequest], seed: int = 0) -> MlpEffects:
+def mlp_effects(loaded: LoadedModel, facts: Sequence[EditRequest]) -> MlpEffects:
     """Trace one block's MLP at a time, at the subject's last token alone: which blocks' MLPs carry a fact."""
-    found = causal_trace(loaded, facts, seed=seed, window=1, kinds=[MLP], severed=[], groups=[LAST_SUBJECT])
+    found = causal_trace(loaded, facts, window=1, kinds=[MLP], severed=[], groups=[LAST_SUBJECT])
     by_layer = found.at(MLP).mean(0)
     return MlpEffects(float(found.clean.mean()), float(found.corrupted.mean()), tuple(by_layer.tolist()))
 

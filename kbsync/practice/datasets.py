@@ -3,7 +3,7 @@
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kbsync.facts import EditRequest
@@ -29,13 +29,8 @@ def counterfact_records(known: Sequence[EditRequest], count: int, seed: int = 0)
     known = sorted(known, key=lambda fact: fact.id)
     edited, kept = split(known, count, seed, alone=False)
     by_object, kept_by_object = group(known), group(kept)
-    new_objects = other_objects(known, edited, seed)
     records: list[dict[str, Any]] = []
-    for fact in edited:
-        new = new_objects.get(fact.id)
-        if new is None:
-            continue
-        rng = random.Random(f"{seed} {fact.id}")
+    for fact, new, rng in edits(known, edited, seed):
         wordings = rng.sample([text.format(fact.subject) for text in fact.paraphrases], len(fact.paraphrases))
         near, alike = kept_by_object.get((fact.relation, fact.target), []), by_object[fact.relation, new]
         records.append(
@@ -67,13 +62,8 @@ def zsre_records(known: Sequence[EditRequest], count: int, seed: int = 0) -> lis
     """
     known = sorted(known, key=lambda fact: fact.id)
     edited, kept = split(known, count, seed)
-    new_objects = other_objects(known, edited, seed)
     records: list[dict[str, Any]] = []
-    for fact in edited:
-        new = new_objects.get(fact.id)
-        if new is None:
-            continue
-        rng = random.Random(f"{seed} {fact.id}")
+    for fact, new, rng in edits(known, edited, seed):
         other = rng.choice([one for one in kept if one.relation != fact.relation and one.subject != fact.subject])
         records.append(
             {
@@ -87,6 +77,16 @@ def zsre_records(known: Sequence[EditRequest], count: int, seed: int = 0) -> lis
             }
         )
     return records
+
+
+def edits(
+    known: Sequence[EditRequest], edited: Sequence[EditRequest], seed: int
+) -> Iterator[tuple[EditRequest, str, random.Random]]:
+    """Yield each edited fact that has one with its new object and a source of draws of its own."""
+    new_objects = other_objects(known, edited, seed)
+    for fact in edited:
+        if (new := new_objects.get(fact.id)) is not None:
+            yield fact, new, random.Random(f"{seed} {fact.id}")
 
 
 def json_text(records: Sequence[Mapping[str, Any]]) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from math import exp, isfinite, log
 from pathlib import Path
-from typing import Any
 
 from kbsync.conflicts import Policy
 from kbsync.errors import LedgerError, SettingsError
@@ -100,7 +99,6 @@ def probed_plan(
     *,
     include_known: bool = False,
     inverse: bool | None = None,
-    values: Mapping[str, Any] | None = None,
     loading: Loading = AS_STORED,
     progress: Progress = silent,
 ) -> Plan:
@@ -115,7 +113,7 @@ def probed_plan(
             told = plan_on_record(ledger, named, home, relations, on_conflict, include_known, inverse)
             if told is not None:
                 return told
-        choice = choose_model(model, values, home=home, loading=loading)
+        choice = choose_model(model, home=home, loading=loading)
         known = identify(ledger, choice)
         plan = make_plan(ledger, templates_for(home), choice.name, known, relations, on_conflict, inverse=inverse)
         if not include_known:

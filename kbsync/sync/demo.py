@@ -119,14 +119,14 @@ def story(home: Path, pulls: list[Pulled], options: ApplyOptions, progress: Prog
     return Demo(pulls, plan, applied, status, answers, out.subject)
 
 
-def latest(plan: Plan, count: int = LATEST) -> set[tuple[str, str]]:
-    """Return (relation, subject key) of the `count` facts of each relation that have held for the shortest time."""
+def latest(plan: Plan) -> set[tuple[str, str]]:
+    """Return (relation, subject key) of the facts of each relation that have held for the shortest time."""
     new = [row.fact for row in plan.having("+") if row.fact is not None and row.fact.since is not None]
     new.sort(key=lambda fact: fact.since or "", reverse=True)
     return {
         (fact.relation, fact.subject_key)
         for relation in RELATIONS
-        for fact in [fact for fact in new if fact.relation == relation][:count]
+        for fact in [fact for fact in new if fact.relation == relation][:LATEST]
     }
 
 

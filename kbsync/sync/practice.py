@@ -19,8 +19,6 @@ from kbsync.resources import fixtures_folder
 from kbsync.sources import Ask, open_source
 from kbsync.sync.home import Progress, own_templates, templates_for
 
-DEFAULTS = TrainSettings()
-
 
 @cache
 def practice_requests(edition: str) -> tuple[EditRequest, ...]:
@@ -37,9 +35,9 @@ def paraphrase_requests(requests: Sequence[EditRequest]) -> list[EditRequest]:
     return [replace(request, prompt=wording) for request in requests for wording in request.paraphrases]
 
 
-def train_practice(out: Path, progress: Progress, settings: TrainSettings = DEFAULTS) -> dict[str, object]:
+def train_practice(out: Path, progress: Progress) -> dict[str, object]:
     """Train the practice model and write it to `out`, in float16 and with its corpus; return the card."""
-    requests = practice_requests("earlier")
+    requests, settings = practice_requests("earlier"), TrainSettings()
     made = sentences(requests)
     model, tokenizer, figures = train(made, settings, progress)
     model.half().float()  # measured as it will be loaded

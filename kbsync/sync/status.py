@@ -239,9 +239,9 @@ class Status(Generic[Diff]):
     notes: tuple[str, ...] = ()
 
 
-def status_for(home: Path, model: str | None, relations: Collection[str] | None = None) -> Status[Plan]:
+def status_for(home: Path, model: str | None) -> Status[Plan]:
     """Return the status of a model; `model` None means the one used last, or none where none is on record."""
-    return Status(plan_for(home, model, relations), *last_batch(home, model))
+    return Status(plan_for(home, model), *last_batch(home, model))
 
 
 def last_batch(

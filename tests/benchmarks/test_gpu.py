@@ -37,8 +37,8 @@ def test_every_phase_is_measured() -> None:
 
 
 def run(edits: int) -> Run:
-    loaded = random_model(CONFIGS["tiny"], torch.device("cpu"), torch.float32, seed=0)
-    return Run("tiny", loaded, gpu.TINY.with_values({"steps": 3, "covariance_tokens": 700}), edits, seed=0)
+    loaded = random_model(CONFIGS["tiny"], torch.device("cpu"), torch.float32)
+    return Run("tiny", loaded, gpu.TINY.with_values({"steps": 3, "covariance_tokens": 700}), edits)
 
 
 def test_requests_have_counterfacts_lengths() -> None:
