@@ -325,9 +325,7 @@ def compare(
         unplaced=unplaced,
         unmeasured=unmeasured,
         reversal=None,
-        calibration={
-            name: bins(one.sure) for name, one in (("base", base), ("edited", after)) if one is not None and one.sure
-        },
+        calibration={name: bins(one.sure) for name, one in (("base", base), ("edited", after)) if one and one.sure},
         base=base_figures,
         edited=None if after is None else reader.figures(base, after),
         beside={arm.name: reader.figures(base, reader.look(arm)) for arm in beside},
