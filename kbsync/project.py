@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from kbsync.errors import SettingsError
-from kbsync.files import read_text, reading
+from kbsync.files import read_text, reading, writing
 
 __all__ = [
     "FILE_NAME",
@@ -95,6 +95,12 @@ SCHEMA: dict[str, Any] = {
                 "type": "boolean",
                 "description": "edit facts the other way round as well, where their template has an inverse form",
             },
+            "tasks": {
+                "type": "array",
+                "uniqueItems": True,
+                "items": _TEXT,
+                "description": "tasks of lm-evaluation-harness that max_task_loss bounds: names, or YAML files",
+            },
             "settings": {
                 "type": "object",
                 "description": "settings of the editor, as --set takes them",
@@ -150,6 +156,8 @@ class Project:
     sources: tuple[ProjectSource, ...]
     corpus: Path | None
     canaries: Path | None
+    tasks: tuple[str, ...]
+    """of lm-evaluation-harness: names that it knows, or files"""
     settings: Mapping[str, Any]
     bounds: Mapping[str, float]
     watch: Mapping[str, Any]
@@ -222,6 +230,7 @@ def _project(file: Path, content: Mapping[str, Any], node: yaml.Node | None) -> 
         sources,
         None if corpus is None else beside / corpus,
         _canaries(beside, content.get("canaries")),
+        tuple(_there(beside, one) for one in content.get("tasks", ())),
         content.get("settings", {}),
         content.get("bounds", {}),
         content.get("watch", {}),
@@ -349,6 +358,7 @@ sources:
     # priority: 1             where sources disagree, the highest one's word counts
     # stream: https://stream.wikimedia.org/v2/stream/recentchange    for `kbsync watch`
 # canaries: canaries.yaml     questions that the model must answer
+# tasks: [arc_easy]           tasks of lm-evaluation-harness, which the bound max_task_loss is about
 # settings: {{steps: 40}}      as --set takes them
 # compile_inverse: true       edit facts the other way round as well, where their template has an inverse form
 # bounds: {{max_perplexity_increase: 10, max_withdrawn: 20}}
@@ -361,9 +371,10 @@ sources:
     ]
     if problems:
         raise SettingsError("; ".join(what for _, _, what in problems))
-    try:
-        with file.open("x", encoding="utf-8") as opened:
-            opened.write(text)
-    except FileExistsError:
-        raise SettingsError(f"{file} exists already: edit it, or remove it first") from None
+    with writing(file):
+        try:
+            with file.open("x", encoding="utf-8") as opened:
+                opened.write(text)
+        except FileExistsError:
+            raise SettingsError(f"{file} exists already: edit it, or remove it first") from None
     return file

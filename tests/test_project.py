@@ -139,6 +139,7 @@ EVERYTHING = {
     "corpus": "text.txt",
     "canaries": "questions.yaml",
     "compile_inverse": True,
+    "tasks": ["arc_easy"],
     "settings": {"steps": 30},
     "watch": {"every": "15m", "at_least": 10},
     "bounds": dict.fromkeys(BOUNDS, 5),

@@ -1,6 +1,5 @@
 """``kbsync apply``: write the plan into the model."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,18 +13,16 @@ from kbsync.cli.choices import (
     OnConflictOption,
     RelationsOption,
     SetOption,
-    TasksOption,
     YesOption,
-    listed,
     parse_values,
 )
+from kbsync.cli.judging import NO_JUDGING, Judging
 from kbsync.cli.options import Options, command, family
 from kbsync.report.apply import applied_view, cost_view
 from kbsync.report.console import emit, log_console
 from kbsync.report.plan import plan_view
 from kbsync.report.progress import progress
 from kbsync.report.tables import plain
-from kbsync.sync.canaries import read_canaries
 from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:
@@ -59,53 +56,6 @@ AlgorithmOption = Annotated[
 ChatOption = Annotated[
     bool, typer.Option("--chat", help="Measure recall of the question forms in the model's chat template, too.")
 ]
-CanariesOption = Annotated[
-    Path | None,
-    typer.Option("--canaries", metavar="FILE", help="Questions (YAML) that the model must answer to be made current."),
-]
-PerplexityOption = Annotated[
-    float | None,
-    typer.Option(
-        "--max-perplexity-increase",
-        metavar="PERCENT",
-        min=0,
-        help="Largest allowed rise of perplexity on the corpus.  [the preset's, else 10]",
-    ),
-]
-SpecificityOption = Annotated[
-    float | None,
-    typer.Option(
-        "--max-specificity-loss", metavar="POINTS", min=0, help="Largest allowed fall of NS.  [the preset's, else 10]"
-    ),
-]
-WeightChangeOption = Annotated[
-    float | None,
-    typer.Option(
-        "--max-weight-change",
-        metavar="PERCENT",
-        min=0,
-        help="Largest allowed change of a layer, in percent of its norm.",
-    ),
-]
-KnownLossOption = Annotated[
-    float | None,
-    typer.Option(
-        "--max-known-loss",
-        metavar="PERCENT",
-        min=0,
-        help="Most of the edited subjects' other facts, of those that the base model answers, that may be lost."
-        "  [the preset's, else no bound]",
-    ),
-]
-TaskLossOption = Annotated[
-    float | None,
-    typer.Option(
-        "--max-task-loss",
-        metavar="POINTS",
-        min=0,
-        help="Largest allowed fall of a task of --tasks.  [the preset's, else no bound]",
-    ),
-]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Make the result current even if it breaks a bound; the batch records that.")
 ]
@@ -125,14 +75,8 @@ def apply(
     algorithm: AlgorithmOption = "memit",
     setting: SetOption = None,
     corpus: CorpusOption = None,
-    canaries: CanariesOption = None,
     chat: ChatOption = False,
-    max_perplexity_increase: PerplexityOption = None,
-    max_specificity_loss: SpecificityOption = None,
-    max_weight_change: WeightChangeOption = None,
-    max_known_loss: KnownLossOption = None,
-    tasks: TasksOption = None,
-    max_task_loss: TaskLossOption = None,
+    judging: Judging = NO_JUDGING,
     force: ForceOption = False,
     yes: YesOption = False,
     loading: Loading = AS_STORED,
@@ -160,20 +104,12 @@ def apply(
         loading,
         corpus,
         chat=chat,
-        canaries=read_canaries(canaries),
-        bounds={
-            "max_perplexity_increase": max_perplexity_increase,
-            "max_specificity_loss": max_specificity_loss,
-            "max_weight_change": max_weight_change,
-            "max_known_loss": max_known_loss,
-            "max_task_loss": max_task_loss,
-        },
+        **judging.as_options(),
         force=force,
         retry=retry,
         algorithm=algorithm,
         only_lost=only_lost,
         rollbacks=rollbacks,
-        tasks=listed(tasks or ""),
     )
     run(options, wanted, yes)
 

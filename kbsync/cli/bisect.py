@@ -5,19 +5,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from kbsync.cli.apply import (
-    CanariesOption,
-    KnownLossOption,
-    PerplexityOption,
-    SpecificityOption,
-    WeightChangeOption,
-)
 from kbsync.cli.choices import CorpusOption, ModelOption, RelationsOption, SetOption, YesOption, parse_values
+from kbsync.cli.judging import NO_JUDGING, Judging
 from kbsync.cli.options import Options, command, family
 from kbsync.report.apply import bisected_view, found_table
 from kbsync.report.console import emit, log_console
 from kbsync.report.progress import progress
-from kbsync.sync.canaries import read_canaries
 from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:
@@ -33,11 +26,7 @@ def bisect(
     relation: RelationsOption = None,
     setting: SetOption = None,
     corpus: CorpusOption = None,
-    canaries: CanariesOption = None,
-    max_perplexity_increase: PerplexityOption = None,
-    max_specificity_loss: SpecificityOption = None,
-    max_weight_change: WeightChangeOption = None,
-    max_known_loss: KnownLossOption = None,
+    judging: Judging = NO_JUDGING,
     yes: YesOption = False,
     loading: Loading = AS_STORED,
 ) -> None:
@@ -55,13 +44,7 @@ def bisect(
         values=parse_values(setting),
         loading=loading,
         corpus=corpus,
-        canaries=read_canaries(canaries),
-        bounds={
-            "max_perplexity_increase": max_perplexity_increase,
-            "max_specificity_loss": max_specificity_loss,
-            "max_weight_change": max_weight_change,
-            "max_known_loss": max_known_loss,
-        },
+        **judging.as_options(),
     )
     with progress(quiet=options.json, verbose=options.verbose) as report:
 

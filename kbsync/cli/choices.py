@@ -1,10 +1,11 @@
 """The options that several commands share: which model, how it is loaded, which facts."""
 
+import inspect
 import re
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -97,6 +98,19 @@ TasksOption = Annotated[
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")]
 ProbeOption = Annotated[bool, typer.Option("--probe", help="Load the model and ask it about the facts.")]
 CheckOption = Annotated[bool, typer.Option("--check", help=f"Exit with {DIFFERENCE} if there is a difference.")]
+
+
+def keyword_options(**options: Any) -> list[inspect.Parameter]:
+    """Return options, name -> type, as parameters that are not given by default."""
+    return [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=False if get_args(annotation)[0] is bool else None,
+            annotation=annotation,
+        )
+        for name, annotation in options.items()
+    ]
 
 
 def listed(names: str) -> tuple[str, ...]:

@@ -18,8 +18,10 @@ from kbsync.cli.choices import (
     ExperimentalOption,
     MaxMemoryOption,
     RevisionOption,
+    keyword_options,
     parse_max_memory,
 )
+from kbsync.cli.judging import JUDGING_OPTIONS, Judging
 from kbsync.errors import SettingsError
 from kbsync.project import FILE_NAME, Project
 from kbsync.sync.home import Loading
@@ -34,17 +36,24 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say on stderr how the work is done.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
-LOADING_OPTIONS = [
-    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-    for name, default, annotation in (
-        ("device", None, DeviceOption),
-        ("dtype", None, DtypeOption),
-        ("max_memory", None, MaxMemoryOption),
-        ("experimental", False, ExperimentalOption),
-        ("revision", None, RevisionOption),
-    )
-]
-"""the options that a Loading is made of"""
+LOADING_OPTIONS = keyword_options(
+    device=DeviceOption,
+    dtype=DtypeOption,
+    max_memory=MaxMemoryOption,
+    experimental=ExperimentalOption,
+    revision=RevisionOption,
+)
+
+
+def _loading(max_memory: str | None, **given: Any) -> Loading:
+    return Loading(max_memory=parse_max_memory(max_memory), **given)
+
+
+GROUPS: dict[Any, tuple[list[inspect.Parameter], Callable[..., Any]]] = {
+    Loading: (LOADING_OPTIONS, _loading),
+    Judging: (JUDGING_OPTIONS, Judging.given),
+}
+"""types of parameters that stand for several options, and what makes them of these"""
 
 P = ParamSpec("P")
 
@@ -125,7 +134,7 @@ def command(
     """Register the decorated function on `app` as `name`, with the shared options behind its own.
 
     The function's first parameter receives the Options; its docstring is the help, with `examples` below. A parameter
-    of type Loading stands for the options that say how a model is loaded.
+    of one of the `GROUPS` stands for the options of that.
     """
 
     def register(body: Callable[Concatenate[Options, P], None]) -> Callable[Concatenate[Options, P], None]:
@@ -135,14 +144,12 @@ def command(
         ) -> None:
             options = context.ensure_object(Options)
             options.add(home, as_json, debug, verbose)
-            for parameter in loadings:
-                given = {option.name: values.pop(option.name) for option in LOADING_OPTIONS}
-                given["max_memory"] = parse_max_memory(given["max_memory"])
-                values[parameter] = Loading(**given)
+            for parameter, (grouped, make) in groups.items():
+                values[parameter] = make(**{option.name: values.pop(option.name) for option in grouped})
             body(options, **values)  # type: ignore[call-arg]
 
         own = inspect.signature(body)
-        loadings = [name for name, parameter in own.parameters.items() if parameter.annotation is Loading]
+        groups = {name: GROUPS[one.annotation] for name, one in own.parameters.items() if one.annotation in GROUPS}
         signature = _with_shared_options(own)
         run.__signature__ = signature  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
@@ -154,9 +161,9 @@ def command(
 
 
 def _with_shared_options(signature: inspect.Signature) -> inspect.Signature:
-    """Put the context in place of the first parameter, a Loading's options in its place, the shared ones at the end."""
+    """Put the context in place of the first parameter, a group's options in its place, the shared ones at the end."""
     _, *given = signature.parameters.values()
-    own = [one for parameter in given for one in (LOADING_OPTIONS if parameter.annotation is Loading else [parameter])]
+    own = [one for parameter in given for one in GROUPS.get(parameter.annotation, ([parameter],))[0]]
     keyword = inspect.Parameter.KEYWORD_ONLY
     shared = [
         inspect.Parameter("context", keyword, annotation=typer.Context),
@@ -179,6 +186,7 @@ def project_defaults(commands: Any, project: Project) -> dict[str, Any]:
         "corpus": project.corpus,
         "canaries": project.canaries,
         "compile_inverse": project.inverse,
+        "tasks": ",".join(project.tasks) or None,
         **project.bounds,
         **project.watch,
     }

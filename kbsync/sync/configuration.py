@@ -43,6 +43,8 @@ def origins(project: Project | None, home: Path | None, *, flag: bool) -> Iterat
         yield Value("canaries", str(project.canaries), "file")
     if project.inverse is not None:
         yield Value("compile_inverse", project.inverse, "file")
+    if project.tasks:
+        yield Value("tasks", ", ".join(project.tasks), "file")
     for name, bound in project.bounds.items():
         yield Value(f"bounds.{name}", bound, "file")
     for name, value in project.watch.items():
