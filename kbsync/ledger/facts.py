@@ -57,12 +57,17 @@ def aliases(ledger: Ledger, keys: Collection[str]) -> dict[str, tuple[str, ...]]
     return {key: tuple(names) for key, names in found.items()}
 
 
-def record_aliases(ledger: Ledger, source: str, read: Mapping[str, Collection[str]]) -> None:
-    """Record what `source` now gives as aliases of each entity of `read`, in place of what it gave earlier."""
+def record_aliases(ledger: Ledger, source: str, read: Mapping[str, Collection[str]]) -> bool:
+    """Record what `source` now gives as aliases of each entity of `read`; tell whether it gave others earlier."""
     with ledger.writing() as db:
+        held = db.execute("SELECT entity_key, alias FROM aliases WHERE source = ?", [source]).fetchall()
+        rows = {(key, alias): None for key, names in read.items() for alias in names}
+        if rows.keys() == {row for row in held if row[0] in read}:
+            return False
         db.conn.executemany("DELETE FROM aliases WHERE source = ? AND entity_key = ?", [(source, key) for key in read])
-        rows = [(source, key, alias) for key, names in read.items() for alias in dict.fromkeys(names)]
-        db.conn.executemany("INSERT INTO aliases (source, entity_key, alias) VALUES (?, ?, ?)", rows)
+        sql = "INSERT INTO aliases (source, entity_key, alias) VALUES (?, ?, ?)"
+        db.conn.executemany(sql, [(source, *row) for row in rows])
+    return True
 
 
 def priorities(ledger: Ledger) -> dict[str, int]:
@@ -71,11 +76,25 @@ def priorities(ledger: Ledger) -> dict[str, int]:
         return dict(ledger.db.execute("SELECT name, priority FROM sources WHERE priority <> 0").fetchall())
 
 
-def record_priority(ledger: Ledger, source: str, priority: int) -> None:
-    """Record that what `source` states goes before what sources of lower priority do."""
-    if priorities(ledger).get(source, 0) != priority:
-        with ledger.writing() as db:
-            db.execute("INSERT OR REPLACE INTO sources (name, priority) VALUES (?, ?)", [source, priority])
+def record_priority(ledger: Ledger, source: str, priority: int) -> bool:
+    """Record that what `source` states goes before what sources of lower priority do; tell whether that is new."""
+    if priorities(ledger).get(source, 0) == priority:
+        return False
+    with ledger.writing() as db:
+        db.execute("INSERT OR REPLACE INTO sources (name, priority) VALUES (?, ?)", [source, priority])
+    return True
+
+
+def standing_alone(ledger: Ledger, source: str, relation: str, others: Sequence[str]) -> tuple[int, int]:
+    """Return how many facts of a source and relation stand, and how many of these no source of `others` states."""
+    sql = f"""SELECT count(*), count(*) FILTER (WHERE NOT EXISTS (
+            SELECT 1 FROM facts AS other WHERE other.relation = facts.relation AND other.withdrawn IS NULL
+            AND (other.subject_key, other.object_key) = (facts.subject_key, facts.object_key)
+            AND other.source IN ({", ".join("?" for _ in others)})))
+        FROM facts WHERE source = ? AND relation = ? AND withdrawn IS NULL"""
+    with telling(ledger.path):
+        stand, alone = ledger.db.execute(sql, [*others, source, relation]).fetchone()
+    return stand, alone
 
 
 def subject_base(ledger: Ledger, source: str) -> str:

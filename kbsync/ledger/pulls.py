@@ -105,6 +105,20 @@ _SEE_REST = (
     WHERE source = :source AND relation = :relation AND last_seen = {_LAST_PULL} AND {_OTHERS}""",
 )
 
+_NEWS = ("new", "changed", "withdrawn", "relabelled")
+_OF_LAST = "source = :source AND relation = :relation AND last_seen"
+_LEFT_OUT = f"""SELECT count(*) FROM skipped WHERE {_OF_LAST} =
+    (SELECT max(id) FROM pulls WHERE source = :source AND relation = :relation)"""
+_RESTATED = """SELECT EXISTS (
+    SELECT 1 FROM temp.read JOIN main.facts AS facts ON facts.id = read.row
+    WHERE (facts.rank, facts.since, facts.wording) IS NOT (read.rank, read.since, read.wording))"""
+# What was left out is the same where nothing came in (or back) and nothing stayed behind.
+_REPEATS = f"""SELECT earlier.id FROM pulls AS earlier JOIN pulls AS this ON this.id = :pull
+    WHERE earlier.id = {_LAST_PULL} AND (earlier.scope, earlier.as_of) IS (this.scope, this.as_of)
+    AND NOT EXISTS (SELECT 1 FROM skipped WHERE {_OF_LAST} = earlier.id)
+    AND (SELECT count(*) FROM skipped WHERE {_OF_LAST} = :pull) = :left_out
+    AND NOT EXISTS (SELECT 1 FROM skipped WHERE {_OF_LAST} = :pull AND first_seen = :pull)"""
+
 
 @dataclass(frozen=True, slots=True)
 class NewPull:
@@ -165,12 +179,14 @@ def record_pull(ledger: Ledger, pull: NewPull, facts: Staged | Iterable[Fact]) -
     told["scope"] = compact(pull.scope) if pull.scope else None
     with ledger.writing() as db:
         standing = db.execute(f"SELECT count(*) FROM facts WHERE {_STANDS}", about).fetchone()[0]
+        left_out = db.execute(_LEFT_OUT, about).fetchone()[0]
         _stage(db, pull.relation, facts)
         _keep_nameless(db, pull)
         for statement in _COMPARE:
             db.execute(statement, about)
         _withdraw_unread(db, pull)
         counts = _counts(db)
+        restated = db.execute(_RESTATED).fetchone()[0]
         key = about["pull"] = insert(db, "pulls", {**about, **told, "finished": now(), **counts})
         if pull.rest_unchanged:
             facts_seen, conflicts_seen, _ = (db.execute(statement, about).rowcount for statement in _SEE_REST)
@@ -184,7 +200,9 @@ def record_pull(ledger: Ledger, pull: NewPull, facts: Staged | Iterable[Fact]) -
             ((key, pull.relation, *contested, "kept out") for contested in _contested(db)),
         )
         _record_skipped(db, key, pull)
-    return PullCounts(pull=key, standing=standing, **counts)
+        same = not restated and not any(counts[name] for name in _NEWS)
+        repeats = db.execute(_REPEATS, {**about, "left_out": left_out}).fetchone() if same else None
+    return PullCounts(pull=key, standing=standing, repeats=repeats and repeats[0], **counts)
 
 
 def unread(ledger: Ledger, source: str, facts: Staged) -> list[FactRow]:

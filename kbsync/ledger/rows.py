@@ -48,6 +48,8 @@ class PullCounts:
     """the same object under another label, of its own or of its subject"""
     standing: int = 0
     """facts of this source and relation that stood before"""
+    repeats: int | None = None
+    """the earlier pull that this one says again, in all but the time; None where anything is new"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from kbsync.project import Project
 from kbsync.sync.canaries import read_canaries
 from kbsync.sync.home import AS_STORED, Loading, Progress, model_name
 from kbsync.sync.plan import Sign
-from kbsync.sync.pull import MAX_WITHDRAWN, Pulled, pull
+from kbsync.sync.pull import MAX_WITHDRAWN, Pulled, pull, withdraw_rest
 from kbsync.sync.reading import make_asks
 from kbsync.sync.status import Overview, last_batch, overview_for
 
@@ -62,10 +62,13 @@ def pull_sources(
     contact: str | None = None,
     accept_withdrawals: bool = False,
     touched: Mapping[int, Sequence[str]] | None = None,
+    only_news: bool = False,
 ) -> list[Pulled]:
     """Pull what each source of the project is asked for, one after the other; raises as `pull` does.
 
-    `touched` are the subjects to read alone, by the place of their source; the other sources are left out.
+    What other sources stated earlier, which the project does not name (any more), is withdrawn. `touched` are the
+    subjects to read alone, by the place of their source; the other sources are left out. With `only_news` a source that
+    says nothing new leaves no trace.
     """
     if not project.sources:
         raise SettingsError(f"{project.file} has no sources: add some, or name --relation")
@@ -90,7 +93,11 @@ def pull_sources(
             priority=source.priority,
             max_withdrawn=bound,
             accept_withdrawals=accept_withdrawals,
+            only_news=only_news,
         )
+    if touched is None:
+        asked = {(one.source, one.relation) for one in pulls}
+        pulls += withdraw_rest(home, asked, max_withdrawn=bound, accept_withdrawals=accept_withdrawals)
     return pulls
 
 
@@ -118,6 +125,7 @@ def sync(
         raise SettingsError(f"{project.file} names no model: add `model: ...`, or name --model")
     with copied(project) if dry_run else nullcontext(project.home) as home:
         how: dict[str, Any] = {"contact": contact, "accept_withdrawals": accept_withdrawals, "touched": touched}
+        how["only_news"] = True
         pulls = tuple(pull_sources(project, progress, home=home, **how))
         name = model_name(project.model, home)
         plan = overview_for(home, name, inverse=project.inverse)
@@ -140,6 +148,7 @@ def sync(
             corpus=project.corpus,
             bounds=bounds,
             canaries=read_canaries(project.canaries),
+            tasks=project.tasks,
         )
         applied = apply(home, options, lambda proposal: True, progress, remark)
         checks = verify(home).checks

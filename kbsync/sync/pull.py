@@ -1,7 +1,7 @@
 """Pull: read a source for some relations, and record what is new, changed and withdrawn."""
 
 import datetime
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kbsync.errors import SourceError, WithdrawalsError
 from kbsync.facts import Skipped
 from kbsync.ledger import Change, FactRow, Ledger, PullCounts
-from kbsync.ledger.facts import record_aliases, record_priority
+from kbsync.ledger.facts import record_aliases, record_priority, standing_alone
 from kbsync.ledger.pages import drop_pages
 from kbsync.ledger.pulls import OUTSIDE, NewPull, Staged, changes, record_pull, unread
 from kbsync.shapes import iri_of, short_id
@@ -17,6 +17,7 @@ from kbsync.sources import Ask, Reading, Source, open_source
 from kbsync.sources.base import Access
 from kbsync.sync.home import templates_for
 from kbsync.sync.reading import FileState, _scope, kept_pages, look_at, scope_text
+from kbsync.templates import Templates
 
 if TYPE_CHECKING:
     from kbsync.sources.rdf_file import ChangedPart
@@ -30,9 +31,8 @@ FEW = 4
 class Changes:
     """What a pull changed, read from the ledger of `home` each time that it is gone through: it may be a million."""
 
-    def __init__(self, home: Path, pull: int) -> None:
-        self._home, self._pull = home, pull
-        self._held: list[Change] | None = None
+    def __init__(self, home: Path, pull: int, held: list[Change] | None = None) -> None:
+        self._home, self._pull, self._held = home, pull, held
 
     def hold(self) -> None:
         """Keep the changes in memory, where the home is about to go."""
@@ -107,13 +107,15 @@ def pull(
     priority: int | None = None,
     max_withdrawn: float = MAX_WITHDRAWN,
     accept_withdrawals: bool = False,
+    only_news: bool = False,
 ) -> list[Pulled]:
     """Read `source` for all `asks`, then record them together: an error leaves the facts on record as they were.
 
     `contact` is told to an endpoint, `query` asks the source in place of what the relations' templates say. What an
     endpoint has answered is kept until the pull is recorded (a day at most), so that an interrupted one goes on.
     `name` is what the ledger knows the source by (None: its address or path), so that another file may follow one;
-    where sources disagree, that of the highest `priority` counts (None: as it is on record).
+    where sources disagree, that of the highest `priority` counts (None: as it is on record). With `only_news` nothing
+    is recorded where nothing is new: each result then has the number of the pull that it repeats.
 
     Raises SettingsError, SourceError (also for a relation of which nothing is found and nothing is on record),
     WithdrawalsError where more than `max_withdrawn` per cent of a relation's facts (and more than a few), or all of
@@ -128,33 +130,95 @@ def pull(
         try:
             reads = _read_all(home, state.part or opened, name, asks, known, progress)
             with Ledger.open(home) as ledger, ledger.writing():
-                if priority is not None:
-                    record_priority(ledger, name, priority)
-                results, doubts = [], []
-                for done in range(1, len(asks) + 1):
-                    read = reads.pop(0)  # let go of what is recorded
-                    template = templates.get(read.ask.relation)
-                    counts = _record(ledger, read, state)
-                    results.append(_pulled(home, read, counts, state, template.label if template else None))
-                    doubts += [] if accept_withdrawals else _doubts(results[-1], counts, max_withdrawn)
-                    progress("recording", done, len(asks))
-                if doubts:
+                reordered = priority is not None and record_priority(ledger, name, priority)
+                results, counts = _record_all(home, ledger, reads, state, templates, progress)
+                doubts = [text for one in zip(results, counts, strict=True) for text in _doubts(*one, max_withdrawn)]
+                if doubts and not accept_withdrawals:
                     raise WithdrawalsError(_too_many(name, doubts))
+                if only_news and not reordered and all(one.repeats is not None for one in counts):
+                    raise _NothingNewError
                 made = {result.relation: result.pull for result in results}
                 state.remember(ledger, name, asks, made, {result.relation: result.skipped for result in results})
                 drop_pages(ledger, pages.used)
+        except _NothingNewError:
+            pages.drop()
+            return [_repeated(home, *one) for one in zip(results, counts, strict=True)]
         except (_NothingFoundError, WithdrawalsError):
             pages.drop()  # kept, they would hide what the source has when it is asked again
             raise
     return results
 
 
+def withdraw_rest(
+    home: Path, asked: Collection[tuple[str, str]], *, max_withdrawn: float, accept_withdrawals: bool
+) -> list[Pulled]:
+    """Withdraw what is on record of all but the (source, relation) pairs `asked`, as if those had nothing any more.
+
+    Facts that a source among `asked` states too go on standing, and count for nothing here. Raises WithdrawalsError as
+    `pull` does.
+    """
+    templates = templates_for(home)
+    results, doubts = [], []
+    with Ledger.open(home) as ledger, ledger.writing():
+        pairs = {(earlier.source, earlier.relation) for earlier in ledger.pulls()}
+        for source, relation in sorted(pairs - set(asked)):
+            others = [name for name, its in asked if its == relation]
+            standing, alone = standing_alone(ledger, source, relation, others)
+            if not standing:
+                continue
+            ask, started = Ask(relation), datetime.datetime.now(datetime.UTC)
+            read = _Read(ask, Reading(source, None, (), ()), Staged(relation, (), home), started)
+            template, counts = templates.get(relation), _record(ledger, read, FileState())
+            results.append(_pulled(home, read, counts, FileState(), template.label if template else None))
+            if _too_much(alone, standing, max_withdrawn):
+                doubts.append(f"{source} ({relation} {alone:,} of {standing:,})")
+        if doubts and not accept_withdrawals:
+            raise WithdrawalsError(
+                f"no longer among the sources: {', '.join(doubts)}; what they stated would be withdrawn. To go on, "
+                "name them again, or accept it with --accept-withdrawals"
+            )
+    return results
+
+
+class _NothingNewError(Exception):
+    """All of a pull is on record: it is taken back."""
+
+
+def _repeated(home: Path, pulled: Pulled, counts: PullCounts) -> Pulled:
+    """Return a pull that was taken back as the one that it repeats, without the changes of that."""
+    assert counts.repeats is not None
+    return replace(pulled, pull=counts.repeats, changes=Changes(home, counts.repeats, []))
+
+
+def _record_all(
+    home: Path,
+    ledger: Ledger,
+    reads: list[_Read],
+    state: FileState,
+    templates: Templates,
+    progress: Callable[[str, int, int], None],
+) -> tuple[list[Pulled], list[PullCounts]]:
+    """Record all that was read, and let go of each part of it."""
+    results: list[Pulled] = []
+    counts: list[PullCounts] = []
+    total = len(reads)
+    while reads:
+        read = reads.pop(0)
+        template = templates.get(read.ask.relation)
+        counts.append(_record(ledger, read, state))
+        results.append(_pulled(home, read, counts[-1], state, template.label if template else None))
+        progress("recording", len(counts), total)
+    return results, counts
+
+
 def _doubts(pulled: Pulled, counts: PullCounts, most: float) -> list[str]:
     """Return, in a list, how many facts a pull would withdraw where that is more than a source is believed."""
     gone, stood = counts.withdrawn, counts.standing
-    if gone and (gone == stood or (gone > FEW and 100 * gone > most * stood)):
-        return [f"{pulled.relation} {gone:,} of {stood:,}"]
-    return []
+    return [f"{pulled.relation} {gone:,} of {stood:,}"] if _too_much(gone, stood, most) else []
+
+
+def _too_much(gone: int, stood: int, most: float) -> bool:
+    return gone > 0 and (gone == stood or (gone > FEW and 100 * gone > most * stood))
 
 
 def _too_many(source: str, doubts: Sequence[str]) -> str:
@@ -229,8 +293,8 @@ def _record(ledger: Ledger, read: _Read, state: FileState) -> PullCounts:
         ],
     )
     counts = record_pull(ledger, pull, read.facts)
-    if reading.aliases:
-        record_aliases(ledger, reading.source, reading.aliases)
+    if reading.aliases and record_aliases(ledger, reading.source, reading.aliases):
+        return replace(counts, repeats=None)
     return counts
 
 

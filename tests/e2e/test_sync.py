@@ -1,5 +1,6 @@
 """A day's work in a folder of one's own: kbsync.yaml, sync, a change, sync again."""
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -72,6 +73,26 @@ def test_a_day_and_the_next(folder: Path) -> None:
     assert counts(done("sync", "--dry-run", "--json"))["+"] == 1
     assert json.loads(done("sync", "--json").out)["applied"]["edits"] == 4
     assert json.loads((folder / "out" / "kbsync.json").read_text())["edits"] == 4
+
+
+def test_a_second_run_with_nothing_new_writes_nothing(folder: Path) -> None:
+    done("sync")
+    before = contents(folder)
+    again = json.loads(done("sync", "--json").out)
+    assert contents(folder) == before
+    (pulled,) = again["pulls"]
+    assert (pulled["unchanged"], pulled["new"], pulled["changes"]) == (3, 0, [])
+    assert pulled["pull"] == 1  # the one that it repeats
+    text = (folder / "kbsync.yaml").read_text()
+    (folder / "kbsync.yaml").write_text(text.replace("source: facts.yaml", "source: facts.yaml\n  priority: 1"))
+    done("sync")
+    assert contents(folder)[".kbsync/ledger.db"] != before[".kbsync/ledger.db"]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return the hashes of all files."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_commands_take_their_defaults_from_the_file(folder: Path) -> None:

@@ -11,7 +11,7 @@ from kbsync.project import read_project
 from kbsync.sync.daily import pull_sources
 from kbsync.sync.home import silent
 from kbsync.sync.plan import PlanRow, plan_for
-from tests.homes import write_facts
+from tests.homes import done, kbsync, write_facts
 
 TURTLE = """\
 @prefix wd: <http://www.wikidata.org/entity/> . @prefix wdt: <http://www.wikidata.org/prop/direct/> .
@@ -116,3 +116,43 @@ def test_one_name_for_two_files_is_refused(tmp_path: Path) -> None:
     sources = [{"name": "facts", "source": "a.yaml"}, {"name": "facts", "source": "b.yaml"}]
     with pytest.raises(SettingsError, match=r"kbsync.yaml:\d+: the name facts is taken by another source"):
         read_project(project(tmp_path, *sources) / "kbsync.yaml")
+
+
+def test_a_source_that_is_taken_out_withdraws_what_it_alone_stated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_facts(tmp_path / "a.yaml", P36={"France": "Paris"}, P6={"France": "Ada"})
+    write_facts(tmp_path / "b.yaml", P36={"France": "Paris", "Peru": "Lima"})
+    write_facts(tmp_path / "c.yaml", P36={"France": "Paris"})
+    all_three = [{"source": "a.yaml", "relations": ["P36", "P6"]}, {"source": "b.yaml"}, {"source": "c.yaml"}]
+    project(tmp_path, *all_three)
+    done("pull")
+    project(tmp_path, {"source": "a.yaml"})
+    ran = kbsync("pull")
+    assert ran.code == 3
+    # b.yaml alone stated one fact, which is too few to ask about; c.yaml nothing.
+    assert "no longer among the sources: a.yaml (P6 1 of 1); " in ran.err
+    assert {row.subject: row.sources for row in plan_for(tmp_path / ".kbsync", None, ["P36"]).rows} == {
+        "France": ("a.yaml", "b.yaml", "c.yaml"),
+        "Peru": ("b.yaml",),
+    }
+    done("pull", "--accept-withdrawals")
+    (row,) = plan_for(tmp_path / ".kbsync", None).rows
+    assert (row.subject, row.relation, row.sources) == ("France", "P36", ("a.yaml",))
+    assert kbsync("pull").code == 0
+    project(tmp_path, *all_three)
+    done("pull")
+    assert row_of(tmp_path, "Peru").sources == ("b.yaml",)  # named again, it counts again
+
+
+def test_a_source_that_others_state_is_taken_out_without_a_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is where the very file was pulled by its path before there was a project."""
+    monkeypatch.chdir(tmp_path)
+    facts = write_facts(tmp_path / "a.yaml", P36={"France": "Paris"})
+    done("pull", "--source", facts, "--relation", "P36")
+    project(tmp_path, {"source": "a.yaml"})
+    done("pull")
+    assert row_of(tmp_path, "France").sources == ("a.yaml",)
