@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import shutil
 import stat
 import sys
@@ -34,6 +35,8 @@ TEMPORARY = Path(os.environ.get("TMPDIR") or "/tmp")
 """where temporary files lie that have no target"""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MARK = b"\xef\xbb\xbf"
+_OF_SAFETENSORS = re.compile(r"^(Error while serializing: )?(I/O error: )?| \(os error \d+\)$")
+"""words that it puts around the system's"""
 
 
 def is_compressed(path: Path) -> bool:
@@ -171,7 +174,8 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL or any(os.strerror(number) in str(error) for number in _FULL):
+        full = error.errno in _FULL or any(os.strerror(number) in str(error) for number in _FULL)
+        if full and (error.filename is None or os.path.abspath(error.filename) != os.path.abspath(path)):
             raise _cannot_write(TEMPORARY, error) from error  # what is read goes into temporary files
         if error.errno is None:  # gzip and bz2 say so that the bytes are wrong
             raise _damaged(path, error) from error
@@ -185,6 +189,17 @@ def _damaged(path: Path, error: Exception) -> SourceError:
     return SourceError(f"{path}: cut off or damaged ({error}); get it again: nothing was taken from it")
 
 
+def write_new(path: Path, text: str) -> None:
+    """Write a file that is not there yet, whole or not at all; raises FileExistsError, and OSError."""
+    with path.open("x", encoding="utf-8") as opened:
+        try:
+            opened.write(text)
+            opened.flush()
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+
+
 @contextmanager
 def writing(path: Path, *others: type[Exception]) -> Iterator[None]:
     """Turn what goes wrong with writing `path` (OSError, and `others`) into WriteError, with the room that there is."""
@@ -196,7 +211,7 @@ def writing(path: Path, *others: type[Exception]) -> Iterator[None]:
 
 
 def _cannot_write(path: Path, error: Exception) -> WriteError:
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    reason = (error.strerror if isinstance(error, OSError) else None) or _OF_SAFETENSORS.sub("", str(error))
     place = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
     return WriteError(
         f"cannot write {path}: {reason} ({shutil.disk_usage(place).free / 1e6:,.0f} MB are free in {place})"

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from kbsync.errors import SettingsError
-from kbsync.files import read_text, reading, writing
+from kbsync.files import read_text, reading, write_new, writing
 
 __all__ = [
     "FILE_NAME",
@@ -373,8 +373,7 @@ sources:
         raise SettingsError("; ".join(what for _, _, what in problems))
     with writing(file):
         try:
-            with file.open("x", encoding="utf-8") as opened:
-                opened.write(text)
+            write_new(file, text)
         except FileExistsError:
             raise SettingsError(f"{file} exists already: edit it, or remove it first") from None
     return file

@@ -18,6 +18,7 @@ from rich.console import Group, RenderableType
 from kbsync.benchmarks.made_up import ASKED, dump_lines
 from kbsync.benchmarks.measured import run_process
 from kbsync.errors import KbsyncError, SourceError
+from kbsync.files import writing
 from kbsync.report.tables import plain, table
 from kbsync.sources import Ask, open_source
 from kbsync.sync.home import Progress, silent
@@ -53,7 +54,7 @@ def bench_dump(triples: int, *, progress: Progress = silent) -> DumpBench:
     with tempfile.TemporaryDirectory(prefix="kbsync-") as folder:
         file = Path(folder) / "dump.nt"
         progress("making the dump", 0, 0)
-        with file.open("w", encoding="ascii") as out:
+        with writing(file), file.open("w", encoding="ascii") as out:
             out.writelines(dump_lines(triples))
         ways = {}
         for done, way in enumerate(WAYS):

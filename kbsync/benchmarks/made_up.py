@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
 
+from kbsync.files import writing
+
 __all__ = ["ASKED", "EVERY", "FACTS_PER_SUBJECT", "LINES", "dump_lines", "write_facts"]
 
 FACTS_PER_SUBJECT = 5
@@ -36,7 +38,7 @@ _LANGUAGES = ("en", "de", "fr", "es", "it", "nl", "pt", "sv", "pl", "ru", "ja", 
 
 def write_facts(path: Path, facts: int, relations: Sequence[str], *, seed: int = 0, changed: float = 0.0) -> None:
     """Write `facts` facts of `relations` as N-Triples; `changed` is the share in which they differ from the first."""
-    with path.open("w", encoding="ascii") as file:
+    with writing(path), path.open("w", encoding="ascii") as file:
         for thing in range(1, OBJECTS + 1):
             file.write(_label(thing, f"Thing {thing}"))
         file.writelines(_subjects(facts, relations, seed, changed))

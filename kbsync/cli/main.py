@@ -12,8 +12,9 @@ import shutil
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -112,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG_USAGE
     options.arguments = tuple(given)
     try:
-        typer.main.get_command(app).main(given, prog_name="kbsync", obj=options)
+        _commands().main(given, prog_name="kbsync", obj=options)
     except KeyboardInterrupt:
         code = INTERRUPTED
     except SystemExit as leaving:  # how typer ends: after the command, after help, on wrong usage
@@ -135,6 +136,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     return code
+
+
+@cache
+def _commands() -> Any:
+    """Return all commands: to put them together takes longer than most of them."""
+    return typer.main.get_command(app)
 
 
 def _open_streams() -> bool:

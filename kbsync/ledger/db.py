@@ -241,9 +241,9 @@ class WriterLock:
         try:
             lock.acquire()
         except Timeout:
-            raise LedgerBusyError(self._busy_message()) from None
+            raise self._busy() from None
         except OSError as error:
-            raise LedgerError(f"cannot write {self._path}: {error.strerror}; choose another --home") from error
+            raise self._not_written(error) from error
         try:
             self._name(json.dumps({"pid": os.getpid(), "purpose": purpose, "since": now()}))
             self._held = True
@@ -257,13 +257,20 @@ class WriterLock:
         with suppress(OSError):  # where a locked file cannot be written, or the disk is full
             self._path.write_text(holder, encoding="utf-8")
 
-    def _busy_message(self) -> str:
+    def _busy(self) -> LedgerError:
         try:
             holder = json.loads(self._path.read_text(encoding="utf-8"))
             who = f"process {holder['pid']} ({holder['purpose']}, since {holder['since']})"
+        except FileNotFoundError as error:  # filelock takes it for a file that is just being made
+            return self._not_written(error)
         except (OSError, ValueError, KeyError, TypeError):
             who = "another process"  # it has the lock and has not written its name yet
-        return f"{who} is changing a model's state in {self._path.parent}: wait for it to end, then run again"
+        return LedgerBusyError(
+            f"{who} is changing a model's state in {self._path.parent}: wait for it to end, then run again"
+        )
+
+    def _not_written(self, error: OSError) -> LedgerError:
+        return LedgerError(f"cannot write {self._path}: {error.strerror}; choose another --home")
 
 
 def _file_lock(path: Path, seconds: float) -> "BaseFileLock":

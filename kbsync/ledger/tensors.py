@@ -61,19 +61,22 @@ def replace_tensors(
 ) -> None:
     """Write `tensors` to `path`; what was there stays whole until the new file is. WriteError as above.
 
-    Not `sealed`, the header gets no hash: for files whose metadata has hashes of its own.
+    Not `sealed`, the header gets no hash: for files of the user's, whose metadata has hashes of its own.
     """
-    with _partial(path.parent) as partial:
+    with _partial(path.parent, None if sealed else path) as partial:
         _save(partial, tensors, _sealed(tensors, metadata) if sealed else metadata)
         partial.replace(path)
         _fsync(path.parent)
 
 
 @contextmanager
-def _partial(folder: Path) -> Iterator[Path]:
-    """Give the name of an unfinished file in `folder`; it is gone afterwards, if it was not renamed."""
+def _partial(folder: Path, told: Path | None = None) -> Iterator[Path]:
+    """Give the name of an unfinished file in `folder`; it is gone afterwards, if it was not renamed.
+
+    What goes wrong is told of the folder, or of the file `told`.
+    """
     partial = folder / f".{os.getpid()}-{secrets.token_hex(4)}.partial"
-    with writing(folder):
+    with writing(told or folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             yield partial

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 
 from kbsync.errors import SettingsError, SourceError
-from kbsync.files import read_text
+from kbsync.files import read_text, write_new
 from kbsync.resources import preset_file, presets_folder
 
 if typing.TYPE_CHECKING:
@@ -273,7 +273,6 @@ def write_preset(file: Path, preset: Preset, remark: str) -> None:
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("x", encoding="utf-8") as opened:
-            opened.write(f"# {remark}\n{text}")
+        write_new(file, f"# {remark}\n{text}")
     except OSError as error:
         raise SettingsError(f"cannot write the preset {file}: {error.strerror or error}") from error

@@ -9,6 +9,7 @@ from typing import TypeVar
 from rich.console import Console, RenderableType
 
 from kbsync.errors import KbsyncError
+from kbsync.files import writing
 from kbsync.report.json_text import json_text
 from kbsync.report.tables import plain
 
@@ -53,17 +54,17 @@ def emit(result: Result, view: Callable[[Result], RenderableType], *, as_json: b
 
 
 def emit_text(text: str, to: Path | None) -> None:
-    """Write a page to a file, whole or not at all, or to stdout; raises KbsyncError where it cannot be written."""
+    """Write a page to a file, whole or not at all, or to stdout; raises WriteError where it cannot be written."""
     if to is None:
         emit(text, plain, as_json=False)
         return
     new = to.with_name(f".{to.name}.{os.getpid()}")
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(to)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise KbsyncError(f"cannot write {to}: {error.strerror or error}") from None
+    with writing(to):
+        try:
+            new.write_text(text, encoding="utf-8")
+            new.replace(to)
+        finally:
+            new.unlink(missing_ok=True)
 
 
 def _let_go() -> None:

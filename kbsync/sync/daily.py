@@ -96,8 +96,8 @@ def pull_sources(
             only_news=only_news,
         )
     if touched is None:
-        asked = {(one.source, one.relation) for one in pulls}
-        pulls += withdraw_rest(home, asked, max_withdrawn=bound, accept_withdrawals=accept_withdrawals)
+        named = {(one.source, one.relation) for one in pulls}
+        pulls += withdraw_rest(home, named, max_withdrawn=bound, accept_withdrawals=accept_withdrawals)
     return pulls
 
 

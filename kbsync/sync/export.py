@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from kbsync.errors import KbsyncError, LedgerError, SettingsError
+from kbsync.files import writing
 from kbsync.ledger import Ledger, ModelRow
 from kbsync.ledger.edits import active_after
 from kbsync.ledger.tensors import alive
@@ -189,31 +190,16 @@ def probe(home: Path, model: str, folder: Path, *, loading: Loading = AS_STORED)
 def whole(folder: Path) -> Iterator[Path]:
     """Give a folder to write into that becomes `folder` at the end; whatever goes wrong, nothing is left of it.
 
-    Raises KbsyncError where the system cannot write it.
+    Raises WriteError where the system cannot write it.
     """
-    try:
+    with writing(folder, SafetensorError):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with ended_by_signals(), unfinished(folder.parent) as made:
             yield made
             as_umask_says(made)
             if folder.exists():
                 folder.rmdir()
-            shutil.move(made, folder)
-    except (OSError, SafetensorError) as error:
-        raise KbsyncError(f"cannot write {folder}: {_why(error)}{_room(folder.parent)}") from error
-
-
-def _why(error: OSError | SafetensorError) -> str:
-    """What the system says; safetensors puts words of its own around that."""
-    said = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return re.sub(r"^(Error while serializing: )?(I/O error: )?| \(os error \d+\)$", "", said)
-
-
-def _room(parent: Path) -> str:
-    try:
-        return f" ({shutil.disk_usage(parent).free / 1e6:.0f} MB are free in {parent})"
-    except OSError:  # there is no such folder
-        return ""
+            made.rename(folder)
 
 
 def as_umask_says(folder: Path) -> None:

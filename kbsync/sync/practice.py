@@ -9,8 +9,11 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from kbsync.errors import LedgerError
 from kbsync.facts import EditRequest, content_id
+from kbsync.files import writing
 from kbsync.ledger import Ledger
 from kbsync.models import LoadedModel, family_of, score_targets
 from kbsync.practice import TrainSettings, corpus_text, sentences, train
@@ -49,16 +52,17 @@ def train_practice(out: Path, progress: Progress) -> dict[str, object]:
         "recall_paraphrases": recall(loaded, paraphrase_requests(requests)),
         **figures,
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        made_here = Path(folder, "model")
-        model.half().save_pretrained(made_here)
-        tokenizer.save_pretrained(made_here)
-        Path(made_here, "corpus.txt").write_text(corpus_text(requests, settings.seed), encoding="utf-8")
-        Path(made_here, "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        if out.exists():
-            shutil.rmtree(out)
-        made_here.rename(out)
+    with writing(out, SafetensorError):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+            made_here = Path(folder, "model")
+            model.half().save_pretrained(made_here)
+            tokenizer.save_pretrained(made_here)
+            Path(made_here, "corpus.txt").write_text(corpus_text(requests, settings.seed), encoding="utf-8")
+            Path(made_here, "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+            if out.exists():
+                shutil.rmtree(out)
+            made_here.rename(out)
     return card
 
 
@@ -76,11 +80,12 @@ RECORDS = {COUNTERFACT: 750, ZSRE: 1500}
 def write_datasets(folder: Path) -> dict[str, int]:
     """Write both data sets into `folder`; return how many records each file has. The same bytes each time."""
     known = practice_requests("earlier")
-    folder.mkdir(parents=True, exist_ok=True)
     written = {}
     for name, make in ((COUNTERFACT, counterfact_records), (ZSRE, zsre_records)):
         records = make(known, RECORDS[name])
-        (folder / name).write_text(json_text(records), encoding="utf-8", newline="\n")
+        with writing(folder / name):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(json_text(records), encoding="utf-8", newline="\n")
         written[name] = len(records)
     return written
 

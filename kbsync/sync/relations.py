@@ -12,6 +12,7 @@ import yaml
 
 from kbsync.errors import LedgerError, SettingsError, TemplateError
 from kbsync.facts import check_relation, normalise_label
+from kbsync.files import write_new, writing
 from kbsync.ledger import Ledger, ModelRow
 from kbsync.ledger.facts import RelationCounts, Standing, relation_counts
 from kbsync.shapes import WIKIDATA, predicate_iri, short_name, wikibase
@@ -227,8 +228,7 @@ def new_template(
     _check(home, file, text)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("x", encoding="utf-8") as opened:
-            opened.write(text)
+        write_new(file, text)
     except OSError as error:
         raise LedgerError(f"{file}: cannot be written ({error.strerror}): choose another --home") from error
     remark = None
@@ -241,7 +241,8 @@ def _check(home: Path, file: Path, text: str) -> None:
     """Raise TemplateError, and leave nothing, where the draft could not be used as it stands."""
     with tempfile.TemporaryDirectory(prefix="kbsync-") as folder:
         trial = Path(folder) / file.name
-        trial.write_text(text, encoding="utf-8")
+        with writing(trial):
+            trial.write_text(text, encoding="utf-8")
         try:
             check_file(trial, beside=templates_for(home))
         except TemplateError as error:

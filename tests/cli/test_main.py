@@ -58,6 +58,7 @@ def spare(monkeypatch: pytest.MonkeyPatch) -> Iterator[typer.Typer]:
     """A family that is part of kbsync for one test."""
     added = family()
     monkeypatch.setattr(app, "registered_groups", list(app.registered_groups))
+    monkeypatch.setattr("kbsync.cli.main._commands", lambda: typer.main.get_command(app))  # put together anew
     yield added
     assert added.registered_commands, "the test registers a command"
 

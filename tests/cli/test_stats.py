@@ -90,6 +90,7 @@ def test_errors_are_told(small: Editable, run: Run) -> None:
 
 def test_a_group_may_have_a_default_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "registered_groups", list(app.registered_groups))
+    monkeypatch.setattr("kbsync.cli.main._commands", lambda: typer.main.get_command(app))  # put together anew
     group = family("Look and see.", default="look")
     seen: list[tuple[str, bool]] = []
 

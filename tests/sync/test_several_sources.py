@@ -125,7 +125,11 @@ def test_a_source_that_is_taken_out_withdraws_what_it_alone_stated(
     write_facts(tmp_path / "a.yaml", P36={"France": "Paris"}, P6={"France": "Ada"})
     write_facts(tmp_path / "b.yaml", P36={"France": "Paris", "Peru": "Lima"})
     write_facts(tmp_path / "c.yaml", P36={"France": "Paris"})
-    all_three = [{"source": "a.yaml", "relations": ["P36", "P6"]}, {"source": "b.yaml"}, {"source": "c.yaml"}]
+    all_three: list[dict[str, object]] = [
+        {"source": "a.yaml", "relations": ["P36", "P6"]},
+        {"source": "b.yaml"},
+        {"source": "c.yaml"},
+    ]
     project(tmp_path, *all_three)
     done("pull")
     project(tmp_path, {"source": "a.yaml"})
