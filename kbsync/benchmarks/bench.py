@@ -29,27 +29,13 @@ from kbsync.sync.model import ModelChoice, identify, model_contexts
 from kbsync.sync.targets import cached_targets
 from kbsync.sync.wordings import held_beside
 
-__all__ = ["PUBLISHED", "Bench", "flat", "matrices", "published"]
+__all__ = ["PUBLISHED", "Bench", "flat", "matrices"]
 
 PUBLISHED = "published"
-PLAIN: dict[str, Any] = {
-    "sweeps": 1,
-    "stop_weight": 0.0,
-    **{"rest_weight": 0.0, "hold_subjects": 0, "hold_relations": 0, "wordings": 0, "search_dtype": "float32"},
-}
-"""what switches off all that kbsync adds to MEMIT"""
 REUSES_TARGETS = ("memit", PUBLISHED, "alphaedit", "nas")
 """editors whose search for target vectors is MEMIT's on the base model"""
 TEXT_LINES = 200
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-
-
-def published(settings: MemitSettings) -> MemitSettings:
-    """Return MEMIT as it was published: one sweep, one wording, and nothing that kbsync adds.
-
-    Layers, lambda and the search are the model's own; where its search has no contexts, it gets the paper's.
-    """
-    return replace(settings, **PLAIN, contexts=settings.contexts or MemitSettings().contexts)
 
 
 class Bench:
@@ -92,7 +78,7 @@ class Bench:
         """Return the model's settings as an editor gets them."""
         if name == "memit":
             return self.settings
-        return published(self.settings).with_values(self.values.get(PUBLISHED, {}))
+        return self.settings.published().with_values(self.values.get(PUBLISHED, {}))
 
     def covariances(self, layers: Sequence[int]) -> Mapping[int, torch.Tensor]:
         """Return C of these layers; those not yet in the home are collected in one pass, and kept there."""

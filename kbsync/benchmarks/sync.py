@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 from rich.console import Group, RenderableType
 
-from kbsync.benchmarks.bench import Bench, matrices, published
+from kbsync.benchmarks.bench import Bench, matrices
 from kbsync.benchmarks.edits import Pool, edit_pool
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
@@ -161,7 +161,7 @@ class Stacked:
 
     def __init__(self, bench: Bench, *, incremental: bool) -> None:
         self.bench, self.incremental = bench, incremental
-        self.settings = published(bench.settings)
+        self.settings = bench.settings.published()
         self.contexts = bench.contexts_for(self.settings)
         self.deltas: dict[int, torch.Tensor] = {}
         self.moments: dict[int, torch.Tensor] = {}

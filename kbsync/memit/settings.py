@@ -123,10 +123,36 @@ class MemitSettings:
         }
 
     def with_values(self, values: Mapping[str, Any]) -> "MemitSettings":
-        """Return these settings with some fields changed; `values` by YAML name, as YAML or as command-line text."""
-        return changed(self, values)
+        """Return these settings with some fields changed; `values` by YAML name, as YAML or as command-line text.
+
+        ``published: true`` stands for MEMIT as it was published, in these layers; other values change that.
+        """
+        rest = dict(values)
+        wanted = str(rest.pop("published", False)).lower()
+        if wanted not in ("true", "false"):
+            raise SettingsError(f"published: {wanted!r} is neither true nor false")
+        return changed(self.published() if wanted == "true" else self, rest)
+
+    def published(self) -> "MemitSettings":
+        """Return MEMIT as it was published: one sweep, one wording, and nothing that kbsync adds.
+
+        Layers, lambda and the search are these; where the search has no contexts, it gets the paper's.
+        """
+        return replace(self, **PLAIN, contexts=self.contexts or MemitSettings().contexts)
 
 
+PLAIN: dict[str, Any] = {
+    **{"sweeps": 1, "wordings": 0, "stop_weight": 0.0, "search_dtype": "float32"},
+    **{"rest_weight": 0.0, "hold_subjects": 0, "hold_relations": 0},
+}
+"""what switches off all that kbsync adds to MEMIT"""
+MEASURED: dict[str, Any] = {
+    **{"steps": 60, "clamp_norm_factor": 2.0, "sweeps": 2, "wordings": 5, "contexts": 0},
+    **{"rest_weight": 1.0, "hold_subjects": 30, "hold_relations": 4},
+}
+"""what helped on both pretrained models that it was tried on, of two families (docs/real-models.md)"""
+LAMBDA = 1.95
+"""lambda for each dimension m of a key"""
 RETIRED = {"hold": 0, "hold_weight": 0, "restore_weight": 0, "emphasis": 1, "coupling": 0, "group_weight": 1}
 """settings of earlier versions that a ledger may have on record, and the values at which they did nothing"""
 
@@ -144,11 +170,13 @@ def settings_on_record(values: Mapping[str, Any]) -> dict[str, Any]:
 def default_settings(depth: int, m: int) -> MemitSettings:
     """Return the settings of a model that has none of its own, from its blocks and the size of its keys.
 
-    Layers are at the same share of the depth as GPT-J's (3 to 8 of 28). lambda is 0.92 m, as 15,000 is for GPT-J: one
-    layer gives a key the share a / (1 + a) of its residual, a = k^T C^-1 k / lambda, and k^T C^-1 k is about m.
+    Layers are at the same share of the depth as GPT-J's (3 to 8 of 28). One layer gives a key the share a / (1 + a) of
+    its residual, a = k^T C^-1 k / lambda, and k^T C^-1 k is about m: so lambda grows with m. 0.92 m would be GPT-J's
+    15,000; twice that costs the text less where a fact has several wordings.
     """
     first, last = round(depth * 3 / 28), min(round(depth * 8 / 28), depth - 2)
-    return MemitSettings(layers=tuple(range(first, max(first, last) + 1)), lambda_=float(round(0.92 * m)))
+    layers = tuple(range(first, max(first, last) + 1))
+    return MemitSettings(layers=layers, lambda_=float(round(LAMBDA * m)), **MEASURED)
 
 
 def changed(settings: S, values: Mapping[str, Any]) -> S:

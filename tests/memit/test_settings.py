@@ -1,7 +1,7 @@
 """The settings: coerced by field type, refused where they fit no model, recorded whole, and all of them read."""
 
 import ast
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,11 +145,25 @@ def test_a_larger_group_has_more_room_and_more_steps() -> None:
 
 
 def test_a_model_without_a_preset_gets_settings_by_its_size() -> None:
-    """GPT-J's own come out of its depth and width, and so do those that suit a model of 135M weights."""
-    assert default_settings(28, 16384) == MemitSettings(layers=(3, 4, 5, 6, 7, 8), lambda_=15073.0)
-    assert default_settings(30, 1536) == MemitSettings(layers=(3, 4, 5, 6, 7, 8, 9), lambda_=1413.0)
+    """Layers of GPT-J's depth are GPT-J's, and those of SmolLM2 what was measured there."""
+    assert default_settings(28, 16384).layers == (3, 4, 5, 6, 7, 8)
+    preset = load_preset("smollm2-135m")
+    assert preset is not None
+    assert replace(default_settings(30, 1536), lambda_=3000.0) == preset.settings
+    assert default_settings(30, 1536).lambda_ == pytest.approx(3000, rel=0.01)
     assert default_settings(4, 256).layers == (0, 1)
     assert default_settings(2, 8).layers == (0,)
+
+
+@pytest.mark.parametrize("said", [True, "true", "True"])
+def test_one_setting_switches_off_all_that_is_added(said: object) -> None:
+    own = default_settings(30, 1536)
+    found = own.with_values({"published": said, "steps": 30})
+    paper = MemitSettings()
+    assert found == replace(paper, layers=own.layers, lambda_=own.lambda_, steps=30, clamp_norm_factor=2.0)
+    assert own.with_values({"published": "false"}) == own
+    with pytest.raises(SettingsError, match="published: 'perhaps' is neither"):
+        own.with_values({"published": "perhaps"})
 
 
 def test_every_preset_loads() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from kbsync.benchmarks.bench import flat, published
+from kbsync.benchmarks.bench import flat
 from kbsync.benchmarks.paper.bench import PaperBench
 from kbsync.benchmarks.paper.data import evenly
 from kbsync.benchmarks.paper.relations import KINDS, METRICS, drawn
@@ -66,7 +66,7 @@ def test_a_row_has_settings_of_its_own(bench: PaperBench) -> None:
 
 def test_the_paper_has_contexts_where_the_models_own_search_has_none() -> None:
     own = replace(MemitSettings(), contexts=0, wordings=5, hold_subjects=30, lambda_=1.0)
-    found = published(own)
+    found = own.published()
     assert (found.contexts, found.wordings, found.hold_subjects, found.lambda_) == (5, 0, 0, 1.0)
 
 
