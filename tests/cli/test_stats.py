@@ -36,7 +36,7 @@ def test_the_table_and_what_is_on_record(small: Editable, tmp_path: Path) -> Non
 
 def test_what_nobody_chose_is_told(small: Editable, tmp_path: Path) -> None:
     given = ("--home", tmp_path / "home", *small.model, "--corpus", small.corpus, *LENGTH)
-    assert "tiny-known has no preset: layers 0 to 1 of 4 and lambda 236, computed" in done("stats", *given).out
+    assert "tiny-known has no preset: layers 0 to 1 of 4 and lambda 499, computed" in done("stats", *given).out
     assert "tiny-known has no preset: layers 0 to 1 of 4, computed" in done("stats", *given, "--set", "lambda=1").out
 
 
