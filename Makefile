@@ -21,6 +21,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 ARGS ?=
 EXAMPLES ?= 2000
+OLDEST ?= .ci/oldest.txt
 
 NUMERIC := $(addprefix tests/,memit editors metrics models/test_forward.py models/test_scoring.py sync/test_retry.py \
 	sync/test_apply.py e2e/test_any_order.py e2e/test_theorem.py)
@@ -38,10 +39,13 @@ numeric: $(READY)
 	for able in default avx2; do ATEN_CPU_CAPABILITY=$$able OMP_NUM_THREADS=1 \
 		$(BIN)/python -m pytest -q -n logical --dist loadfile --no-loadscope-reorder $(NUMERIC) $(ARGS) || exit 1; done
 
+build/oldest/.ready: .ci/oldest.txt
+	$(PYTHON) -m venv --clear build/oldest
+	build/oldest/bin/pip install --quiet --requirement $(OLDEST)
+	touch $@
+
 # The model's passes, MEMIT, the ledger, the sources' libraries and the command line: what old versions break first.
-test-oldest:
-	$(PYTHON) -m venv build/oldest
-	build/oldest/bin/pip install --quiet --requirement .ci/oldest.txt
+test-oldest: build/oldest/.ready
 	OMP_NUM_THREADS=1 PYTHONPATH=. build/oldest/bin/python -m pytest -q -p no:cacheprovider tests/cli/test_main.py \
 		tests/ledger/test_pulls.py tests/ledger/test_opening.py tests/sources/test_yaml_file.py \
 		tests/sources/test_sparql.py tests/models/test_load.py tests/models/test_hooks.py tests/memit/test_solve.py \
