@@ -327,7 +327,7 @@ def world(small: Editable, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patched.chdir(folder)
         project(folder, small, random_folder(tmp_path_factory.getbasetemp(), "gptj"))
         patched.setattr("kbsync.resources._folder", fixtures_of(folder))
-        patched.setattr(practice.train_practice, "__defaults__", (few,))
+        patched.setattr(practice, "TrainSettings", lambda: few)
         for name, count in {practice.COUNTERFACT: 4, practice.ZSRE: 8}.items():
             patched.setitem(practice.RECORDS, name, count)
         patched.setattr("kbsync.benchmarks.dump.dump_lines", lambda triples: dump_lines(triples // 1000))
