@@ -1,6 +1,5 @@
 """One command a day: pull every source of a project, apply what changed, check the result, export it."""
 
-import re
 import shutil
 import sqlite3
 import tempfile
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kbsync.errors import KbsyncError, LedgerError, SettingsError
 from kbsync.ledger import BatchRow
+from kbsync.memit.settings import MemitSettings, settings_on_record
 from kbsync.project import Project
 from kbsync.sync.canaries import read_canaries
 from kbsync.sync.home import AS_STORED, Loading, Progress, model_name
@@ -28,7 +28,6 @@ __all__ = ["Synced", "pull_sources", "sync"]
 
 DIFFERENCES: tuple[Sign, ...] = ("+", "~", "-")
 """signs that an apply does something about"""
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +164,8 @@ def other_settings(project: Project, batch: BatchRow | None) -> bool:
     """Tell whether the current batch was made with settings other than the project's."""
     if batch is None:
         return False
-    texts = {name: _text(batch.settings.get(name)) for name in project.settings}
-    return any(texts[name] != _text(value) for name, value in project.settings.items())
-
-
-def _text(value: object) -> str:
-    parts = value if isinstance(value, list | tuple) else str(value).split(",")
-    return ",".join(f"{float(part):g}" if _NUMBER.fullmatch(str(part).strip()) else str(part).strip() for part in parts)
+    made_with = MemitSettings().with_values(settings_on_record(batch.settings))
+    return made_with.with_values(project.settings) != made_with
 
 
 def _export(project: Project, target: Path, loading: Loading) -> "tuple[Path, Probe] | tuple[None, None]":

@@ -17,7 +17,7 @@ IDS = torch.tensor([[5, 9, 60, 61, 7]])
 def offloaded(folder: Path, how: str, dtype: str | None = None) -> LoadedModel:
     """The model with all of it offloaded to the CPU, or the upper blocks to the disk."""
     if how == "disk":
-        room = "125KB" if dtype == "bfloat16" else "250KB"
+        room = "75KB" if dtype == "bfloat16" else "150KB"
         return load_model(str(folder), device="auto", dtype=dtype, max_memory={"cpu": room})
     loaded = load_model(str(folder), device="cpu", dtype=dtype)
     cpu_offload(loaded.model, execution_device=torch.device("cpu"))
