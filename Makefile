@@ -73,10 +73,10 @@ commands: $(READY)
 # README is the site's first page: its links and those to it are adapted in a copy.
 docs: $(READY)
 	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[docs]'
-	rm -rf build/docs && mkdir -p build && cp -r docs build/docs
+	rm -rf build/docs && mkdir -p build/docs && cp docs/*.* build/docs && rm build/docs/mkdocs.yml
 	sed 's#(docs/#(#g' README.md > build/docs/index.md
 	sed -i.bak 's#(\.\./README\.md#(index.md#g' build/docs/*.md && rm build/docs/*.bak
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --config-file docs/mkdocs.yml --strict --quiet
 
 venv: $(READY)
 
