@@ -22,8 +22,6 @@ from typing import Literal
 from kbsync.errors import ConflictError
 from kbsync.facts import Entity, Fact, normalise_label
 
-__all__ = ["KEPT_OUT", "Conflict", "Policy", "Settled", "Statement", "settle"]
-
 # What becomes of a group in conflict: kept out whole; the first or the newest statement kept; or an error.
 Policy = Literal["out", "first", "latest", "error"]
 

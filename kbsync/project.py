@@ -19,17 +19,6 @@ from jsonschema.exceptions import ValidationError
 from kbsync.errors import SettingsError
 from kbsync.files import read_text, reading, write_new, writing
 
-__all__ = [
-    "FILE_NAME",
-    "SCHEMA",
-    "Project",
-    "ProjectSource",
-    "find_project",
-    "read_checked",
-    "read_project",
-    "write_project",
-]
-
 FILE_NAME = "kbsync.yaml"
 CANARIES = "canaries.yaml"
 

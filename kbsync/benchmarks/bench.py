@@ -29,8 +29,6 @@ from kbsync.sync.model import ModelChoice, identify, model_contexts
 from kbsync.sync.targets import cached_targets
 from kbsync.sync.wordings import held_beside
 
-__all__ = ["PUBLISHED", "Bench", "flat", "matrices"]
-
 PUBLISHED = "published"
 REUSES_TARGETS = ("memit", PUBLISHED, "alphaedit", "nas")
 """editors whose search for target vectors is MEMIT's on the base model"""
@@ -126,12 +124,7 @@ class Bench:
         return HeldOut(self.choice.corpus.name, tuple(islice((line for line in lines if line.strip()), TEXT_LINES)))
 
     def figures(
-        self,
-        cases: Sequence[Case],
-        metrics: Sequence[str],
-        text: HeldOut,
-        seed: int = 0,
-        deltas: Deltas | None = None,
+        self, cases: Sequence[Case], metrics: Sequence[str], text: HeldOut, seed: int = 0, deltas: Deltas | None = None
     ) -> dict[str, Figure]:
         """Return the registry's figures of cases and of a text, on the base model or with `deltas`.
 

@@ -23,8 +23,6 @@ from kbsync.report.tables import plain, table
 from kbsync.sources import Ask, open_source
 from kbsync.sync.home import Progress, silent
 
-__all__ = ["WAYS", "DumpBench", "Reading", "bench_dump", "dump_view"]
-
 
 @dataclass(frozen=True, slots=True)
 class Reading:

@@ -45,8 +45,6 @@ from kbsync.models.devices import choose_dtype
 from kbsync.report.tables import plain, table
 from kbsync.sync.home import Progress, silent
 
-__all__ = ["CONFIGS", "GpuBench", "bench_gpu", "gpu_view"]
-
 CONFIGS: dict[str, PreTrainedConfig] = {
     "gpt-j": GPTJConfig(),
     "llama-3-8b": LlamaConfig(

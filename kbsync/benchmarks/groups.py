@@ -20,8 +20,6 @@ from kbsync.report.tables import plain, table
 from kbsync.sync.home import Progress, silent
 from kbsync.sync.model import choose_model
 
-__all__ = ["OBJECTS", "GroupsBench", "SizeFigures", "bench_groups", "groups_view"]
-
 OBJECTS = (1, 2, 4, 8)
 """objects to edit for each subject"""
 METRICS = ("ES", "PS", "NS", "recall", "paraphrase_recall", "perplexity")

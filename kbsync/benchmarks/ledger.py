@@ -23,8 +23,6 @@ from kbsync.report.tables import plain, table
 from kbsync.sync.home import Progress, own_templates, silent
 from kbsync.templates import Template, Templates
 
-__all__ = ["LedgerBench", "bench_ledger", "curve_view", "ledger_view"]
-
 MODEL = "made-up"
 CHANGED = 0.01
 """share of the facts that differ at the second pull"""

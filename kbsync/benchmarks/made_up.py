@@ -14,8 +14,6 @@ from pathlib import Path
 
 from kbsync.files import writing
 
-__all__ = ["ASKED", "EVERY", "FACTS_PER_SUBJECT", "LINES", "dump_lines", "write_facts"]
-
 FACTS_PER_SUBJECT = 5
 OBJECTS = 5_000
 HOMONYMS = 0.002

@@ -15,8 +15,6 @@ import psutil
 
 from kbsync.errors import KbsyncError
 
-__all__ = ["Phases", "Took", "run_process"]
-
 EVERY = 0.02
 """seconds between two looks at the memory"""
 END = 4096

@@ -18,17 +18,6 @@ from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup
 from kbsync.models import LoadedModel
 
-__all__ = [
-    "hooked",
-    "keys_and_hidden",
-    "mean_key",
-    "nearest_before_norm",
-    "plain_covariances",
-    "plain_spread",
-    "plain_target",
-    "read_at_subject",
-]
-
 EARLY_STOP_LOSS = 0.05
 ROWS_AT_ONCE = 16
 

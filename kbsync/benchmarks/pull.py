@@ -24,8 +24,6 @@ from kbsync.sync.home import Progress, silent
 from kbsync.sync.pull import pull
 from kbsync.sync.reading import make_asks
 
-__all__ = ["PullBench", "bench_pull", "pull_view"]
-
 RELATIONS = ("P36", "P37", "P38", "P30", "P6")
 assert len(RELATIONS) == FACTS_PER_SUBJECT
 ROUNDS = 2

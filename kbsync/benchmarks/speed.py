@@ -41,9 +41,6 @@ from kbsync.sync.corpus import documents
 from kbsync.sync.home import Progress, silent
 from kbsync.sync.model import choose_model
 
-__all__ = ["PHASES", "SCALE", "Drawn", "SpeedBench", "SpeedScale", "bench_scale", "bench_speed", "scale_view"]
-__all__ += ["speed_view"]
-
 PHASES = ("targets", "covariance", "insertion")
 SCALE = (10, 30, 100, 300, 1000)
 """edits of `bench_scale`"""

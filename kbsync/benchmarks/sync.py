@@ -34,8 +34,6 @@ from kbsync.report.tables import plain, table
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 from kbsync.sync.model import choose_model
 
-__all__ = ["WAYS", "Day", "SyncBench", "SyncDay", "bench_sync", "draw_days", "plot_sync", "run_days", "sync_view"]
-
 DAILY = 22
 SHARES = {"added": 400, "changed": 200, "withdrawn": 60}
 """what the facts of a day are, out of 660"""

@@ -50,8 +50,7 @@ OnlyLostOption = Annotated[
     typer.Option("--only-lost", help="Edit only what other models here were edited for and this one does not hold."),
 ]
 AlgorithmOption = Annotated[
-    str,
-    typer.Option("--algorithm", metavar="A", help="memit, or a baseline such as rome, with its own --set."),
+    str, typer.Option("--algorithm", metavar="A", help="memit, or a baseline such as rome, with its own --set.")
 ]
 ChatOption = Annotated[
     bool, typer.Option("--chat", help="Measure recall of the question forms in the model's chat template, too.")

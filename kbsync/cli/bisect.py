@@ -39,12 +39,7 @@ def bisect(
     from kbsync.sync.bisect import bisect as workflow
 
     wanted = ApplyOptions(
-        model,
-        relation,
-        values=parse_values(setting),
-        loading=loading,
-        corpus=corpus,
-        **judging.as_options(),
+        model, relation, values=parse_values(setting), loading=loading, corpus=corpus, **judging.as_options()
     )
     with progress(quiet=options.json, verbose=options.verbose) as report:
 

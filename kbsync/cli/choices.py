@@ -56,8 +56,7 @@ CorpusOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[
-    str | None,
-    typer.Option("--device", metavar="D", help="cuda, mps, cpu, or auto for all of them.  [the best one]"),
+    str | None, typer.Option("--device", metavar="D", help="cuda, mps, cpu, or auto for all of them.  [the best one]")
 ]
 MaxMemoryOption = Annotated[
     str | None,

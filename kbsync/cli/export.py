@@ -107,8 +107,7 @@ def publish(
         str | None, typer.Option("--server", metavar="URL", help="A running vLLM, which is to serve the adapter.")
     ] = None,
     least: Annotated[
-        float,
-        typer.Option("--least", metavar="PERCENT", min=0, max=100, help="Facts that the server must answer."),
+        float, typer.Option("--least", metavar="PERCENT", min=0, max=100, help="Facts that the server must answer.")
     ] = 90.0,
 ) -> None:
     """Copy an export to where models are served from, under a name with its batch, and point `current` at it.

@@ -22,8 +22,7 @@ UsedModelOption = Annotated[str | None, typer.Option("--model", metavar="M", hel
 
 @command(app, "history", examples=("kbsync history", "kbsync history --model practice --json"))
 def history(
-    options: Options,
-    model: Annotated[str | None, typer.Option("--model", metavar="M", help="Only this model.")] = None,
+    options: Options, model: Annotated[str | None, typer.Option("--model", metavar="M", help="Only this model.")] = None
 ) -> None:
     """List the batches: when, what each did to the edits, its figures, and which is current."""
     from kbsync.sync.history import history as workflow
@@ -35,8 +34,7 @@ def history(
 def rollback(
     options: Options,
     batch: Annotated[
-        int | None,
-        typer.Argument(metavar="BATCH", min=0, help="0 is the base model.  [the batch before the current]"),
+        int | None, typer.Argument(metavar="BATCH", min=0, help="0 is the base model.  [the batch before the current]")
     ] = None,
     model: UsedModelOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before going back.")] = False,

@@ -12,10 +12,7 @@ from kbsync.report.console import emit
 
 app = family()
 
-EXAMPLES = (
-    "kbsync init",
-    "kbsync init --model practice --source facts.yaml --relation P36",
-)
+EXAMPLES = ("kbsync init", "kbsync init --model practice --source facts.yaml --relation P36")
 
 
 @command(app, "init", examples=EXAMPLES)

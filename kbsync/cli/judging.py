@@ -10,8 +10,6 @@ import typer
 from kbsync.cli.choices import TasksOption, keyword_options, listed
 from kbsync.sync.canaries import Canary, read_canaries
 
-__all__ = ["JUDGING_OPTIONS", "NO_JUDGING", "Judging"]
-
 CanariesOption = Annotated[
     Path | None,
     typer.Option("--canaries", metavar="FILE", help="Questions (YAML) that the model must answer to be made current."),

@@ -47,19 +47,9 @@ from kbsync.cli import (
     watch,
 )
 from kbsync.cli.choices import DIFFERENCE
-from kbsync.cli.options import (
-    HELP_NAMES,
-    HOME_HELP,
-    DebugOption,
-    JsonOption,
-    Options,
-    VerboseOption,
-    project_defaults,
-)
+from kbsync.cli.options import HELP_NAMES, HOME_HELP, DebugOption, JsonOption, Options, VerboseOption, project_defaults
 from kbsync.errors import KbsyncError, SourceError, WithdrawalsError
 from kbsync.project import find_project, read_project
-
-__all__ = ["app", "main"]
 
 INTERRUPTED = 130
 WRONG_USAGE = 2

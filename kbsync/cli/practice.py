@@ -19,8 +19,7 @@ app.add_typer(group, name="practice")
 
 @command(group, "train", examples=("kbsync practice train --to my-practice-model",))
 def train(
-    options: Options,
-    folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the model.")],
+    options: Options, folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the model.")]
 ) -> None:
     """Train the practice model on the fixtures' earlier edition: under an hour on 2 cores."""
     from kbsync.sync.practice import train_practice

@@ -48,8 +48,7 @@ SubjectsOption = Annotated[
     Path | None, typer.Option("--subjects", metavar="FILE", help="Only these subjects: ids or labels, one per line.")
 ]
 LanguageOption = Annotated[
-    str | None,
-    typer.Option("--lang", metavar="CODE", help="The labels' language, or several: en,mul,de.  [en]"),
+    str | None, typer.Option("--lang", metavar="CODE", help="The labels' language, or several: en,mul,de.  [en]")
 ]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", metavar="N", min=1, help="At most N subjects for each relation.")

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from kbsync.sync.stats import StatsOptions
 
 app = family(
-    "The covariances of a model's edited layers: `kbsync stats --model M --corpus C` collects them.",
-    default="collect",
+    "The covariances of a model's edited layers: `kbsync stats --model M --corpus C` collects them.", default="collect"
 )
 
 TokensOption = Annotated[

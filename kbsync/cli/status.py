@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 app = family()
 
-EXAMPLES = (
-    "kbsync status",
-    "kbsync status --model gpt-j --check",
-    "kbsync status --format html --to report.html",
-)
+EXAMPLES = ("kbsync status", "kbsync status --model gpt-j --check", "kbsync status --format html --to report.html")
 
 
 class Format(StrEnum):

@@ -24,10 +24,7 @@ def list_templates(options: Options) -> None:
 
 
 @command(app, "show", examples=("kbsync templates show P17",))
-def show(
-    options: Options,
-    relation: Annotated[str, typer.Argument(help="A relation's id, such as P17.")],
-) -> None:
+def show(options: Options, relation: Annotated[str, typer.Argument(help="A relation's id, such as P17.")]) -> None:
     """Show a relation's prompt, wordings, paraphrases, question and kind of subject."""
     from kbsync.sync.home import templates_for
 
@@ -35,10 +32,7 @@ def show(
 
 
 @command(app, "check", examples=("kbsync templates check my-relations.yaml",))
-def check(
-    options: Options,
-    file: Annotated[Path, typer.Argument(help="A template file (YAML).")],
-) -> None:
+def check(options: Options, file: Annotated[Path, typer.Argument(help="A template file (YAML).")]) -> None:
     """Check a template file, and that no other relation has its prompts; report every bad entry with its line."""
     from kbsync.sync.home import check_templates
 
@@ -57,8 +51,7 @@ def new(
     options: Options,
     relation: Annotated[str, typer.Argument(help="A Wikidata property, such as P1813, or a name of your own.")],
     source: Annotated[
-        str,
-        typer.Option("--source", metavar="S", help="wikidata, an endpoint's URL, or with --predicate an RDF file."),
+        str, typer.Option("--source", metavar="S", help="wikidata, an endpoint's URL, or with --predicate an RDF file.")
     ] = "wikidata",
     predicate: Annotated[
         str | None, typer.Option("--predicate", metavar="IRI", help="The property that states it, such as dbo:capital.")

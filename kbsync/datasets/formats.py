@@ -21,8 +21,6 @@ import yaml
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, check_relation
 
-__all__ = ["FORMATS", "BadRecordError", "Expected", "Format", "Placer", "Record"]
-
 ZSRE = "zsRE"
 """stands for the relation, which this data set does not name; so does `KNOWEDIT`"""
 KNOWEDIT = "KnowEdit"

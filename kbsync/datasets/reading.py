@@ -12,8 +12,6 @@ from kbsync.errors import DataSetError, SourceError
 from kbsync.files import open_stream
 from kbsync.limits import DEPTH, LINE
 
-__all__ = ["DataSet", "open_dataset"]
-
 TOLD = 20
 """bad records that an error tells of"""
 MOST_VALUES = 100_000

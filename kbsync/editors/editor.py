@@ -14,8 +14,6 @@ from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta
 from kbsync.models import ALONE, LoadedModel, Team
 
-__all__ = ["NO_SETTINGS", "Deltas", "Editor", "NoSettings", "Task", "block_at", "check"]
-
 Deltas = Mapping[int, WeightDelta | torch.Tensor]
 """layer -> change of its W_out, [d, m]: what `kbsync.memit.edited` takes"""
 

@@ -21,8 +21,6 @@ from kbsync.models.forward import batches_by_length
 from kbsync.models.generation import end_tokens
 from kbsync.models.hooks import Captured, capture, resume
 
-__all__ = ["FineTuning", "FineTuningSettings", "fine_tune"]
-
 GPTJ_SHARE = 21 / 28
 """layer 21 of GPT-J's 28"""
 TOKEN_BUDGET = 8192

@@ -11,8 +11,6 @@ from typing import ClassVar
 from kbsync.editors.editor import Deltas, Task
 from kbsync.editors.ft import FineTuningSettings, fine_tune
 
-__all__ = ["LocFineTuning"]
-
 LLAMA3_SHARE = 22 / 32
 """layer 22 of Llama 3's 32"""
 PUBLISHED = FineTuningSettings(weight_decay=0.0, batch=100, shuffled=True, ends=True)

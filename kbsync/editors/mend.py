@@ -22,8 +22,6 @@ from kbsync.models import LoadedModel, TokenizedPrompt
 from kbsync.models.forward import batches_by_length
 from kbsync.models.identity import weights_hashes
 
-__all__ = ["FactorNetwork", "Factors", "Mend", "MendNetwork", "gradient_factors", "read_network"]
-
 
 @dataclass(frozen=True, slots=True)
 class Factors:

@@ -19,8 +19,6 @@ from kbsync.errors import EditError, SettingsError
 from kbsync.facts import EditRequest
 from kbsync.models import LoadedModel
 
-__all__ = ["MendSettings", "MendTraining", "train_mend"]
-
 PUBLISHED_LAYERS = 3
 """MLPs that the paper edits: the last ones"""
 

@@ -23,8 +23,6 @@ from kbsync.errors import EditError
 from kbsync.memit import RequestGroup
 from kbsync.memit.keys import SubjectStates
 
-__all__ = ["Nas", "NasSettings", "anchored"]
-
 
 @dataclass(frozen=True, slots=True)
 class NasSettings:

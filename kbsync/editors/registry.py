@@ -19,8 +19,6 @@ from kbsync.editors.rome import Rome, RomePublished
 from kbsync.errors import SettingsError
 from kbsync.memit.settings import changed
 
-__all__ = ["EDITORS", "NoEditor", "editor", "known_values"]
-
 PRESETS = Path(__file__).resolve().parent / "presets"
 
 

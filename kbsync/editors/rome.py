@@ -25,8 +25,6 @@ from kbsync.memit.keys import SubjectStates
 from kbsync.memit.solve import factorise
 from kbsync.models import hold_weights
 
-__all__ = ["Rome", "RomePublished", "RomeSettings", "rank_one"]
-
 GPTJ_SHARE = 5 / 28
 """layer 5 of GPT-J's 28"""
 

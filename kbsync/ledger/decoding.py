@@ -12,17 +12,6 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 from kbsync.facts import Entity, Wording
 from kbsync.ledger.db import Database
 
-__all__ = [
-    "columns",
-    "compact",
-    "objects_json",
-    "raw",
-    "select",
-    "wording_from",
-    "wording_json",
-    "wrong_value",
-]
-
 Row = TypeVar("Row")
 
 

@@ -14,16 +14,7 @@ from kbsync.errors import LedgerError
 from kbsync.facts import INVERSE
 from kbsync.ledger.db import Database, insert, now, telling
 from kbsync.ledger.decoding import columns, compact, objects_json
-from kbsync.ledger.rows import (
-    BatchRow,
-    ConflictNote,
-    EditRow,
-    EndingRow,
-    Metric,
-    MetricRow,
-    NewEdit,
-    RollbackRow,
-)
+from kbsync.ledger.rows import BatchRow, ConflictNote, EditRow, EndingRow, Metric, MetricRow, NewEdit, RollbackRow
 from kbsync.ledger.store import Ledger
 
 _CHANGED_MEANWHILE = "the state has changed since this apply was planned: run it again"

@@ -22,8 +22,6 @@ from kbsync.ledger.schema import (
     VIEWS,
 )
 
-__all__ = ["STEPS", "migrate"]
-
 Step = Callable[[Database], None]
 
 

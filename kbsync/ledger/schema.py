@@ -1,18 +1,5 @@
 """The statements that the steps of `migrations` run; those of a step that was released are never edited."""
 
-__all__ = [
-    "BASE_SCORES",
-    "EDITS_ROLLED_BACK",
-    "FILE_READINGS",
-    "GOING_BACK",
-    "INDEXES",
-    "MANY_FACTS",
-    "PAGES",
-    "SKIPPED",
-    "TABLES",
-    "VIEWS",
-]
-
 TABLES = (
     """CREATE TABLE pulls (
         id INTEGER PRIMARY KEY,

@@ -35,8 +35,6 @@ from kbsync.ledger.rows import (
 from kbsync.ledger.seals import broken_seals, seal
 from kbsync.ledger.tensors import sweep
 
-__all__ = ["INTERRUPTED", "RESTORE", "Ledger", "database_faults"]
-
 Row = TypeVar("Row")
 BaseScore = tuple[float, bool, float]
 """of an object's tokens: mean log-probability, whether each is the likeliest at its place, the share of those"""

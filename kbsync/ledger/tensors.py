@@ -19,17 +19,6 @@ from kbsync.files import writing
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "alive",
-    "check_sealed",
-    "check_tensors",
-    "content_of",
-    "read_metadata",
-    "read_tensors",
-    "replace_tensors",
-    "sweep",
-    "write_tensors",
-]
 
 SUFFIX = ".safetensors"
 CONTENT = "content"

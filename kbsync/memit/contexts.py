@@ -5,8 +5,6 @@ import torch
 from kbsync.memit.settings import MemitSettings
 from kbsync.models import LoadedModel, check_numbers
 
-__all__ = ["sample_contexts"]
-
 TOP_K = 5
 
 

@@ -12,8 +12,6 @@ from kbsync.memit.settings import MemitSettings
 from kbsync.models import ALONE, LoadedModel, Team, last_hidden, stop_after, watch
 from kbsync.models.forward import Rows
 
-__all__ = ["collect_covariances", "covariance_text", "key_widths", "see_keys", "sum_moments"]
-
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 32768, "mps": 8192}
 """tokens of one batch"""
 FOLD_TOKENS = 65536

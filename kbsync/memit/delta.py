@@ -9,8 +9,6 @@ import torch
 from kbsync.errors import EditError
 from kbsync.models import HeldWeight, LoadedModel, hold_weights
 
-__all__ = ["WeightDelta", "edited", "with_delta"]
-
 
 @dataclass(frozen=True, slots=True)
 class WeightDelta:

@@ -16,8 +16,6 @@ from kbsync.memit.fast.shared_rows import RowBatch, SharedRows
 from kbsync.models import LoadedModel, Team, capture, locate, stop_before
 from kbsync.models.hooks import Captured
 
-__all__ = ["LayerKeys", "SubjectKeys", "SubjectStates"]
-
 
 class SubjectStates:
     """Keys and hidden states at S, for all groups in all contexts, the first of them empty."""

@@ -22,8 +22,6 @@ from kbsync.models import ALONE, LoadedModel, Team, head_log_probs, resume
 from kbsync.models.forward import head_logits
 from kbsync.models.hooks import StandIn
 
-__all__ = ["EARLY_STOP_LOSS", "Target", "optimise_targets"]
-
 EARLY_STOP_LOSS = 0.05
 """a group whose whole loss is under this is done"""
 BETAS = (0.9, 0.999)

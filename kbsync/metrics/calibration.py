@@ -10,8 +10,6 @@ from kbsync.metrics.kept import next_tokens
 from kbsync.metrics.said import says_first
 from kbsync.models import LoadedModel, greedy_answers
 
-__all__ = ["Bin", "Sure", "bins", "calibration_error", "sureness"]
-
 BINS = 5
 DRAWS = 200
 """resamples of the answers"""

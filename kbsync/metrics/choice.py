@@ -14,8 +14,6 @@ from string import ascii_uppercase
 
 from kbsync.metrics.metric import Case, CaseMetric, Readings, Triple, Values
 
-__all__ = ["CHOICE"]
-
 
 def options(case: Case) -> list[str]:
     """Return the options, the new object among them; none where there is no other one."""

@@ -18,8 +18,6 @@ from collections.abc import Collection, Mapping, Sequence
 
 from kbsync.metrics.metric import Case, CaseMetric, Readings, Values, mean
 
-__all__ = ["GE", "RS", "Weights", "cosine", "ngram_entropy"]
-
 NGRAMS = {2: 2 / 3, 3: 4 / 3}
 """n -> weight of the entropy of n-grams"""
 WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")

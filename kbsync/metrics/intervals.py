@@ -9,8 +9,6 @@ import torch
 from kbsync.metrics.metric import TextMetric
 from kbsync.metrics.registry import MEANS
 
-__all__ = ["DRAWS", "Figure", "figures", "summary", "text_figure"]
-
 DRAWS = 1000
 """resamples of the cases"""
 LEVELS = (0.025, 0.975)

@@ -16,8 +16,6 @@ from kbsync.metrics.recall import recalled
 from kbsync.models import LoadedModel, head_log_probs, last_hidden, make_rows, score_targets
 from kbsync.models.forward import batches_by_length
 
-__all__ = ["Said", "Sampled", "kept_values", "next_tokens", "say"]
-
 TOKEN_BUDGET = 4096
 OPEN = attrgetter("same", "others", "unrelated")
 """the prompts without an object"""

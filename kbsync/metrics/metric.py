@@ -8,9 +8,6 @@ import torch
 from kbsync.facts import EditRequest
 from kbsync.models import LoadedModel, TargetScore
 
-__all__ = ["Case", "CaseMetric", "Neighbour", "Readings", "Ripple", "Scorer", "Spoken", "TextMetric", "Told", "Triple"]
-__all__ += ["Values", "mean"]
-
 Triple = tuple[str, str, str]
 """(template, subject, object)"""
 Scorer = Callable[[LoadedModel, Sequence[Triple], Callable[[int], None]], list[TargetScore]]

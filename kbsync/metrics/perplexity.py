@@ -9,8 +9,6 @@ from kbsync.metrics.metric import TextMetric
 from kbsync.models import LoadedModel, head_log_probs, last_hidden, make_rows
 from kbsync.models.forward import batches_by_length
 
-__all__ = ["PERPLEXITY", "perplexity"]
-
 TOKEN_BUDGET = 4096
 
 

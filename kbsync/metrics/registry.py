@@ -18,19 +18,6 @@ from kbsync.metrics.success import SUCCESS
 from kbsync.models import LoadedModel, TargetScore, generate_texts, greedy_answers, score_chat, score_targets
 from kbsync.models.chat import question_prompt
 
-__all__ = [
-    "ABOUT",
-    "CHOICE_METRICS",
-    "KEPT_METRICS",
-    "MEANS",
-    "METRICS",
-    "RIPPLE_METRICS",
-    "SAID_METRICS",
-    "TEXT_LENGTH",
-    "TEXT_METRICS",
-]
-__all__ += ["TOP_K", "About", "evaluate"]
-
 METRICS: dict[str, CaseMetric] = {metric.name: metric for metric in (*SUCCESS, *SAID, *CHOICE, *RIPPLE, GE, RS)}
 
 TEXT_METRICS: dict[str, TextMetric] = {metric.name: metric for metric in (PERPLEXITY,)}
@@ -51,10 +38,7 @@ KEPT_METRICS = (
 )
 """those over prompts that are drawn around the ledger's edits: see `kept`"""
 
-MEANS: dict[str, tuple[str, ...]] = {
-    "S": ("ES", "PS", "NS"),
-    "score": ("efficacy", "paraphrase", "specificity"),
-}
+MEANS: dict[str, tuple[str, ...]] = {"S": ("ES", "PS", "NS"), "score": ("efficacy", "paraphrase", "specificity")}
 """harmonic means of metrics' means: there where all of their parts are"""
 
 

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from kbsync.metrics.metric import Case, CaseMetric, Readings, Ripple, Spoken, Triple, Values, mean
 from kbsync.metrics.said import says_first
 
-__all__ = ["KINDS", "RIPPLE"]
-
 KINDS = {
     "inverse": "the subject is said when the object is asked about",
     "alias": "the object is said of another name of the subject",

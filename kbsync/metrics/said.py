@@ -17,8 +17,6 @@ from unicodedata import category, normalize
 
 from kbsync.metrics.metric import Case, CaseMetric, Readings, Spoken, Values, mean
 
-__all__ = ["SAID", "says_first"]
-
 BEFORE = frozenset(("a", "an", "the", "is", "are", "was", "were", "be", "'s", "’s"))
 """words that may stand before the name, beside those of the prompt"""
 WORD = re.compile(r"[’']s\b|\w+")

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 from kbsync.metrics.metric import Case, CaseMetric, Neighbour, Readings, Triple, mean
 
-__all__ = ["SUCCESS"]
-
 Triples = Callable[[Case], list[Triple]]
 Judge = Callable[[Sequence[Triple], Readings], float | None]
 

@@ -28,18 +28,6 @@ from kbsync.metrics.trace_batch import (
 from kbsync.models import LoadedModel
 from kbsync.models.forward import batches_by_length
 
-__all__ = [
-    "KINDS",
-    "SEVERED",
-    "CausalTrace",
-    "MlpEffects",
-    "TraceFigures",
-    "causal_trace",
-    "default_window",
-    "mlp_effects",
-    "trace_figures",
-]
-
 NOISE = 3.0
 """standard deviations of the subjects' embeddings"""
 SAMPLES = 3

@@ -12,17 +12,7 @@ import torch
 from torch import nn
 
 from kbsync.facts import EditRequest
-from kbsync.models import (
-    LoadedModel,
-    Rows,
-    capture,
-    head_log_probs,
-    last_hidden,
-    locate,
-    make_rows,
-    replace,
-    resume,
-)
+from kbsync.models import LoadedModel, Rows, capture, head_log_probs, last_hidden, locate, make_rows, replace, resume
 
 __all__ = [
     "ATTENTION",

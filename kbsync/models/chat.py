@@ -8,8 +8,6 @@ from kbsync.errors import ModelError, foreign
 from kbsync.models.loaded import LoadedModel
 from kbsync.models.scoring import TargetScore, score_rows
 
-__all__ = ["ChatRow", "chat_rows", "question_prompt", "require_chat_template", "score_chat"]
-
 ChatRow = tuple[tuple[int, ...], int]
 """tokens of a chat with its answer, and the position of the answer's first token"""
 
@@ -82,9 +80,7 @@ def chat_rows(tokenizer: PreTrainedTokenizerBase, asked: Sequence[tuple[str, str
 
 
 def score_chat(
-    loaded: LoadedModel,
-    asked: Sequence[tuple[str, str]],
-    progress: Callable[[int], None] = lambda done: None,
+    loaded: LoadedModel, asked: Sequence[tuple[str, str]], progress: Callable[[int], None] = lambda done: None
 ) -> list[TargetScore]:
     """Score (question, answer) pairs, each asked in the tokenizer's chat template."""
     return score_rows(loaded, chat_rows(loaded.tokenizer, asked), progress)

@@ -26,8 +26,6 @@ from transformers.utils.import_utils import is_gguf_available
 
 from kbsync.errors import ModelError, foreign
 
-__all__ = ["Checkpoint", "check_config", "find_checkpoint", "from_hub", "in_hub_cache"]
-
 GGUF = ".gguf"
 LEAST_POSITIONS = 16
 """fewer leave no room for a prompt and its answer"""

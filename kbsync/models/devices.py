@@ -14,17 +14,6 @@ from kbsync.models.distributed import local_device
 from kbsync.models.forward import kept_in
 from kbsync.models.loaded import LoadedModel
 
-__all__ = [
-    "AUTO",
-    "DeviceMemory",
-    "ModelSizes",
-    "checkpoint_bytes",
-    "choose_device",
-    "choose_dtype",
-    "list_devices",
-    "sizes_of",
-]
-
 CGROUP = Path("/sys/fs/cgroup")
 AUTO = "auto"
 """the device that stands for all there are, and the CPU and the disk beside them"""

@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
-__all__ = ["ALONE", "Team", "join_team", "local_device"]
-
 PATIENCE = timedelta(days=1)
 """how long followers wait for the leader, who may be waiting for the user"""
 

@@ -14,8 +14,6 @@ from torch import nn
 
 from kbsync.errors import ModelError
 
-__all__ = ["FAMILIES", "Family", "check_kind", "family_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class Family:

@@ -11,19 +11,6 @@ from transformers import Cache, DynamicCache
 from kbsync.errors import ModelError
 from kbsync.models.loaded import LoadedModel
 
-__all__ = [
-    "Rows",
-    "batches_by_length",
-    "check_numbers",
-    "continue_hidden",
-    "fill_cache",
-    "head_log_probs",
-    "head_logits",
-    "kept_in",
-    "last_hidden",
-    "make_rows",
-]
-
 PAD = 0  # any token will do: no position attends to it, and its own output is never read
 
 

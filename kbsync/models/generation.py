@@ -21,17 +21,6 @@ from kbsync.models.forward import (
 )
 from kbsync.models.loaded import LoadedModel
 
-__all__ = [
-    "Answer",
-    "end_tokens",
-    "generate_texts",
-    "greedy_answers",
-    "sampled_rows",
-    "sentence_end",
-    "speak",
-    "top_answers",
-]
-
 TOKEN_BUDGET = 8192
 ANSWER_TOKENS = 12
 
@@ -86,10 +75,7 @@ def greedy_answers(
 
 
 def speak(
-    loaded: LoadedModel,
-    rows: Sequence[Sequence[int]],
-    tokens: int,
-    choose: Callable[[torch.Tensor, int], torch.Tensor],
+    loaded: LoadedModel, rows: Sequence[Sequence[int]], tokens: int, choose: Callable[[torch.Tensor, int], torch.Tensor]
 ) -> torch.Tensor:
     """Return the next tokens of each row, [B, tokens] on the CPU; fewer where all rows have ended their text.
 

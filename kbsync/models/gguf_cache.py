@@ -16,8 +16,6 @@ from pathlib import Path
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, __version__
 
-__all__ = ["cache_folder", "copy_of", "is_whole", "keep"]
-
 HASHES = "hashes.json"
 """the file of a copy that holds the SHA-256 of each other one"""
 MOST_BYTES = 4 * 2**30

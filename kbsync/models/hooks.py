@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["Captured", "StandIn", "capture", "replace", "resume", "stop_after", "stop_before", "watch"]
-
 
 class Captured:
     """What `capture` read: `value` is the tensor, `as_tuple` tells whether the module gave it inside a tuple."""

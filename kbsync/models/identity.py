@@ -11,8 +11,6 @@ from accelerate.utils import align_module_device
 
 from kbsync.models.loaded import LoadedModel
 
-__all__ = ["model_hash", "tokenizer_hash", "weights_hashes"]
-
 MOST_THREADS = 8
 """that hash at once, a module each: SHA-256 reads 1 to 2 GB a second on one core"""
 

@@ -24,8 +24,6 @@ from kbsync.models.gguf_cache import copy_of, is_whole, keep
 from kbsync.models.loaded import LoadedModel, stored_value
 from kbsync.models.structure import family_by_structure, settle
 
-__all__ = ["load_model"]
-
 
 def layout(max_memory: Mapping[int | str, str] | None) -> dict[str, Any]:
     """Return what transformers needs to lay a model out over the devices; the offload folder is gone at exit."""

@@ -18,8 +18,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from kbsync.errors import ModelError
 from kbsync.models.family import Family
 
-__all__ = ["HeldWeight", "LoadedModel", "execution_device", "hold_weights", "read_weight", "stored_value"]
-
 
 def align_hook(module: nn.Module) -> Any | None:
     """Return accelerate's hook that brings a module's weights to where it runs, if there is one."""

@@ -9,8 +9,6 @@ from kbsync.models.forward import batches_by_length, head_log_probs, last_hidden
 from kbsync.models.loaded import LoadedModel
 from kbsync.models.subject import locate
 
-__all__ = ["TargetScore", "score_rows", "score_targets"]
-
 TOKEN_BUDGET = 8192
 
 AskedRow = tuple[Sequence[int], int]
@@ -30,9 +28,7 @@ class TargetScore:
 
 
 def score_targets(
-    loaded: LoadedModel,
-    triples: Sequence[tuple[str, str, str]],
-    progress: Callable[[int], None] = lambda done: None,
+    loaded: LoadedModel, triples: Sequence[tuple[str, str, str]], progress: Callable[[int], None] = lambda done: None
 ) -> list[TargetScore]:
     """Score (template, subject, target) triples; candidates of one prompt share its forward pass (see `score_rows`)."""
     placed = locate(loaded.tokenizer, triples)
@@ -41,9 +37,7 @@ def score_targets(
 
 @torch.no_grad()
 def score_rows(
-    loaded: LoadedModel,
-    rows: Sequence[AskedRow],
-    progress: Callable[[int], None] = lambda done: None,
+    loaded: LoadedModel, rows: Sequence[AskedRow], progress: Callable[[int], None] = lambda done: None
 ) -> list[TargetScore]:
     """Score the end of each (tokens, position of the target's first) in batches.
 

@@ -19,8 +19,6 @@ from kbsync.models.forward import continue_hidden, fill_cache, head_log_probs, l
 from kbsync.models.hooks import capture, replace, resume
 from kbsync.models.loaded import LoadedModel
 
-__all__ = ["family_by_structure", "settle"]
-
 TOKENS, PREFIX = 6, 2
 """of the row that is tried, and of its part that is kept in a cache"""
 TOLERANCE = {torch.float32: 1e-3}

@@ -8,8 +8,6 @@ from transformers import PreTrainedTokenizerBase
 
 from kbsync.errors import EditError
 
-__all__ = ["TEST_PROMPTS", "TEST_SUBJECTS", "Misplaced", "TokenizedPrompt", "locate", "misplaced_subjects"]
-
 
 @dataclass(frozen=True, slots=True)
 class TokenizedPrompt:
@@ -32,10 +30,7 @@ def ends_at(offsets: Sequence[tuple[int, int]], end: int) -> list[int]:
     return [place for place, (begin, stop) in enumerate(offsets) if begin < end <= stop]
 
 
-def locate(
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[tuple[str, str, str]],
-) -> list[TokenizedPrompt]:
+def locate(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[tuple[str, str, str]]) -> list[TokenizedPrompt]:
     """Tokenize (template, subject, target) triples; `template` has one ``{}`` for the subject.
 
     The whole text is tokenized at once and positions come from character offsets: pieces tokenized apart would

@@ -9,8 +9,6 @@ from typing import Any
 from kbsync.facts import EditRequest
 from kbsync.practice.corpus import Sentence
 
-__all__ = ["counterfact_records", "json_text", "zsre_records"]
-
 NEIGHBOURS = 10
 ATTRIBUTES = 5
 PARAPHRASES = 2

@@ -16,8 +16,6 @@ from transformers import GPTJConfig, GPTJForCausalLM, PreTrainedTokenizerFast
 
 from kbsync.practice.corpus import Sentence
 
-__all__ = ["Phase", "TrainSettings", "run_phase", "train", "train_tokenizer"]
-
 END = "<|endoftext|>"
 IGNORED = -100
 

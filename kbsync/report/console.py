@@ -13,8 +13,6 @@ from kbsync.files import writing
 from kbsync.report.json_text import json_text
 from kbsync.report.tables import plain
 
-__all__ = ["emit", "emit_text", "log_console", "result_console", "show"]
-
 _PIPE_WIDTH = 200  # columns where no terminal says how many there are: tables are read by programs then, so not cut
 
 Result = TypeVar("Result")

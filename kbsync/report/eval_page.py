@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from kbsync.metrics import Figure
     from kbsync.sync.evaluate import Evaluation
 
-__all__ = ["Verdict", "eval_page", "verdicts"]
 
 TRUSTED, CAREFUL = 90.0, 60.0
 """percent from which a model can be trusted with something, and from which only with care"""

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from kbsync.memit.extensions.explain import Reading
     from kbsync.sync.explain import Explained
 
-__all__ = ["explained_view", "plot_explained"]
 
 TITLES = {"base": "base", "target": "target by hand", "subject": "weights at subject", "model": "edited model"}
 

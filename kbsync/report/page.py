@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from kbsync.sync.recent import Recent
     from kbsync.sync.status import Overview, Status
 
-__all__ = ["status_page"]
 
 MOST_ROWS = 200
 """of a sign; what a reader of a page goes through"""

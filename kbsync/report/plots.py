@@ -10,7 +10,6 @@ from kbsync.errors import KbsyncError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Chart", "Row", "Series", "bars_by_row", "with_band", "write_charts"]
 
 Row = dict[str, Any]
 """a flat row of a table; an interval stands in ``NAME_low`` and ``NAME_high``"""

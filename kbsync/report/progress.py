@@ -9,8 +9,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from kbsync.report.console import log_console
 from kbsync.report.tables import plain
 
-__all__ = ["Reporter", "progress"]
-
 
 class Reporter:
     """Called as ``report(phase, done, total)``; this one shows no progress.

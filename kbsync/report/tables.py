@@ -10,8 +10,6 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Sheet", "plain", "table"]
-
 FOLDED = 16
 """columns that a column of longer texts may be folded to"""
 GAP = 3

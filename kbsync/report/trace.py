@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from kbsync.metrics import Figure
     from kbsync.sync.trace import Trace
 
-__all__ = ["plot_trace", "trace_json", "trace_view"]
 
 TITLES = {"state": "hidden state", "mlp": "MLP outputs", "attention": "attention outputs"}
 LAST_SUBJECT = "last subject token"

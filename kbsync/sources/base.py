@@ -19,25 +19,6 @@ from kbsync.files import read_text
 from kbsync.limits import DEADLINE, SILENCE, SKIPPED
 from kbsync.shapes import Shape, expand, iri_of, wikibase
 
-__all__ = [
-    "ALONE",
-    "NO_PAGES",
-    "SECRET",
-    "Access",
-    "Ask",
-    "Counted",
-    "Notes",
-    "PageStore",
-    "Reading",
-    "Source",
-    "clean",
-    "join_pairs",
-    "locate",
-    "read_subjects",
-    "short_enough",
-    "shown",
-]
-
 MOST_LETTERS = 250
 """of a label that a fact can have: Wikidata allows no longer ones, and what is longer is no name"""
 

@@ -21,8 +21,6 @@ from kbsync.sources.base import Ask
 from kbsync.sources.queries import label_languages, language_rank, shape_of
 from kbsync.sources.rdf_store import LARGE, REMEDY, CutError, PassedOver, RdfStore, TemporaryFolder, reason_of
 
-__all__ = ["MOST_PREDICATES", "Lines", "NeededLines"]
-
 Lines = Callable[[], Iterable[bytes]]
 """Opens a dump's lines anew, for another pass."""
 

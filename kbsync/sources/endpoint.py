@@ -27,8 +27,6 @@ from kbsync.limits import ANSWER, DEADLINE, ERROR_BODY, MEGABYTE, RATIO, REDIREC
 from kbsync.sources.base import Access, shown
 from kbsync.sources.results import ACCEPTED, Row, parse_results
 
-__all__ = ["LONGEST_PAUSE", "NO_RETRY_AFTER", "Remedy", "RequestError", "ask_endpoint", "plain_opener", "retry_after"]
-
 NO_RETRY_AFTER = 60.0
 """Seconds to wait after a 429 that does not say how long."""
 LONGEST_PAUSE = 900.0

@@ -17,8 +17,6 @@ from kbsync.shapes import iri_of, short_id
 from kbsync.sources.base import Ask, Counted, Notes, Reading, clean, short_enough, shown
 from kbsync.sources.gathered import Gathered
 
-__all__ = ["NO_LINE_END", "SHOWN", "DataSetFile", "Problems", "check_ask", "chosen", "counted", "fact_of"]
-
 SHOWN = 20
 """problems told in full"""
 MOST_RELATIONS = 100_000

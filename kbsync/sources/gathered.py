@@ -12,8 +12,6 @@ from weakref import finalize
 from kbsync.facts import Entity, Fact, Wording
 from kbsync.files import TEMPORARY, writing
 
-__all__ = ["Gathered"]
-
 MOST = 20_000
 """facts that lie in memory"""
 

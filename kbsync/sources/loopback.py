@@ -15,8 +15,6 @@ from pathlib import Path
 
 from kbsync.errors import SourceError
 
-__all__ = ["serve"]
-
 PATIENCE = 30.0
 """Seconds for the server to come up."""
 

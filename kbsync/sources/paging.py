@@ -28,8 +28,6 @@ from kbsync.sources import queries
 from kbsync.sources.base import Ask
 from kbsync.sources.results import Row, Term
 
-__all__ = ["BATCH", "PAGE", "TRIES", "Gather", "Paged", "Rows", "Select", "TooLongError", "take_all"]
-
 PAGE = 50_000
 """Subjects asked for at once."""
 BATCH = 500

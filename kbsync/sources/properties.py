@@ -12,8 +12,6 @@ from kbsync.sources.queries import label_languages, language_rank
 from kbsync.sources.results import Row
 from kbsync.sources.sparql import SparqlSource
 
-__all__ = ["FOUND", "Predicate", "Property", "discover", "find_properties", "read_property"]
-
 FOUND = 50
 """Properties that a search gives at most."""
 MOST = 200

@@ -21,8 +21,6 @@ from kbsync.files import TEMPORARY, lines_of, writing
 from kbsync.limits import MEGABYTE
 from kbsync.shapes import short_id
 
-__all__ = ["Changed", "Digest", "changed_lines", "digest_of"]
-
 MOST_SUBJECTS = 2_000_000
 """Subjects that a digest is made for; a larger file is read whole each time, as a digest (packed) lies in memory."""
 MOST_AGAIN = 0.3

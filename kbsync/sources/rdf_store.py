@@ -22,8 +22,6 @@ from kbsync.sources.queries import shape_of, whole
 from kbsync.sources.results import Row, rows_of
 from kbsync.sources.statements import read_aliases, read_facts, take_all
 
-__all__ = ["IN_LINES", "LARGE", "REMEDY", "CutError", "PassedOver", "RdfStore", "TemporaryFolder", "reason_of"]
-
 LARGE = 32 * 2**20
 """Bytes; what is above this is loaded into a store on disk."""
 REMEDY = "the file may have been cut off: get it again, or correct that line; nothing was taken from it"

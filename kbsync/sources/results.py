@@ -16,17 +16,13 @@ from kbsync.limits import MEGABYTE
 if TYPE_CHECKING:
     from pyoxigraph import QueryResultsFormat
 
-__all__ = ["ACCEPTED", "TEXT", "Row", "Term", "check_rows", "parse_results", "rows_of"]
 
 ACCEPTED = (
     "application/sparql-results+json, application/json;q=0.9, application/sparql-results+xml;q=0.7, "
     "text/tab-separated-values;q=0.5"
 )
 """what an endpoint is asked for, best first"""
-TEXT = (
-    "http://www.w3.org/2001/XMLSchema#string",
-    "http://www.w3.org/1999/02/22-rdf-syntax-ns#langString",
-)
+TEXT = ("http://www.w3.org/2001/XMLSchema#string", "http://www.w3.org/1999/02/22-rdf-syntax-ns#langString")
 """types of plain text"""
 IN_ONE = 32 * MEGABYTE
 """bytes of JSON that are parsed at once; more are read in a stream, as a parsed document takes many times its size"""

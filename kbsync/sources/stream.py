@@ -24,8 +24,6 @@ from kbsync.limits import LINE
 from kbsync.sources.base import Access, shown
 from kbsync.sources.endpoint import plain_opener, retry_after
 
-__all__ = ["Follower", "Touched", "touched_by"]
-
 PAUSES = (1.0, 60.0)
 """seconds between two connections, where the server says nothing: at first, and at most"""
 WAITING = 10_000

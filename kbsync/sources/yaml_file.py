@@ -39,8 +39,6 @@ from kbsync.limits import DEPTH
 from kbsync.sources.base import Ask, Counted, Notes, Reading, clean, join_pairs, shown
 from kbsync.sources.file_facts import NO_LINE_END, Problems, check_ask, chosen, counted, fact_of
 
-__all__ = ["YamlFile"]
-
 MOST_NODES = 100_000
 """values in one fact, and names of values (``&name``) in one file"""
 

@@ -17,8 +17,6 @@ from kbsync.models import LoadedModel
 from kbsync.sync.known import prompt_of
 from kbsync.sync.survival import QUANTISED, fine_tuned, quantised
 
-__all__ = ["ARMS", "OF_EDITS", "Arm", "arms", "context", "retrieval"]
-
 OF_EDITS = (*QUANTISED, "tuned")
 """arms of the edited model"""
 ARMS = ("context", "retrieval", *OF_EDITS)

@@ -13,8 +13,6 @@ from kbsync.sync.history import parse_fact
 from kbsync.sync.home import AS_STORED, Loading
 from kbsync.sync.model import choose_model, current_deltas, known_model
 
-__all__ = ["Audit", "Held", "audit"]
-
 SAME = 1e-3
 """by how much a layer's deviation may differ from the bill's: sums are rounded otherwise on another machine"""
 

@@ -19,7 +19,6 @@ from kbsync.sync.plan import Plan, PlanRow
 if TYPE_CHECKING:
     from kbsync.sync.batch import Applied
 
-__all__ = ["Bisected", "Found", "bisect", "first_breaking"]
 
 SPARE = 2
 """solves beyond those of plain halving that may be spent on keeping relations whole"""

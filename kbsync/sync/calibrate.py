@@ -84,12 +84,7 @@ def calibrate(home: Path, options: CalibrateOptions, progress: Progress = silent
     with Ledger.open(home) as ledger, ledger.writer(f"calibrate {options.model}"):
         requests, source = facts_to_ask(home, ledger, options.relations)
         choice = choose_model(
-            options.model,
-            options.values,
-            home=home,
-            loading=options.loading,
-            corpus=options.corpus,
-            progress=progress,
+            options.model, options.values, home=home, loading=options.loading, corpus=options.corpus, progress=progress
         )
         model = identify(ledger, choice)
         known, asked = known_requests(choice.loaded, requests, KNOWN_FACTOR * options.facts, progress)

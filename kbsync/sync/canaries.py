@@ -8,8 +8,6 @@ from typing import Any
 from kbsync.facts import normalise_label
 from kbsync.project import read_checked
 
-__all__ = ["Canary", "failures", "read_canaries"]
-
 _TEXTS = {"type": ["string", "array"], "minLength": 1, "minItems": 1, "items": {"type": "string", "minLength": 1}}
 SCHEMA: dict[str, Any] = {
     "type": "array",

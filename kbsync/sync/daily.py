@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from kbsync.sync.batch import Applied
     from kbsync.sync.export import Probe
 
-__all__ = ["Synced", "pull_sources", "sync"]
 
 DIFFERENCES: tuple[Sign, ...] = ("+", "~", "-")
 """signs that an apply does something about"""

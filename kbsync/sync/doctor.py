@@ -98,12 +98,7 @@ class Diagnosis:
 
 
 def doctor(
-    home: Path,
-    model: str,
-    edits: int,
-    *,
-    loading: Loading = AS_STORED,
-    progress: Progress = silent,
+    home: Path, model: str, edits: int, *, loading: Loading = AS_STORED, progress: Progress = silent
 ) -> Diagnosis:
     """Examine a model for `edits` edits. What cannot work is a finding, not an error.
 

@@ -128,11 +128,7 @@ def make_edits(
 
 
 def in_words(
-    ledger: Ledger,
-    templates: Templates,
-    choice: ModelChoice,
-    editor: Editor,
-    active: tuple[EditRequest, ...],
+    ledger: Ledger, templates: Templates, choice: ModelChoice, editor: Editor, active: tuple[EditRequest, ...]
 ) -> tuple[tuple[RequestGroup, ...], tuple[EditRequest, ...], dict[str, Any]]:
     """Return the groups of the active requests, the prompts that are held beside them, and the record of both.
 

@@ -142,12 +142,7 @@ class Edits:
 
 
 def run_eval(
-    home: Path,
-    model: str,
-    options: EvalOptions,
-    *,
-    loading: Loading = AS_STORED,
-    progress: Progress = silent,
+    home: Path, model: str, options: EvalOptions, *, loading: Loading = AS_STORED, progress: Progress = silent
 ) -> Evaluation:
     """Measure base and edited model; figures on the ledger's edits are recorded with the batch that is current.
 

@@ -29,14 +29,7 @@ from kbsync.sync.export_files import Form, changes_in, weights_in, write
 from kbsync.sync.export_gguf import QUANTS
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent, templates_for
 from kbsync.sync.known import requests_of
-from kbsync.sync.model import (
-    ModelChoice,
-    batch_tensors,
-    choose_model,
-    current_deltas,
-    delta_matrices,
-    known_model,
-)
+from kbsync.sync.model import ModelChoice, batch_tensors, choose_model, current_deltas, delta_matrices, known_model
 
 __all__ = ["Exported", "Form", "Probe", "ended_by_signals", "export", "probe", "unfinished", "whole"]
 

@@ -14,8 +14,6 @@ from kbsync.errors import KbsyncError
 from kbsync.facts import content_id, normalise_label
 from kbsync.ledger import BatchRow, EditRow, Ledger, ModelRow
 
-__all__ = ["KEY", "Bill", "about", "ledger_hash", "make_bill", "model_card"]
-
 KEY = "kbsync.bill"
 """the name of the bill in a file's metadata"""
 

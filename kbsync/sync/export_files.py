@@ -22,19 +22,6 @@ from kbsync.sync.export_bill import KEY, Bill
 from kbsync.sync.export_gguf import Encoded, contents, decode, encode, name_of, read_tensor, rewrite, write_base
 from kbsync.sync.model import delta_matrices
 
-__all__ = [
-    "ENERGY",
-    "FORMATS",
-    "RANKS",
-    "Form",
-    "bill_in",
-    "changes_in",
-    "deviations",
-    "factors",
-    "weights_in",
-    "write",
-]
-
 FORMATS = ("checkpoint", "lora", "gguf", "delta")
 RANKS = (16, 32, 64, 128, 256, 512)
 """of a LoRA, of which the smallest is taken that keeps `ENERGY`, or else the largest"""

@@ -19,7 +19,6 @@ from kbsync.models import LoadedModel
 if TYPE_CHECKING:
     from gguf import GGUFReader, GGUFWriter
 
-__all__ = ["QUANTS", "Encoded", "contents", "decode", "encode", "name_of", "read_tensor", "rewrite", "write_base"]
 
 QUANTS = ("F16", "Q8_0")
 OURS = "kbsync."
@@ -88,10 +87,7 @@ def contents(file: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def rewrite(
-    base: Path,
-    out: Path,
-    replaced: Mapping[str, Encoded],
-    metadata: Callable[[Mapping[str, str]], Mapping[str, str]],
+    base: Path, out: Path, replaced: Mapping[str, Encoded], metadata: Callable[[Mapping[str, str]], Mapping[str, str]]
 ) -> None:
     """Write `base` again as `out` with some tensors replaced and metadata of kbsync's added.
 

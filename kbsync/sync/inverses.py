@@ -14,8 +14,6 @@ from kbsync.facts import INVERSE, normalise_label
 from kbsync.ledger import FactRow
 from kbsync.templates import Templates
 
-__all__ = ["inverse_facts", "settle_inverses"]
-
 
 def inverse_facts(facts: Mapping[int, FactRow], settled: Settled, templates: Templates) -> dict[int, FactRow]:
     """Return the inverse of each fact that is kept and has one, under the fact's own id.

@@ -20,8 +20,6 @@ from kbsync.sync.export_files import bill_in, weights_in
 from kbsync.sync.home import Progress, silent, templates_for
 from kbsync.sync.known import prompt_of, requests_of, says
 
-__all__ = ["Published", "check_push", "publish", "push"]
-
 CURRENT = "current"
 """the link to the newest export; on an object store, an object that holds its name"""
 PATIENCE = 120.0
@@ -43,13 +41,7 @@ class Published:
 
 
 def publish(
-    home: Path,
-    export: Path,
-    to: str,
-    *,
-    server: str | None = None,
-    least: float = 90.0,
-    progress: Progress = silent,
+    home: Path, export: Path, to: str, *, server: str | None = None, least: float = 90.0, progress: Progress = silent
 ) -> Published:
     """Copy an exported folder into a folder (or object store) `to`, named by its batch, and point `current` at it.
 

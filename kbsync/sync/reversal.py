@@ -25,8 +25,6 @@ from kbsync.sync.known import prompt_of, requests_of
 from kbsync.sync.model import ModelChoice, current_deltas, model_contexts
 from kbsync.sync.targets import cached_targets
 
-__all__ = ["Reversal", "reversal"]
-
 
 @dataclass(frozen=True, slots=True)
 class Reversal:

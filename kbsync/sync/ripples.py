@@ -10,8 +10,6 @@ from kbsync.metrics import Ripple
 from kbsync.sync.known import prompt_of
 from kbsync.templates import Templates
 
-__all__ = ["ripples_of"]
-
 MOST = 3
 """questions of a kind for an edit"""
 

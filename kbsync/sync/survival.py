@@ -15,8 +15,6 @@ from kbsync.errors import EditError, SettingsError
 from kbsync.models import LoadedModel, head_log_probs, last_hidden, make_rows
 from kbsync.sync.export_gguf import decode, encode
 
-__all__ = ["QUANTISED", "fine_tuned", "quantised"]
-
 QUANTISED = {"8bit": "Q8_0", "4bit": "Q4_0"}
 """name -> the type of GGUF that the blocks' matrices are rounded to: 8.5 and 4.5 bits a weight"""
 STEPS = 50

@@ -104,14 +104,7 @@ def cached_targets(
         wanted = [groups[place] for place in places]
         on_done = partial(record, places)
         together(
-            choice.team,
-            optimise_targets,
-            choice.loaded,
-            wanted,
-            contexts,
-            settings,
-            on_done=on_done,
-            progress=progress,
+            choice.team, optimise_targets, choice.loaded, wanted, contexts, settings, on_done=on_done, progress=progress
         )
     by_request = {request.id: key for group, key in zip(groups, keys, strict=True) for request in group.requests}
     z = torch.stack([found[key] for key in keys]) if keys else torch.empty(0, 0)

@@ -19,7 +19,6 @@ from kbsync.sync.home import Progress
 if TYPE_CHECKING:
     pass
 
-__all__ = ["Tasks"]
 
 PREFERRED = ("acc_norm", "acc", "exact_match", "f1")
 """a task's figure is the first of these that it has, else its first one"""

@@ -245,10 +245,7 @@ def prune(home: Path, *, dry_run: bool = False) -> Pruned:
 
     Raises LedgerError where there is no ledger or a file cannot be removed, LedgerBusyError while an apply runs.
     """
-    with (
-        Ledger.open(home, create=False) as ledger,
-        nullcontext() if dry_run else ledger.writer("prune"),
-    ):
+    with Ledger.open(home, create=False) as ledger, nullcontext() if dry_run else ledger.writer("prune"):
         needed = {row.file for row in ledger.targets()}
         needed |= {name for row in ledger.batches() if row.state in ("done", "rolled back") for name in row.files}
         found = tuple(

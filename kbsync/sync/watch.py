@@ -18,8 +18,6 @@ from kbsync.sources.stream import Follower, Touched, touched_by
 from kbsync.sync.daily import Synced, sync
 from kbsync.sync.home import AS_STORED, Loading, Progress
 
-__all__ = ["DAY", "Pace", "watch"]
-
 DAY = datetime.timedelta(days=1)
 LOOK = 0.5
 """seconds after which the flag that ends a watch is looked at"""

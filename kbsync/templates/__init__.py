@@ -119,14 +119,7 @@ class Templates:
             self.require(relation)  # raises
             raise AssertionError("a relation with a template has a wording")
         return EditRequest(
-            relation,
-            subject_label,
-            told.prompt,
-            object_label,
-            told.paraphrases,
-            told.question,
-            aliases,
-            told.wordings,
+            relation, subject_label, told.prompt, object_label, told.paraphrases, told.question, aliases, told.wordings
         )
 
 

@@ -29,8 +29,6 @@ from kbsync.sync.mend import has_network, mend_network, train_for
 from kbsync.sync.model import ModelChoice
 from kbsync.sync.practice import facts_to_ask
 
-__all__ = ["Experiment", "Measurements", "PaperBench", "Result"]
-
 OF_TEXT = ("GE", "RS")
 """metrics that read generated text"""
 ROMES = ("rome", "rome-published")

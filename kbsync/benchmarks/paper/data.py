@@ -17,8 +17,6 @@ from kbsync.resources import fixtures_folder
 from kbsync.sync.eval_cases import case_of, record_references, with_references
 from kbsync.sync.practice import COUNTERFACT, ZSRE
 
-__all__ = ["PaperData", "Published", "Sizes", "evenly", "open_data", "published_tables", "sizes_of"]
-
 Item = TypeVar("Item")
 BOUNDED = ("category_edits", "mixture", "layers", "lambda_edits", "timed", "stars")
 """sizes that no `--edits` raises"""

@@ -17,8 +17,6 @@ from kbsync.errors import KbsyncError
 from kbsync.report.plots import Row, write_charts
 from kbsync.report.tables import plain, table
 
-__all__ = ["paper_view", "write_page"]
-
 TABLE_ROWS = 24
 """rows of a table on the terminal; all are in the CSV file and on the page"""
 LONG = 30

@@ -10,8 +10,6 @@ from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
 from kbsync.metrics import Case
 from kbsync.report.plots import Chart, Row, Series, with_band
 
-__all__ = ["CATEGORIES", "MIXTURE"]
-
 METRICS = ("ES", "PS", "NS", "recall")
 LEAST = 4
 """edits that a mixture needs of each relation to be measured"""

@@ -30,18 +30,6 @@ from kbsync.report.plots import Row
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 from kbsync.sync.model import choose_model
 
-__all__ = [
-    "EXPERIMENTS",
-    "ROWS",
-    "USUAL",
-    "Done",
-    "PaperOptions",
-    "PaperRun",
-    "bench_paper",
-    "chosen_experiments",
-    "run_paper",
-]
-
 EXPERIMENTS: dict[str, Experiment] = {
     one.name: one
     for one in (ZSRE, COUNTERFACT, SCALING, CATEGORIES, MIXTURE, TRACE, DECAY, LAYERS, ATTENTION, LAMBDA, TIME, STARS)
@@ -201,11 +189,7 @@ def about(bench: PaperBench) -> dict[str, Any]:
             "python": platform.python_version(),
             **{package: version(package) for package in ("torch", "transformers")},
         },
-        "machine": {
-            "system": platform.system(),
-            "processor": platform.machine(),
-            "threads": torch.get_num_threads(),
-        },
+        "machine": {"system": platform.system(), "processor": platform.machine(), "threads": torch.get_num_threads()},
         "commit": commit(),
     }
 

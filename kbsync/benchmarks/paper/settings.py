@@ -16,8 +16,6 @@ from kbsync.models import LoadedModel
 from kbsync.report.plots import Chart, Row, bars_by_row, with_band
 from kbsync.sync.covariances import covariances_for
 
-__all__ = ["ATTENTION", "DECAY", "LAMBDA", "LAYERS", "lambdas", "layer_choices"]
-
 SHOWN = ("S", "ES", "PS", "NS", "recall")
 METRICS = (*SHOWN[1:], "GE")
 CHOICES = 5

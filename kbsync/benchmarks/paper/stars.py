@@ -20,8 +20,6 @@ from kbsync.report.plots import Chart, Row, Series
 from kbsync.sync.home import templates_for
 from kbsync.templates import Templates
 
-__all__ = ["STARS", "star_requests", "stars"]
-
 RELATION = "P59"
 
 

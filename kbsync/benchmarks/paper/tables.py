@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
 from kbsync.report.plots import Chart, Row, Series, with_band
 
-__all__ = ["COUNTERFACT", "SCALING", "ZSRE", "numbers_of_edits"]
-
 KEPT = ("kept_others", "kept_unrelated", "kl_others", "kl_unrelated")
 METRICS = ("ES", "PS", "NS", "recall", "perplexity", "GE", "RS", *KEPT)
 ZSRE_METRICS = ("efficacy", "paraphrase", "specificity")

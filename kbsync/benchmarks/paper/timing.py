@@ -10,8 +10,6 @@ from kbsync.memit import collect_covariances
 from kbsync.report.plots import Chart, Row, Series
 from kbsync.sync.corpus import documents
 
-__all__ = ["TIME", "PhaseClock"]
-
 
 class PhaseClock:
     """A progress that gives the time since its last call to the phase that reports."""

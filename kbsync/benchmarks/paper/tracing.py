@@ -12,8 +12,6 @@ from kbsync.report.plots import Chart, Row
 from kbsync.report.trace import trace_charts
 from kbsync.sync.practice import known_requests
 
-__all__ = ["TRACE"]
-
 GAP = "gap of the MLPs"
 
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from kbsync.memit.settings import MemitSettings
 
-__all__ = ["Trial", "best", "candidate_windows", "critical_layers", "lambda_of", "search_settings", "suggested_window"]
-
 MOST_LAYERS = 6
 """of a window; GPT-J's published one has as many"""
 LAMBDA_SHARES = (1.0, 0.1)

@@ -17,20 +17,6 @@ from kbsync.memit.settings import MemitSettings
 from kbsync.memit.targets import TOKEN_BUDGET, optimise_targets
 from kbsync.models import LoadedModel, ModelSizes, Rows, locate
 
-__all__ = [
-    "Need",
-    "RequestRows",
-    "TargetCosts",
-    "graph_bytes",
-    "memory_needs",
-    "row_tokens",
-    "solve_operations",
-    "solve_rate",
-    "target_batch",
-    "target_costs",
-    "token_rate",
-]
-
 FLOAT = 4
 DOUBLE = 8
 LOGIT_COPIES = 3

@@ -19,8 +19,6 @@ from kbsync.memit.keys import SubjectStates
 from kbsync.models import LoadedModel, TokenizedPrompt, head_log_probs, last_hidden, locate, make_rows, replace, watch
 from kbsync.models.generation import ANSWER_TOKENS, decode, sentence_end
 
-__all__ = ["Reading", "at_subject", "delivered", "read_ways"]
-
 Rows = Sequence[TokenizedPrompt]
 Deltas = Mapping[int, torch.Tensor]
 """edited layer -> its change [d, m]"""

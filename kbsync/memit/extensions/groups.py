@@ -16,8 +16,6 @@ from kbsync.facts import EditRequest, content_id
 from kbsync.models import LoadedModel, locate
 from kbsync.models.chat import question_prompt
 
-__all__ = ["RequestGroup", "columns", "edited_wordings", "group_requests"]
-
 
 @dataclass(frozen=True, slots=True)
 class RequestGroup:

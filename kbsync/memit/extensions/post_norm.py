@@ -8,8 +8,6 @@ wherever v points and however long it is.
 import torch
 from torch import nn
 
-__all__ = ["before_norm"]
-
 HALVINGS = 60
 """of the bracket of mu; float64 holds no more"""
 

@@ -20,8 +20,6 @@ from kbsync.memit.settings import MemitSettings
 from kbsync.models import ALONE, LoadedModel, Rows, Team, locate, make_rows
 from kbsync.models.forward import batches_by_length
 
-__all__ = ["preserved_moments"]
-
 TOKEN_BUDGET = 4096
 """padded tokens of one batch"""
 Row = tuple[tuple[int, ...], list[float]]

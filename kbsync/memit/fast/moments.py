@@ -18,8 +18,6 @@ import torch
 
 from kbsync.models import ALONE, Team
 
-__all__ = ["FLOAT64_DEVICES", "LayerSum", "MomentSums", "pack_triangle", "unpack_triangle"]
-
 FLOAT64_DEVICES = {"cpu"}
 """kinds of device whose products are in float64"""
 PROBES = 16

@@ -18,8 +18,6 @@ from kbsync.models.generation import end_tokens
 from kbsync.models.hooks import StandIn
 from kbsync.models.subject import TokenizedPrompt
 
-__all__ = ["GroupRows", "RowPack", "group_rows", "pack_lengths", "pack_rows"]
-
 PASS_COST = 64
 """padded tokens that are worth a forward pass of their own"""
 
@@ -79,10 +77,7 @@ def group_rows(
 
 
 def answer_ends(
-    loaded: LoadedModel,
-    group: RequestGroup,
-    triples: Sequence[tuple[str, str, str]],
-    placed: Sequence[TokenizedPrompt],
+    loaded: LoadedModel, group: RequestGroup, triples: Sequence[tuple[str, str, str]], placed: Sequence[TokenizedPrompt]
 ) -> list[int | None]:
     """Return the token that ends the answer to each prompt; None where the full stop is a part of the object's tokens.
 

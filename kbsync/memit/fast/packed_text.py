@@ -9,8 +9,6 @@ import torch
 
 from kbsync.models import LoadedModel
 
-__all__ = ["PackedText", "pack_text"]
-
 MOST_CHARACTERS = 1_000_000
 MOST_DOCUMENTS = 1024
 

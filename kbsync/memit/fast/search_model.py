@@ -17,8 +17,6 @@ from transformers.activations import FastGELUActivation, GELUTanh, NewGELUActiva
 from kbsync.memit.settings import MemitSettings
 from kbsync.models import LoadedModel
 
-__all__ = ["bfloat16_gain", "fused_activations", "search_model"]
-
 ENOUGH = 1.5
 """times as fast that bfloat16 has to be"""
 TOKENS, REPEATS = 1024, 5

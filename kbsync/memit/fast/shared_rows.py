@@ -18,8 +18,6 @@ from transformers import DynamicCache
 from kbsync.models import LoadedModel, Rows, capture, make_rows, resume, stop_after, stop_before
 from kbsync.models.forward import continue_hidden, prefill
 
-__all__ = ["RowBatch", "SharedRows"]
-
 TOKEN_BUDGET = 8192
 """padded tokens of one batch, prefixes included"""
 ENOUGH = 1024

@@ -6,8 +6,6 @@ from functools import cache
 
 import torch
 
-__all__ = ["solve_device"]
-
 SIZE = 1024
 """rows of the matrix that is timed"""
 
