@@ -1,14 +1,17 @@
-"""``kbsync apply``: write the plan into the model."""
+"""``kbsync apply``: write the plan into the model; ``bisect``: find the edits that break a bound, and go on without."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kbsync.cli.choices import (
+    NO_JUDGING,
     ConflictPolicy,
     CorpusOption,
     IncludeKnownOption,
     InverseOption,
+    Judging,
     ModelOption,
     OnConflictOption,
     RelationsOption,
@@ -16,9 +19,8 @@ from kbsync.cli.choices import (
     YesOption,
     parse_values,
 )
-from kbsync.cli.judging import NO_JUDGING, Judging
 from kbsync.cli.options import Options, command, family
-from kbsync.report.apply import applied_view, cost_view
+from kbsync.report.apply import applied_view, bisected_view, cost_view, found_table
 from kbsync.report.console import emit, log_console
 from kbsync.report.plan import plan_view
 from kbsync.report.progress import progress
@@ -27,6 +29,8 @@ from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:
     from kbsync.sync.apply import ApplyOptions, Proposal
+    from kbsync.sync.bisect import Found
+
 
 app = family()
 
@@ -140,3 +144,37 @@ def run(options: Options, wanted: "ApplyOptions", yes: bool) -> None:
         log_console().print("nothing was written")
         raise typer.Exit(1)
     emit(applied, applied_view, as_json=options.json)
+
+
+@command(app, "bisect", examples=("kbsync bisect --model practice --canaries canaries.yaml",))
+def bisect(
+    options: Options,
+    model: ModelOption,
+    relation: RelationsOption = None,
+    setting: SetOption = None,
+    corpus: CorpusOption = None,
+    judging: Judging = NO_JUDGING,
+    yes: YesOption = False,
+    loading: Loading = AS_STORED,
+) -> None:
+    """Find the edits that break a canary or a bound, keep them out with the reason on record, and apply the rest.
+
+    Takes what `kbsync apply` would write and halves it, relations first and then facts. Each step solves again from
+    target vectors in the cache, so that nothing is searched anew. `kbsync retract --undo` lets a fact in again.
+    """
+    from kbsync.sync.apply import ApplyOptions
+    from kbsync.sync.bisect import bisect as workflow
+
+    wanted = ApplyOptions(
+        model, relation, values=parse_values(setting), loading=loading, corpus=corpus, **judging.as_options()
+    )
+    with progress(quiet=options.json, verbose=options.verbose) as report:
+
+        def confirm(found: "Sequence[Found]") -> bool:
+            report.pause()
+            if not options.json:
+                log_console().print(found_table(found))
+            return yes or typer.confirm("Keep these out, and apply the rest?", default=True, err=True)
+
+        done = workflow(options.home, wanted, confirm, report, report.remark)
+    emit(done, bisected_view, as_json=options.json)

@@ -22,29 +22,18 @@ from kbsync import __version__
 from kbsync.cli import (
     apply,
     ask,
-    audit,
     bench,
-    bisect,
-    calibrate,
     config,
-    doctor,
     evaluate,
-    explain,
     export,
     history,
-    init,
-    mend,
-    plan,
+    models,
     practice,
     pull,
-    relations,
-    retract,
     stats,
     status,
     sync,
     templates,
-    trace,
-    watch,
 )
 from kbsync.cli.choices import DIFFERENCE
 from kbsync.cli.options import HELP_NAMES, HOME_HELP, DebugOption, JsonOption, Options, VerboseOption, project_defaults
@@ -63,28 +52,21 @@ app = typer.Typer(
     add_completion=False,
     context_settings=HELP_NAMES,
 )
-app.add_typer(init.app)
+app.add_typer(config.init_app)
 app.add_typer(sync.app)
-app.add_typer(watch.app)
 app.add_typer(pull.app)
-app.add_typer(plan.app)
 app.add_typer(status.app)
 app.add_typer(apply.app)
-app.add_typer(bisect.app)
 app.add_typer(ask.app)
 app.add_typer(export.app)
-app.add_typer(audit.app)
 app.add_typer(evaluate.app)
-app.add_typer(explain.app)
+app.add_typer(ask.explain_app)
 app.add_typer(history.app)
-app.add_typer(retract.app)
-app.add_typer(calibrate.app)
-app.add_typer(trace.app)
-app.add_typer(doctor.app)
-app.add_typer(relations.app)
+app.add_typer(models.app)
+app.add_typer(templates.relations_app)
 app.add_typer(practice.app)
 app.add_typer(bench.app)
-app.add_typer(mend.app, name="mend")
+app.add_typer(models.mend_app, name="mend")
 app.add_typer(stats.app, name="stats")
 app.add_typer(templates.app, name="templates")
 app.add_typer(config.app, name="config")

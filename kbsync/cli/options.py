@@ -13,15 +13,16 @@ from typer.core import TyperGroup
 
 from kbsync.cli.choices import (
     DIFFERENCE,
+    JUDGING_OPTIONS,
     DeviceOption,
     DtypeOption,
     ExperimentalOption,
+    Judging,
     MaxMemoryOption,
     RevisionOption,
     keyword_options,
     parse_max_memory,
 )
-from kbsync.cli.judging import JUDGING_OPTIONS, Judging
 from kbsync.errors import SettingsError
 from kbsync.project import FILE_NAME, Project
 from kbsync.sync.home import Loading

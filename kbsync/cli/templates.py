@@ -1,4 +1,4 @@
-"""``kbsync templates``: the wordings of each relation."""
+"""``kbsync relations`` and ``templates``: what can be synced, and the wordings of each relation."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,16 @@ from kbsync.cli.choices import ContactOption, ModelOption
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit
 from kbsync.report.progress import progress
-from kbsync.report.relations import checked_view, drafted_view, template_view, templates_view, tested_view
+from kbsync.report.relations import (
+    checked_view,
+    discovered_view,
+    drafted_view,
+    found_view,
+    relations_view,
+    template_view,
+    templates_view,
+    tested_view,
+)
 from kbsync.sync.home import AS_STORED, Loading
 
 app = family("The wordings of each relation; your own, in the home's templates/, come first.")
@@ -87,3 +96,57 @@ def measure(
     with progress(quiet=options.json) as report:
         measured = measure_wordings(options.home, relation, model, facts, loading, report)
     emit(measured, tested_view, as_json=options.json)
+
+
+relations_app = family()
+
+
+@command(
+    relations_app,
+    "relations",
+    examples=(
+        "kbsync relations --model practice",
+        'kbsync relations --search "head of" --online',
+        "kbsync relations --discover --source facts.ttl",
+        "kbsync relations --discover --source sqlite:///facts.db",
+    ),
+)
+def relations(
+    options: Options,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="M", help="The model whose recorded answers count.  [the one used last]"),
+    ] = None,
+    search: Annotated[
+        str | None, typer.Option("--search", metavar="TEXT", help="Find relations by part of a label or wording.")
+    ] = None,
+    online: Annotated[bool, typer.Option("--online", help="Search the endpoint's properties.")] = False,
+    discover: Annotated[
+        bool,
+        typer.Option("--discover", help="List what states relations in --source: predicates, or a table's columns."),
+    ] = False,
+    source: Annotated[
+        str,
+        typer.Option("--source", metavar="S", help="With --online or --discover: wikidata, a URL, a file, a database."),
+    ] = "wikidata",
+    contact: ContactOption = None,
+) -> None:
+    """List the relations that have a template or facts: their facts and conflicts, and what the model knew when asked.
+
+    Loads no model; a dash means that it was never asked.
+    """
+    from kbsync.sync.relations import discover_relations, relations_for, search_online, search_templates
+
+    if discover:
+        predicates = discover_relations(options.home, source, contact)
+        emit({"source": source, "predicates": predicates}, discovered_view, as_json=options.json)
+        return
+    options.require_home()
+    if search is None:
+        if online:
+            raise typer.BadParameter("goes with --search TEXT", param_hint="--online")
+        emit(relations_for(options.home, model), relations_view, as_json=options.json)
+        return
+    home = options.home
+    found = search_online(home, search, source, contact) if online else search_templates(home, search)
+    emit({"search": search, "relations": found}, found_view, as_json=options.json)

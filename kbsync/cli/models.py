@@ -1,0 +1,145 @@
+"""``kbsync calibrate``, ``trace``, ``doctor`` and ``mend``: what is measured and trained for a new model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kbsync.cli.choices import ModelOption, RelationsOption, SetOption, parse_values
+from kbsync.cli.options import Options, command, family
+from kbsync.report.calibrate import calibration_json, calibration_view
+from kbsync.report.console import emit, log_console, show
+from kbsync.report.models import diagnosis_json, diagnosis_view, mend_view
+from kbsync.report.progress import progress
+from kbsync.report.tables import plain
+from kbsync.report.trace import trace_json, trace_view
+from kbsync.sync.home import AS_STORED, Loading
+
+app = family()
+
+EXAMPLES = (
+    "kbsync calibrate --model practice --facts 50",
+    "kbsync calibrate --model Qwen/Qwen3-0.6B --corpus text.txt --write qwen",
+)
+
+
+@command(app, "calibrate", examples=EXAMPLES)
+def calibrate(
+    options: Options,
+    model: ModelOption,
+    relation: RelationsOption = None,
+    facts: Annotated[
+        int, typer.Option("--facts", metavar="N", min=10, help="Number of facts to edit in each trial.")
+    ] = 60,
+    corpus: Annotated[
+        Path | None, typer.Option("--corpus", metavar="FILE", help="Text for the covariance, one document per line.")
+    ] = None,
+    write: Annotated[
+        str | None, typer.Option("--write", metavar="NAME", help="Save the result as a preset of this home.")
+    ] = None,
+    setting: SetOption = None,
+    loading: Loading = AS_STORED,
+) -> None:
+    """Find layers, lambda and clamp for a model by trial edits of facts that it knows.
+
+    Uses the ledger's facts or, if it has none, the fixtures'. A causal trace suggests layers; trials with these and
+    their neighbours are ranked by S, as long as ordinary text stays likely. The model itself does not change. An
+    interrupted run goes on.
+    """
+    from kbsync.sync.calibrate import CalibrateOptions
+    from kbsync.sync.calibrate import calibrate as workflow
+
+    wanted = CalibrateOptions(model, relation, facts, corpus, write, parse_values(setting), loading)
+    with progress(quiet=options.json) as report:
+        found = workflow(options.home, wanted, report)
+    show(found, calibration_view, calibration_json, as_json=options.json)
+
+
+TRACE_EXAMPLES = (
+    "kbsync trace --model practice --facts 50 --plot trace.png",
+    "kbsync trace --model gpt-j --facts 1000 --samples 10 --write-preset gpt-j-traced",
+)
+
+
+@command(app, "trace", examples=TRACE_EXAMPLES)
+def trace(
+    options: Options,
+    model: ModelOption,
+    relation: RelationsOption = None,
+    facts: Annotated[int, typer.Option("--facts", metavar="N", min=1, help="Number of known facts to trace.")] = 100,
+    samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Noise samples for each fact.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the noise.")] = 0,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Plot heat maps and bars as FILE.png and FILE.svg.")
+    ] = None,
+    write_preset: Annotated[
+        str | None,
+        typer.Option("--write-preset", metavar="NAME", help="Save the suggested layers as a preset of this home."),
+    ] = None,
+    loading: Loading = AS_STORED,
+) -> None:
+    """Find where a model recalls its facts (causal tracing), and which layers to edit.
+
+    Traces facts of the ledger or, if it has none, of the fixtures, that the model knows. Noise on the subject makes it
+    lose a fact; the tables show what a hidden state, or the MLPs or attentions of a few blocks, restores by token and
+    block. Tries no edit: `kbsync calibrate` does that.
+    """
+    from kbsync.sync.trace import TraceOptions
+    from kbsync.sync.trace import trace as workflow
+
+    wanted = TraceOptions(model, relation, facts, samples, seed, write_preset, loading)
+    with progress(quiet=options.json) as report:
+        found = workflow(options.home, wanted, report)
+    if plot is not None:
+        from kbsync.report.trace import plot_trace
+
+        for path in plot_trace(found, plot):
+            log_console().print(plain(f"wrote {path}"))
+    show(found, trace_view, trace_json, as_json=options.json)
+
+
+@command(app, "doctor", examples=("kbsync doctor --model practice", "kbsync doctor --model gpt-j --edits 10000"))
+def doctor(
+    options: Options,
+    model: ModelOption,
+    edits: Annotated[int, typer.Option("--edits", metavar="N", min=1, help="Number of edits to plan for.")] = 1000,
+    loading: Loading = AS_STORED,
+) -> None:
+    """Check whether a model can be edited here: loading, memory, time, and its tokenizer on difficult subjects.
+
+    Exits with 1 if something cannot work. Writes nothing.
+    """
+    from kbsync.sync.doctor import doctor as workflow
+
+    with progress(quiet=options.json) as report:
+        found = workflow(options.home, model, edits, loading=loading, progress=report)
+    show(found, diagnosis_view, diagnosis_json, as_json=options.json)
+    if not found.works:
+        raise typer.Exit(1)
+
+
+mend_app = family("MEND, a baseline that must be trained for each model.")
+
+
+@command(mend_app, "train", examples=("kbsync mend train --model practice --steps 500",))
+def train(
+    options: Options,
+    model: ModelOption,
+    steps: Annotated[
+        int | None, typer.Option("--steps", metavar="N", min=1, help="Training steps.  [the model's, else 2000]")
+    ] = None,
+    facts: Annotated[
+        int, typer.Option("--facts", metavar="N", min=10, help="Number of known facts to train on.")
+    ] = 1000,
+    loading: Loading = AS_STORED,
+) -> None:
+    """Train MEND's network for a model, on facts that the model knows.
+
+    Uses the ledger's facts or, if it has none, the fixtures'. The network is kept in the home and serves only models
+    with the same weights. The model itself does not change.
+    """
+    from kbsync.sync.mend import MendOptions, train_network
+
+    with progress(quiet=options.json) as report:
+        trained = train_network(options.home, MendOptions(model, facts, steps, loading), report)
+    emit(trained, mend_view, as_json=options.json)
