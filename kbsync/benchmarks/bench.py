@@ -18,16 +18,27 @@ from kbsync.editors import Deltas, Editor, Task, editor
 from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings, RequestGroup, edited, group_requests, sample_contexts
-from kbsync.metrics import KEPT_METRICS, METRICS, TEXT_METRICS, Case, Counterfact, Figure, evaluate, figures, say
+from kbsync.metrics import (
+    KEPT_METRICS,
+    METRICS,
+    TEXT_METRICS,
+    Case,
+    Counterfact,
+    Figure,
+    Sampled,
+    evaluate,
+    figures,
+    say,
+)
 from kbsync.sync.corpus import documents
 from kbsync.sync.covariances import Covariances, covariances_for, with_text
 from kbsync.sync.eval_text import HeldOut, text_figures
 from kbsync.sync.evaluate import neighbourhood, prompt_figures
 from kbsync.sync.home import Progress, silent, templates_for
-from kbsync.sync.measure import beginnings
+from kbsync.sync.measure import beginnings, prompts_beside
 from kbsync.sync.model import ModelChoice, identify, model_contexts
 from kbsync.sync.targets import cached_targets
-from kbsync.sync.wordings import held_beside
+from kbsync.sync.wordings import held_beside, other_relations
 
 PUBLISHED = "published"
 REUSES_TARGETS = ("memit", PUBLISHED, "alphaedit", "nas")
@@ -123,16 +134,32 @@ class Bench:
         )
         return HeldOut(self.choice.corpus.name, tuple(islice((line for line in lines if line.strip()), TEXT_LINES)))
 
+    def around(self, cases: Sequence[Case], edits: Sequence[EditRequest], text: HeldOut) -> Sampled:
+        """Return prompts of the cases' neighbourhoods, of the edited subjects' other relations, and of the text.
+
+        The other relations are those that templates have for subjects of the same kind, but for the held ones.
+        """
+        templates, pairs = templates_for(self.ledger.home), {(one.relation, one.subject) for one in edits}
+        held = {one.relation for one in other_relations(templates, self.settings, pairs)}
+        same = prompts_beside(templates, self.loaded, pairs, held)
+        return replace(neighbourhood(cases), same=same, unrelated=beginnings(text.lines))
+
     def figures(
-        self, cases: Sequence[Case], metrics: Sequence[str], text: HeldOut, seed: int = 0, deltas: Deltas | None = None
+        self,
+        cases: Sequence[Case],
+        metrics: Sequence[str],
+        text: HeldOut,
+        seed: int = 0,
+        deltas: Deltas | None = None,
+        edits: Sequence[EditRequest] | None = None,
     ) -> dict[str, Figure]:
         """Return the registry's figures of cases and of a text, on the base model or with `deltas`.
 
-        A metric that no case has, and one over a text that there is none of, is left out. Those of what is kept are of
-        the cases' neighbourhoods and of the text's beginnings, beside the base model.
+        A metric that no case has, and one over a text that there is none of, is left out. `edits` are all that is
+        edited; None: the cases'.
         """
         kept = [name for name in metrics if name in KEPT_METRICS and cases]
-        around = replace(neighbourhood(cases), unrelated=beginnings(text.lines)) if kept else None
+        around = self.around(cases, edits or [case.request for case in cases], text) if kept else None
         base = say(self.loaded, around) if around else None
         of_text = [name for name in metrics if name in TEXT_METRICS and text.lines]
         of_cases = [name for name in metrics if name in METRICS and cases]

@@ -37,8 +37,9 @@ from kbsync.sync.model import choose_model
 DAILY = 22
 SHARES = {"added": 400, "changed": 200, "withdrawn": 60}
 """what the facts of a day are, out of 660"""
-METRICS = ("ES", "PS", "NS", "recall", "paraphrase_recall", "perplexity")
-COLUMNS = ("S", "ES", "PS", "NS", "recall", "paraphrase_recall", "withdrawn_restored", "perplexity", "delta_norm")
+KEPT = ("kept_same", "kept_others", "kept_unrelated")
+METRICS = ("ES", "PS", "NS", "recall", "paraphrase_recall", *KEPT, "perplexity")
+COLUMNS = ("S", *METRICS[:-1], "withdrawn_restored", "perplexity", "delta_norm")
 PLOTTED = {
     "S": "S of all active facts",
     "recall": "recall of all active facts, %",
@@ -77,9 +78,10 @@ class SyncDay:
     one_batch: float
     """how far rebase is from one batch of the day's facts, relative to that batch's delta"""
     ways: dict[str, dict[str, float | None]]
-    """ES, PS, NS, S and recall over ALL active facts in percent; ``withdrawn_restored``, the percentage of facts
-    withdrawn so far that get the base model's answer again, None while there are none; ``perplexity`` on sentences that
-    name nothing that is edited; ``delta_norm``, the Frobenius norm of the whole change of weights"""
+    """ES, PS, NS, S and recall over ALL active facts in percent; ``kept_...``, the percentage of top answers around
+    them that stay; ``withdrawn_restored``, that of the facts withdrawn so far that get the base model's answer again,
+    None while there are none; ``perplexity`` on sentences that name nothing that is edited; ``delta_norm``, the
+    Frobenius norm of the whole change of weights"""
 
 
 @dataclass(frozen=True, slots=True)

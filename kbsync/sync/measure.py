@@ -103,21 +103,31 @@ def sampled_prompts(
         for fact in ledger.facts(withdrawn=False):
             if fact.wording is None and fact.relation in templates:
                 facts[fact.relation, fact.subject_label].append(fact)
-    beside = {
-        (template.relation, subject)
-        for relation, subject in _of_few_subjects(edited)
-        for template in templates.beside(relation)
-        if template.relation not in held_relations
-    }
     known = (pair for pair in facts if pair[1] in subjects and pair[0] not in held_relations and pair not in edited)
     others = (pair for pair in facts if pair[0] in relations and pair[1] not in subjects | held_subjects)
     further = list(wordings)
     return Sampled(
         worded=tuple(_drawn([*active, *further], lambda one: one.id)) if further else (),
-        same=tuple(_open(templates, loaded, beside - edited)),
+        same=prompts_beside(templates, loaded, edited, held_relations),
         known=tuple(_told(ledger, templates, loaded, {pair: facts[pair] for pair in _drawn(known, _name)})),
         others=tuple(_open(templates, loaded, others)),
     )
+
+
+def prompts_beside(
+    templates: Templates, loaded: LoadedModel, edited: Collection[Pair], held: Collection[str]
+) -> tuple[EditRequest, ...]:
+    """Return `PROMPTS` prompts at most about edited subjects, in relations of their kind that are not edited there.
+
+    None of them is of a relation that is `held`.
+    """
+    beside = {
+        (template.relation, subject)
+        for relation, subject in _of_few_subjects(edited)
+        for template in templates.beside(relation)
+        if template.relation not in held
+    }
+    return tuple(_open(templates, loaded, beside.difference(edited)))
 
 
 def _drawn(items: Iterable[Item], name: Callable[[Item], object]) -> list[Item]:

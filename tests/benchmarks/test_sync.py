@@ -7,7 +7,7 @@ import pytest
 
 from kbsync.benchmarks.bench import Bench
 from kbsync.benchmarks.edits import Pool
-from kbsync.benchmarks.sync import WAYS, SyncBench, draw_days, run_days
+from kbsync.benchmarks.sync import KEPT, WAYS, SyncBench, draw_days, run_days
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings
 from kbsync.sync.model import ModelChoice
@@ -53,10 +53,12 @@ def test_the_base_stays_and_the_others_change(done: SyncBench) -> None:
     assert last["none"]["recall"] == 0
     assert last["none"]["withdrawn_restored"] == 100
     assert last["none"]["delta_norm"] == 0
+    assert {last["none"][name] for name in KEPT} == {100}
     assert done.days[0].ways["rebase"]["withdrawn_restored"] is None
     for name in ("rebase", "stacked", "incremental"):
         assert last[name]["perplexity"] != last["none"]["perplexity"]
         assert last[name]["delta_norm"]
+        assert last[name]["kept_same"] != 100
 
 
 def test_the_incremental_way_keeps_earlier_keys(done: SyncBench) -> None:

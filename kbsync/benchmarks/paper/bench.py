@@ -223,7 +223,7 @@ class PaperBench(Bench):
 
         def make() -> dict[str, Any]:
             began, cpu = time.monotonic(), time.process_time()
-            found = self.measure(seen, heard, metrics, self.deltas(name, requests, settings))
+            found = self.measure(seen, heard, metrics, self.deltas(name, requests, settings), requests)
             seconds = {"seconds": round(time.monotonic() - began, 3), "cpu": round(time.process_time() - cpu, 3)}
             return {"figures": found, **seconds}
 
@@ -231,10 +231,15 @@ class PaperBench(Bench):
         return found
 
     def measure(
-        self, seen: Sequence[Case], heard: Sequence[Case], metrics: Sequence[str], deltas: Deltas
+        self,
+        seen: Sequence[Case],
+        heard: Sequence[Case],
+        metrics: Sequence[str],
+        deltas: Deltas,
+        edits: Sequence[EditRequest] | None = None,
     ) -> dict[str, float]:
         """Return flat figures of the edited model; those of generated text are over the cases `heard`."""
         seed, read = self.data.seed, [name for name in metrics if name not in OF_TEXT]
         of_text = [name for name in metrics if name in OF_TEXT]
-        found = self.figures(seen, read, self.held_out, seed, deltas)
+        found = self.figures(seen, read, self.held_out, seed, deltas, edits)
         return flat(found | self.figures(heard, of_text, self.held_out, seed, deltas))

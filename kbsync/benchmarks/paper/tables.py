@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
 from kbsync.report.plots import Chart, Row, Series, with_band
 
-KEPT = ("kept_others", "kept_unrelated", "kl_others", "kl_unrelated")
+KEPT = ("kept_same", "kept_others", "kept_unrelated", "kl_same", "kl_others", "kl_unrelated")
 METRICS = ("ES", "PS", "NS", "recall", "perplexity", "GE", "RS", *KEPT)
 ZSRE_METRICS = ("efficacy", "paraphrase", "specificity")
 BASE = "none"

@@ -163,11 +163,25 @@ def test_decay_has_the_law_in_the_middle(bench: PaperBench) -> None:
 def test_tables_tell_what_is_kept(bench: PaperBench) -> None:
     bench.rows = ["memit", "none"]
     edited_row, base = (row for row in EXPERIMENTS["counterfact"].run(bench).rows if row["edits"] == 6)
-    for kind in ("others", "unrelated"):
+    for kind in ("same", "others", "unrelated"):
         assert (base[f"kept_{kind}"], base[f"kl_{kind}"]) == (100, 0)
         assert edited_row[f"kl_{kind}"] > 0
         assert edited_row[f"kl_{kind}_low"] <= edited_row[f"kl_{kind}"] <= edited_row[f"kl_{kind}_high"]
         assert 0 <= edited_row[f"kept_{kind}"] <= 100
+
+
+def test_other_relations_of_a_subject_are_neither_edited_nor_held(bench: PaperBench) -> None:
+    cases = bench.counterfact[:3]
+    edits = [case.request for case in cases]
+    edits.append(replace(edits[0], relation="P38"))
+    found = bench.around(cases, edits, bench.held_out)
+    asked = {(one.relation, one.subject) for one in found.same}
+    assert {subject for _, subject in asked} == {case.request.subject for case in cases}
+    assert ("P38", edits[0].subject) not in asked
+    assert ("P38", edits[1].subject) in asked
+    bench.settings = replace(bench.settings, hold_relations=2)
+    fewer = {one.relation for one in bench.around(cases, edits, bench.held_out).same}
+    assert fewer < {relation for relation, _ in asked}
 
 
 def test_layers(bench: PaperBench) -> None:
