@@ -8,8 +8,9 @@ from pathlib import Path
 from torch.nn.functional import cosine_similarity
 
 from kbsync.errors import EditError, SettingsError
-from kbsync.facts import EditRequest, content_id, normalise_label
+from kbsync.facts import EditRequest, content_id, is_inverse, normalise_label
 from kbsync.ledger import BatchRow, EditRow, Ledger, ModelRow
+from kbsync.ledger.facts import aliases
 from kbsync.memit import MemitSettings, RequestGroup, group_requests
 from kbsync.memit.extensions.explain import Reading, at_subject, delivered, read_ways
 from kbsync.memit.extensions.groups import edited_wordings
@@ -19,7 +20,7 @@ from kbsync.models.chat import question_prompt
 from kbsync.sync.edits import recorded_editor
 from kbsync.sync.history import facts_meant, model_meant
 from kbsync.sync.home import AS_STORED, Loading, templates_for
-from kbsync.sync.known import begins_with, requests_of
+from kbsync.sync.known import begins_with, is_called, requests_of
 from kbsync.sync.model import choose_model, current_deltas, known_model, model_contexts
 from kbsync.sync.targets import read_rows, target_keys
 from kbsync.sync.wordings import written_in
@@ -126,9 +127,16 @@ def explain(home: Path, subject: str, relation: str, model: str, *, loading: Loa
 
 
 def edit_meant(ledger: Ledger, model: ModelRow, subject: str, relation: str) -> tuple[EditRow, BatchRow]:
-    """Return the active edit that is meant, and the current batch."""
-    subjects = {row.subject_key for row in facts_meant(ledger, subject, relation)}
-    edits = [one for one in ledger.active_edits(model.key) if one.relation == relation and one.subject_key in subjects]
+    """Return the active edit that is meant, of a fact or of its inverse, and the current batch."""
+    edits = [one for one in ledger.active_edits(model.key) if one.relation == relation]
+    if is_inverse(relation):  # its subject need not be that of any fact
+        names = aliases(ledger, {one.subject_key for one in edits})
+        edits = [
+            one for one in edits if is_called(subject, one.subject, one.subject_key, names.get(one.subject_key, ()))
+        ]
+    else:
+        subjects = {row.subject_key for row in facts_meant(ledger, subject, relation)}
+        edits = [one for one in edits if one.subject_key in subjects]
     batch = ledger.current_batch(model.key)
     if not edits or batch is None:
         why = f"`kbsync plan --model {model.name}` says why"

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from kbsync.errors import SettingsError
-from kbsync.facts import check_relation
+from kbsync.facts import INVERSE, check_relation, is_inverse
 from kbsync.ledger import BatchRow, EditRow, FactRow, Ledger, MetricRow, ModelRow, SkippedRow
 from kbsync.ledger.edits import edits_about, edits_of, endings, line_of, metrics_of, rollbacks, states_after
 from kbsync.ledger.facts import facts_named, relations_on_record, subject_labels, vetoes
@@ -25,6 +25,8 @@ def facts_meant(ledger: Ledger, subject: str, relation: str | None) -> list[Fact
 
     Raises SettingsError with what comes near for a relation or a subject of which nothing is on record.
     """
+    if relation is not None and is_inverse(relation):
+        raise SettingsError(f"{relation} is made of the facts of {relation[1:]}: name one of these")
     if relation is not None:
         _check_on_record(ledger, check_relation(relation))
     if not subject.strip():
@@ -195,11 +197,15 @@ class FactLog:
 
 
 def parse_fact(text: str) -> tuple[str, str]:
-    """Return subject and relation of ``France P36``; raise SettingsError for a text without a relation at its end."""
+    """Return subject and relation of ``France P36`` or ``Paris ^P36``.
+
+    Raises SettingsError for a text without a relation at its end.
+    """
     subject, _, relation = text.strip().rpartition(" ")
     if not subject.strip():
         raise SettingsError(f"fact {text!r}: write subject and relation, such as 'France P36'")
-    return subject.strip(), check_relation(relation)
+    check_relation(relation.removeprefix(INVERSE))
+    return subject.strip(), relation
 
 
 def fact_log(home: Path, subject: str, relation: str | None = None) -> FactLog:

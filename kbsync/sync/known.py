@@ -89,3 +89,9 @@ def begins_with(answer: str, label: str) -> bool:
     """Tell whether an answer begins with a label, as a whole word; case and spaces do not matter."""
     said, wanted = normalise_label(answer), normalise_label(label)
     return said.startswith(wanted) and not said[len(wanted) : len(wanted) + 1].isalnum()
+
+
+def is_called(name: str, label: str | None, key: str | None, other_names: Sequence[str]) -> bool:
+    """Tell whether a thing has this name, by its label, key or another name; case and spaces do not matter."""
+    names = {normalise_label(text) for text in (label, key, *other_names) if text is not None}
+    return normalise_label(name) in names

@@ -13,6 +13,7 @@ from kbsync.ledger.facts import aliases, facts_named, lift_vetoes, record_vetoes
 from kbsync.sync.guards import Guard
 from kbsync.sync.history import facts_meant, model_meant
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent
+from kbsync.sync.known import is_called
 
 if TYPE_CHECKING:
     from kbsync.sync.batch import Applied
@@ -104,14 +105,14 @@ def lift(home: Path, subject: str, relation: str, object_name: str | None = None
     with Ledger.open(home, create=False) as ledger:
         held = [veto for veto in vetoes(ledger) if veto.relation == relation]
         if is_inverse(relation):  # which `kbsync bisect` keeps out; it is the object of what a source states
-            held = [veto for veto in held if _named(subject, veto.subject, veto.subject_key, ())]
+            held = [veto for veto in held if is_called(subject, veto.subject, veto.subject_key, ())]
             label = subject
         else:
             facts = _same_things(ledger, facts_meant(ledger, subject, relation), subject)
             keys, label = {row.subject_key for row in facts}, facts[0].subject_label
             held = [veto for veto in held if veto.subject_key in keys]
         if object_name is not None:
-            held = [veto for veto in held if _named(object_name, veto.object, veto.object_key, ())]
+            held = [veto for veto in held if is_called(object_name, veto.object, veto.object_key, ())]
         if not held:
             raise SettingsError(f"{relation} of {label} is not retracted: nothing to undo")
         lift_vetoes(ledger, [veto.id for veto in held])
@@ -133,7 +134,7 @@ def _current_facts(ledger: Ledger, subject: str, relation: str, object_name: str
         return stated
     names = aliases(ledger, {row.object_key for row in stated})
     meant = [
-        row for row in stated if _named(object_name, row.object_label, row.object_key, names.get(row.object_key, ()))
+        row for row in stated if is_called(object_name, row.object_label, row.object_key, names.get(row.object_key, ()))
     ]
     if not meant:
         objects = " and ".join(dict.fromkeys(row.object_label for row in stated))
@@ -153,11 +154,6 @@ def _same_things(ledger: Ledger, facts: Sequence[FactRow], subject: str) -> list
         same = facts_named(ledger, label, facts[0].relation)
         found |= {row.id: row for row in same if row.subject_key == normalise_label(label)}
     return list(found.values())
-
-
-def _named(name: str, label: str | None, key: str | None, other_names: Sequence[str]) -> bool:
-    names = {normalise_label(text) for text in (label, key, *other_names) if text is not None}
-    return normalise_label(name) in names
 
 
 def _active(ledger: Ledger, facts: Sequence[FactRow], any_object: bool) -> list[EditRow]:

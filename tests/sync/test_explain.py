@@ -10,7 +10,7 @@ from kbsync.memit import MemitSettings
 from kbsync.memit.extensions.explain import Reading
 from kbsync.models import load_model, score_targets
 from kbsync.sync.explain import ExplainedWording, Near, hint
-from tests.homes import SWAPPED, Editable, done, kbsync, make_home, snapshot
+from tests.homes import SWAPPED, TEMPLATES, Editable, done, kbsync, make_home, snapshot
 from tests.tiny_models import CAPITALS, FACTS
 
 EDITED = ("France", "Norway", "Japan")
@@ -19,8 +19,9 @@ EDITED = ("France", "Norway", "Japan")
 @pytest.fixture(scope="module")
 def home(small: Editable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("explain") / "home"
-    make_home(home, P36={country: SWAPPED[country] for country in EDITED} | {"Peru": "Lima"})
-    small.apply(home)
+    told = TEMPLATES + '  inverse: "{} is the capital of"\n'
+    make_home(home, told, P36={country: SWAPPED[country] for country in EDITED} | {"Peru": "Lima"})
+    small.apply(home, "--compile-inverse")
     return home
 
 
@@ -52,12 +53,25 @@ def test_a_page_about_one_edit(home: Path, small: Editable, tmp_path: Path) -> N
     assert snapshot(home) == before
 
 
+def test_an_inverse_fact(home: Path, small: Editable) -> None:
+    city = SWAPPED["France"]
+    found = done("explain", "--home", home, f"{city.lower()} ^P36", *small.model, "--json").json
+    assert (found["subject"], found["relation"], found["object"]) == (city, "^P36", "France")
+    (prompt,) = found["wordings"]
+    assert (prompt["text"], prompt["edited"]) == (f"{city} is the capital of", True)
+    assert prompt["readings"]["target"]["log_prob"] > prompt["readings"]["base"]["log_prob"]
+    told = kbsync("log", "--home", home, "--subject", city, "--relation", "^P36").err
+    assert "^P36 is made of the facts of P36: name one of these" in told
+
+
 @pytest.mark.parametrize(
     ("fact", "told"),
     [
         ("France", "write subject and relation, such as 'France P36'"),
         ("Peru P36", "P36 of Peru is not written into"),
         ("Chile P36", "P36 of 'Chile' is not on record"),
+        ("Lima ^P36", "^P36 of Lima is not written into"),
+        ("Lima ^", "'' is not a relation id"),
     ],
 )
 def test_facts_that_cannot_be_explained(home: Path, small: Editable, fact: str, told: str) -> None:
