@@ -24,7 +24,7 @@ from kbsync.facts import EditRequest, normalise_label
 from kbsync.ledger import Ledger
 from kbsync.memit import edited
 from kbsync.models import greedy_answers
-from kbsync.models.chat import render
+from kbsync.models.scoring import render
 from kbsync.resources import fixtures_folder
 from kbsync.sources.loopback import serve
 from kbsync.sync.apply import ApplyOptions, apply

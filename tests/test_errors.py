@@ -11,7 +11,7 @@ from kbsync.errors import ModelError, SettingsError, foreign
 CATCH_ALL = {
     "cli/main.py",  # the boundary
     "errors.py",  # `foreign`
-    "models/distributed.py",  # passes on what a process raises to the others, who wait for it
+    "models/devices.py",  # passes on what a process raises to the others, who wait for it
     "sources/endpoint.py",  # passes on what a thread raises to the one that waits for it
 }
 ALL = {"Exception", "BaseException"}

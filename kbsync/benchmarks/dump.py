@@ -19,7 +19,7 @@ from kbsync.benchmarks.made_up import ASKED, dump_lines
 from kbsync.benchmarks.measured import run_process
 from kbsync.errors import KbsyncError, SourceError
 from kbsync.files import writing
-from kbsync.report.tables import plain, table
+from kbsync.report.console import plain, table
 from kbsync.sources import Ask, open_source
 from kbsync.sync.home import Progress, silent
 

@@ -42,7 +42,7 @@ from kbsync.memit import (
 from kbsync.memit.fast.packed_rows import group_rows
 from kbsync.models import LoadedModel, choose_device, family_of
 from kbsync.models.devices import choose_dtype
-from kbsync.report.tables import plain, table
+from kbsync.report.console import plain, table
 from kbsync.sync.home import Progress, silent
 
 CONFIGS: dict[str, PreTrainedConfig] = {

@@ -16,7 +16,7 @@ from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger
 from kbsync.metrics import Counterfact
 from kbsync.models import greedy_answers
-from kbsync.report.tables import plain, table
+from kbsync.report.console import plain, table
 from kbsync.sync.home import Progress, silent
 from kbsync.sync.model import choose_model
 

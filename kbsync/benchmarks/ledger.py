@@ -19,7 +19,7 @@ from kbsync.errors import KbsyncError, LedgerError, SettingsError
 from kbsync.facts import EditRequest
 from kbsync.ledger import FactRow, Ledger, Metric, NewEdit
 from kbsync.ledger.edits import finish_batch, start_batch
-from kbsync.report.tables import plain, table
+from kbsync.report.console import plain, table
 from kbsync.sync.home import Progress, own_templates, silent
 from kbsync.templates import Template, Templates
 

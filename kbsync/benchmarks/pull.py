@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from SPARQLWrapper import JSON, POST, SPARQLWrapper
 
 from kbsync.benchmarks.made_up import FACTS_PER_SUBJECT, write_facts
-from kbsync.report.tables import plain, table
+from kbsync.report.console import plain, table
 from kbsync.sources import Ask, open_endpoint
 from kbsync.sources.base import Access
 from kbsync.sources.loopback import serve

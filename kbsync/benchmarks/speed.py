@@ -35,7 +35,7 @@ from kbsync.memit import (
 from kbsync.memit.covariance import covariance_text
 from kbsync.metrics import Counterfact, evaluate, summary
 from kbsync.models import LoadedModel
-from kbsync.report.tables import plain, table
+from kbsync.report.console import plain, table
 from kbsync.resources import fixtures_folder
 from kbsync.sync.corpus import documents
 from kbsync.sync.home import Progress, silent

@@ -29,8 +29,8 @@ from kbsync.memit import RequestGroup, edited, optimise_targets, spread
 from kbsync.memit.keys import SubjectStates
 from kbsync.metrics import Counterfact
 from kbsync.models import greedy_answers
+from kbsync.report.console import plain, table
 from kbsync.report.plots import Chart, Series, write_charts
-from kbsync.report.tables import plain, table
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 from kbsync.sync.model import choose_model
 

@@ -20,11 +20,8 @@ from kbsync.cli.choices import (
     parse_values,
 )
 from kbsync.cli.options import Options, command, family
-from kbsync.report.apply import applied_view, bisected_view, cost_view, found_table
-from kbsync.report.console import emit, log_console
-from kbsync.report.plan import plan_view
-from kbsync.report.progress import progress
-from kbsync.report.tables import plain
+from kbsync.report.apply import applied_view, bisected_view, cost_view, found_table, plan_view
+from kbsync.report.console import emit, log_console, plain, progress
 from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:

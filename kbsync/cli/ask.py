@@ -7,10 +7,9 @@ import typer
 
 from kbsync.cli.choices import ModelOption
 from kbsync.cli.options import Options, command, family
-from kbsync.report.console import emit, log_console
+from kbsync.report.console import emit, log_console, plain
 from kbsync.report.evaluate import asked_view
 from kbsync.report.explain import explained_view, plot_explained
-from kbsync.report.tables import plain
 from kbsync.sync.home import AS_STORED, Loading
 
 app = family()

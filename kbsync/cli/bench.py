@@ -9,9 +9,7 @@ import typer
 
 from kbsync.cli.choices import CorpusOption, ModelOption, SetOption, parse_values
 from kbsync.cli.options import DEFAULT_HOME, Options, command, family
-from kbsync.report.console import emit, log_console
-from kbsync.report.progress import progress
-from kbsync.report.tables import plain
+from kbsync.report.console import emit, log_console, plain, progress
 from kbsync.sync.home import AS_STORED, Loading
 
 app = family()

@@ -10,8 +10,7 @@ import typer
 from kbsync.cli.options import DEFAULT_HOME, Options, command, family
 from kbsync.errors import SettingsError
 from kbsync.project import FILE_NAME, SCHEMA, find_project, read_project, write_project
-from kbsync.report.console import emit
-from kbsync.report.tables import table
+from kbsync.report.console import emit, table
 
 app = family("The project file kbsync.yaml: what holds and why, and its JSON schema.")
 

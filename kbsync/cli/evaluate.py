@@ -8,10 +8,8 @@ import typer
 from kbsync.cli.choices import ModelOption, TasksOption, listed
 from kbsync.cli.options import Options, command, family
 from kbsync.errors import SettingsError
-from kbsync.report.console import emit_text, show
+from kbsync.report.console import emit_text, json_text, progress, show
 from kbsync.report.evaluate import eval_json, eval_view
-from kbsync.report.json_text import json_text
-from kbsync.report.progress import progress
 from kbsync.sync.home import AS_STORED, Loading
 
 app = family()
@@ -143,7 +141,7 @@ def evaluate(
     with progress(quiet=options.json, verbose=options.verbose) as told:
         found = run_eval(options.home, model, wanted, loading=loading, progress=told)
     if report is not None:
-        from kbsync.report.eval_page import eval_page
+        from kbsync.report.evaluate import eval_page
 
         emit_text(eval_page(found), report / "eval.html")
         emit_text("".join(json_text(eval_json(found), ascii_only=False)), report / "eval.json")

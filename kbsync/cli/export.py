@@ -8,10 +8,8 @@ import typer
 
 from kbsync.cli.choices import DIFFERENCE, ModelOption
 from kbsync.cli.options import Options, command, family
-from kbsync.report.console import emit
-from kbsync.report.export import audit_view, exported_view, published_view
-from kbsync.report.progress import progress
-from kbsync.report.tables import table
+from kbsync.report.console import emit, progress, table
+from kbsync.report.history import audit_view, exported_view, published_view
 from kbsync.sync.home import AS_STORED, Loading
 
 app = family()

@@ -9,9 +9,8 @@ from kbsync.cli.choices import YesOption
 from kbsync.cli.options import Options, command, family
 from kbsync.errors import SettingsError
 from kbsync.report.apply import lifted_view, retracted_view, retraction_view
-from kbsync.report.console import emit, log_console
+from kbsync.report.console import emit, log_console, progress
 from kbsync.report.history import history_view, log_view, pruned_view, rollback_view, verified_view
-from kbsync.report.progress import progress
 from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:

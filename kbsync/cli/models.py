@@ -7,12 +7,9 @@ import typer
 
 from kbsync.cli.choices import ModelOption, RelationsOption, SetOption, parse_values
 from kbsync.cli.options import Options, command, family
-from kbsync.report.calibrate import calibration_json, calibration_view
-from kbsync.report.console import emit, log_console, show
-from kbsync.report.models import diagnosis_json, diagnosis_view, mend_view
-from kbsync.report.progress import progress
-from kbsync.report.tables import plain
-from kbsync.report.trace import trace_json, trace_view
+from kbsync.report.console import emit, log_console, plain, progress, show
+from kbsync.report.explain import trace_json, trace_view
+from kbsync.report.models import calibration_json, calibration_view, diagnosis_json, diagnosis_view, mend_view
 from kbsync.sync.home import AS_STORED, Loading
 
 app = family()
@@ -91,7 +88,7 @@ def trace(
     with progress(quiet=options.json) as report:
         found = workflow(options.home, wanted, report)
     if plot is not None:
-        from kbsync.report.trace import plot_trace
+        from kbsync.report.explain import plot_trace
 
         for path in plot_trace(found, plot):
             log_console().print(plain(f"wrote {path}"))

@@ -7,10 +7,8 @@ import typer
 
 from kbsync.cli.choices import ModelOption
 from kbsync.cli.options import Options, command, family
-from kbsync.report.console import emit
-from kbsync.report.demo import demo_view
-from kbsync.report.progress import progress
-from kbsync.report.tables import table
+from kbsync.report.console import emit, progress, table
+from kbsync.report.pull import demo_view
 
 app = family()
 group = family("The practice model: a small GPT-J that knows the fixtures' facts.")

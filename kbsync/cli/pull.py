@@ -8,8 +8,7 @@ import typer
 
 from kbsync.cli.choices import ContactOption
 from kbsync.cli.options import Options, command, family
-from kbsync.report.console import emit
-from kbsync.report.progress import progress
+from kbsync.report.console import emit, progress
 from kbsync.report.pull import pulls_view
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ import typer
 
 from kbsync.cli.choices import CorpusOption, ModelOption, SetOption, parse_values
 from kbsync.cli.options import Options, command, family
-from kbsync.report.console import emit
+from kbsync.report.console import emit, progress
 from kbsync.report.models import exported_view, imported_view, stats_view
-from kbsync.report.progress import progress
 from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:

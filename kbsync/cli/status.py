@@ -17,9 +17,8 @@ from kbsync.cli.choices import (
     RelationsOption,
 )
 from kbsync.cli.options import Options, command, family, leave
-from kbsync.report.console import emit_text, show
-from kbsync.report.plan import plan_json, plan_view, status_json, status_view
-from kbsync.report.progress import progress
+from kbsync.report.apply import plan_json, plan_view, status_json, status_view
+from kbsync.report.console import emit_text, progress, show
 from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:

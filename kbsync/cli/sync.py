@@ -11,10 +11,8 @@ from kbsync.cli.choices import CheckOption, ContactOption
 from kbsync.cli.options import Options, command, family, leave
 from kbsync.cli.status import Format, FormatOption, ToOption, emit_page, takes_page
 from kbsync.errors import SettingsError
-from kbsync.report.console import log_console, show
-from kbsync.report.progress import progress
-from kbsync.report.sync import synced_json, synced_view
-from kbsync.report.tables import plain
+from kbsync.report.console import log_console, plain, progress, show
+from kbsync.report.pull import synced_json, synced_view
 from kbsync.sync.home import AS_STORED, Loading
 
 app = family()

@@ -7,8 +7,7 @@ import typer
 
 from kbsync.cli.choices import ContactOption, ModelOption
 from kbsync.cli.options import Options, command, family
-from kbsync.report.console import emit
-from kbsync.report.progress import progress
+from kbsync.report.console import emit, progress
 from kbsync.report.relations import (
     checked_view,
     discovered_view,

@@ -15,12 +15,20 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from kbsync.editors.editor import NO_SETTINGS, Deltas, NoSettings, Task
-from kbsync.editors.losses import Change, changed_outputs, object_losses, object_texts
+from kbsync.editors.editor import (
+    NO_SETTINGS,
+    Change,
+    Deltas,
+    NoSettings,
+    Task,
+    changed_outputs,
+    object_losses,
+    object_texts,
+)
 from kbsync.errors import EditError, ModelError
 from kbsync.models import LoadedModel, TokenizedPrompt
+from kbsync.models.checkpoint import weights_hashes
 from kbsync.models.forward import batches_by_length
-from kbsync.models.identity import weights_hashes
 
 
 @dataclass(frozen=True, slots=True)

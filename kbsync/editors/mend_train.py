@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from kbsync.editors.editor import check
-from kbsync.editors.losses import changed_outputs, matrix_change, object_log_probs, object_losses, object_texts
+from kbsync.editors.editor import changed_outputs, check, matrix_change, object_log_probs, object_losses, object_texts
 from kbsync.editors.mend import MendNetwork, gradient_factors, new_network
 from kbsync.errors import EditError, SettingsError
 from kbsync.facts import EditRequest

@@ -6,8 +6,7 @@ from contextlib import ExitStack
 import torch
 
 from kbsync.errors import EditError
-from kbsync.memit.fast.moments import FLOAT64_DEVICES, MomentSums, unpack_triangle
-from kbsync.memit.fast.packed_text import PackedText, pack_text
+from kbsync.memit.fast.moments import FLOAT64_DEVICES, MomentSums, PackedText, pack_text, unpack_triangle
 from kbsync.memit.settings import MemitSettings
 from kbsync.models import ALONE, LoadedModel, Team, last_hidden, stop_after, watch
 from kbsync.models.forward import Rows

@@ -15,8 +15,7 @@ import torch
 
 from kbsync.errors import EditError
 from kbsync.memit.extensions.groups import RequestGroup
-from kbsync.memit.fast.packed_rows import GroupRows, group_rows, pack_rows
-from kbsync.memit.fast.search_model import fused_activations, search_model
+from kbsync.memit.fast.packed_rows import GroupRows, fused_activations, group_rows, pack_rows, search_model
 from kbsync.memit.settings import MemitSettings
 from kbsync.models import ALONE, LoadedModel, Team, head_log_probs, resume
 from kbsync.models.forward import head_logits

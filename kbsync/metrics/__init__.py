@@ -6,11 +6,10 @@ intervals. `perplexity` is of all else, and `text_figure` one of the registry's 
 """
 
 from kbsync.metrics.counterfacts import Counterfact, cases, counterfacts
+from kbsync.metrics.generation import perplexity
 from kbsync.metrics.intervals import Figure, figures, summary, text_figure
 from kbsync.metrics.kept import Said, Sampled, kept_values, say
 from kbsync.metrics.metric import Case, Neighbour, Ripple, Scorer, Told, Triple, Values
-from kbsync.metrics.perplexity import perplexity
-from kbsync.metrics.recall import recalled
 from kbsync.metrics.registry import (
     ABOUT,
     CHOICE_METRICS,
@@ -21,6 +20,7 @@ from kbsync.metrics.registry import (
     TEXT_METRICS,
     evaluate,
 )
+from kbsync.metrics.success import recalled
 
 __all__ = [
     "ABOUT",

@@ -12,7 +12,7 @@ import torch
 
 from kbsync.facts import EditRequest
 from kbsync.metrics.metric import Scorer, Told, Values
-from kbsync.metrics.recall import recalled
+from kbsync.metrics.success import recalled
 from kbsync.models import LoadedModel, head_log_probs, last_hidden, make_rows, score_targets
 from kbsync.models.forward import batches_by_length
 

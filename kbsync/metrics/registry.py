@@ -1,22 +1,18 @@
 """All metrics by name, and any choice of them measured: each (prompt, object) scored once, each text generated once.
 
-A new metric is a CaseMetric in `success`, `said`, `choice`, `ripple` or `generation`, or a TextMetric, and a line here.
+A new metric is a CaseMetric in `success`, `said` or `generation`, or a TextMetric, and a line here.
 `ABOUT` says of every figure what it is and which way is better, those of `kept` and of an apply alone too.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
-from kbsync.metrics.choice import CHOICE
-from kbsync.metrics.generation import GE, RS
+from kbsync.metrics.generation import GE, PERPLEXITY, RS
 from kbsync.metrics.metric import Case, CaseMetric, Readings, Scorer, Spoken, TextMetric, Told, Triple, Values
-from kbsync.metrics.perplexity import PERPLEXITY
-from kbsync.metrics.recall import with_aliases
-from kbsync.metrics.ripple import KINDS, RIPPLE
-from kbsync.metrics.said import SAID
-from kbsync.metrics.success import SUCCESS
+from kbsync.metrics.said import KINDS, RIPPLE, SAID
+from kbsync.metrics.success import CHOICE, SUCCESS, with_aliases
 from kbsync.models import LoadedModel, TargetScore, generate_texts, greedy_answers, score_chat, score_targets
-from kbsync.models.chat import question_prompt
+from kbsync.models.scoring import question_prompt
 
 METRICS: dict[str, CaseMetric] = {metric.name: metric for metric in (*SUCCESS, *SAID, *CHOICE, *RIPPLE, GE, RS)}
 

@@ -9,13 +9,18 @@ what a user reads. `says_first` has the rules:
 - The whole name has to stand there, or a whole alias: "Rama" is right only where it is an alias of Edi Rama.
 - The name has to end there. "Edi Ramaj", "Edi Rama's wife", and "Paris Hilton" (a capitalised word right behind) are
   other things; "Edi Rama, who ..." and "Paris in France" are not.
+
+What else an edit should change, and what it should leave: a metric for each kind of question.
+
+A question with a wrong answer beside the right one is answered by the likelier of the two (true or false: 50% by
+chance). Any other is answered in the model's own words, right by these rules.
 """
 
 import re
 from collections.abc import Callable, Iterable, Sequence
 from unicodedata import category, normalize
 
-from kbsync.metrics.metric import Case, CaseMetric, Readings, Spoken, Values, mean
+from kbsync.metrics.metric import Case, CaseMetric, Readings, Ripple, Spoken, Triple, Values, mean
 
 BEFORE = frozenset(("a", "an", "the", "is", "are", "was", "were", "be", "'s", "’s"))
 """words that may stand before the name, beside those of the prompt"""
@@ -78,3 +83,55 @@ SAID = (
     said("said_chat", lambda case: asked(case, chat=True)),
 )
 """on the edit prompt, on held-out wordings, on the question form, and on it in a chat; None where there is no such"""
+
+
+KINDS = {
+    "inverse": "the subject is said when the object is asked about",
+    "alias": "the object is said of another name of the subject",
+    "two_hops": "what follows from the edit and one more fact is said",
+    "logical": "what the relation's logic makes of the edit is said (data sets)",
+    "same_subject": "the subject's own object in another relation is said",
+    "forgetfulness": "the relation's other objects for the subject are said (data sets)",
+    "true_false": "the new fact is called true and the old one false; 50 by chance",
+    "negation": "the denied new fact is called false and the denied old one true; 50 by chance",
+}
+"""kind -> what its figure is; in the order of tables"""
+
+
+def questions_of(case: Case, kind: str, *, contest: bool) -> list[Ripple]:
+    """Return a case's questions of a kind that are answered by the likelier of two answers, or in words."""
+    return [one for one in case.ripples if one.kind == kind and bool(one.wrong) == contest]
+
+
+def triples(case: Case, kind: str) -> list[Triple]:
+    """Return (right, wrong) of each contest in turn."""
+    return [
+        ("{}", one.prompt, answer)
+        for one in questions_of(case, kind, contest=True)
+        for answer in (one.names[0], one.wrong)
+    ]
+
+
+def right(one: Ripple, read: Readings) -> bool:
+    """Tell whether a question was answered right."""
+    if not one.wrong:
+        return says_first(read.said[Spoken(one.prompt)], one.names, one.prompt)
+    good, bad = (read.scores["{}", one.prompt, answer].log_prob for answer in (one.names[0], one.wrong))
+    return good > bad
+
+
+def metric(kind: str) -> CaseMetric:
+    """Return the metric of the percentage of a case's questions of a kind that are answered right."""
+
+    def values(cases: Sequence[Case], read: Readings) -> Values:
+        return [mean([right(one, read) for one in case.ripples if one.kind == kind]) for case in cases]
+
+    return CaseMetric(
+        f"ripple_{kind}",
+        values,
+        triples=lambda case: triples(case, kind),
+        spoken=lambda case: [Spoken(one.prompt) for one in questions_of(case, kind, contest=False)],
+    )
+
+
+RIPPLE = tuple(map(metric, KINDS))

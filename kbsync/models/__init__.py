@@ -1,16 +1,25 @@
 """Language models: their families, loading, the subject's last token, reading and replacing blocks, answers."""
 
-from kbsync.models.chat import require_chat_template, score_chat
 from kbsync.models.checkpoint import in_hub_cache
-from kbsync.models.devices import DeviceMemory, ModelSizes, checkpoint_bytes, choose_device, list_devices, sizes_of
-from kbsync.models.distributed import ALONE, Team, join_team, local_device
+from kbsync.models.devices import (
+    ALONE,
+    DeviceMemory,
+    ModelSizes,
+    Team,
+    checkpoint_bytes,
+    choose_device,
+    join_team,
+    list_devices,
+    local_device,
+    sizes_of,
+)
 from kbsync.models.family import FAMILIES, Family, family_of
 from kbsync.models.forward import Rows, check_numbers, head_log_probs, last_hidden, make_rows
 from kbsync.models.generation import Answer, generate_texts, greedy_answers, sampled_rows, top_answers
 from kbsync.models.hooks import capture, replace, resume, stop_after, stop_before, watch
 from kbsync.models.load import load_model
 from kbsync.models.loaded import HeldWeight, LoadedModel, execution_device, hold_weights, read_weight
-from kbsync.models.scoring import TargetScore, score_targets
+from kbsync.models.scoring import TargetScore, require_chat_template, score_chat, score_targets
 from kbsync.models.subject import TEST_SUBJECTS, Misplaced, TokenizedPrompt, locate, misplaced_subjects
 
 __all__ = [

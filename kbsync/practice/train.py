@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
 from transformers import GPTJConfig, GPTJForCausalLM, PreTrainedTokenizerFast
 
-from kbsync.practice.corpus import Sentence
+from kbsync.practice.datasets import Sentence
 
 END = "<|endoftext|>"
 IGNORED = -100

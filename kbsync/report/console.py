@@ -1,17 +1,169 @@
-"""Where output goes: results to stdout, everything else to stderr."""
+"""Where output goes: results to stdout, as tables or JSON, and everything else, progress too, to stderr."""
 
+import json
+import math
 import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import date
+from functools import partial
+from pathlib import Path, PurePath
 from typing import TypeVar
 
-from rich.console import Console, RenderableType
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
 from kbsync.errors import KbsyncError
 from kbsync.files import writing
-from kbsync.report.json_text import json_text
-from kbsync.report.tables import plain
+
+
+def json_text(value: object, *, ascii_only: bool) -> Iterator[str]:
+    """Yield `value` as JSON: an entry a line, and of a list right under the top an item a line, as it comes.
+
+    Raises TypeError for what has no form in JSON, after what stands before it.
+    """
+    dump = partial(json.dumps, ensure_ascii=ascii_only, allow_nan=False)
+    entries = _entries(value)
+    if not entries:
+        yield dump(to_plain(value)) + "\n"
+        return
+    before = "{\n"
+    for name, item in entries.items():
+        yield f"{before}  {dump(str(name))}: "
+        before = ",\n"
+        if isinstance(item, Iterable) and not isinstance(item, str | Mapping):
+            opening = "[\n    "
+            for one in item:
+                yield opening
+                yield from _pieces(one, dump)
+                opening = ",\n    "
+            yield "[]" if opening.startswith("[") else "\n  ]"
+        else:
+            yield dump(to_plain(item))
+    yield "\n}\n"
+
+
+def _pieces(value: object, dump: Callable[[object], str]) -> Iterator[str]:
+    """Yield an item of a list on one line; what it holds that has no length, such as a pull's changes, as it comes."""
+    entries = _entries(value)
+    if not any(isinstance(item, Iterable) and not isinstance(item, Sized) for item in entries.values()):
+        yield dump(to_plain(value))
+        return
+    before = "{"
+    for name, item in entries.items():
+        yield f"{before}{dump(str(name))}: "
+        before = ", "
+        if isinstance(item, Iterable) and not isinstance(item, Sized):
+            opening = "["
+            for one in item:
+                yield opening + dump(to_plain(one))
+                opening = ", "
+            yield "[]" if opening == "[" else "]"
+        else:
+            yield dump(to_plain(item))
+    yield "}"
+
+
+def to_plain(value: object) -> object:
+    """Turn dataclasses, paths, dates and collections into what JSON has; raise TypeError for anything else.
+
+    JSON has no NaN and no infinity: both are null.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if entries := _entries(value):
+        return {str(key): to_plain(item) for key, item in entries.items()}
+    if isinstance(value, Mapping):
+        return {}
+    if isinstance(value, PurePath | date):
+        return str(value)
+    if isinstance(value, Iterable):
+        return [to_plain(item) for item in value]
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _entries(value: object) -> Mapping[object, object]:
+    """Return the entries of a mapping or dataclass, as they are; none of anything else."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return value if isinstance(value, Mapping) else {}
+
+
+FOLDED = 16
+"""columns that a column of longer texts may be folded to"""
+GAP = 3
+"""columns between two of a table's"""
+
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+def plain(value: object) -> Text:
+    """Return `value` as text that is shown as it is (labels come from afar).
+
+    It has no markup, no control characters, and none that turn the direction of what stands behind it.
+    """
+    text = "" if value is None else str(value)
+    return Text("".join("�" if _harmful(letter) else letter for letter in text))
+
+
+def _harmful(letter: str) -> bool:
+    return letter in _TURNING or (letter != "\n" and unicodedata.category(letter) in ("Cc", "Cs"))
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Rows that are shown as a table or, where the terminal is too narrow for one, each as a paragraph.
+
+    No figure and no short word is ever cut or parted: columns of longer texts fold, and where even that is not enough,
+    a row becomes ``column: value`` after another.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    title: str | None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        texts = [[plain(value) for value in row] for row in self.rows]
+        columns = zip(self.columns, *texts, strict=True)
+        natural = [max(cell_len(str(cell)) for cell in column) for column in columns]
+        least = sum(min(width, FOLDED) for width in natural) + GAP * (len(natural) - 1)
+        if least <= options.max_width:
+            yield self._as_table(texts, natural)
+        else:
+            yield from self._as_records(texts)
+
+    def _as_table(self, texts: Sequence[Sequence[Text]], natural: Sequence[int]) -> Table:
+        result = Table(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for at, name in enumerate(self.columns):
+            numbers = bool(self.rows) and all(isinstance(row[at], int | float) for row in self.rows)
+            short = natural[at] <= FOLDED
+            result.add_column(name, justify="right" if numbers else "left", overflow="fold", no_wrap=short)
+        for row in texts:
+            result.add_row(*row)
+        return result
+
+    def _as_records(self, texts: Sequence[Sequence[Text]]) -> Iterator[RenderableType]:
+        if self.title is not None:
+            yield plain(self.title)
+        for row in texts:
+            named = [(f"{name}: " if name else "", text) for name, text in zip(self.columns, row, strict=True)]
+            yield Text("  ").join(Text.assemble(*pair) for pair in named if pair[1].plain)
+            yield Text("")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Sheet:
+    """Return a table; a column whose values are all numbers is set to the right, None shows as nothing."""
+    return Sheet(columns, [list(row) for row in rows], title)
+
 
 _PIPE_WIDTH = 200  # columns where no terminal says how many there are: tables are read by programs then, so not cut
 
@@ -87,3 +239,80 @@ def _console(*, stderr: bool) -> Console:
         return Console(stderr=stderr, highlight=False)
     # soft_wrap leaves a line of text whole, so that `| grep` finds what stands in it; a table's cells still fold.
     return Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH, soft_wrap=True)
+
+
+class Reporter:
+    """Called as ``report(phase, done, total)``; this one shows no progress.
+
+    A total of 0 says that it is not known. What follows a colon in `phase` may change as it goes on.
+    """
+
+    def __init__(self, console: Console, verbose: bool) -> None:
+        self.console, self.verbose = console, verbose
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        """Show how far a phase is."""
+
+    def pause(self) -> None:
+        """Leave the terminal to others until the next call."""
+
+    def remark(self, text: str) -> None:
+        """Show a remark on how the work is done, under ``--verbose``."""
+        if self.verbose:
+            self.console.print(plain(text))
+
+
+class Lines(Reporter):
+    """A line as each phase begins, where there is no terminal to draw on."""
+
+    def __init__(self, console: Console, verbose: bool) -> None:
+        super().__init__(console, verbose)
+        self.seen: set[str] = set()
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        if _name(phase) not in self.seen:
+            self.seen.add(_name(phase))
+            self.console.print(plain(phase))
+
+
+class Bars(Reporter):
+    """A bar for each phase."""
+
+    def __init__(self, bars: Progress, verbose: bool) -> None:
+        super().__init__(bars.console, verbose)
+        self.bars = bars
+        self.tasks: dict[str, TaskID] = {}
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        self.bars.start()
+        name = _name(phase)
+        if name not in self.tasks:
+            self.tasks[name] = self.bars.add_task(phase, total=None)
+        self.bars.update(self.tasks[name], completed=done, total=total or None, description=phase)
+
+    def pause(self) -> None:
+        self.bars.stop()
+
+
+def _name(phase: str) -> str:
+    return phase.partition(":")[0]
+
+
+@contextmanager
+def progress(*, quiet: bool = False, verbose: bool = False) -> Iterator[Reporter]:
+    """Give a function that shows how far each phase is: a bar in a terminal, else a line as each phase begins.
+
+    `quiet` (``--json``) shows none; `verbose` lets remarks through in either case.
+    """
+    console = log_console()
+    if quiet:
+        yield Reporter(console, verbose)
+    elif not console.is_terminal:
+        yield Lines(console, verbose)
+    else:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        bars = Progress(*columns, console=console)
+        try:
+            yield Bars(bars, verbose)
+        finally:
+            bars.stop()

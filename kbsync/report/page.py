@@ -10,8 +10,8 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup, escape
 
 from kbsync import __version__
-from kbsync.report.plan import MEANING, figure, in_sync_text
-from kbsync.report.tables import plain
+from kbsync.report.apply import MEANING, figure, in_sync_text
+from kbsync.report.console import plain
 
 if TYPE_CHECKING:
     from kbsync.sync.history import History

@@ -1,15 +1,20 @@
-"""How a pull is shown."""
+"""How a pull, a sync and the demo are shown."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 
-from kbsync.report.tables import plain, table
+from kbsync.report.apply import applied_view, plan_view, status_view
+from kbsync.report.console import plain, table
 
 if TYPE_CHECKING:
+    from kbsync.sync.daily import Synced
+    from kbsync.sync.demo import Demo
     from kbsync.sync.pull import Pulled
+
 
 _COLUMNS = ("relation", "label", "new", "changed", "relabelled", "withdrawn", "unchanged", "conflicting")
 _MOST_CHANGES = 20
@@ -52,3 +57,53 @@ def _changes(pulls: Sequence["Pulled"]) -> list[RenderableType]:
     if count > len(shown):
         parts.append(plain(f"and {count - len(shown)} more changed, relabelled or withdrawn (--json lists all)"))
     return parts
+
+
+def demo_view(told: "Demo") -> RenderableType:
+    """Return the story: what was pulled, planned and applied, where things stand, and what the model now says."""
+    answers = [(said.prompt, said.base, said.edited, said.wanted) for said in told.answers]
+    gone = [(said.prompt, said.base, said.edited, said.after) for said in told.answers if said.withdrawn]
+    return Group(
+        plain("1. kbsync pull: the later edition, from a SPARQL endpoint on this machine"),
+        pulls_view({"pulls": told.pulls}),
+        plain("2. kbsync plan: what the model says so far (previous), and what it must learn (object)"),
+        plan_view(told.plan),
+        plain("3. kbsync apply: MEMIT writes it into the weights"),
+        applied_view(told.applied),
+        plain("4. kbsync status: knowledge base, ledger and model"),
+        status_view(told.status),
+        plain("5. kbsync ask: the model in other words, before and after"),
+        table(("prompt", "before", "after", "knowledge base"), answers),
+        plain(f"6. kbsync retract: the fact about {told.withdrawn} is taken out of the model"),
+        table(("prompt", "before", "edited", "withdrawn"), gone),
+    )
+
+
+def synced_view(done: "Synced") -> RenderableType:
+    """Return what was pulled, what there was to do, and what was written."""
+    parts: list[RenderableType] = [pulls_view({"pulls": done.pulls}), plan_view(done.plan)]
+    if done.applied is not None:
+        parts += [applied_view(done.applied), plain(f"{done.checked} items of the ledger are as recorded")]
+    if done.exported is not None:
+        parts.append(plain(f"exported to {done.exported}"))
+    if done.probed is not None:
+        told = f"of {done.probed.asked} edits the model recalls {done.probed.recalled}, and the exported files hold"
+        parts.append(plain(f"{told} {done.probed.held} of these"))
+    if done.dry_run:
+        parts.append(plain("dry run: nothing was written"))
+    return Group(*parts)
+
+
+def synced_json(done: "Synced") -> dict[str, Any]:
+    """Return one document for machines."""
+    return {
+        "model": done.model,
+        "in_sync": done.in_sync,
+        "dry_run": done.dry_run,
+        "pulls": done.pulls,
+        "counts": done.plan.counts,
+        "applied": None if done.applied is None else asdict(done.applied),
+        "checked": done.checked,
+        "exported": done.exported,
+        "probed": done.probed,
+    }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from kbsync.report.tables import plain, table
+from kbsync.report.console import plain, table
 
 if TYPE_CHECKING:
     from kbsync.sync.relations import NewTemplate, Relations

@@ -20,7 +20,7 @@ from kbsync.files import Unchanged, is_text
 from kbsync.limits import LINE
 from kbsync.memit.covariance import TOKENS_PER_DIMENSION, key_widths
 from kbsync.models import LoadedModel, list_devices, sampled_rows
-from kbsync.models.identity import model_hash
+from kbsync.models.checkpoint import model_hash
 from kbsync.sync.home import Progress
 from kbsync.sync.model import ModelChoice
 

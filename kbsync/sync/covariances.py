@@ -18,10 +18,9 @@ from kbsync.errors import LedgerError
 from kbsync.facts import content_id
 from kbsync.ledger import content_of, read_metadata, read_tensors, replace_tensors, write_tensors
 from kbsync.memit.covariance import covariance_text, key_widths, sum_moments
-from kbsync.memit.fast.moments import MomentSums, unpack_triangle
-from kbsync.memit.fast.packed_text import PackedText
+from kbsync.memit.fast.moments import MomentSums, PackedText, unpack_triangle
 from kbsync.models import LoadedModel, Team, list_devices
-from kbsync.models.identity import tokenizer_hash, weights_hashes
+from kbsync.models.checkpoint import tokenizer_hash, weights_hashes
 from kbsync.sync.corpus import SAMPLED, corpus_name, covariance_documents, no_corpus, sampled_file, write_text
 from kbsync.sync.home import Progress
 from kbsync.sync.model import ModelChoice

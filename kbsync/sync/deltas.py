@@ -13,7 +13,7 @@ from kbsync.ledger import BatchRow, Ledger, ModelRow
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta, group_requests
 from kbsync.memit.settings import retired_settings, settings_on_record
 from kbsync.models import ALONE, LoadedModel, Team
-from kbsync.models.identity import model_hash
+from kbsync.models.checkpoint import model_hash
 from kbsync.sync.covariances import Covariances, covariances_for, with_text
 from kbsync.sync.edits import recorded_editor
 from kbsync.sync.history import model_meant

@@ -9,7 +9,7 @@ from kbsync.errors import EditError
 from kbsync.ledger import Ledger
 from kbsync.memit import edited
 from kbsync.models import LoadedModel, greedy_answers
-from kbsync.models.chat import render
+from kbsync.models.scoring import render
 from kbsync.resources import fixtures_folder
 from kbsync.sources.loopback import serve
 from kbsync.sync.apply import ApplyOptions, Proposal, apply

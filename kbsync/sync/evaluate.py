@@ -35,7 +35,7 @@ from kbsync.metrics import (
     kept_values,
     say,
 )
-from kbsync.metrics.calibration import Bin, Sure, bins, calibration_error, sureness
+from kbsync.metrics.intervals import Bin, Sure, bins, calibration_error, sureness
 from kbsync.sync.arms import ARMS, OF_EDITS, Arm, arms
 from kbsync.sync.covariances import kept_text
 from kbsync.sync.eval_cases import dataset_cases, drawn, ledger_cases, read_references

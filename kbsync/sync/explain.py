@@ -16,7 +16,7 @@ from kbsync.memit.extensions.explain import Reading, at_subject, delivered, read
 from kbsync.memit.extensions.groups import edited_wordings
 from kbsync.memit.settings import settings_on_record
 from kbsync.models import LoadedModel
-from kbsync.models.chat import question_prompt
+from kbsync.models.scoring import question_prompt
 from kbsync.sync.edits import recorded_editor
 from kbsync.sync.history import facts_meant, model_meant
 from kbsync.sync.home import AS_STORED, Loading, templates_for

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from kbsync.editors import known_values
 from kbsync.editors.mend import MendNetwork, read_network, weights_of
 from kbsync.editors.mend_train import MendSettings, train_mend
-from kbsync.editors.registry import known_values
 from kbsync.errors import EditError
 from kbsync.facts import EditRequest, content_id, normalise_label
 from kbsync.ledger import Ledger, read_metadata, read_tensors, replace_tensors

@@ -14,7 +14,7 @@ from kbsync.ledger import BatchRow, Ledger, ModelRow, read_tensors
 from kbsync.memit import MemitSettings, Preset, WeightDelta, default_settings, load_preset, sample_contexts
 from kbsync.memit.settings import BOUNDS
 from kbsync.models import ALONE, LoadedModel, Team, in_hub_cache, load_model
-from kbsync.models.identity import model_hash
+from kbsync.models.checkpoint import model_hash
 from kbsync.resources import fixtures_folder, packaged_file
 from kbsync.sync.guards import DEFAULT_BOUNDS, Bounds
 from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent

@@ -16,7 +16,7 @@ from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger
 from kbsync.memit.covariance import key_widths
 from kbsync.models import DeviceMemory, LoadedModel, checkpoint_bytes, choose_device, list_devices
-from kbsync.models.identity import tokenizer_hash
+from kbsync.models.checkpoint import tokenizer_hash
 from kbsync.sync.corpus import begin_token, documents, no_corpus
 from kbsync.sync.covariances import read_records
 from kbsync.sync.home import Loading

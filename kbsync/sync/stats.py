@@ -16,7 +16,7 @@ import torch
 from kbsync.errors import LedgerError, SettingsError
 from kbsync.facts import content_id
 from kbsync.ledger import Ledger, read_metadata, read_tensors, replace_tensors, write_tensors
-from kbsync.models.identity import tokenizer_hash, weights_hashes
+from kbsync.models.checkpoint import tokenizer_hash, weights_hashes
 from kbsync.sync.corpus import settle_stdin
 from kbsync.sync.covariances import UPPER, CovarianceRecord, Covariances, covariances_for, with_text
 from kbsync.sync.home import AS_STORED, Loading, Progress

@@ -9,7 +9,7 @@ from kbsync.benchmarks import dump
 from kbsync.benchmarks.dump import WAYS, bench_dump, dump_view
 from kbsync.benchmarks.made_up import EVERY, LINES, dump_lines
 from kbsync.errors import SourceError
-from kbsync.report.json_text import to_plain
+from kbsync.report.console import to_plain
 from tests.conftest import Run
 from tests.report.test_report import drawn
 

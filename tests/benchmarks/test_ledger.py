@@ -9,7 +9,7 @@ from kbsync.benchmarks.ledger import bench_ledger, curve_view, ledger_view
 from kbsync.benchmarks.made_up import write_facts
 from kbsync.errors import KbsyncError
 from kbsync.ledger import Ledger
-from kbsync.report.json_text import to_plain
+from kbsync.report.console import to_plain
 from kbsync.sources import Ask, open_source
 from tests.report.test_plan import drawn
 

@@ -8,7 +8,7 @@ import typer
 
 from kbsync.cli.main import app
 from kbsync.cli.options import Options, command, family
-from kbsync.report.progress import Lines
+from kbsync.report.console import Lines
 from tests.conftest import Run
 from tests.homes import COUNTRIES, SWAPPED, WIDE, Editable, done, make_home, write_preset
 

@@ -12,7 +12,7 @@ from kbsync.datasets import Expected, Record, open_dataset
 from kbsync.datasets.formats import KINDS, Placer
 from kbsync.errors import DataSetError
 from kbsync.facts import EditRequest
-from kbsync.metrics.ripple import KINDS as RIPPLE_KINDS
+from kbsync.metrics.said import KINDS as RIPPLE_KINDS
 
 COUNTERFACT: dict[str, Any] = {
     "case_id": 3,

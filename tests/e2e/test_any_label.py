@@ -17,7 +17,7 @@ from pyoxigraph import Literal
 
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
-from kbsync.report.tables import plain
+from kbsync.report.console import plain
 from kbsync.shapes import iri_of
 from kbsync.sources import Ask, open_source, rdf_file
 from kbsync.sources.base import MOST_LETTERS, clean

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from kbsync.editors import EDITORS, Task, editor
+from kbsync.editors import EDITORS, PRESETS, Task, editor, known_values
 from kbsync.editors.mend_train import MendSettings
-from kbsync.editors.registry import PRESETS, known_values
 from kbsync.editors.rome import Rome, RomeSettings
 from kbsync.errors import EditError, SettingsError
 from kbsync.memit import WeightDelta, edited, group_requests, optimise_targets, preset_names, spread

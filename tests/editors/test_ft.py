@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from kbsync.editors.editor import object_losses, object_texts
 from kbsync.editors.ft import FineTuning, FineTuningSettings
-from kbsync.editors.losses import object_losses, object_texts
 from kbsync.memit import edited
 from kbsync.models import LoadedModel
 from tests.editors.tasks import make_task, swapped

@@ -5,10 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kbsync.editors.alphaedit import own_targets
-from kbsync.editors.ft import FineTuning, FineTuningSettings
-from kbsync.editors.locft import LocFineTuning
-from kbsync.editors.nas import Nas, NasSettings, anchored, at_subject
+from kbsync.editors.alphaedit import Nas, NasSettings, anchored, at_subject, own_targets
+from kbsync.editors.ft import FineTuning, FineTuningSettings, LocFineTuning
 from kbsync.errors import EditError
 from kbsync.memit import edited
 from kbsync.metrics.kept import next_tokens

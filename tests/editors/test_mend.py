@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kbsync.editors import mend as mend_module
-from kbsync.editors.losses import object_losses, object_texts
+from kbsync.editors.editor import object_losses, object_texts
 from kbsync.editors.mend import FIRST_STEP, FactorNetwork, Factors, Mend, gradient_factors, new_network, read_network
 from kbsync.editors.mend_train import MendSettings, lessons, train_mend
 from kbsync.errors import EditError, ModelError, SettingsError

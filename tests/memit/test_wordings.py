@@ -9,10 +9,10 @@ from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup, edited, group_requests, optimise_targets, spread
 from kbsync.memit.extensions.groups import columns, edited_wordings
 from kbsync.memit.extensions.preserved_keys import preserved_moments
-from kbsync.memit.fast.search_model import search_model
+from kbsync.memit.fast.packed_rows import search_model
 from kbsync.memit.spread import at_every_key
 from kbsync.models import LoadedModel, locate
-from kbsync.models.chat import question_prompt
+from kbsync.models.scoring import question_prompt
 from kbsync.resources import templates_folder
 from kbsync.templates import load_templates
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kbsync.metrics.calibration import Bin, Sure, bins, calibration_error, sureness
+from kbsync.metrics.intervals import Bin, Sure, bins, calibration_error, sureness
 from kbsync.models import LoadedModel
 from tests.models.plain import next_log_probs
 from tests.tiny_models import FACTS

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kbsync.metrics import perplexity, text_figure
-from kbsync.metrics.perplexity import PERPLEXITY
+from kbsync.metrics.generation import PERPLEXITY
 from kbsync.models import LoadedModel
 from tests.models.plain import next_log_probs
 from tests.tiny_models import TEXTS, set_to
@@ -32,7 +32,7 @@ def test_it_equals_a_plain_loop(tiny: LoadedModel, length: int) -> None:
 
 def test_how_lines_are_batched_does_not_matter(known: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = perplexity(known, LINES)
-    monkeypatch.setattr(importlib.import_module("kbsync.metrics.perplexity"), "TOKEN_BUDGET", 10)
+    monkeypatch.setattr(importlib.import_module("kbsync.metrics.generation"), "TOKEN_BUDGET", 10)
     assert perplexity(known, LINES) == pytest.approx(whole, rel=1e-5)
 
 

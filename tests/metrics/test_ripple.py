@@ -7,7 +7,7 @@ import pytest
 from kbsync.metrics import RIPPLE_METRICS, Case, Ripple, evaluate
 from kbsync.metrics.metric import Readings, Spoken
 from kbsync.metrics.registry import METRICS
-from kbsync.metrics.ripple import KINDS
+from kbsync.metrics.said import KINDS
 from kbsync.models import LoadedModel, TargetScore
 from tests.metrics.readings import CASE
 from tests.tiny_models import CAPITALS, FACTS

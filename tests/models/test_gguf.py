@@ -7,8 +7,8 @@ import torch
 
 from kbsync.errors import ModelError
 from kbsync.models import LoadedModel, greedy_answers, load_model
-from kbsync.models.gguf_cache import copy_of, is_whole
-from kbsync.models.identity import model_hash
+from kbsync.models.checkpoint import model_hash
+from kbsync.models.load import copy_of, is_whole
 from tests.gguf_file import write_gguf
 from tests.real import loaded_once, real, real_file
 from tests.tiny_models import random_folder

@@ -7,7 +7,7 @@ import torch
 from accelerate import cpu_offload
 
 from kbsync.models import LoadedModel, load_model
-from kbsync.models.identity import model_hash, tokenizer_hash, weights_hashes
+from kbsync.models.checkpoint import model_hash, tokenizer_hash, weights_hashes
 from tests.tiny_models import random_folder, set_to
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from kbsync.metrics import ABOUT, Figure
-from kbsync.metrics.calibration import Bin
-from kbsync.report.eval_page import ASKED, Verdict, eval_page, grouped, verdicts
+from kbsync.metrics.intervals import Bin
+from kbsync.report.evaluate import ASKED, Verdict, eval_page, grouped, verdicts
 from kbsync.sync.evaluate import Evaluation, RelationFigures
 from kbsync.sync.reversal import Reversal
 

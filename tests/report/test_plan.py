@@ -8,11 +8,10 @@ from rich.console import Console, RenderableType
 
 from kbsync.ledger import BatchRow
 from kbsync.models import Answer
-from kbsync.report.apply import applied_view, cost_view
-from kbsync.report.demo import demo_view
+from kbsync.report.apply import applied_view, cost_view, plan_json, plan_view, status_json, status_view
+from kbsync.report.console import to_plain
 from kbsync.report.evaluate import asked_view
-from kbsync.report.json_text import to_plain
-from kbsync.report.plan import plan_json, plan_view, status_json, status_view
+from kbsync.report.pull import demo_view
 from kbsync.sync.answers import Asked
 from kbsync.sync.batch import Applied
 from kbsync.sync.demo import Demo, Said

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console, Group
 
-from kbsync.report import console, tables
-from kbsync.report.json_text import json_text, to_plain
-from kbsync.report.progress import progress
+from kbsync.report import console
+from kbsync.report.console import json_text, progress, to_plain
 
 
 @dataclass(frozen=True)
@@ -99,37 +98,37 @@ def test_a_list_is_written_as_it_comes(nested: bool) -> None:
 
 
 def test_emit_prints_json_or_the_view(capsys: pytest.CaptureFixture[str]) -> None:
-    console.emit({"label": "Łódź [b]"}, lambda result: tables.plain(result["label"]), as_json=True)
+    console.emit({"label": "Łódź [b]"}, lambda result: console.plain(result["label"]), as_json=True)
     assert json.loads(capsys.readouterr().out) == {"label": "Łódź [b]"}
-    console.emit({"label": "Łódź [b]"}, lambda result: tables.plain(result["label"]), as_json=False)
+    console.emit({"label": "Łódź [b]"}, lambda result: console.plain(result["label"]), as_json=False)
     assert capsys.readouterr().out == "Łódź [b]\n"
 
 
 def test_labels_are_neither_markup_nor_control_codes() -> None:
-    text = drawn(tables.table(("label",), [("[red]x[/red]",), ("a\x1b[2Jb\x07",)]))
+    text = drawn(console.table(("label",), [("[red]x[/red]",), ("a\x1b[2Jb\x07",)]))
     assert "[red]x[/red]" in text
     assert "\x1b" not in text
     assert "a�[2Jb�" in text
 
 
 def test_numbers_stand_to_the_right_and_none_is_empty() -> None:
-    lines = [line.rstrip() for line in drawn(tables.table(("name", "count"), [("a", 7), ("b", 1000)])).splitlines()]
+    lines = [line.rstrip() for line in drawn(console.table(("name", "count"), [("a", 7), ("b", 1000)])).splitlines()]
     assert [line.index("7") for line in lines if "7" in line] == [
         line.index("1000") + 3 for line in lines if "1000" in line
     ]
-    assert "None" not in drawn(tables.table(("name",), [(None,)]))
+    assert "None" not in drawn(console.table(("name",), [(None,)]))
 
 
 def test_a_long_value_is_folded_and_not_cut() -> None:
-    text = drawn(tables.table(("value",), [("x" * 100,)]), width=40)
+    text = drawn(console.table(("value",), [("x" * 100,)]), width=40)
     assert text.count("x") == 100
 
 
 def test_off_a_terminal_a_line_is_never_broken_and_a_table_still_folds(capsys: pytest.CaptureFixture[str]) -> None:
     line = "wrote " + "/a folder with spaces" * 30
-    shown = Group(tables.table(("value", "other"), [("x" * 300, "y")]), tables.plain(line))
+    shown = Group(console.table(("value", "other"), [("x" * 300, "y")]), console.plain(line))
     console.emit(None, lambda _: shown, as_json=False)
-    console.log_console().print(tables.plain(line))
+    console.log_console().print(console.plain(line))
     printed = capsys.readouterr()
     assert printed.out.splitlines()[-1] == line
     assert printed.err.splitlines() == [line]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from rich.console import Console
 
-from kbsync.report.tables import table
+from kbsync.report.console import table
 
 COLUMNS = ("", "batch", "when", "model", "state", "+", "~", "-", "active", "S", "recall", "perplexity", "seconds")
 ROWS = [

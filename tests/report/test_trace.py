@@ -10,7 +10,7 @@ from rich.console import Console
 from kbsync.metrics import Figure
 from kbsync.metrics.trace import TraceFigures
 from kbsync.metrics.trace_batch import GROUPS
-from kbsync.report.trace import plot_trace, trace_json, trace_view
+from kbsync.report.explain import plot_trace, trace_json, trace_view
 from kbsync.sync.trace import Trace
 
 

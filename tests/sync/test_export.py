@@ -21,7 +21,7 @@ from kbsync.errors import KbsyncError, LedgerError, SettingsError
 from kbsync.ledger import Ledger
 from kbsync.memit import WeightDelta, edited
 from kbsync.models import load_model
-from kbsync.models.chat import render
+from kbsync.models.scoring import render
 from kbsync.sync.audit import audit
 from kbsync.sync.export import Exported, Form, ended_by_signals, export, unfinished
 from kbsync.sync.export_files import factors

@@ -16,7 +16,7 @@ from kbsync.errors import LedgerError, ModelError
 from kbsync.ledger import Ledger, write_tensors
 from kbsync.memit import MemitSettings, WeightDelta
 from kbsync.models import LoadedModel
-from kbsync.models.identity import model_hash
+from kbsync.models.checkpoint import model_hash
 from kbsync.sync.model import ModelChoice, current_deltas, delta_tensors, identify, known_model, model_contexts
 from tests.homes import Editable, done, make_home
 from tests.ledger.helpers import apply, fact, model, new_edit, pull

@@ -14,8 +14,8 @@ from rich.console import Group, RenderableType
 
 from kbsync.benchmarks.paper.run import PaperRun
 from kbsync.errors import KbsyncError
+from kbsync.report.console import plain, table
 from kbsync.report.plots import Row, write_charts
-from kbsync.report.tables import plain, table
 
 TABLE_ROWS = 24
 """rows of a table on the terminal; all are in the CSV file and on the page"""

@@ -8,8 +8,8 @@ from kbsync.facts import EditRequest
 from kbsync.memit.extensions.calibration import critical_layers
 from kbsync.metrics.trace import KINDS, SEVERED, TraceFigures, causal_trace, trace_figures
 from kbsync.metrics.trace_batch import LAST_SUBJECT, STATE
+from kbsync.report.explain import trace_charts
 from kbsync.report.plots import Chart, Row
-from kbsync.report.trace import trace_charts
 from kbsync.sync.practice import known_requests
 
 GAP = "gap of the MLPs"

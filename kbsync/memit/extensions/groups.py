@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from kbsync.facts import EditRequest, content_id
 from kbsync.models import LoadedModel, locate
-from kbsync.models.chat import question_prompt
+from kbsync.models.scoring import question_prompt
 
 
 @dataclass(frozen=True, slots=True)

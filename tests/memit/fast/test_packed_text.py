@@ -2,7 +2,7 @@
 
 import pytest
 
-from kbsync.memit.fast.packed_text import pack_text
+from kbsync.memit.fast.moments import pack_text
 from kbsync.models import LoadedModel
 from tests.tiny_models import TEXTS
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kbsync.memit.fast.search_model import WRITTEN_OUT, fused_activations
+from kbsync.memit.fast.packed_rows import WRITTEN_OUT, fused_activations
 from kbsync.models import LoadedModel
 
 
