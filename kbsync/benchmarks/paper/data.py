@@ -18,7 +18,7 @@ from kbsync.sync.eval_cases import case_of, record_references, with_references
 from kbsync.sync.practice import COUNTERFACT, ZSRE
 
 Item = TypeVar("Item")
-BOUNDED = ("category_edits", "mixture", "layers", "lambda_edits", "timed", "stars")
+BOUNDED = ("category_edits", "mixture", "layers", "lambda_edits", "timed", "elections", "stars")
 """sizes that no `--edits` raises"""
 
 
@@ -59,6 +59,7 @@ class Sizes:
     """values over four decades"""
     lambda_edits: int = 200
     timed: int = 50
+    elections: int = 71
     stars: int = 127
 
 

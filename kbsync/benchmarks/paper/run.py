@@ -17,6 +17,7 @@ from kbsync import __version__
 from kbsync.benchmarks.bench import PUBLISHED
 from kbsync.benchmarks.paper.bench import Experiment, Measurements, PaperBench, Result
 from kbsync.benchmarks.paper.data import PaperData, Published, Sizes, open_data, published_tables
+from kbsync.benchmarks.paper.elections import ELECTIONS
 from kbsync.benchmarks.paper.relations import CATEGORIES, MIXTURE
 from kbsync.benchmarks.paper.settings import ATTENTION, DECAY, LAMBDA, LAYERS
 from kbsync.benchmarks.paper.stars import STARS
@@ -32,7 +33,10 @@ from kbsync.sync.model import choose_model
 
 EXPERIMENTS: dict[str, Experiment] = {
     one.name: one
-    for one in (ZSRE, COUNTERFACT, SCALING, CATEGORIES, MIXTURE, TRACE, DECAY, LAYERS, ATTENTION, LAMBDA, TIME, STARS)
+    for one in (
+        *(ZSRE, COUNTERFACT, SCALING, CATEGORIES, MIXTURE, TRACE, DECAY, LAYERS, ATTENTION, LAMBDA, TIME),
+        *(ELECTIONS, STARS),
+    )
 }
 """in the order of tables; a new one is a function in a file of its own, a line here, and its test"""
 ROWS = ("memit", PUBLISHED, *(name for name in EDITORS if name != "memit"))

@@ -9,6 +9,7 @@ import pytest
 from kbsync.benchmarks.bench import flat
 from kbsync.benchmarks.paper.bench import PaperBench
 from kbsync.benchmarks.paper.data import evenly
+from kbsync.benchmarks.paper.elections import election_requests
 from kbsync.benchmarks.paper.relations import KINDS, METRICS, drawn
 from kbsync.benchmarks.paper.run import EXPERIMENTS, USUAL, values_by_row
 from kbsync.benchmarks.paper.settings import lambdas, late_layers, layer_choices
@@ -216,6 +217,16 @@ def test_a_phase_clock_gives_time_to_the_phase_that_reports() -> None:
     clock("targets", 1, 1)
     clock("solve", 1, 1)
     assert list(clock.seconds) == ["targets", "solve"]
+
+
+def test_elections(bench: PaperBench) -> None:
+    bench.sizes = replace(bench.sizes, elections=2)
+    before, after = EXPERIMENTS["elections"].run(bench).rows
+    assert (before["asked"], before["edits"], after["asked"]) == ("before", 2, "after")
+    assert before["recall"] == 0
+    assert all(0 <= after[name] <= 100 for name in ("ES", "PS", "recall", "paraphrase_recall"))
+    people = election_requests()
+    assert len({one.subject for one in people}) == len(people) == 36 + 35
 
 
 def test_stars(bench: PaperBench) -> None:
