@@ -118,7 +118,7 @@ class NeededLines:
             raise SourceError(f"{self._path}:{error.line}: not whole RDF ({error}); {REMEDY}") from error
         if not count:
             raise SourceError(f"{self._path}: holds no statement; {REMEDY}")
-        loaded = RdfStore(self._folder.path / "store" if kept.stat().st_size > LARGE else None, passed)
+        loaded = RdfStore(self._folder if kept.stat().st_size > LARGE else None, passed)
         loaded.load(lambda: kept.open("rb"), self._form, self._number_of)
         kept.unlink()
         return loaded

@@ -139,7 +139,7 @@ class RdfFile:
     def _loaded(self) -> RdfStore:
         if self._form in _DOCUMENTS:
             _check_document(self._path, self._form)
-        loaded = RdfStore(self._folder.path if self._is_large() else None)
+        loaded = RdfStore(self._folder if self._is_large() else None)
         loaded.load(lambda: io.BufferedReader(_Lines(self._path), MEGABYTE), self._form)
         if len(loaded.store) == 0:
             raise SourceError(f"{self._path}: holds no statement that can be read; {REMEDY}")

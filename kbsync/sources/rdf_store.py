@@ -67,9 +67,17 @@ class PassedOver:
 class RdfStore:
     """Statements in an Oxigraph store, asked as an endpoint is. `folder` holds them; None: the memory does."""
 
-    def __init__(self, folder: Path | None = None, passed: PassedOver | None = None) -> None:
-        self.store = Store() if folder is None else Store(folder)
+    def __init__(self, folder: "TemporaryFolder | None" = None, passed: PassedOver | None = None) -> None:
+        self._opened = [Store() if folder is None else Store(folder.path / "store")]
+        self._folder = folder
         self.passed = passed or PassedOver()
+        # An open store writes to its folder at any time: it is closed before that is removed, at exit, too.
+        weakref.finalize(self, self._opened.clear)
+
+    @property
+    def store(self) -> Store:
+        """Oxigraph's own."""
+        return self._opened[0]
 
     def load(
         self, opened: Callable[[], BinaryIO], form: RdfFormat, number_of: Callable[[bytes], int | str] | None = None
