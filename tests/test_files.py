@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync import limits
+from kbsync import files
 from kbsync.datasets import open_dataset
 from kbsync.errors import KbsyncError, SettingsError, SourceError, WriteError
 from kbsync.files import Unchanged, writing
@@ -106,7 +106,7 @@ def test_what_cannot_be_written_is_one_error_with_the_room(tmp_path: Path) -> No
 
 def test_the_page_on_hostile_input_names_each_limit() -> None:
     page = Path(__file__).parents[1].joinpath("docs", "hostile-input.md").read_text(encoding="utf-8")
-    every = [value for value in vars(limits).values() if isinstance(value, limits.Limit)]
+    every = [value for value in vars(files).values() if isinstance(value, files.Limit)]
     assert len(every) > 10
     for limit in every:
         assert f"| `{limit.variable}` | {limit.default:,} {limit.unit} |" in page

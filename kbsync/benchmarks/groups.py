@@ -10,8 +10,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from kbsync.benchmarks.bench import Bench
-from kbsync.benchmarks.edits import Pool, edit_pool
+from kbsync.benchmarks.bench import Bench, Pool, edit_pool
 from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger
 from kbsync.metrics import Counterfact

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from rich.console import Group, RenderableType
 
-from kbsync.benchmarks.edits import Pool, edit_pool
+from kbsync.benchmarks.bench import Pool, edit_pool
 from kbsync.benchmarks.measured import Phases
 from kbsync.benchmarks.plain import plain_covariances, plain_spread, plain_target
 from kbsync.errors import SettingsError

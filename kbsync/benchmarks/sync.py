@@ -20,8 +20,7 @@ from typing import Any, Protocol
 import torch
 from rich.console import Group, RenderableType
 
-from kbsync.benchmarks.bench import Bench, matrices
-from kbsync.benchmarks.edits import Pool, edit_pool
+from kbsync.benchmarks.bench import Bench, Pool, edit_pool, matrices
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger

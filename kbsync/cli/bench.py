@@ -273,7 +273,7 @@ def dump(
     The dump is generated: N-Triples, about 100 MB per million. kbsync reads two relations from it; Oxigraph loads
     all of it, into memory and onto disk. Each runs in its own process, so that memory can be compared.
     """
-    from kbsync.benchmarks.dump import bench_dump, dump_view
+    from kbsync.benchmarks.pull import bench_dump, dump_view
 
     with progress(quiet=options.json) as report:
         done = bench_dump(triples, progress=report)

@@ -137,7 +137,7 @@ def audit(
 
     Where the home has a ledger, the file is held against it. Exits with 3 where something speaks against the file.
     """
-    from kbsync.sync.audit import audit as workflow
+    from kbsync.sync.publish import audit as workflow
 
     found = workflow(place, fact or (), home=options.home, weights=weights, loading=loading)
     emit(found, audit_view, as_json=options.json)

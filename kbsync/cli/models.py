@@ -81,8 +81,8 @@ def trace(
     lose a fact; the tables show what a hidden state, or the MLPs or attentions of a few blocks, restores by token and
     block. Tries no edit: `kbsync calibrate` does that.
     """
-    from kbsync.sync.trace import TraceOptions
-    from kbsync.sync.trace import trace as workflow
+    from kbsync.sync.calibrate import TraceOptions
+    from kbsync.sync.calibrate import trace as workflow
 
     wanted = TraceOptions(model, relation, facts, samples, seed, write_preset, loading)
     with progress(quiet=options.json) as report:
@@ -135,7 +135,7 @@ def train(
     Uses the ledger's facts or, if it has none, the fixtures'. The network is kept in the home and serves only models
     with the same weights. The model itself does not change.
     """
-    from kbsync.sync.mend import MendOptions, train_network
+    from kbsync.sync.practice import MendOptions, train_network
 
     with progress(quiet=options.json) as report:
         trained = train_network(options.home, MendOptions(model, facts, steps, loading), report)

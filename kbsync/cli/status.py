@@ -98,7 +98,7 @@ def emit_page(home: Path, status: "Status[Overview]", form: Format, to: Path | N
     """Write a status as a page."""
     from kbsync.report.page import status_page
     from kbsync.sync.history import history
-    from kbsync.sync.recent import recent
+    from kbsync.sync.status import recent
 
     past = history(home, status.plan.model) if status.batch else None
     news = recent(home, status.plan.model or None)

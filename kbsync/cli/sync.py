@@ -85,8 +85,8 @@ def watch(
     synced as `kbsync sync` does. As streams lose events, all is pulled once a day, at the beginning too. Goes on from
     the last event that was synced. SIGTERM ends it after the sync at hand.
     """
-    from kbsync.sync.watch import Pace
-    from kbsync.sync.watch import watch as workflow
+    from kbsync.sync.daily import Pace
+    from kbsync.sync.daily import watch as workflow
 
     stop = Event()
     before = signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -12,8 +12,7 @@ from ijson.common import ObjectBuilder
 
 from kbsync.datasets.formats import FORMATS, BadRecordError, Expected, Placer, Record
 from kbsync.errors import DataSetError, SourceError
-from kbsync.files import open_stream
-from kbsync.limits import DEPTH, LINE
+from kbsync.files import DEPTH, LINE, open_stream
 
 __all__ = ["FORMATS", "DataSet", "Expected", "Record", "open_dataset"]
 

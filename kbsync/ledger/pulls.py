@@ -19,12 +19,11 @@ from tempfile import SpooledTemporaryFile
 from weakref import finalize
 
 from kbsync.facts import Entity, Fact, Skipped, normalise_label
-from kbsync.files import writing
+from kbsync.files import MEGABYTE, writing
 from kbsync.ledger.db import Database, insert, iso, now, telling
 from kbsync.ledger.decoding import compact, objects_json, wording_json
 from kbsync.ledger.rows import Change, FactRow, PullCounts, SkippedRow, Withdraw
 from kbsync.ledger.store import Ledger
-from kbsync.limits import MEGABYTE
 
 OUTSIDE = "outside the scope"
 """what the reason of a `Skipped` begins with that the source states of a subject which a narrowed pull left out"""

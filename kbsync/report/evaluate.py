@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from kbsync.metrics import Figure
     from kbsync.models import Answer
     from kbsync.sync.answers import Asked
+    from kbsync.sync.arms import Reversal
     from kbsync.sync.evaluate import Evaluation
-    from kbsync.sync.reversal import Reversal
 
 
 def eval_view(found: "Evaluation") -> RenderableType:

@@ -12,8 +12,8 @@ from kbsync.report.plots import Chart, Series, write_charts
 if TYPE_CHECKING:
     from kbsync.memit.extensions.explain import Reading
     from kbsync.metrics import Figure
+    from kbsync.sync.calibrate import Trace
     from kbsync.sync.explain import Explained
-    from kbsync.sync.trace import Trace
 
 
 TITLES = {"base": "base", "target": "target by hand", "subject": "weights at subject", "model": "edited model"}

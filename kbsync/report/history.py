@@ -8,10 +8,9 @@ from rich.console import Group, RenderableType
 from kbsync.report.console import plain, table
 
 if TYPE_CHECKING:
-    from kbsync.sync.audit import Audit
     from kbsync.sync.export import Exported
     from kbsync.sync.history import Event, FactLog, History, HistoryBatch
-    from kbsync.sync.publish import Published
+    from kbsync.sync.publish import Audit, Published
     from kbsync.sync.rollback import RolledBack
     from kbsync.sync.verify import Check, Leftover
 

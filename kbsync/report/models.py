@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from kbsync.memit.extensions.calibration import Trial
     from kbsync.sync.calibrate import Calibration
     from kbsync.sync.doctor import Diagnosis, Loads
-    from kbsync.sync.mend import TrainedMend
+    from kbsync.sync.practice import TrainedMend
     from kbsync.sync.stats import SharedCovariances, Stats
 
 

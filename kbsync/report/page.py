@@ -16,8 +16,7 @@ from kbsync.report.console import plain
 if TYPE_CHECKING:
     from kbsync.sync.history import History
     from kbsync.sync.plan import PlanRow
-    from kbsync.sync.recent import Recent
-    from kbsync.sync.status import Overview, Status
+    from kbsync.sync.status import Overview, Recent, Status
 
 
 MOST_ROWS = 200

@@ -15,8 +15,7 @@ from typing import Protocol
 from kbsync import __version__
 from kbsync.errors import SettingsError, SourceError
 from kbsync.facts import Entity, Fact, Skipped, check_relation, visible
-from kbsync.files import read_text
-from kbsync.limits import DEADLINE, SILENCE, SKIPPED
+from kbsync.files import DEADLINE, SILENCE, SKIPPED, read_text
 from kbsync.shapes import Shape, expand, iri_of, wikibase
 
 MOST_LETTERS = 250

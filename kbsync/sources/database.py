@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from kbsync.errors import SettingsError, SourceError
-from kbsync.limits import ROW
+from kbsync.files import ROW
 from kbsync.sources.base import SECRET, Ask, Counted, Notes, Reading, shown
 from kbsync.sources.file_facts import check_ask, chosen, counted
 from kbsync.sources.own_query import OwnQuery

@@ -1,7 +1,7 @@
 """One request to a SPARQL endpoint through SPARQLWrapper: its rows, or a `RequestError` that says what went wrong.
 
 An answer counts only if it is whole, and SPARQL results in JSON, XML or TSV. It is read in pieces, and every part of
-the exchange has a bound (`kbsync.limits`): the silence, the whole request, the answer as it is packed and unpacked.
+the exchange has a bound (`kbsync.files`): the silence, the whole request, the answer as it is packed and unpacked.
 """
 
 import datetime
@@ -23,7 +23,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from SPARQLWrapper import GET, JSON, POST, SPARQLWrapper
 from SPARQLWrapper import __version__ as wrapper_version
 
-from kbsync.limits import ANSWER, DEADLINE, ERROR_BODY, MEGABYTE, RATIO, REDIRECTS, SILENCE
+from kbsync.files import ANSWER, DEADLINE, ERROR_BODY, MEGABYTE, RATIO, REDIRECTS, SILENCE
 from kbsync.sources.base import Access, shown
 from kbsync.sources.results import ACCEPTED, Row, parse_results
 

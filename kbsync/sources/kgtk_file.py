@@ -16,8 +16,7 @@ from urllib.parse import quote
 
 from pyoxigraph import Literal, NamedNode, RdfFormat
 
-from kbsync.files import Unchanged, text_lines
-from kbsync.limits import ROW
+from kbsync.files import ROW, Unchanged, text_lines
 from kbsync.sources.base import Ask, Counted, Reading, locate
 from kbsync.sources.dump_lines import NeededLines
 from kbsync.sources.file_facts import Problems, counted

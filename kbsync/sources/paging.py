@@ -22,8 +22,7 @@ from functools import partial
 from typing import Protocol
 
 from kbsync.errors import SourceError
-from kbsync.files import TEMPORARY, writing
-from kbsync.limits import SUBJECTS
+from kbsync.files import SUBJECTS, TEMPORARY, writing
 from kbsync.sources import queries
 from kbsync.sources.base import Ask
 from kbsync.sources.results import Row, Term

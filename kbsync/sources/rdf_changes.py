@@ -17,8 +17,7 @@ from hashlib import blake2b
 from itertools import groupby, islice
 from pathlib import Path
 
-from kbsync.files import TEMPORARY, lines_of, writing
-from kbsync.limits import MEGABYTE
+from kbsync.files import MEGABYTE, TEMPORARY, lines_of, writing
 from kbsync.shapes import short_id
 
 MOST_SUBJECTS = 2_000_000

@@ -16,8 +16,7 @@ from xml.parsers import expat
 from pyoxigraph import RdfFormat
 
 from kbsync.errors import SourceError
-from kbsync.files import Unchanged, is_compressed, kind_of, lines_of, open_stream
-from kbsync.limits import DEPTH, DOCUMENT, LINE, MEGABYTE
+from kbsync.files import DEPTH, DOCUMENT, LINE, MEGABYTE, Unchanged, is_compressed, kind_of, lines_of, open_stream
 from kbsync.sources.base import Ask, Counted, Reading, locate, shown
 from kbsync.sources.dump_lines import MOST_PREDICATES, NeededLines
 from kbsync.sources.own_query import OwnQuery

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from typing import Literal as Choice
 
-from kbsync.limits import MEGABYTE
+from kbsync.files import MEGABYTE
 
 if TYPE_CHECKING:
     from pyoxigraph import QueryResultsFormat

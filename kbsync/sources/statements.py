@@ -23,7 +23,7 @@ from kbsync.facts import Entity, Fact
 from kbsync.shapes import iri_of, short_id, short_name
 from kbsync.sources import queries
 from kbsync.sources.base import MOST_LETTERS, Ask, Notes, clean, short_enough, shown
-from kbsync.sources.gathered import Gathered
+from kbsync.sources.file_facts import Gathered
 from kbsync.sources.paging import BATCH, Gather, Paged, Rows, Select, take_all
 from kbsync.sources.results import Row, Term
 

@@ -20,7 +20,7 @@ from typing import Any
 from sseclient import SSEClient
 
 from kbsync.errors import SourceError
-from kbsync.limits import LINE
+from kbsync.files import LINE
 from kbsync.sources.base import Access, shown
 from kbsync.sources.endpoint import plain_opener, retry_after
 

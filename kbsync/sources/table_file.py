@@ -16,8 +16,7 @@ from pathlib import Path
 
 from kbsync.errors import SettingsError
 from kbsync.facts import Fact, check_relation
-from kbsync.files import Unchanged, kind_of, reading, text_lines
-from kbsync.limits import ROW
+from kbsync.files import ROW, Unchanged, kind_of, reading, text_lines
 from kbsync.shapes import COLUMNS
 from kbsync.sources.base import Ask, Counted, Notes, Reading, clean
 from kbsync.sources.file_facts import NO_LINE_END, Problems, check_ask, chosen, counted, fact_of

@@ -34,8 +34,7 @@ import yaml
 
 from kbsync.errors import SettingsError, SourceError
 from kbsync.facts import Fact, check_relation
-from kbsync.files import Unchanged, read_text
-from kbsync.limits import DEPTH
+from kbsync.files import DEPTH, Unchanged, read_text
 from kbsync.sources.base import Ask, Counted, Notes, Reading, clean, join_pairs, shown
 from kbsync.sources.file_facts import NO_LINE_END, Problems, check_ask, chosen, counted, fact_of
 

@@ -3,19 +3,128 @@
 - ``context``: the base model is told the one fact that a question is about, in a sentence of its template.
 - ``retrieval``: it is told what a lexical retriever (BM25) finds among all edits for the words of the question.
 - ``8bit``, ``4bit``, ``tuned``: the edited model after it was quantised, and after fine-tuning on other text.
+
+What may become of a model after it was edited: quantised as for llama.cpp, or fine-tuned on other text.
+
+Both hold the model changed while inside, and leave it as it was found.
+
+Reversibility: what is left of facts that are taken out again, by a solve without them and by edits back on top.
+
+kbsync makes the state anew from the base, without the withdrawn facts. The usual way is a counter-edit: the object of
+before is written over the edited weights, as one more edit.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import cycle, islice
 
-from kbsync.errors import SettingsError
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from kbsync.editors import Deltas
+from kbsync.errors import EditError, SettingsError
 from kbsync.facts import EditRequest
-from kbsync.metrics import METRICS, Case, Told
-from kbsync.models import LoadedModel
-from kbsync.sync.known import prompt_of
-from kbsync.sync.survival import QUANTISED, fine_tuned, quantised
+from kbsync.ledger import Ledger, ModelRow
+from kbsync.memit import edited, group_requests
+from kbsync.memit.settings import settings_on_record
+from kbsync.metrics import METRICS, Case, Figure, Sampled, Told, Values, evaluate, figures, kept_values, recalled, say
+from kbsync.models import LoadedModel, greedy_answers, head_log_probs, last_hidden, make_rows
+from kbsync.sync.covariances import Covariances, covariances_for, with_text
+from kbsync.sync.deltas import make_deltas
+from kbsync.sync.edits import in_words, recorded_editor
+from kbsync.sync.export_gguf import decode, encode
+from kbsync.sync.home import Progress, templates_for
+from kbsync.sync.known import prompt_of, requests_of
+from kbsync.sync.model import ModelChoice, current_deltas, model_contexts
+from kbsync.sync.targets import cached_targets
+
+QUANTISED = {"8bit": "Q8_0", "4bit": "Q4_0"}
+"""name -> the type of GGUF that the blocks' matrices are rounded to: 8.5 and 4.5 bits a weight"""
+STEPS = 50
+BATCH, LENGTH = 8, 64
+"""lines of a step, and tokens of a line"""
+RATE = 2e-5
+"""AdamW's learning rate, as usual for the fine-tuning of a whole small model"""
+
+
+@contextmanager
+def quantised(loaded: LoadedModel, kind: str) -> Iterator[None]:
+    """Round all matrices of the blocks to a type of GGUF and back; embeddings, head, norms and biases stay.
+
+    Raises SettingsError where the package gguf is missing, or the rows of a matrix do not fit the type.
+    """
+    blocks = loaded.family.block_list(loaded.model)
+    found = {
+        name: module for name, module in blocks.named_modules() if isinstance(module, nn.Linear | Conv1D)
+    }  # [out, in], Conv1D [in, out]
+    before = {name: module.weight.data for name, module in found.items()}
+    if any(weight.is_meta for weight in before.values()):
+        raise SettingsError("a model that is offloaded cannot be quantised here: load it on one device")
+    try:
+        after = {name: rounded(weight, kind, name, found[name]) for name, weight in before.items()}
+    except ModuleNotFoundError as error:
+        raise SettingsError("to quantise, the package gguf is needed: pip install 'kbsync[gguf]'") from error
+    try:
+        for name, module in found.items():
+            module.weight.data = after[name]
+        yield
+    finally:
+        for name, module in found.items():
+            module.weight.data = before[name]
+
+
+def rounded(weight: torch.Tensor, kind: str, name: str, module: nn.Module) -> torch.Tensor:
+    """Return a module's weight rounded to a type of GGUF, along its rows of inputs."""
+    if isinstance(module, Conv1D):
+        return decode(encode(weight.T, kind, name)).to(weight).T.contiguous()
+    return decode(encode(weight, kind, name)).to(weight)
+
+
+@contextmanager
+def fine_tuned(loaded: LoadedModel, lines: Sequence[str], steps: int = STEPS) -> Iterator[None]:
+    """Fine-tune all weights on the next-token loss of lines of text, over and over where they are few.
+
+    Raises SettingsError where no line has two tokens, EditError where the loss is not finite.
+    """
+    tokens: list[list[int]] = loaded.tokenizer(list(lines))["input_ids"] if lines else []
+    rows = [ids[:LENGTH] for ids in tokens if len(ids) > 1]
+    if not rows:
+        raise SettingsError("--beside tuned needs text to tune on: name it with --corpus")
+    parameters = list(loaded.model.parameters())
+    before = [one.data for one in parameters]
+    try:
+        for one in parameters:
+            one.data = one.data.clone()
+            one.requires_grad_(True)
+        optimizer = torch.optim.AdamW(parameters, lr=RATE)
+        endless = cycle(rows)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss = next_token_loss(loaded, list(islice(endless, BATCH)))
+            if not loss.isfinite():
+                raise EditError("the loss of fine-tuning is not finite: use --dtype float32")
+            loss.backward()
+            optimizer.step()
+        for one in parameters:
+            one.requires_grad_(False)
+            one.grad = None
+        yield
+    finally:
+        for one, value in zip(parameters, before, strict=True):
+            one.data, one.grad = value, None
+            one.requires_grad_(False)
+
+
+def next_token_loss(loaded: LoadedModel, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Return the mean -log P of all tokens but each row's first."""
+    padded = make_rows(rows, loaded.device)
+    read = padded.mask[:, 1:].bool()
+    log_probs = head_log_probs(loaded, last_hidden(loaded, padded)[:, :-1][read])
+    return -log_probs.gather(1, padded.ids[:, 1:][read][:, None]).mean()
+
 
 OF_EDITS = (*QUANTISED, "tuned")
 """arms of the edited model"""
@@ -119,3 +228,117 @@ def retrieval(facts: Sequence[EditRequest]) -> Told:
         return "".join(reversed(best))
 
     return told
+
+
+@dataclass(frozen=True, slots=True)
+class Reversal:
+    """What models say of facts that were taken out."""
+
+    withdrawn: int
+    figures: Mapping[str, Mapping[str, Figure]]
+    """base, edited, retracted, counter-edit -> the figures ``..._withdrawn``, over edit prompts and paraphrases"""
+    answers: tuple[Mapping[str, str], ...]
+    """edit prompt of a withdrawn fact, and what each says to it"""
+
+
+def reversal(
+    ledger: Ledger, choice: ModelChoice, model: ModelRow, out: Sequence[Case], seed: int, progress: Progress
+) -> Reversal:
+    """Take the facts of the cases `out` out of a model's current state, both ways; the ledger's state stays.
+
+    Raises SettingsError for a batch of another editor than memit, and as `apply` does.
+    """
+    batch = ledger.current_batch(model.key)
+    assert batch is not None
+    if not recorded_editor(batch).targets:
+        raise SettingsError(f"--withdraw is for memit; the current batch is of {batch.algorithm}")
+    now = current_deltas(ledger, batch)
+    values = settings_on_record(batch.settings)
+    choice = replace(choice, settings=choice.settings.with_values(values))
+    choice = with_text(ledger.home, choice, progress)
+    without = retracted(ledger, choice, model, [case.request for case in out], progress)
+    # The covariance is the base's: that of edited weights would be another one.
+    covariances = covariances_for(ledger.tensors, choice, progress)
+    with edited(choice.loaded, now):
+        counter = counter_edit(ledger, choice, model, out, covariances, progress)
+
+    @contextmanager
+    def edited_back() -> Iterator[None]:
+        with edited(choice.loaded, now), edited(choice.loaded, counter):
+            yield
+
+    states = [
+        Arm("base", nullcontext),
+        Arm("edited", lambda: edited(choice.loaded, now)),
+        Arm("retracted", lambda: edited(choice.loaded, without)),
+        Arm("counter-edit", edited_back),
+    ]
+    return compare(choice.loaded, states, out, seed, progress)
+
+
+def retracted(
+    ledger: Ledger, choice: ModelChoice, model: ModelRow, out: Sequence[EditRequest], progress: Progress
+) -> Deltas:
+    """Return the deltas that an apply makes once the facts `out` are withdrawn."""
+    rows, templates = ledger.active_edits(model.key), templates_for(ledger.home)
+    gone = {request.id for request in out}
+    facts = {row.fact for row in rows if row.request in gone}  # an inverse goes with its fact
+    kept = tuple(requests_of(ledger, templates, [row for row in rows if row.fact not in facts]))
+    if not kept:
+        return {}
+    batch = ledger.current_batch(model.key)
+    assert batch is not None
+    editor, contexts = recorded_editor(batch), model_contexts(model, choice)
+    groups, held, _ = in_words(ledger, templates, choice, editor, kept)
+    retries = {row.request: row.retries for row in rows}
+    z = cached_targets(ledger, model, choice, groups, contexts, progress, retries).z
+    return make_deltas(editor, ledger, choice, groups, contexts, z, held, {}, progress)
+
+
+def counter_edit(
+    ledger: Ledger,
+    choice: ModelChoice,
+    model: ModelRow,
+    out: Sequence[Case],
+    covariances: Covariances,
+    progress: Progress,
+) -> Deltas:
+    """Return the deltas that write the objects of before over the model as it is, edited."""
+    batch = ledger.current_batch(model.key)
+    assert batch is not None
+    editor = recorded_editor(batch)
+    requests = [replace(case.request, target=case.old, aliases=()) for case in out if case.old]
+    groups = group_requests(choice.loaded, requests, choice.settings.wordings)
+    contexts, own = model_contexts(model, choice), {"covariances": lambda layers: covariances}
+    return make_deltas(editor, ledger, choice, groups, contexts, None, (), {}, progress, **own)
+
+
+def compare(loaded: LoadedModel, states: Sequence[Arm], out: Sequence[Case], seed: int, progress: Progress) -> Reversal:
+    """Ask each state, the base first, about the withdrawn facts."""
+    requests = [case.request for case in out]
+    wordings = [replace(one, prompt=text) for one in requests for text in (one.prompt, *one.paraphrases)]
+    asked = Sampled(same=tuple(wordings))
+    prompts = [prompt_of(one) for one in requests]
+    found: dict[str, dict[str, Figure]] = {}
+    answers: dict[str, list[str]] = {}
+    base = None
+    for number, arm in enumerate(states):
+        progress("facts taken out", number, len(states))
+        with arm.state():
+            now = say(loaded, asked)
+            right: Values = [100.0 * one for one in recalled(loaded, wordings)]
+            answers[arm.name] = greedy_answers(loaded, prompts)
+            chosen = evaluate(loaded, out, ("choice",))["choice"]
+        base = base or now
+        values = kept_values(base, now)
+        told = {"recall": right, "choice": chosen, "kept": values["kept_same"], "kl": values["kl_same"]}
+        found[arm.name] = {
+            f"{name}_withdrawn": figures({name: column}, seed)[name]
+            for name, column in told.items()
+            if any(value is not None for value in column)
+        }
+    rows = tuple(
+        {"prompt": prompt, **{name: said[place] for name, said in answers.items()}}
+        for place, prompt in enumerate(prompts)
+    )
+    return Reversal(len(out), found, rows)

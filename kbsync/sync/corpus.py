@@ -16,8 +16,7 @@ from typing import Any, BinaryIO
 
 from kbsync.errors import LedgerError, SettingsError, SourceError, foreign
 from kbsync.facts import content_id
-from kbsync.files import Unchanged, is_text
-from kbsync.limits import LINE
+from kbsync.files import LINE, Unchanged, is_text
 from kbsync.memit.covariance import TOKENS_PER_DIMENSION, key_widths
 from kbsync.models import LoadedModel, list_devices, sampled_rows
 from kbsync.models.checkpoint import model_hash

@@ -18,8 +18,8 @@ from kbsync.sync.covariances import Covariances, covariances_for, with_text
 from kbsync.sync.edits import recorded_editor
 from kbsync.sync.history import model_meant
 from kbsync.sync.home import Loading, Progress, silent
-from kbsync.sync.mend import mend_network
 from kbsync.sync.model import ModelChoice, choose_model, current_deltas, is_model_of, model_contexts
+from kbsync.sync.practice import mend_network
 from kbsync.sync.targets import read_rows, target_keys
 from kbsync.sync.team import together
 from kbsync.sync.wordings import held_prompts, written_in

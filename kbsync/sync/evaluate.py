@@ -36,15 +36,22 @@ from kbsync.metrics import (
     say,
 )
 from kbsync.metrics.intervals import Bin, Sure, bins, calibration_error, sureness
-from kbsync.sync.arms import ARMS, OF_EDITS, Arm, arms
+from kbsync.sync.arms import ARMS, OF_EDITS, Arm, Reversal, arms, reversal
 from kbsync.sync.covariances import kept_text
-from kbsync.sync.eval_cases import dataset_cases, drawn, ledger_cases, read_references
-from kbsync.sync.eval_text import HeldOut, held_out, other_text, text_figures
+from kbsync.sync.eval_cases import (
+    HeldOut,
+    dataset_cases,
+    drawn,
+    held_out,
+    ledger_cases,
+    other_text,
+    read_references,
+    text_figures,
+)
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent, templates_for
 from kbsync.sync.known import requests_of
 from kbsync.sync.measure import PROMPTS, beginnings, sampled_prompts
 from kbsync.sync.model import ModelChoice, choose_model, edited_state
-from kbsync.sync.reversal import Reversal, reversal
 from kbsync.sync.tasks import Tasks
 from kbsync.sync.wordings import held_prompts, written_in
 

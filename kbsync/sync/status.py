@@ -3,22 +3,25 @@
 Only facts that are edited, contested, under a veto, to be written the other way round as well, or that the model was
 asked for are compared one by one, as
 `plan` does it. Each other fact is new (``+``) or lacks a template (``?``), so that these are counted by relation.
+
+What was new lately: what the newest pulls changed, what the last batch wrote, and what the model answers now.
 """
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from heapq import merge
-from itertools import combinations, groupby
+from itertools import combinations, groupby, islice
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from kbsync.conflicts import Policy
 from kbsync.errors import SettingsError
 from kbsync.facts import check_relation, normalise_label
-from kbsync.ledger import BatchRow, EditRow, FactRow, Ledger, ModelRow
+from kbsync.ledger import BatchRow, Change, EditRow, FactRow, Ledger, ModelRow
+from kbsync.ledger.edits import metrics_of
 from kbsync.ledger.facts import Standing, aliases, vetoes
-from kbsync.ledger.pulls import skipped_counts
+from kbsync.ledger.pulls import changes, skipped_counts
 from kbsync.ledger.store import INTERRUPTED
 from kbsync.sync.home import templates_for
 from kbsync.sync.plan import (
@@ -294,3 +297,52 @@ def used_model(home: Path) -> str:
     if found is None:
         raise SettingsError("no model has been edited here yet: name one, such as --model practice")
     return found.name
+
+
+MOST = 200
+"""changes and edits that are told"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the base model says to an edit's prompt, as far as it was asked, and what the edited one says."""
+
+    prompt: str
+    before: str | None
+    now: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """Changes of the knowledge base, and answers of the last batch's edits, the first `MOST` of each."""
+
+    changes: tuple[Change, ...]
+    answers: tuple[Answer, ...]
+    failed: str | None
+    """why the newest batch failed, where it did: the state before it is current"""
+
+
+def recent(home: Path, model: str | None) -> Recent:
+    """Return what was new lately; `model` None means the one used last. Raises LedgerError where there is no ledger."""
+    with Ledger.open(home, create=False) as ledger:
+        found = find_model(ledger, model)
+        newest = {(pull.source, pull.relation): pull.id for pull in ledger.pulls()}
+        told = (one for pull in newest.values() for one in changes(ledger, pull, "+~-"))
+        last = next(reversed(ledger.batches(found.key)), None) if found else None
+        return Recent(
+            tuple(islice(told, MOST)),
+            tuple(_answers(ledger, found)) if found else (),
+            last.reason if last and last.state == "failed" else None,
+        )
+
+
+def _answers(ledger: Ledger, model: ModelRow) -> Iterator[Answer]:
+    batch = ledger.current_batch(model.key)
+    edits = ledger.edits(batch.id)[:MOST] if batch else []
+    right = {row.edit: row.after for row in metrics_of(ledger, [edit.id for edit in edits]) if row.name == "recall"}
+    prompts = {edit.id: edit.prompt.format(edit.subject) for edit in edits}
+    said = ledger.answers(model.key, list(prompts.values()))
+    for edit in edits:
+        recalled = right.get(edit.id)
+        now = edit.object if recalled else f"not {edit.object}" if recalled == 0 else f"{edit.object} (not measured)"
+        yield Answer(prompts[edit.id], said.get(prompts[edit.id]), now)

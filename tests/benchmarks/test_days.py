@@ -2,7 +2,7 @@
 
 import pytest
 
-from kbsync.benchmarks.edits import Pool
+from kbsync.benchmarks.bench import Pool
 from kbsync.benchmarks.sync import Day, draw_days
 from kbsync.errors import SettingsError
 from tests.tiny_models import CAPITALS, FACTS

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pyoxigraph import RdfFormat, parse
 
-from kbsync.benchmarks import dump
-from kbsync.benchmarks.dump import WAYS, bench_dump, dump_view
+from kbsync.benchmarks import pull
 from kbsync.benchmarks.made_up import EVERY, LINES, dump_lines
+from kbsync.benchmarks.pull import WAYS, bench_dump, dump_view
 from kbsync.errors import SourceError
 from kbsync.report.console import to_plain
 from tests.conftest import Run
@@ -19,7 +19,7 @@ TRIPLES = 3 * EVERY * LINES
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ways are processes of their own, and kbsync may not be installed."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(dump.__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(pull.__file__).parents[2]))
 
 
 @pytest.mark.parametrize("triples", [1, 26, TRIPLES])
@@ -46,7 +46,7 @@ def test_each_way_is_taken() -> None:
 
 
 def test_a_way_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dump, "dump_lines", lambda triples: ["no triple\n"])
+    monkeypatch.setattr(pull, "dump_lines", lambda triples: ["no triple\n"])
     with pytest.raises(SourceError, match=r"reading the dump failed \(kbsync\): .*holds no statement that can be read"):
         bench_dump(1)
 

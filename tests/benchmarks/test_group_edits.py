@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from kbsync.benchmarks.edits import Pool
+from kbsync.benchmarks.bench import Pool
 from kbsync.benchmarks.groups import group_edits, new_relations, single_edits
 from kbsync.facts import EditRequest
 from kbsync.metrics import Counterfact

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.benchmarks.bench import Bench
-from kbsync.benchmarks.edits import Pool
+from kbsync.benchmarks.bench import Bench, Pool
 from kbsync.benchmarks.groups import measure_size
 from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger

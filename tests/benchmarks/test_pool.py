@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.benchmarks.bench import Bench
-from kbsync.benchmarks.edits import Pool, edit_pool
+from kbsync.benchmarks.bench import Bench, Pool, edit_pool
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from kbsync.benchmarks import edits as edits_module
+from kbsync.benchmarks import bench as edits_module
 from kbsync.benchmarks import speed
-from kbsync.benchmarks.edits import Pool
+from kbsync.benchmarks.bench import Pool
 from kbsync.benchmarks.speed import PHASES, Work, bench_scale, bench_speed, slope
 from kbsync.cli.main import main
 from kbsync.errors import SettingsError

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.benchmarks.bench import Bench
-from kbsync.benchmarks.edits import Pool
+from kbsync.benchmarks.bench import Bench, Pool
 from kbsync.benchmarks.sync import KEPT, WAYS, SyncBench, draw_days, run_days
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings

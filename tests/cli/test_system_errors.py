@@ -326,11 +326,11 @@ def world(small: Editable, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patched.delenv("KBSYNC_HOME", raising=False)
         patched.chdir(folder)
         project(folder, small, random_folder(tmp_path_factory.getbasetemp(), "gptj"))
-        patched.setattr("kbsync.resources._folder", fixtures_of(folder))
+        patched.setattr("kbsync.files._folder", fixtures_of(folder))
         patched.setattr(practice, "TrainSettings", lambda: few)
         for name, count in {practice.COUNTERFACT: 4, practice.ZSRE: 8}.items():
             patched.setitem(practice.RECORDS, name, count)
-        patched.setattr("kbsync.benchmarks.dump.dump_lines", lambda triples: dump_lines(triples // 1000))
+        patched.setattr("kbsync.benchmarks.pull.dump_lines", lambda triples: dump_lines(triples // 1000))
         patched.setattr(tempfile, "tempdir", str(folder / "temporary"))
         kept = folder.with_name("kept")
         shutil.copytree(folder, kept)

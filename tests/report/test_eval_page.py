@@ -7,8 +7,8 @@ import pytest
 from kbsync.metrics import ABOUT, Figure
 from kbsync.metrics.intervals import Bin
 from kbsync.report.evaluate import ASKED, Verdict, eval_page, grouped, verdicts
+from kbsync.sync.arms import Reversal
 from kbsync.sync.evaluate import Evaluation, RelationFigures
-from kbsync.sync.reversal import Reversal
 
 
 def figure(mean: float, half: float = 1.0) -> Figure:

@@ -11,7 +11,7 @@ from kbsync.metrics import Figure
 from kbsync.metrics.trace import TraceFigures
 from kbsync.metrics.trace_batch import GROUPS
 from kbsync.report.explain import plot_trace, trace_json, trace_view
-from kbsync.sync.trace import Trace
+from kbsync.sync.calibrate import Trace
 
 
 def column(*means: float) -> tuple[Figure, ...]:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from kbsync.errors import WriteError
 from kbsync.facts import Entity, Fact, Wording
-from kbsync.sources import gathered
-from kbsync.sources.gathered import Gathered
+from kbsync.sources import file_facts as gathered
+from kbsync.sources.file_facts import Gathered
 from tests.fuzz import EACH
 
 LABELS = st.sampled_from(["A", "a", "Ž", "\u91ce", "\U0001f600", "B\uffff", "B"])

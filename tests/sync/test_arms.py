@@ -12,11 +12,10 @@ from kbsync.errors import SettingsError
 from kbsync.memit import WeightDelta
 from kbsync.metrics import Case, Neighbour, Ripple
 from kbsync.models import LoadedModel
-from kbsync.sync.arms import ARMS, arms, context, retrieval
-from kbsync.sync.eval_text import held_out, other_text
+from kbsync.sync.arms import ARMS, arms, context, fine_tuned, next_token_loss, quantised, retrieval
+from kbsync.sync.eval_cases import held_out, other_text
 from kbsync.sync.evaluate import EvalOptions, run_eval
 from kbsync.sync.model import choose_model
-from kbsync.sync.survival import fine_tuned, next_token_loss, quantised
 from tests.homes import SWAPPED, Editable, done, edit_by_hand, small
 from tests.tiny_models import FACTS, TEXTS, known
 

@@ -22,10 +22,10 @@ from kbsync.ledger import Ledger
 from kbsync.memit import WeightDelta, edited
 from kbsync.models import load_model
 from kbsync.models.scoring import render
-from kbsync.sync.audit import audit
 from kbsync.sync.export import Exported, Form, ended_by_signals, export, unfinished
 from kbsync.sync.export_files import factors
 from kbsync.sync.home import Loading
+from kbsync.sync.publish import audit
 from tests.e2e.commands import start
 from tests.gguf_file import write_gguf
 from tests.homes import COUNTRIES, SWAPPED, deltas_of, edit_by_hand, make_home

@@ -6,7 +6,7 @@ import pytest
 
 from kbsync.errors import EditError, LedgerError
 from kbsync.models import load_model
-from kbsync.sync.mend import mend_network
+from kbsync.sync.practice import mend_network
 from tests.homes import Editable, done, kbsync, make_home
 from tests.tiny_models import CAPITALS
 

@@ -6,11 +6,11 @@ import pytest
 
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
+from kbsync.sync.arms import retracted
 from kbsync.sync.evaluate import EvalOptions, run_eval
 from kbsync.sync.home import silent, templates_for
 from kbsync.sync.known import requests_of
 from kbsync.sync.model import choose_model
-from kbsync.sync.reversal import retracted
 from tests.homes import SWAPPED, Editable, deltas_of, make_home, small
 
 __all__ = ["small"]

@@ -6,8 +6,8 @@ import pytest
 
 from kbsync.ledger import EditRow, Ledger
 from kbsync.metrics import Ripple
+from kbsync.sync.eval_cases import ripples_of
 from kbsync.sync.home import templates_for
-from kbsync.sync.ripples import ripples_of
 from tests.homes import done, kbsync
 
 SOURCE = """

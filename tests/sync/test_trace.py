@@ -7,8 +7,8 @@ import yaml
 
 from kbsync.errors import SettingsError
 from kbsync.metrics.trace_batch import GROUPS
+from kbsync.sync.calibrate import TraceOptions, write_suggested
 from kbsync.sync.model import choose_model
-from kbsync.sync.trace import TraceOptions, write_suggested
 from tests.homes import SWAPPED, Editable, done, kbsync, make_home, snapshot
 from tests.tiny_models import CAPITALS
 

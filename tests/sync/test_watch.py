@@ -19,9 +19,8 @@ from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
 from kbsync.ledger.pages import find_stream, record_stream
 from kbsync.project import Project, read_project
-from kbsync.sync.daily import sync
+from kbsync.sync.daily import DAY, Pace, sync, watch
 from kbsync.sync.home import silent
-from kbsync.sync.watch import DAY, Pace, watch
 from tests.event_server import Events, event_server
 from tests.homes import TEMPLATES, Editable, deltas_of, difference
 from tests.oxigraph_server import world
@@ -154,7 +153,7 @@ def test_it_goes_on_from_the_last_event_and_waits_for_enough(small: Editable, tm
 def test_a_sync_that_fails_is_told_and_tried_again(
     small: Editable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kbsync.sync.watch.AFTER_FAULT", 0.1)
+    monkeypatch.setattr("kbsync.sync.daily.AFTER_FAULT", 0.1)
     told: list[str] = []
     with event_server(Events()) as events:
         found = project(tmp_path, small, events.url)

@@ -23,11 +23,10 @@ from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta
 from kbsync.metrics import TEXT_METRICS, Case
 from kbsync.report.plots import Chart, Row
-from kbsync.sync.eval_text import held_out
+from kbsync.sync.eval_cases import held_out
 from kbsync.sync.home import Progress, silent
-from kbsync.sync.mend import has_network, mend_network, train_for
 from kbsync.sync.model import ModelChoice
-from kbsync.sync.practice import facts_to_ask
+from kbsync.sync.practice import facts_to_ask, has_network, mend_network, train_for
 
 OF_TEXT = ("GE", "RS")
 """metrics that read generated text"""

@@ -18,11 +18,9 @@ from kbsync.benchmarks.bench import PUBLISHED
 from kbsync.benchmarks.paper.bench import Experiment, Measurements, PaperBench, Result
 from kbsync.benchmarks.paper.data import PaperData, Published, Sizes, open_data, published_tables
 from kbsync.benchmarks.paper.elections import ELECTIONS
-from kbsync.benchmarks.paper.relations import CATEGORIES, MIXTURE
 from kbsync.benchmarks.paper.settings import ATTENTION, DECAY, LAMBDA, LAYERS
-from kbsync.benchmarks.paper.stars import STARS
-from kbsync.benchmarks.paper.tables import COUNTERFACT, SCALING, ZSRE
-from kbsync.benchmarks.paper.timing import TIME
+from kbsync.benchmarks.paper.tables import CATEGORIES, COUNTERFACT, MIXTURE, SCALING, ZSRE
+from kbsync.benchmarks.paper.timing import STARS, TIME
 from kbsync.benchmarks.paper.tracing import TRACE
 from kbsync.editors import EDITORS
 from kbsync.errors import SettingsError

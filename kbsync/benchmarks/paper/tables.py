@@ -1,9 +1,17 @@
-"""Tables 1 and 2 and Figure 5: every editor on zsRE, on CounterFact, and over the number of edits."""
+"""Tables 1 and 2 and Figure 5: every editor on zsRE, on CounterFact, and over the number of edits.
+
+Figures 6, 7 and 10: edits of one relation at a time, and of two relations together.
+"""
 
 import math
+import random
+from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations
+from statistics import fmean
 
 from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
+from kbsync.metrics import Case
 from kbsync.report.plots import Chart, Row, Series, with_band
 
 KEPT = ("kept_same", "kept_others", "kept_unrelated", "kl_same", "kl_others", "kl_unrelated")
@@ -91,3 +99,137 @@ def lines_of(metric: str, rows: Sequence[Row], counts: Sequence[int]) -> Chart:
 ZSRE = Experiment("zsre", "Questions of zsRE", "Table 1", zsre)
 COUNTERFACT = Experiment("counterfact", "Counterfactual edits", "Table 2", counterfact)
 SCALING = Experiment("scaling", "Over the number of edits", "Figure 5", scaling)
+
+
+RELATION_METRICS = ("ES", "PS", "NS", "recall")
+LEAST = 4
+"""edits that a mixture needs of each relation to be measured"""
+KINDS = {
+    ("P27", "P37"): "unlike subjects (people, countries), unlike objects (countries, languages)",
+    ("P413", "P1412"): "like subjects (people), unlike objects (positions in a team, languages)",
+    ("P17", "P495"): "unlike subjects (places, works), like objects (countries)",
+    ("P27", "P937"): "like subjects (people), like objects (countries, cities)",
+    ("P17", "P27"): "unlike subjects (places, people), like objects (countries)",
+    ("P37", "P30"): "like subjects (countries), unlike objects (languages, continents)",
+    ("P19", "P20"): "like subjects (people), like objects (cities)",
+    ("P27", "P159"): "unlike subjects (people, companies), unlike objects (countries, cities)",
+}
+"""pairs that are mixed first, with what is alike in them: the paper's four, those that stand for them where a data set
+lacks some; after them, the relations of the most records"""
+
+
+def categories(bench: PaperBench) -> Result:
+    """Measure each editor on the relations of the most records, each relation written alone."""
+    relations = largest_relations(bench)[: bench.sizes.categories]
+    rows: list[Row] = []
+    for relation in relations:
+        cases = of_relation(bench, relation, bench.sizes.category_edits)
+        rows += [
+            {"relation": relation, "editor": name, "edits": len(cases), **bench.measured(name, cases, RELATION_METRICS)}
+            for name in bench.rows
+        ]
+    scores, points = [], []
+    for name in bench.rows:
+        own = [row for row in rows if row["editor"] == name]
+        scores.append(Series(name, tuple(relations), tuple(row.get("S") for row in own)))
+        both = [row for row in own if {"PS", "NS"} <= row.keys()]
+        points.append(Series(name, tuple(row["PS"] for row in both), tuple(row["NS"] for row in both)))
+    axes = ("PS (generalization), %", "NS (specificity), %")
+    title = "Specificity against generalization, a point a relation"
+    charts = (
+        Chart("bars", "categories-S", "S by relation", "", "S, %", tuple(scores)),
+        Chart("points", "categories-trade", title, *axes, tuple(points)),
+    )
+    return Result(tuple(rows), charts, "Each relation's edits are written alone, from the base model.")
+
+
+def mixture(bench: PaperBench) -> Result:
+    """Measure MEMIT on pairs of relations, at growing numbers of edits."""
+    found = {pair: pair_rows(bench, *pair) for pair in pairs(bench)}
+    charts = tuple(pair_lines(*pair, rows) for pair, rows in found.items())
+    note = (
+        "n edits, half of each relation, beside the mean of n edits of either relation alone. n is at most"
+        f" {bench.sizes.mixture}, and what the smaller relation has."
+    )
+    if bench.sizes.mixture_draws > 1:
+        note += f" Means of {bench.sizes.mixture_draws} random samples; bands reach from the lowest to the highest."
+    return Result(tuple(row for rows in found.values() for row in rows), charts, note)
+
+
+def largest_relations(bench: PaperBench) -> list[str]:
+    """Return the data's relations whose cases have neighbours, those of the most records first."""
+    counted = Counter(case.request.relation for case in bench.counterfact if case.neighbours)
+    return [relation for relation, _ in counted.most_common()]
+
+
+def of_relation(bench: PaperBench, relation: str, count: int) -> list[Case]:
+    """Return the first `count` cases of a relation, in the data's order."""
+    return [case for case in bench.counterfact if case.request.relation == relation][:count]
+
+
+def pairs(bench: PaperBench) -> list[tuple[str, str]]:
+    """Return the pairs of relations that are mixed: as many as the sizes say and the data has cases for."""
+    largest = combinations(largest_relations(bench), 2)
+    candidates = [*KINDS, *(pair for pair in largest if not {pair, pair[::-1]} & KINDS.keys())]
+    enough = [pair for pair in candidates if all(len(of_relation(bench, one, LEAST)) == LEAST for one in pair)]
+    return enough[: bench.sizes.mixture_pairs]
+
+
+def pair_rows(bench: PaperBench, one: str, other: str) -> list[Row]:
+    """Return rows for the mixture and for each part, at each number of edits."""
+    draws = [[drawn(bench, relation, draw) for relation in (one, other)] for draw in range(bench.sizes.mixture_draws)]
+    most = min(bench.sizes.mixture, *map(len, draws[0])) // 2 * 2
+    steps = bench.sizes.mixture_steps
+    rows: list[Row] = []
+    for count in sorted({max(2, most * step // steps // 2 * 2) for step in range(1, steps + 1)}):
+        half = count // 2
+        sets = {
+            "mixture": [[*first[:half], *second[:half]] for first, second in draws],
+            one: [first[:count] for first, _ in draws],
+            other: [second[:count] for _, second in draws],
+        }
+        rows += [
+            {"pair": f"{one}+{other}", "kind": KINDS.get((one, other), ""), "edits": count, "written": name}
+            | over_draws([bench.measured("memit", cases, RELATION_METRICS) for cases in samples])
+            for name, samples in sets.items()
+        ]
+    return rows
+
+
+def drawn(bench: PaperBench, relation: str, draw: int) -> list[Case]:
+    """Return a relation's cases: in the data's order for the first draw, in a random one for each further draw."""
+    cases = of_relation(bench, relation, len(bench.counterfact))
+    return random.Random(f"{bench.data.seed} {relation} {draw}").sample(cases, len(cases)) if draw else cases
+
+
+def over_draws(found: Sequence[Row]) -> Row:
+    """Return each figure's mean over draws, with the lowest and the highest; those of a single draw as they are."""
+    if len(found) == 1:
+        return found[0]
+    row: Row = {}
+    for name in found[0]:
+        values = [one[name] for one in found]
+        if not name.endswith(("_low", "_high")):
+            row |= {name: round(fmean(values), 3), f"{name}_low": min(values), f"{name}_high": max(values)}
+    return row
+
+
+def pair_lines(one: str, other: str, rows: list[Row]) -> Chart:
+    """Return S of the mixture, of the parts, and of the parts' mean."""
+    counts = tuple(dict.fromkeys(row["edits"] for row in rows))
+    scores = {(row["written"], row["edits"]): row.get("S") for row in rows}
+    lines = {name: tuple(scores[name, count] for count in counts) for name in ("mixture", one, other)}
+    means = tuple(
+        None if low is None or high is None else fmean((low, high))
+        for low, high in zip(lines[one], lines[other], strict=True)
+    )
+    kind = KINDS.get((one, other))
+    title = f"{one} and {other}" + (f": {kind}" if kind else "")
+    bands = {name: [row for row in rows if row["written"] == name] for name in lines}
+    series = [with_band(name, own, "edits", "S") for name, own in bands.items()]
+    series.append(Series("mean of the parts", counts, means, dotted=True))
+    return Chart("lines", f"mixture-{one}-{other}", title, "edits", "S, %", tuple(series))
+
+
+CATEGORIES = Experiment("categories", "By relation", "Figure 6", categories)
+MIXTURE = Experiment("mixture", "Two relations together", "Figures 7 and 10", mixture)

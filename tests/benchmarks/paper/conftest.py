@@ -13,8 +13,8 @@ from kbsync.benchmarks.paper.run import USUAL
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings
 from kbsync.models import LoadedModel
-from kbsync.sync.mend import train_for
 from kbsync.sync.model import ModelChoice
+from kbsync.sync.practice import train_for
 from tests.homes import Editable, small
 from tests.tiny_models import FACTS, known, known_model, left_as_found
 

@@ -10,12 +10,10 @@ from kbsync.benchmarks.bench import flat
 from kbsync.benchmarks.paper.bench import PaperBench
 from kbsync.benchmarks.paper.data import evenly
 from kbsync.benchmarks.paper.elections import election_requests
-from kbsync.benchmarks.paper.relations import KINDS, METRICS, drawn
 from kbsync.benchmarks.paper.run import EXPERIMENTS, USUAL, values_by_row
 from kbsync.benchmarks.paper.settings import lambdas, late_layers, layer_choices
-from kbsync.benchmarks.paper.stars import stars, write_stars
-from kbsync.benchmarks.paper.tables import numbers_of_edits
-from kbsync.benchmarks.paper.timing import PhaseClock
+from kbsync.benchmarks.paper.tables import KINDS, RELATION_METRICS, drawn, numbers_of_edits
+from kbsync.benchmarks.paper.timing import PhaseClock, stars, write_stars
 from kbsync.editors.ft import FineTuningSettings
 from kbsync.memit import MemitSettings, RequestGroup, edited
 from tests.tiny_models import FACTS
@@ -136,7 +134,7 @@ def test_a_mixture_of_several_draws_has_their_means_and_bounds(bench: PaperBench
     bench.sizes = replace(bench.sizes, mixture_draws=2, mixture_steps=1)
     row = EXPERIMENTS["mixture"].run(bench).rows[0]
     first, second = (
-        bench.measured("memit", [*one[:2], *other[:2]], METRICS)
+        bench.measured("memit", [*one[:2], *other[:2]], RELATION_METRICS)
         for one, other in ([drawn(bench, relation, draw) for relation in ("P37", "P30")] for draw in range(2))
     )
     assert row["S"] == pytest.approx((first["S"] + second["S"]) / 2, abs=1e-3)

@@ -11,8 +11,8 @@ from kbsync.editors.mend_train import MendSettings, MendTraining, train_mend
 from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.models import LoadedModel
-from kbsync.sync import mend
-from kbsync.sync.mend import has_network, mend_network, train_for
+from kbsync.sync import practice
+from kbsync.sync.practice import has_network, mend_network, train_for
 from tests.benchmarks.paper.conftest import RECORDS
 from tests.tiny_models import FACTS
 
@@ -31,7 +31,7 @@ def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.extend(fact.subject for fact in facts)
         return train_mend(loaded, facts, replace(settings, steps=4), progress)
 
-    monkeypatch.setattr(mend, "train_mend", noted)
+    monkeypatch.setattr(practice, "train_mend", noted)
     return seen
 
 
