@@ -13,8 +13,7 @@ from pathlib import Path
 
 from rich.console import Group, RenderableType
 
-from kbsync.benchmarks.made_up import write_facts
-from kbsync.benchmarks.measured import Took, run_process
+from kbsync.benchmarks.measured import Took, run_process, write_facts
 from kbsync.errors import KbsyncError, LedgerError, SettingsError
 from kbsync.facts import EditRequest
 from kbsync.ledger import FactRow, Ledger, Metric, NewEdit

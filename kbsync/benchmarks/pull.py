@@ -24,8 +24,7 @@ from pyoxigraph import RdfFormat, Store
 from rich.console import Group, RenderableType
 from SPARQLWrapper import JSON, POST, SPARQLWrapper
 
-from kbsync.benchmarks.made_up import ASKED, FACTS_PER_SUBJECT, dump_lines, write_facts
-from kbsync.benchmarks.measured import run_process
+from kbsync.benchmarks.measured import ASKED, FACTS_PER_SUBJECT, dump_lines, run_process, write_facts
 from kbsync.errors import KbsyncError, SourceError
 from kbsync.files import writing
 from kbsync.report.console import plain, table

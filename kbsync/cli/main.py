@@ -19,22 +19,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from kbsync import __version__
-from kbsync.cli import (
-    apply,
-    ask,
-    bench,
-    config,
-    evaluate,
-    export,
-    history,
-    models,
-    practice,
-    pull,
-    stats,
-    status,
-    sync,
-    templates,
-)
+from kbsync.cli import apply, bench, config, evaluate, export, history, models, practice, pull, status, sync, templates
 from kbsync.cli.choices import DIFFERENCE
 from kbsync.cli.options import HELP_NAMES, HOME_HELP, DebugOption, JsonOption, Options, VerboseOption, project_defaults
 from kbsync.errors import KbsyncError, SourceError, WithdrawalsError
@@ -57,17 +42,17 @@ app.add_typer(sync.app)
 app.add_typer(pull.app)
 app.add_typer(status.app)
 app.add_typer(apply.app)
-app.add_typer(ask.app)
+app.add_typer(evaluate.ask_app)
 app.add_typer(export.app)
 app.add_typer(evaluate.app)
-app.add_typer(ask.explain_app)
+app.add_typer(evaluate.explain_app)
 app.add_typer(history.app)
 app.add_typer(models.app)
 app.add_typer(templates.relations_app)
 app.add_typer(practice.app)
 app.add_typer(bench.app)
 app.add_typer(models.mend_app, name="mend")
-app.add_typer(stats.app, name="stats")
+app.add_typer(models.stats_app, name="stats")
 app.add_typer(templates.app, name="templates")
 app.add_typer(config.app, name="config")
 

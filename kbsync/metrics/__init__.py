@@ -5,11 +5,21 @@ intervals. `perplexity` is of all else, and `text_figure` one of the registry's 
 `kept_values` is of what edits do around themselves.
 """
 
-from kbsync.metrics.counterfacts import Counterfact, cases, counterfacts
 from kbsync.metrics.generation import perplexity
 from kbsync.metrics.intervals import Figure, figures, summary, text_figure
 from kbsync.metrics.kept import Said, Sampled, kept_values, say
-from kbsync.metrics.metric import Case, Neighbour, Ripple, Scorer, Told, Triple, Values
+from kbsync.metrics.metric import (
+    Case,
+    Counterfact,
+    Neighbour,
+    Ripple,
+    Scorer,
+    Told,
+    Triple,
+    Values,
+    cases,
+    counterfacts,
+)
 from kbsync.metrics.registry import (
     ABOUT,
     CHOICE_METRICS,

@@ -25,7 +25,7 @@ from kbsync.memit.extensions.calibration import (
     suggested_window,
 )
 from kbsync.metrics import Case, evaluate, perplexity, summary
-from kbsync.metrics.counterfacts import cases, counterfacts
+from kbsync.metrics.metric import cases, counterfacts
 from kbsync.metrics.trace import SAMPLES, MlpEffects, TraceFigures, causal_trace, mlp_effects, trace_figures
 from kbsync.sync.corpus import held_out_documents
 from kbsync.sync.covariances import covariances_for, with_text

@@ -12,8 +12,7 @@ from kbsync.ledger import EditRow, FactRow, Ledger, ModelRow, VetoRow
 from kbsync.ledger.edits import has_inverses, not_recalled
 from kbsync.ledger.facts import aliases, priorities, vetoes, withheld
 from kbsync.sync.home import templates_for
-from kbsync.sync.inverses import inverse_facts, settle_inverses
-from kbsync.sync.known import Answers, known_among
+from kbsync.sync.known import Answers, inverse_facts, known_among, settle_inverses
 from kbsync.templates import Templates
 
 Sign = Literal["+", "~", "-", "=", "k", "!", "?", "x"]

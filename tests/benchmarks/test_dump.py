@@ -6,7 +6,7 @@ import pytest
 from pyoxigraph import RdfFormat, parse
 
 from kbsync.benchmarks import pull
-from kbsync.benchmarks.made_up import EVERY, LINES, dump_lines
+from kbsync.benchmarks.measured import EVERY, LINES, dump_lines
 from kbsync.benchmarks.pull import WAYS, bench_dump, dump_view
 from kbsync.errors import SourceError
 from kbsync.report.console import to_plain

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.benchmarks.ledger import bench_ledger, curve_view, ledger_view
-from kbsync.benchmarks.made_up import write_facts
+from kbsync.benchmarks.measured import write_facts
 from kbsync.errors import KbsyncError
 from kbsync.ledger import Ledger
 from kbsync.report.console import to_plain

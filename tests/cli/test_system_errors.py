@@ -29,7 +29,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kbsync.benchmarks.made_up import dump_lines
+from kbsync.benchmarks.measured import dump_lines
 from kbsync.sync import practice
 from tests.cli.test_help import COMMANDS as ALL
 from tests.conftest import Ran

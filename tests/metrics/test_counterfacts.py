@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from kbsync.facts import EditRequest
-from kbsync.metrics.counterfacts import cases, counterfacts
+from kbsync.metrics.metric import cases, counterfacts
 from tests.tiny_models import CAPITALS, FACTS
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.benchmarks.made_up import EVERY, LINES, dump_lines
+from kbsync.benchmarks.measured import EVERY, LINES, dump_lines
 
 ITEMS = 200_000
 MOST_MEMORY = 200 * 2**20

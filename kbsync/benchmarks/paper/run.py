@@ -15,12 +15,11 @@ import torch
 
 from kbsync import __version__
 from kbsync.benchmarks.bench import PUBLISHED
+from kbsync.benchmarks.paper.appendix import ELECTIONS, STARS, TIME
 from kbsync.benchmarks.paper.bench import Experiment, Measurements, PaperBench, Result
 from kbsync.benchmarks.paper.data import PaperData, Published, Sizes, open_data, published_tables
-from kbsync.benchmarks.paper.elections import ELECTIONS
 from kbsync.benchmarks.paper.settings import ATTENTION, DECAY, LAMBDA, LAYERS
 from kbsync.benchmarks.paper.tables import CATEGORIES, COUNTERFACT, MIXTURE, SCALING, ZSRE
-from kbsync.benchmarks.paper.timing import STARS, TIME
 from kbsync.benchmarks.paper.tracing import TRACE
 from kbsync.editors import EDITORS
 from kbsync.errors import SettingsError
@@ -36,7 +35,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *(ELECTIONS, STARS),
     )
 }
-"""in the order of tables; a new one is a function in a file of its own, a line here, and its test"""
+"""in the order of tables; a new one is a function in one of the files, a line here, and its test"""
 ROWS = ("memit", PUBLISHED, *(name for name in EDITORS if name != "memit"))
 """what the tables can compare"""
 USUAL = tuple(name for name in ROWS if name not in ("rome-published", "nas", "locft"))

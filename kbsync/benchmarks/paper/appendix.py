@@ -3,6 +3,8 @@
 Appendix E, the constellation task: stars that the model does not place are written, and asked again.
 
 The stars are real ones with proper names, some well known and most not.
+
+Appendix E, new knowledge: whom the states of the United States elected in 2022, as governors and senators.
 """
 
 import time
@@ -18,9 +20,10 @@ from kbsync.benchmarks.paper.data import evenly
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, content_id
 from kbsync.memit import collect_covariances, edited
-from kbsync.metrics import recalled
+from kbsync.metrics import Case, recalled
 from kbsync.models import score_targets
-from kbsync.report.plots import Chart, Row, Series
+from kbsync.report.plots import Chart, Row, Series, bars_by_row
+from kbsync.sync.answers import other_answers
 from kbsync.sync.corpus import documents
 from kbsync.sync.home import templates_for
 from kbsync.templates import Templates
@@ -168,4 +171,46 @@ def share(right: list[bool]) -> float | None:
     return round(100 * sum(right) / len(right), 2) if right else None
 
 
-STARS = Experiment("stars", "Stars and their constellations", "Appendix E", run)
+STARS = Experiment("stars", "Stars and their constellations", "Appendix E", run_stars)
+
+
+ELECTED_SHOWN = ("ES", "PS", "recall", "paraphrase_recall")
+ELECTED_FROM = "elected-from"
+ELECTED_PROMPT = "{} was elected from the state of"
+ELECTED_PARAPHRASES = (
+    "The state that elected {} in 2022 is",
+    "In 2022, {} won an election in the state of",
+    "The voters who put {} into office live in the state of",
+    "As an elected politician, {} represents the state of",
+)
+ELECTED_QUESTION = "From which state was {} elected?"
+
+
+def election_requests() -> list[EditRequest]:
+    """Return a request for everyone on the list."""
+    states: dict[str, list[str]] = yaml.safe_load(Path(__file__).with_name("elections.yaml").read_text("utf-8"))
+    return [
+        EditRequest(ELECTED_FROM, person, ELECTED_PROMPT, state, ELECTED_PARAPHRASES, ELECTED_QUESTION)
+        for state, people in states.items()
+        for person in people
+    ]
+
+
+def run_elections(bench: PaperBench) -> Result:
+    """Write everyone's state, against what the model said before; those that it knows are written too."""
+    requests = evenly(election_requests(), bench.sizes.elections)
+    old = other_answers(bench.ledger, bench.choice, bench.model, requests, bench.progress)
+    cases = [Case(one, old[one.id]) for one in requests]
+    rows: list[Row] = [
+        {"asked": when, "edits": len(cases), **bench.measured(name, cases, ELECTED_SHOWN)}
+        for when, name in (("before", "none"), ("after", "memit"))
+    ]
+    bars = bars_by_row("elections", f"{len(cases)} results of elections", "asked", rows, ELECTED_SHOWN)
+    note = (
+        "Governors and senators elected in 2022, each with the state; the paper also wrote the 435 seats of the House."
+        " ES and PS are against what the model said before or, where that was right, its next likeliest answer."
+    )
+    return Result(tuple(rows), (bars,), note)
+
+
+ELECTIONS = Experiment("elections", "Results of elections", "Appendix E", run_elections)
