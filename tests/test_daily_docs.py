@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from kbsync.project import read_project
-from kbsync.sync.canaries import read_canaries
+from kbsync.sync.guards import read_canaries
 
 DOCS = (Path(__file__).parents[1] / "docs" / "daily.md").read_text(encoding="utf-8")
 

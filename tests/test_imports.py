@@ -55,7 +55,7 @@ ONLY_IN = {
     "matplotlib": ("benchmarks/", "report/"),
     "SPARQLWrapper": ("sources/", "benchmarks/pull.py"),
     "pyoxigraph": ("sources/", "benchmarks/pull.py"),
-    "sqlalchemy": ("sources/database.py",),
+    "sqlalchemy": ("sources/table_file.py",),
     "sqlite_utils": ("ledger/",),
     "torch": USES_TORCH,
     "transformers": USES_TORCH,

@@ -21,8 +21,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, collect_covariances
 from kbsync.models import LoadedModel, load_model, score_targets
-from kbsync.practice import Phase, TrainSettings, sentences, train
-from kbsync.practice.train import END, train_tokenizer
+from kbsync.practice import END, Phase, TrainSettings, sentences, train, train_tokenizer
 from tests.conftest import made_once
 from tests.tiny_configs import BEGIN_WITH_BOS, CONFIGS, VARIANTS
 

@@ -41,14 +41,14 @@ from kbsync.metrics import (
 from kbsync.models import LoadedModel, score_targets
 from kbsync.sync.corpus import documents
 from kbsync.sync.covariances import Covariances, covariances_for, with_text
+from kbsync.sync.deltas import cached_targets
+from kbsync.sync.edits import held_beside, other_relations
 from kbsync.sync.eval_cases import HeldOut, case_of, text_figures
 from kbsync.sync.evaluate import neighbourhood, prompt_figures
 from kbsync.sync.home import Progress, silent, templates_for
 from kbsync.sync.measure import beginnings, prompts_beside
 from kbsync.sync.model import ModelChoice, identify, model_contexts
 from kbsync.sync.practice import practice_requests
-from kbsync.sync.targets import cached_targets
-from kbsync.sync.wordings import held_beside, other_relations
 
 
 @dataclass(frozen=True, slots=True)

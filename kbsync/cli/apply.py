@@ -26,7 +26,7 @@ from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:
     from kbsync.sync.apply import ApplyOptions, Proposal
-    from kbsync.sync.bisect import Found
+    from kbsync.sync.retract import Found
 
 
 app = family()
@@ -160,7 +160,7 @@ def bisect(
     target vectors in the cache, so that nothing is searched anew. `kbsync retract --undo` lets a fact in again.
     """
     from kbsync.sync.apply import ApplyOptions
-    from kbsync.sync.bisect import bisect as workflow
+    from kbsync.sync.retract import bisect as workflow
 
     wanted = ApplyOptions(
         model, relation, values=parse_values(setting), loading=loading, corpus=corpus, **judging.as_options()

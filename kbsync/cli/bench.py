@@ -322,8 +322,7 @@ def paper(
     edit; --size quick leaves MEND out if there is no such network, unless --editors names it.
     """
     from kbsync.benchmarks.paper.data import sizes_of
-    from kbsync.benchmarks.paper.page import paper_view, write_page
-    from kbsync.benchmarks.paper.run import PaperOptions, bench_paper
+    from kbsync.benchmarks.paper.run import PaperOptions, bench_paper, paper_view, write_page
 
     sizes, values = sizes_of(size, edits, cases, categories, noises), parse_values(setting)
     names = tuple(experiments or ()), listed(editors), listed(without)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from kbsync.errors import SettingsError
-from kbsync.sync.canaries import Canary, read_canaries
+from kbsync.sync.guards import Canary, read_canaries
 
 DIFFERENCE = 3
 """exit code of ``--check`` where there is a difference"""

@@ -19,7 +19,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from kbsync import __version__
-from kbsync.cli import apply, bench, config, evaluate, export, history, models, practice, pull, status, sync, templates
+from kbsync.cli import apply, bench, evaluate, export, history, models, pull, status, sync
 from kbsync.cli.choices import DIFFERENCE
 from kbsync.cli.options import HELP_NAMES, HOME_HELP, DebugOption, JsonOption, Options, VerboseOption, project_defaults
 from kbsync.errors import KbsyncError, SourceError, WithdrawalsError
@@ -37,7 +37,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings=HELP_NAMES,
 )
-app.add_typer(config.init_app)
+app.add_typer(sync.init_app)
 app.add_typer(sync.app)
 app.add_typer(pull.app)
 app.add_typer(status.app)
@@ -48,13 +48,13 @@ app.add_typer(evaluate.app)
 app.add_typer(evaluate.explain_app)
 app.add_typer(history.app)
 app.add_typer(models.app)
-app.add_typer(templates.relations_app)
-app.add_typer(practice.app)
+app.add_typer(pull.relations_app)
+app.add_typer(models.practice_app)
 app.add_typer(bench.app)
 app.add_typer(models.mend_app, name="mend")
 app.add_typer(models.stats_app, name="stats")
-app.add_typer(templates.app, name="templates")
-app.add_typer(config.app, name="config")
+app.add_typer(pull.templates_app, name="templates")
+app.add_typer(sync.config_app, name="config")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

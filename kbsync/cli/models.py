@@ -1,4 +1,4 @@
-"""``kbsync calibrate``, ``trace``, ``doctor``, ``mend`` and ``stats``: what is measured and trained for a model."""
+"""``kbsync calibrate``, ``trace``, ``doctor``, ``mend``, ``stats``, ``practice``, ``demo``: work on a model itself."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 from kbsync.cli.choices import CorpusOption, ModelOption, RelationsOption, SetOption, parse_values
 from kbsync.cli.options import Options, command, family
-from kbsync.report.console import emit, log_console, plain, progress, show
+from kbsync.report.console import emit, log_console, plain, progress, show, table
 from kbsync.report.explain import trace_json, trace_view
 from kbsync.report.models import (
     calibration_json,
@@ -20,6 +20,7 @@ from kbsync.report.models import (
     mend_view,
     stats_view,
 )
+from kbsync.report.pull import demo_view
 from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:
@@ -251,3 +252,49 @@ def _wanted(
     given = {"covariance_tokens": tokens, "sequence_length": sequence_length}
     values = parse_values(setting) | {name: value for name, value in given.items() if value is not None}
     return StatsOptions(model, corpus, values, loading)
+
+
+practice_app = family()
+practice_group = family("The practice model: a small GPT-J that knows the fixtures' facts.")
+practice_app.add_typer(practice_group, name="practice")
+
+
+@command(practice_group, "train", examples=("kbsync practice train --to my-practice-model",))
+def train_practice(
+    options: Options, folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the model.")]
+) -> None:
+    """Train the practice model on the fixtures' earlier edition: under an hour on 2 cores."""
+    from kbsync.sync.practice import train_practice as workflow
+
+    with progress(quiet=options.json) as report:
+        card = workflow(folder, report)
+    emit(card, lambda made: table(("", ""), [(name, str(value)) for name, value in made.items()]), as_json=options.json)
+
+
+@command(practice_group, "datasets", examples=("kbsync practice datasets --to fixtures",))
+def datasets(
+    options: Options,
+    folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder for the two JSON files.")],
+) -> None:
+    """Make data sets in CounterFact's and zsRE's forms from the fixtures' earlier edition."""
+    from kbsync.sync.practice import write_datasets
+
+    written = write_datasets(folder)
+    emit(written, lambda made: table(("file", "records"), list(made.items())), as_json=options.json)
+
+
+@command(practice_app, "demo", examples=("kbsync demo", "kbsync demo --model smollm2-135m"))
+def demo(
+    options: Options,
+    model: ModelOption = "practice",
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Edit at most N facts.")] = None,
+) -> None:
+    """Show everything in a temporary home: pull, plan, apply, status, answers before and after, and a retraction.
+
+    Teaches the practice model about 250 facts of the fixtures, and any other model about 30 that changed recently.
+    """
+    from kbsync.sync.demo import demo as workflow
+
+    with progress(quiet=options.json) as report:
+        told = workflow(model, report, limit=limit)
+    emit(told, demo_view, as_json=options.json)

@@ -22,9 +22,8 @@ import torch
 from kbsync.editors.editor import Deltas, Task, block_at, changed_outputs, check, object_losses, object_texts
 from kbsync.errors import EditError
 from kbsync.models import LoadedModel, TokenizedPrompt, execution_device
-from kbsync.models.forward import batches_by_length
+from kbsync.models.forward import Captured, batches_by_length, capture, resume
 from kbsync.models.generation import end_tokens
-from kbsync.models.hooks import Captured, capture, resume
 
 GPTJ_SHARE = 21 / 28
 """layer 21 of GPT-J's 28"""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from kbsync.errors import LedgerError
 from kbsync.facts import normalise_label
-from kbsync.ledger import seals
+from kbsync.ledger import decoding
 from kbsync.ledger.db import Database, immediate
 from kbsync.ledger.schema import (
     BASE_SCORES,
@@ -86,7 +86,7 @@ def m008_scopes(db: Database) -> None:
 
 def m009_seals(db: Database) -> None:
     """Give the rows that decide what is served a hash each."""
-    seals.prepare(db)
+    decoding.prepare(db)
 
 
 def m010_base_scores(db: Database) -> None:
@@ -125,12 +125,12 @@ def migrate(db: Database, steps: Sequence[Step] = STEPS) -> None:
             done = _version(db)  # read again: another process may have been first
             if done >= len(steps):
                 return
-            sealed = done >= seals.SEALED_SINCE
-            if sealed and (broken := seals.broken_seals(db)):
+            sealed = done >= decoding.SEALED_SINCE
+            if sealed and (broken := decoding.broken_seals(db)):
                 raise LedgerError(f"the ledger cannot be brought up to date: {broken[0]}; restore a copy of it")
             steps[done](db)
             if sealed:
-                seals.renew(db)
+                decoding.renew(db)
             db.execute(f"PRAGMA user_version = {done + 1}")
 
 

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 from kbsync.errors import LedgerError
 from kbsync.ledger.db import RESULT_PATIENCE_SECONDS, Database, WriterLock, connect, immediate, now, telling
-from kbsync.ledger.decoding import columns, compact, raw, select, wrong_value
+from kbsync.ledger.decoding import broken_seals, columns, compact, raw, seal, select, wrong_value
 from kbsync.ledger.migrations import STEPS, migrate
 from kbsync.ledger.rows import (
     BatchRow,
@@ -32,7 +32,6 @@ from kbsync.ledger.rows import (
     TargetRow,
     VetoRow,
 )
-from kbsync.ledger.seals import broken_seals, seal
 from kbsync.ledger.tensors import sweep
 
 Row = TypeVar("Row")

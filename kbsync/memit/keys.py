@@ -14,7 +14,7 @@ from torch import nn
 from kbsync.memit.extensions.groups import RequestGroup
 from kbsync.memit.fast.shared_rows import RowBatch, SharedRows
 from kbsync.models import LoadedModel, Team, capture, locate, stop_before
-from kbsync.models.hooks import Captured
+from kbsync.models.forward import Captured
 
 
 class SubjectStates:

@@ -18,8 +18,7 @@ from kbsync.memit.extensions.groups import RequestGroup
 from kbsync.memit.fast.packed_rows import GroupRows, fused_activations, group_rows, pack_rows, search_model
 from kbsync.memit.settings import MemitSettings
 from kbsync.models import ALONE, LoadedModel, Team, head_log_probs, resume
-from kbsync.models.forward import head_logits
-from kbsync.models.hooks import StandIn
+from kbsync.models.forward import StandIn, head_logits
 
 EARLY_STOP_LOSS = 0.05
 """a group whose whole loss is under this is done"""

@@ -7,7 +7,6 @@ intervals. `perplexity` is of all else, and `text_figure` one of the registry's 
 
 from kbsync.metrics.generation import perplexity
 from kbsync.metrics.intervals import Figure, figures, summary, text_figure
-from kbsync.metrics.kept import Said, Sampled, kept_values, say
 from kbsync.metrics.metric import (
     Case,
     Counterfact,
@@ -30,6 +29,7 @@ from kbsync.metrics.registry import (
     TEXT_METRICS,
     evaluate,
 )
+from kbsync.metrics.said import Said, Sampled, kept_values, say
 from kbsync.metrics.success import recalled
 
 __all__ = [

@@ -9,10 +9,9 @@ from statistics import fmean, harmonic_mean
 
 import torch
 
-from kbsync.metrics.kept import next_tokens
 from kbsync.metrics.metric import TextMetric
 from kbsync.metrics.registry import MEANS
-from kbsync.metrics.said import says_first
+from kbsync.metrics.said import next_tokens, says_first
 from kbsync.models import LoadedModel, greedy_answers
 
 DRAWS = 1000

@@ -14,9 +14,20 @@ from kbsync.models.devices import (
     sizes_of,
 )
 from kbsync.models.family import FAMILIES, Family, family_of
-from kbsync.models.forward import Rows, check_numbers, head_log_probs, last_hidden, make_rows
+from kbsync.models.forward import (
+    Rows,
+    capture,
+    check_numbers,
+    head_log_probs,
+    last_hidden,
+    make_rows,
+    replace,
+    resume,
+    stop_after,
+    stop_before,
+    watch,
+)
 from kbsync.models.generation import Answer, generate_texts, greedy_answers, sampled_rows, top_answers
-from kbsync.models.hooks import capture, replace, resume, stop_after, stop_before, watch
 from kbsync.models.load import load_model
 from kbsync.models.loaded import HeldWeight, LoadedModel, execution_device, hold_weights, read_weight
 from kbsync.models.scoring import TargetScore, require_chat_template, score_chat, score_targets

@@ -15,8 +15,16 @@ from transformers.pytorch_utils import Conv1D
 
 from kbsync.errors import ModelError, foreign
 from kbsync.models.family import Family
-from kbsync.models.forward import continue_hidden, fill_cache, head_log_probs, last_hidden, make_rows
-from kbsync.models.hooks import capture, replace, resume
+from kbsync.models.forward import (
+    capture,
+    continue_hidden,
+    fill_cache,
+    head_log_probs,
+    last_hidden,
+    make_rows,
+    replace,
+    resume,
+)
 from kbsync.models.loaded import LoadedModel
 
 TOKENS, PREFIX = 6, 2

@@ -9,11 +9,10 @@ from kbsync.report.console import plain, table
 
 if TYPE_CHECKING:
     from kbsync.sync.batch import Applied
-    from kbsync.sync.bisect import Bisected, Found
     from kbsync.sync.guards import Cost
     from kbsync.sync.measure import Failure
     from kbsync.sync.plan import Plan, Sign
-    from kbsync.sync.retract import Lifted, Retracted, Retraction
+    from kbsync.sync.retract import Bisected, Found, Lifted, Retracted, Retraction
     from kbsync.sync.status import Overview, Status
 
 

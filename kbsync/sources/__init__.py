@@ -6,7 +6,7 @@
     .csv .tsv                         the same in a table               kbsync.sources.table_file
     .tsv of KGTK                      an edge file                      kbsync.sources.kgtk_file
     .json                             a data set of edits               kbsync.sources.file_facts
-    sqlite: postgresql:               a query of a database             kbsync.sources.database
+    sqlite: postgresql:               a query of a database             kbsync.sources.table_file
 
 An endpoint, an RDF file and KGTK edges are asked with the same queries (`kbsync.sources.queries`) and their answers
 are read by the same code (`kbsync.sources.statements`), so that they agree by construction.
@@ -71,7 +71,7 @@ def open_source(
     from kbsync.sources.own_query import read_query
 
     if is_database(source):
-        from kbsync.sources.database import Database
+        from kbsync.sources.table_file import Database
 
         return Database(source, None if query is None else read_query(query))
     own = None if query is None else read_query(query).check_sparql()

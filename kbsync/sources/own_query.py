@@ -2,7 +2,7 @@
 
 SPARQL is a SELECT with ``?subject`` and ``?object`` and, if it likes, ``?subjectLabel``, ``?objectLabel``, ``?since``
 and ``?relation``; labels that it does not give are asked for as usual. It is paged only if a comment says how, in the
-order that it asks for: ``# page: 10000``. SQL gives the columns of a table file (`kbsync.sources.database`).
+order that it asks for: ``# page: 10000``. SQL gives the columns of a table file (`kbsync.sources.table_file`).
 """
 
 import re

@@ -4,18 +4,24 @@ A busy or failing server (429, 500, 502, 503, 504) and a cut connection are aske
 time that the server wants, else after growing pauses. What took too long is asked for in smaller pages
 (`kbsync.sources.paging`). Everything else, and the last try, becomes a SourceError that says which endpoint and
 relation, what happened and what to do, and carries the query.
+
+Properties themselves: which ones a source has, and their labels, aliases, description and kind of objects.
 """
 
 import math
 import random
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from kbsync.errors import SourceError
-from kbsync.sources.base import ALONE, Access, Ask, Reading, locate, shown
+from kbsync.errors import SettingsError, SourceError
+from kbsync.shapes import PREFIXES, short_name
+from kbsync.sources import queries
+from kbsync.sources.base import ALONE, Access, Ask, Reading, Source, clean, locate, shown
 from kbsync.sources.endpoint import RequestError, ask_endpoint
 from kbsync.sources.own_query import OwnQuery
 from kbsync.sources.paging import TRIES, TooLongError
-from kbsync.sources.queries import in_its_form, whole
+from kbsync.sources.queries import in_its_form, label_languages, language_rank, whole
 from kbsync.sources.results import Row, check_rows, parse_results
 from kbsync.sources.statements import read_aliases, read_facts
 
@@ -101,3 +107,122 @@ class SparqlSource:
             self._access.progress(f"waiting for {self.name}: {total - passed} s more", passed, total)
             self._access.sleep(min(1.0, seconds - passed))
         self._access.progress(f"waiting for {self.name}: over", total, total)
+
+
+FOUND = 50
+"""Properties that a search gives at most."""
+MOST = 200
+"""Predicates that are listed at most."""
+NAMES = 200
+"""Names that it looks at."""
+
+_PROPERTY = re.compile(r"http://www\.wikidata\.org/entity/(P[1-9][0-9]*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """A property as an endpoint knows it; `kind` is that of its objects (``WikibaseItem``, ``Quantity``), or ""."""
+
+    relation: str
+    label: str
+    aliases: tuple[str, ...] = ()
+    description: str = ""
+    kind: str = ""
+
+
+def read_property(source: "Asked", relation: str, language: str = "en", *, predicate: str | None = None) -> Property:
+    """Return what a source says of `relation`, or of the `predicate` (an IRI) that states it.
+
+    Raises SourceError where it has no label for the relation; a predicate is called what its IRI ends with then.
+    """
+    if predicate is None and not re.fullmatch(r"P[1-9][0-9]*", relation):
+        raise SettingsError(f"relation {relation!r} is no Wikidata property: say with --predicate how sources state it")
+    with locate(f"{source.name}, relation {relation}"):
+        rows = source.select(queries.about_property(predicate or PREFIXES["wd"] + relation, language))
+    label, description = _best(rows, "label", language), _best(rows, "description", language)
+    if label is None and predicate is not None:
+        label = re.sub(r"(?<=[a-z])(?=[A-Z])|[_-]+", " ", re.split("[/#:]", predicate)[-1]).lower()
+    if label is None:
+        tags = ", ".join(tag for tag in label_languages(language) if tag and "*" not in tag)
+        raise SourceError(
+            f"{source.name} has no label of {relation} in {tags}: "
+            "check the relation's id, or name another endpoint with --source"
+        )
+    kinds = [row["text"].value.rpartition("#")[2] for row in rows if row["what"].value == "kind"]
+    names = {clean(row["text"].value) for row in rows if row["what"].value == "alias"}
+    return Property(relation, label, tuple(sorted(names - {label, ""})), description or "", "".join(kinds[:1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Predicate:
+    """A predicate of a source (the relation or column of a table), how many statements have it, and one, shortened."""
+
+    name: str
+    statements: int
+    example: str
+
+
+class Asked(Protocol):
+    """A source that takes SPARQL."""
+
+    @property
+    def name(self) -> str:
+        """Its name, for messages."""
+
+    def select(self, query: str) -> list[Row]:
+        """Return the rows of one query."""
+
+
+def discover(source: Source) -> list[Predicate]:
+    """Return the predicates with the most statements, `MOST` where they are asked for by SPARQL.
+
+    Tables, databases and files in lines are gone through once; other RDF files and endpoints are asked. Raises
+    SourceError where that fails.
+    """
+    from kbsync.sources.rdf_file import RdfFile
+
+    if (told := source.predicates()) is not None:
+        return [Predicate(name, count, _shortened(*pair)) for name, (count, *pair) in told]
+    assert isinstance(source, RdfFile | SparqlSource)
+    with locate(f"{source.name}, its predicates"):
+        rows = source.select(queries.predicates(MOST))
+    found = []
+    for row in rows:
+        count = row["statements"].value if "statements" in row else ""
+        if not (count.isascii() and count.isdecimal() and len(count) < 16):
+            raise SourceError(f"{source.name}: gave a count that is none: {shown(count, 40)!r}; check the endpoint")
+        subject, _, thing = (row["example"].value if "example" in row else "").partition(" ")
+        found.append(Predicate(row["property"].value, int(count), _shortened(subject, thing)))
+    return found
+
+
+def _shortened(subject: str, thing: str) -> str:
+    return f"{shown(short_name(subject), 40)} -> {shown(short_name(thing), 40)}"
+
+
+def find_properties(endpoint: SparqlSource, text: str, language: str = "en") -> list[Property]:
+    """Return the properties one of whose names holds `text` (in either case), by number, `FOUND` at most.
+
+    Of their aliases there are those that hold it.
+    """
+    with locate(f"{endpoint.endpoint}, properties"):
+        rows = endpoint.select(queries.properties_named(text, language, NAMES))
+    labels: dict[str, str] = {}
+    names: dict[str, set[str]] = {}
+    for row in rows:
+        if match := _PROPERTY.fullmatch(row["property"].value):
+            labels[match[1]] = row["label"].value
+            names.setdefault(match[1], set()).add(row["name"].value)
+    found = sorted(labels, key=lambda name: int(name[1:]))[:FOUND]
+    return [Property(one, labels[one], tuple(sorted(names[one] - {labels[one]}))) for one in found]
+
+
+def _best(rows: list[Row], what: str, language: str) -> str | None:
+    order = label_languages(language)
+    ranked = [
+        (rank, text)
+        for row in rows
+        if row["what"].value == what and (text := clean(row["text"].value))
+        if (rank := language_rank(row["text"].language, order)) is not None
+    ]
+    return min(ranked)[1] if ranked else None

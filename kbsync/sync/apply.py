@@ -16,14 +16,13 @@ from kbsync.ledger.store import database_faults
 from kbsync.models import ALONE, Team, require_chat_template
 from kbsync.sync.answers import base_answers
 from kbsync.sync.batch import Applied, Batch, Clock
-from kbsync.sync.canaries import Canary
 from kbsync.sync.corpus import settle_stdin
+from kbsync.sync.doctor import check_before_load, check_before_work, check_lengths
 from kbsync.sync.edits import Edits, chosen_editor, make_edits
-from kbsync.sync.guards import Cost, Guard
+from kbsync.sync.guards import Canary, Cost, Guard
 from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent, templates_for
 from kbsync.sync.model import ModelChoice, choose_model, identify
 from kbsync.sync.plan import Plan, PlanRow, known_facts, make_plan, with_their_facts
-from kbsync.sync.preflight import check_before_load, check_before_work, check_lengths
 from kbsync.sync.tasks import Tasks
 from kbsync.sync.team import led
 from kbsync.templates import Templates

@@ -33,13 +33,12 @@ from kbsync.memit.settings import settings_on_record
 from kbsync.metrics import METRICS, Case, Figure, Sampled, Told, Values, evaluate, figures, kept_values, recalled, say
 from kbsync.models import LoadedModel, greedy_answers, head_log_probs, last_hidden, make_rows
 from kbsync.sync.covariances import Covariances, covariances_for, with_text
-from kbsync.sync.deltas import make_deltas
+from kbsync.sync.deltas import cached_targets, make_deltas
 from kbsync.sync.edits import in_words, recorded_editor
 from kbsync.sync.export_gguf import decode, encode
 from kbsync.sync.home import Progress, templates_for
 from kbsync.sync.known import prompt_of, requests_of
 from kbsync.sync.model import ModelChoice, current_deltas, model_contexts
-from kbsync.sync.targets import cached_targets
 
 QUANTISED = {"8bit": "Q8_0", "4bit": "Q4_0"}
 """name -> the type of GGUF that the blocks' matrices are rounded to: 8.5 and 4.5 bits a weight"""

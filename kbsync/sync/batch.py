@@ -21,16 +21,14 @@ from kbsync.ledger.edits import fail_batch, finish_batch, not_recalled, start_ba
 from kbsync.memit import WeightDelta, edited
 from kbsync.models import LoadedModel, greedy_answers
 from kbsync.sync.answers import BaseScores, other_answers
-from kbsync.sync.canaries import Canary, failures
 from kbsync.sync.covariances import with_text
-from kbsync.sync.deltas import make_deltas, weight_changes
+from kbsync.sync.deltas import NO_TARGETS, Targets, cached_targets, make_deltas, stronger, target_keys, weight_changes
 from kbsync.sync.edits import Edits, new_edit, retries_now
-from kbsync.sync.guards import WEIGHT_CHANGE, Again, Cost, Guard, expected_seconds, not_finite
+from kbsync.sync.guards import WEIGHT_CHANGE, Again, Canary, Cost, Guard, expected_seconds, failures, not_finite
 from kbsync.sync.home import Progress
 from kbsync.sync.measure import Failure, Measured, cases_for, measure_edits, recall_of, sampled_prompts
 from kbsync.sync.model import ModelChoice, delta_tensors
 from kbsync.sync.plan import Sign
-from kbsync.sync.targets import NO_TARGETS, Targets, cached_targets, stronger, target_keys
 from kbsync.sync.tasks import Tasks
 from kbsync.templates import Templates
 

@@ -29,11 +29,11 @@ from kbsync.metrics.metric import cases, counterfacts
 from kbsync.metrics.trace import SAMPLES, MlpEffects, TraceFigures, causal_trace, mlp_effects, trace_figures
 from kbsync.sync.corpus import held_out_documents
 from kbsync.sync.covariances import covariances_for, with_text
+from kbsync.sync.deltas import cached_targets
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 from kbsync.sync.measure import PERPLEXITY_LINES
 from kbsync.sync.model import ModelChoice, choose_model, identify, model_contexts, new_preset, preset_file_for
 from kbsync.sync.practice import facts_to_ask, known_requests
-from kbsync.sync.targets import cached_targets
 
 TRACED = 20
 """facts of the causal trace"""

@@ -25,7 +25,7 @@ from kbsync.project import Project
 from kbsync.sources import check_address, is_wikidata, read_subjects
 from kbsync.sources.base import Access
 from kbsync.sources.stream import Follower, Touched, touched_by
-from kbsync.sync.canaries import read_canaries
+from kbsync.sync.guards import read_canaries
 from kbsync.sync.home import AS_STORED, Loading, Progress, model_name
 from kbsync.sync.plan import Sign
 from kbsync.sync.pull import MAX_WITHDRAWN, Pulled, pull, withdraw_rest

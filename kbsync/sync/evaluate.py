@@ -38,6 +38,7 @@ from kbsync.metrics import (
 from kbsync.metrics.intervals import Bin, Sure, bins, calibration_error, sureness
 from kbsync.sync.arms import ARMS, OF_EDITS, Arm, Reversal, arms, reversal
 from kbsync.sync.covariances import kept_text
+from kbsync.sync.edits import held_prompts, written_in
 from kbsync.sync.eval_cases import (
     HeldOut,
     dataset_cases,
@@ -53,7 +54,6 @@ from kbsync.sync.known import requests_of
 from kbsync.sync.measure import PROMPTS, beginnings, sampled_prompts
 from kbsync.sync.model import ModelChoice, choose_model, edited_state
 from kbsync.sync.tasks import Tasks
-from kbsync.sync.wordings import held_prompts, written_in
 
 WITH_OLD = ("ES", "PS", "NS", "recall", "paraphrase_recall")
 """measured by default where the object before the edit is known"""

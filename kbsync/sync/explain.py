@@ -17,13 +17,12 @@ from kbsync.memit.extensions.groups import edited_wordings
 from kbsync.memit.settings import settings_on_record
 from kbsync.models import LoadedModel
 from kbsync.models.scoring import question_prompt
-from kbsync.sync.edits import recorded_editor
+from kbsync.sync.deltas import read_rows, target_keys
+from kbsync.sync.edits import recorded_editor, written_in
 from kbsync.sync.history import facts_meant, model_meant
 from kbsync.sync.home import AS_STORED, Loading, templates_for
 from kbsync.sync.known import begins_with, is_called, requests_of
 from kbsync.sync.model import choose_model, current_deltas, known_model, model_contexts
-from kbsync.sync.targets import read_rows, target_keys
-from kbsync.sync.wordings import written_in
 
 MOST_COMPARED = 300
 """other facts whose keys are compared, those of the same subject first"""

@@ -19,8 +19,7 @@ from statistics import fmean
 from safetensors import SafetensorError
 
 from kbsync.editors import known_values
-from kbsync.editors.mend import MendNetwork, read_network, weights_of
-from kbsync.editors.mend_train import MendSettings, train_mend
+from kbsync.editors.mend import MendNetwork, MendSettings, read_network, train_mend, weights_of
 from kbsync.errors import EditError, LedgerError
 from kbsync.facts import EditRequest, content_id, normalise_label
 from kbsync.files import writing

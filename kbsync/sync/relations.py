@@ -24,7 +24,7 @@ from kbsync.sync.status import answered
 from kbsync.templates import Template, Templates, check_file
 
 if TYPE_CHECKING:
-    from kbsync.sources.properties import Property
+    from kbsync.sources.sparql import Property
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def search_online(home: Path, text: str, source: str, contact: str | None = None
 
     Raises SettingsError for what is no endpoint, SourceError where it cannot be asked.
     """
-    from kbsync.sources.properties import find_properties
+    from kbsync.sources.sparql import find_properties
 
     wanted, templates = _word(text), templates_for(home)
     found = find_properties(open_endpoint(source, Access(contact)), wanted)
@@ -143,7 +143,7 @@ def discover_relations(home: Path, source: str, contact: str | None = None) -> l
 
     Raises SettingsError and SourceError.
     """
-    from kbsync.sources.properties import discover
+    from kbsync.sources.sparql import discover
 
     known: dict[str, str] = {}
     for template in templates_for(home):
@@ -202,9 +202,8 @@ def new_template(
     a file, and where no wording comes of the label; SettingsError for a source that is no endpoint, SourceError where
     it cannot be asked.
     """
-    from kbsync.sources.properties import Property, read_property
     from kbsync.sources.rdf_file import RdfFile
-    from kbsync.sources.sparql import SparqlSource
+    from kbsync.sources.sparql import Property, SparqlSource, read_property
 
     file = home / "templates" / f"{relation}.yaml"
     standing = templates_for(home).get(relation)

@@ -14,8 +14,8 @@ from pathlib import Path
 from kbsync.errors import LedgerError
 from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, EditRow, Ledger, check_sealed, check_tensors, content_of
+from kbsync.ledger.decoding import SEALED, broken_seals
 from kbsync.ledger.edits import edits_of, endings, line_of, states_after, strange_edits
-from kbsync.ledger.seals import SEALED, broken_seals
 from kbsync.ledger.store import database_faults
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 

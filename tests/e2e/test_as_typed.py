@@ -92,7 +92,7 @@ def test_an_apply_without_room_says_so_before_the_long_work(
     assert ran.err.splitlines()[-1].endswith("make room, or choose another --home")
     few = [DeviceMemory("cpu", "2 threads", 10**9, 10)]
     with monkeypatch.context() as crowded:
-        crowded.setattr("kbsync.sync.preflight.list_devices", lambda: few)
+        crowded.setattr("kbsync.sync.doctor.list_devices", lambda: few)
         ran = run("apply", "--model", "gpt-j", "--yes")
     assert (ran.code, worked_out(home)) == (1, 0)
     assert "of weights and cpu has 0.0 GB free: use a smaller --dtype or another --device" in ran.err.splitlines()[-1]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kbsync.editors import EDITORS, PRESETS, Task, editor, known_values
-from kbsync.editors.mend_train import MendSettings
+from kbsync.editors.mend import MendSettings
 from kbsync.editors.rome import Rome, RomeSettings
 from kbsync.errors import EditError, SettingsError
 from kbsync.memit import WeightDelta, edited, group_requests, optimise_targets, preset_names, spread

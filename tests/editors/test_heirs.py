@@ -9,7 +9,7 @@ from kbsync.editors.alphaedit import Nas, NasSettings, anchored, at_subject, own
 from kbsync.editors.ft import FineTuning, FineTuningSettings, LocFineTuning
 from kbsync.errors import EditError
 from kbsync.memit import edited
-from kbsync.metrics.kept import next_tokens
+from kbsync.metrics.said import next_tokens
 from kbsync.models import LoadedModel, capture, last_hidden, locate, make_rows
 from kbsync.models.generation import end_tokens
 from tests.editors.tasks import make_task, swapped

@@ -7,8 +7,18 @@ import torch
 
 from kbsync.editors import mend as mend_module
 from kbsync.editors.editor import object_losses, object_texts
-from kbsync.editors.mend import FIRST_STEP, FactorNetwork, Factors, Mend, gradient_factors, new_network, read_network
-from kbsync.editors.mend_train import MendSettings, lessons, train_mend
+from kbsync.editors.mend import (
+    FIRST_STEP,
+    FactorNetwork,
+    Factors,
+    Mend,
+    MendSettings,
+    gradient_factors,
+    lessons,
+    new_network,
+    read_network,
+    train_mend,
+)
 from kbsync.errors import EditError, ModelError, SettingsError
 from kbsync.models import LoadedModel
 from tests.editors.tasks import make_task, swapped

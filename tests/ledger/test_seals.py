@@ -9,10 +9,10 @@ import pytest
 
 from kbsync.errors import LedgerError
 from kbsync.ledger import Ledger
+from kbsync.ledger.decoding import SEALED, broken_seals
 from kbsync.ledger.edits import edits_of, endings, roll_back, rollbacks
 from kbsync.ledger.facts import record_vetoes, vetoes
 from kbsync.ledger.migrations import STEPS, migrate
-from kbsync.ledger.seals import SEALED, broken_seals
 from tests.ledger.helpers import apply, fact, model, new_edit, pull
 
 STRIDE = 211

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from kbsync.errors import ModelError
 from kbsync.models import LoadedModel, require_chat_template, score_chat
 from kbsync.models.scoring import chat_rows
-from kbsync.practice.train import END
+from kbsync.practice import END
 from tests.models.plain import next_log_probs
 from tests.tiny_models import CAPITALS, FACTS, bos_tokenizer, byte_level_tokenizer
 

@@ -12,8 +12,20 @@ import torch
 from transformers import GPTJForCausalLM
 
 from kbsync.models import LoadedModel, score_targets
-from kbsync.practice import Phase, Sentence, TrainSettings, sentences, train
-from kbsync.practice.train import END, build_model, encode, pack, rate, step_loss, train_tokenizer
+from kbsync.practice import (
+    END,
+    Phase,
+    Sentence,
+    TrainSettings,
+    build_model,
+    encode,
+    pack,
+    rate,
+    sentences,
+    step_loss,
+    train,
+    train_tokenizer,
+)
 from tests.tiny_models import FACTS, SMALL, TRAINING, known, one_thread
 
 __all__ = ["known"]

@@ -8,7 +8,7 @@ import pytest
 from kbsync.ledger import Ledger
 from kbsync.ledger.edits import not_recalled
 from kbsync.memit import MemitSettings
-from kbsync.sync.targets import stronger
+from kbsync.sync.deltas import stronger
 from tests.homes import (
     COUNTRIES,
     SWAPPED,

@@ -12,10 +12,10 @@ from kbsync.memit import MemitSettings
 from kbsync.memit.extensions.groups import edited_wordings
 from kbsync.metrics import KEPT_METRICS, Sampled
 from kbsync.models import LoadedModel
+from kbsync.sync.edits import held_beside
 from kbsync.sync.evaluate import EvalOptions, run_eval
 from kbsync.sync.home import templates_for
 from kbsync.sync.measure import PROMPTS, sampled_prompts
-from kbsync.sync.wordings import held_beside
 from kbsync.templates import Templates
 from tests.homes import SWAPPED, TEMPLATES, Editable, done, kbsync, make_home
 from tests.tiny_models import CAPITALS, known

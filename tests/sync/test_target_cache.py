@@ -11,9 +11,9 @@ from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings, RequestGroup, group_requests
 from kbsync.models import LoadedModel
+from kbsync.sync.deltas import Targets, cached_targets
 from kbsync.sync.home import silent
 from kbsync.sync.model import ModelChoice, identify
-from kbsync.sync.targets import Targets, cached_targets
 from tests.homes import SWAPPED
 from tests.tiny_models import known
 

@@ -6,8 +6,8 @@ import pytest
 
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
+from kbsync.sync.edits import MeasuredWordings, measure_wordings
 from kbsync.sync.home import AS_STORED, silent
-from kbsync.sync.wordings import MeasuredWordings, measure_wordings
 from tests.homes import TEMPLATES, Editable, make_home
 from tests.tiny_models import CAPITALS
 

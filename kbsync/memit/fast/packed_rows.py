@@ -24,9 +24,8 @@ from transformers.cache_utils import DynamicLayer
 from kbsync.memit.extensions.groups import RequestGroup
 from kbsync.memit.settings import MemitSettings
 from kbsync.models import LoadedModel, Rows, capture, locate, make_rows, stop_after
-from kbsync.models.forward import continue_hidden, fill_cache
+from kbsync.models.forward import StandIn, continue_hidden, fill_cache
 from kbsync.models.generation import end_tokens
-from kbsync.models.hooks import StandIn
 from kbsync.models.scoring import question_prompt
 from kbsync.models.subject import TokenizedPrompt
 

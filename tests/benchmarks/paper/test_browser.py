@@ -6,8 +6,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from kbsync.benchmarks.paper.bench import PaperBench
-from kbsync.benchmarks.paper.page import write_page
-from kbsync.benchmarks.paper.run import chosen_experiments, run_paper
+from kbsync.benchmarks.paper.run import chosen_experiments, run_paper, write_page
 from tests.browser import WIDTHS, asked_for, browser, needs_browser
 
 __all__ = ["browser"]

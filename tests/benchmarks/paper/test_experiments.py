@@ -10,8 +10,8 @@ from kbsync.benchmarks.bench import flat
 from kbsync.benchmarks.paper.appendix import PhaseClock, election_requests, stars, write_stars
 from kbsync.benchmarks.paper.bench import PaperBench
 from kbsync.benchmarks.paper.data import evenly
+from kbsync.benchmarks.paper.figures import lambdas, late_layers, layer_choices
 from kbsync.benchmarks.paper.run import EXPERIMENTS, USUAL, values_by_row
-from kbsync.benchmarks.paper.settings import lambdas, late_layers, layer_choices
 from kbsync.benchmarks.paper.tables import KINDS, RELATION_METRICS, drawn, numbers_of_edits
 from kbsync.editors.ft import FineTuningSettings
 from kbsync.memit import MemitSettings, RequestGroup, edited

@@ -7,7 +7,7 @@ import pytest
 
 from kbsync.benchmarks.paper import bench as paper_bench
 from kbsync.benchmarks.paper.bench import PaperBench
-from kbsync.editors.mend_train import MendSettings, MendTraining, train_mend
+from kbsync.editors.mend import MendSettings, MendTraining, train_mend
 from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.models import LoadedModel

@@ -12,8 +12,7 @@ import pytest
 
 from kbsync.benchmarks.paper.bench import Measurements, PaperBench
 from kbsync.benchmarks.paper.data import evenly, open_data, published_tables
-from kbsync.benchmarks.paper.page import write_page
-from kbsync.benchmarks.paper.run import EXPERIMENTS, chosen_experiments, run_paper
+from kbsync.benchmarks.paper.run import EXPERIMENTS, chosen_experiments, run_paper, write_page
 from kbsync.errors import SettingsError
 from kbsync.metrics.registry import MEANS
 from kbsync.report.plots import Chart, Series, write_charts
