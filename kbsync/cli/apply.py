@@ -117,7 +117,7 @@ def apply(
 def run(options: Options, wanted: "ApplyOptions", yes: bool) -> None:
     """Apply, or do this process's share of it; `yes` asks nothing."""
     from kbsync.sync.apply import apply as workflow
-    from kbsync.sync.team import join_team, work_along
+    from kbsync.sync.model import join_team, work_along
 
     team = join_team()
     if not team.leads:

@@ -131,7 +131,7 @@ config_app = family("The project file kbsync.yaml: what holds and why, and its J
 @command(config_app, "show", examples=("kbsync config show", "kbsync config show --json"))
 def show_config(options: Options) -> None:
     """Show what holds here and where each value comes from: flag, environment, file, preset, or default."""
-    from kbsync.sync.configuration import origins
+    from kbsync.sync.home import origins
 
     file = find_project(Path())
     project = read_project(file) if file else None

@@ -1,7 +1,7 @@
 """MEMIT and its baselines behind one interface: requests in, weight deltas out (`Editor`, `Task`).
 
 Each follows its own paper, with its own settings; `editor` finds it by name. A new one is a file of its own, a line
-in `EDITORS`, and its test.
+in `EDITORS`, and its test. `Memit` itself, which is no more than targets of groups, spread over R, is here.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,18 +10,40 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import torch
 import yaml
 
 from kbsync.editors.alphaedit import AlphaEdit, Nas
 from kbsync.editors.editor import NO_SETTINGS, Deltas, Editor, NoSettings, Task
 from kbsync.editors.ft import FineTuning, LocFineTuning
-from kbsync.editors.memit import Memit
 from kbsync.editors.mend import Mend
 from kbsync.editors.rome import Rome, RomePublished
 from kbsync.errors import SettingsError
+from kbsync.memit import optimise_targets, spread
 from kbsync.memit.settings import changed
 
 __all__ = ["EDITORS", "Deltas", "Editor", "Task", "editor"]
+
+
+@dataclass(frozen=True, slots=True)
+class Memit:
+    """MEMIT with the model's own settings."""
+
+    name: ClassVar[str] = "memit"
+    targets: ClassVar[bool] = True
+    covariance: ClassVar[bool] = True
+    settings: NoSettings = NO_SETTINGS
+
+    def edit(self, task: Task) -> Deltas:
+        """Return the delta of each layer of R; target vectors that the task has are not searched again."""
+        z = task.z
+        if z is None:
+            found = optimise_targets(task.loaded, task.groups, task.contexts, task.settings, progress=task.progress)
+            z = torch.stack([target.z for target in found])
+        with task.phase("covariance"):
+            covariances = task.covariances(task.settings.layers) if task.team.leads else {}
+        given = task.groups, task.contexts, z, covariances, task.settings, task.progress
+        return spread(task.loaded, *given, task.phase, task.remark, task.team, task.held)
 
 
 PRESETS = Path(__file__).resolve().parent / "presets"

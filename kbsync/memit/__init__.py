@@ -14,19 +14,18 @@ Notation, shapes first, as in the paper:
     r          d x u    residual that a layer is to bring about (Eqn. 20)
     delta      d x m    change of a layer's W_out (Eqn. 14)
 
-To be read beside the paper, in the order of work: `settings`, `contexts` (x_j), `targets` (Eqn. 16), `covariance`
+To be read beside the paper, in the order of work: `settings`, `targets` (x_j and Eqn. 16), `covariance`
 (Eqn. 15), `keys` (Eqn. 19), `solve` (Eqn. 14) and `spread` (Eqn. 17-20, Algorithm 1); `delta` holds the model in its
 edited state. `fast/` is what makes them fast and changes nothing, `extensions/` what kbsync adds.
 """
 
-from kbsync.memit.contexts import sample_contexts
 from kbsync.memit.covariance import collect_covariances
 from kbsync.memit.delta import WeightDelta, edited
 from kbsync.memit.extensions.groups import RequestGroup, group_requests
 from kbsync.memit.settings import MemitSettings, Preset, default_settings, load_preset, preset_names, write_preset
 from kbsync.memit.solve import solve
 from kbsync.memit.spread import spread
-from kbsync.memit.targets import Target, optimise_targets
+from kbsync.memit.targets import Target, optimise_targets, sample_contexts
 
 __all__ = [
     "MemitSettings",

@@ -21,10 +21,9 @@ from kbsync.sync.doctor import check_before_load, check_before_work, check_lengt
 from kbsync.sync.edits import Edits, chosen_editor, make_edits
 from kbsync.sync.guards import Canary, Cost, Guard
 from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent, templates_for
-from kbsync.sync.model import ModelChoice, choose_model, identify
+from kbsync.sync.model import ModelChoice, choose_model, identify, led
 from kbsync.sync.plan import Plan, PlanRow, known_facts, make_plan, with_their_facts
 from kbsync.sync.tasks import Tasks
-from kbsync.sync.team import led
 from kbsync.templates import Templates
 
 

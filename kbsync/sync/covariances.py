@@ -23,8 +23,7 @@ from kbsync.models import LoadedModel, Team, list_devices
 from kbsync.models.checkpoint import tokenizer_hash, weights_hashes
 from kbsync.sync.corpus import SAMPLED, corpus_name, covariance_documents, no_corpus, sampled_file, write_text
 from kbsync.sync.home import Progress
-from kbsync.sync.model import ModelChoice
-from kbsync.sync.team import together
+from kbsync.sync.model import ModelChoice, together
 
 CHECKPOINT_SECONDS = 60.0
 WRITING_SHARE = 0.1

@@ -25,9 +25,8 @@ from kbsync.sync.covariances import Covariances, covariances_for, with_text
 from kbsync.sync.edits import held_prompts, recorded_editor, written_in
 from kbsync.sync.history import model_meant
 from kbsync.sync.home import Loading, Progress, silent
-from kbsync.sync.model import ModelChoice, choose_model, current_deltas, is_model_of, model_contexts
+from kbsync.sync.model import ModelChoice, choose_model, current_deltas, is_model_of, model_contexts, together
 from kbsync.sync.practice import mend_network
-from kbsync.sync.team import together
 
 MORE_STEPS, MORE_CLAMP = 2, 1.5
 """factors of a target that is searched again since the model did not recall its edit"""

@@ -1,19 +1,27 @@
-"""The model: what its name means, its settings and corpus, who it is in the ledger, and its current deltas."""
+"""The model: what its name means, its settings and corpus, who it is in the ledger, and its current deltas.
+
+Work shared out over the processes of ``accelerate launch``: the leader runs a workflow, the others do their share.
+
+The followers load the model and wait. Whatever is shared (targets, covariance, the spread over the layers) goes to all
+of them as a function with its arguments; the ledger, the plan and the figures are the leader's alone.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from kbsync.errors import ModelError, SettingsError
+from kbsync.errors import KbsyncError, ModelError, SettingsError
 from kbsync.facts import content_id
 from kbsync.ledger import BatchRow, Ledger, ModelRow, read_tensors
 from kbsync.memit import MemitSettings, Preset, WeightDelta, default_settings, load_preset, sample_contexts
 from kbsync.memit.settings import BOUNDS
 from kbsync.models import ALONE, LoadedModel, Team, in_hub_cache, load_model
+from kbsync.models import join_team as join_team
 from kbsync.models.checkpoint import model_hash
 from kbsync.resources import fixtures_folder, packaged_file
 from kbsync.sync.guards import DEFAULT_BOUNDS, Bounds
@@ -273,3 +281,33 @@ def delta_matrices(tensors: Mapping[str, torch.Tensor]) -> dict[int, torch.Tenso
         elif kind == "left":
             deltas[int(layer)] = tensor @ tensors[f"right.{layer}"]
     return deltas
+
+
+def together(team: Team, work: Callable[..., Any], loaded: LoadedModel, *shared: Any, **own: Any) -> Any:
+    """Do `work`, a module's function, with the whole team and return what it gives; `own` is for the leader alone."""
+    if team.size > 1:
+        team.broadcast((work, shared))
+    return work(loaded, *shared, team=team, **own)
+
+
+@contextmanager
+def led(team: Team) -> Iterator[None]:
+    """Lead the team inside; the followers go home on leaving, however it ended."""
+    try:
+        yield
+    finally:
+        if team.size > 1:
+            team.broadcast(None)
+            team.leave()
+
+
+def work_along(team: Team, home: Path, model: str, loading: Loading) -> None:
+    """Be a follower from beginning to end: load the model that the leader loads, and do a share of its work."""
+    loaded = choose_model(model, home=home, loading=loading).loaded
+    while (order := team.broadcast(None)) is not None:
+        work, shared = order
+        try:
+            work(loaded, *shared, team=team)
+        except KbsyncError:
+            continue  # the leader met it too, and tells it
+    team.leave()
