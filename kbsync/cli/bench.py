@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kbsync.cli.choices import CorpusOption, ModelOption, SetOption, parse_values
+from kbsync.cli.choices import CorpusOption, ModelOption, ReferencesOption, SetOption, parse_values
 from kbsync.cli.options import DEFAULT_HOME, Options, command, family
 from kbsync.report.console import emit, log_console, plain, progress
 from kbsync.sync.home import AS_STORED, Loading
@@ -311,6 +311,7 @@ def paper(
     setting: SetOption = None,
     corpus: CorpusOption = None,
     text: TextOption = None,
+    references: ReferencesOption = None,
     loading: Loading = AS_STORED,
 ) -> None:
     """Make the MEMIT paper's tables and figures on a model, baselines included.
@@ -326,7 +327,7 @@ def paper(
 
     sizes, values = sizes_of(size, edits, cases, categories, noises), parse_values(setting)
     names = tuple(experiments or ()), listed(editors), listed(without)
-    asked = PaperOptions(to, sizes, *names, dataset, zsre, corpus, text, size == "quick", seed, values)
+    asked = PaperOptions(to, sizes, *names, dataset, zsre, corpus, text, size == "quick", seed, values, references)
     with progress(quiet=options.json) as report:
         done = bench_paper(options.home, model, asked, loading, report)
     log_console().print(plain(f"wrote {write_page(done)}"))

@@ -96,6 +96,14 @@ TasksOption = Annotated[
         help="Tasks of lm-evaluation-harness on base and edited model: names that it knows, or YAML files.",
     ),
 ]
+ReferencesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--references",
+        metavar="FILE|DIR",
+        help='Texts for RS: JSON {"object": ["text", ...]}, or OBJECT.txt files.  [sentences of known facts]',
+    ),
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")]
 ProbeOption = Annotated[bool, typer.Option("--probe", help="Load the model and ask it about the facts.")]
 CheckOption = Annotated[bool, typer.Option("--check", help=f"Exit with {DIFFERENCE} if there is a difference.")]

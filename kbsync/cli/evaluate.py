@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kbsync.cli.choices import ModelOption, TasksOption, listed
+from kbsync.cli.choices import ModelOption, ReferencesOption, TasksOption, listed
 from kbsync.cli.options import Options, command, family
 from kbsync.errors import SettingsError
 from kbsync.report.console import emit, emit_text, json_text, log_console, plain, progress, show
@@ -35,14 +35,6 @@ MetricsOption = Annotated[
         " an edit), GE,RS (generated text), perplexity; around the ledger's edits worded_recall,"
         "kept_same,known_kept_same,kept_others,kept_unrelated,kl_same,kl_others,kl_unrelated.  [all that the cases"
         " have but magnitude and generated text; perplexity where there is a corpus]",
-    ),
-]
-ReferencesOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--references",
-        metavar="FILE|DIR",
-        help='Texts for RS: JSON {"object": ["text", ...]}, or OBJECT.txt files.  [sentences of known facts]',
     ),
 ]
 BesideOption = Annotated[

@@ -33,19 +33,27 @@ def eval_view(found: "Evaluation") -> RenderableType:
         *(_reversal(found.reversal) if found.reversal else []),
         table(("relation", "cases", *_relation_columns(found)), _relation_rows(found), title="by relation"),
     ]
-    if found.edited is None:
-        parts.append(plain("this home has no edits of the model: only the base model was measured"))
-    if found.text is not None:
-        parts.append(plain(f"text: {len(found.text.lines)} lines of {found.text.corpus}"))
     if found.lower:
         parts.append(plain(f"lower is better: {', '.join(found.lower)}"))
+    return Group(*parts, *map(plain, remarks(found)))
+
+
+def remarks(found: "Evaluation") -> list[str]:
+    """Return what there is to know about the figures."""
+    told = []
+    if found.edited is None:
+        told.append("this home has no edits of the model: only the base model was measured")
+    if found.text is not None:
+        told.append(f"text: {len(found.text.lines)} lines of {found.text.corpus}")
+    if "RS" in found.base:
+        told.append(f"RS: against {found.references or 'sentences of known facts, as no --references were named'}")
     if found.unmeasured:
-        parts.append(plain(f"not measured, as no case has what they need: {', '.join(found.unmeasured)}"))
+        told.append(f"not measured, as no case has what they need: {', '.join(found.unmeasured)}")
     if found.unplaced:
-        parts.append(plain(f"left out: {found.unplaced} prompts that do not name their subject"))
+        told.append(f"left out: {found.unplaced} prompts that do not name their subject")
     if found.batch is not None:
-        parts.append(plain(f"on record with batch {found.batch}"))
-    return Group(*parts)
+        told.append(f"on record with batch {found.batch}")
+    return told
 
 
 def eval_json(found: "Evaluation") -> dict[str, Any]:
@@ -154,6 +162,7 @@ ASKED = {
     "ripple_true_false": "telling the new fact from the old one",
     "ripple_negation": "telling them when they are denied",
     "known_kept_same": "other facts on the edited subjects that the base model knew",
+    "kept_same": "saying of the edited subjects, in other relations, what the base model said",
     "kept_others": "saying of other subjects what the base model said",
     "kept_unrelated": "saying about other things what the base model said",
 }
@@ -161,12 +170,12 @@ ASKED = {
 GROUPS = {
     "The edited facts": (
         *("said", "said_paraphrase", "said_question", "said_chat", "recall", "paraphrase_recall", "worded_recall"),
-        *("chat_recall", "ES", "PS", "choice", "choice_lettered", "efficacy", "paraphrase"),
+        *("chat_recall", "S", "ES", "PS", "choice", "choice_lettered", "score", "efficacy", "paraphrase"),
     ),
     "What follows from them": ("ripple_",),
     "What is to stay": ("NS", "specificity", "kept_", "known_kept_same", "kl_", "perplexity"),
     "General ability": ("task.",),
-    "Sureness": ("calibration_error",),
+    "What it is sure of, and what is right": ("calibration_error",),
 }
 """heading -> the figures under it; one that ends in _ or a dot begins their names"""
 
@@ -250,7 +259,8 @@ def eval_page(found: "Evaluation") -> str:
     pages = Environment(loader=PackageLoader("kbsync.report", "pages"), autoescape=select_autoescape(["html.j2"]))
     return pages.get_template("eval.html.j2").render(
         found=found,
-        sides=sides,
+        sides_of=lambda names: {name: side for name, side in sides.items() if side.keys() & set(names)},
+        remarks=remarks(found),
         groups=grouped(list(dict.fromkeys(name for side in sides.values() for name in side))),
         about=found.about,
         verdicts=verdicts(found),

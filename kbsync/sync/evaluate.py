@@ -138,6 +138,8 @@ class Evaluation:
     """figure -> what it is"""
     text: HeldOut | None
     """what the metrics over text read; None where none was asked for"""
+    references: str | None
+    """the file of the texts that RS compares with; None: sentences of known facts"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +338,7 @@ def compare(
         lower=tuple(name for name in base_figures if name in ABOUT and ABOUT[name].better == "lower"),
         about={name: one.text for name, one in ABOUT.items()},
         text=text,
+        references=options.references.name if options.references else None,
     )
 
 

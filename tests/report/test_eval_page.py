@@ -16,9 +16,10 @@ def figure(mean: float, half: float = 1.0) -> Figure:
 
 
 BASE = {"said": figure(0), "kept_others": figure(100), "perplexity": figure(40), "task.arc.acc": figure(50)}
+BASE |= {"calibration_error": figure(20)}
 EDITED = {
     **{"said": figure(95), "said_question": figure(70), "ripple_inverse": figure(10), "kept_others": figure(90)},
-    **{"perplexity": figure(42), "task.arc.acc": figure(48, 3)},
+    **{"perplexity": figure(42), "task.arc.acc": figure(48, 3), "calibration_error": figure(30)},
 }
 
 
@@ -42,6 +43,7 @@ def evaluation() -> Callable[..., Evaluation]:
             "lower": ("perplexity",),
             "about": {name: one.text for name, one in ABOUT.items()},
             "text": None,
+            "references": None,
         }
         return Evaluation(**(given | values))  # type: ignore[arg-type]
 
@@ -71,6 +73,7 @@ def test_the_page_has_it_all(evaluation: Callable[..., Evaluation]) -> None:
         "P&#39;s &lt;b&gt;",
         "<summary>P36, 10 cases</summary>",
         "(lower is better)",
+        "on record with batch 3",
         "94.0 to 96.0",
     ):
         assert text in page
@@ -80,7 +83,8 @@ def test_the_page_has_it_all(evaluation: Callable[..., Evaluation]) -> None:
 def test_the_base_alone(evaluation: Callable[..., Evaluation]) -> None:
     page = eval_page(evaluation(edited=None, beside={}, reversal=None, calibration={}, batch=None))
     assert "taken out again" not in page
-    assert "What it is sure of" not in page
+    assert "<rect" not in page
+    assert "only the base model was measured" in page
 
 
 def test_every_figure_is_under_a_heading() -> None:
@@ -90,7 +94,7 @@ def test_every_figure_is_under_a_heading() -> None:
         "What follows from them": ["ripple_alias"],
         "What is to stay": ["kl_others", "NS"],
         "General ability": ["task.arc.acc"],
-        "Sureness": ["calibration_error"],
+        "What it is sure of, and what is right": ["calibration_error"],
         "Other figures": ["GE"],
     }
     assert ASKED.keys() <= ABOUT.keys()

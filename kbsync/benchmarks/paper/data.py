@@ -14,7 +14,7 @@ from kbsync.errors import SettingsError
 from kbsync.metrics import Case
 from kbsync.report.plots import Row
 from kbsync.resources import fixtures_folder
-from kbsync.sync.eval_cases import case_of, record_references, with_references
+from kbsync.sync.eval_cases import References, case_of, read_references, record_references, with_references
 from kbsync.sync.practice import COUNTERFACT, ZSRE
 
 Item = TypeVar("Item")
@@ -100,6 +100,8 @@ class PaperData:
     zsre: list[Case]
     """none where there is no such data set"""
     seed: int
+    references: str = "the sentences of the data's own prompts"
+    """what RS compares generated text with"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +121,19 @@ def published_tables() -> dict[str, Published]:
     return {name: Published(part["table"], source, tuple(part["rows"])) for name, part in content.items()}
 
 
-def open_data(dataset: Path | None, zsre: Path | None, seed: int) -> PaperData:
+def open_data(dataset: Path | None, zsre: Path | None, seed: int, references: Path | None = None) -> PaperData:
     """Read the data sets; where none is named, those of the practice model, and no zsRE beside another data set.
 
+    `references` holds the texts about objects; None: the sentences of the data set's own prompts.
     Raises SettingsError for one of another form, DataSetError for a bad one.
     """
     if dataset is None:
         dataset, zsre = fixtures_folder() / COUNTERFACT, zsre or fixtures_folder() / ZSRE
     opened = [checked_dataset(dataset, "counterfact"), *([checked_dataset(zsre, "zsre")] if zsre else [])]
-    found = [ordered_cases(one, seed) for one in opened]
-    return PaperData((dataset, *([zsre] if zsre else [])), found[0], found[1] if zsre else [], seed)
+    texts = read_references(references) if references else None
+    found = [ordered_cases(one, seed, texts) for one in opened]
+    data = PaperData((dataset, *([zsre] if zsre else [])), found[0], found[1] if zsre else [], seed)
+    return replace(data, references=references.name) if references else data
 
 
 def checked_dataset(path: Path, wanted: str) -> DataSet:
@@ -139,13 +144,13 @@ def checked_dataset(path: Path, wanted: str) -> DataSet:
     return dataset
 
 
-def ordered_cases(dataset: DataSet, seed: int) -> list[Case]:
+def ordered_cases(dataset: DataSet, seed: int, references: References | None) -> list[Case]:
     """Return a data set's cases in a seeded order, of those in conflict (Eqn. 5) the first alone.
 
-    zsRE names no relation, so there it is the prompt. References are the sentences of the data set's own prompts.
+    zsRE names no relation, so there it is the prompt.
     """
     records = list(dataset)
-    texts = record_references(records)
+    texts = record_references(records) if references is None else references
     found: dict[tuple[str, str], Record] = {}
     for record in random.Random(seed).sample(records, len(records)):
         request = record.request

@@ -75,6 +75,8 @@ class PaperOptions:
     seed: int = 0
     values: Mapping[str, Any] = field(default_factory=dict)
     """settings of the model; those of a row are ``ROW.NAME``"""
+    references: Path | None = None
+    """texts for RS; None is the sentences of the data sets' own prompts"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,8 @@ def bench_paper(
     check_names("editor", (*options.editors, *options.without), ROWS)
     own, of_rows = values_by_row(options.values)
     check_names("experiment", options.experiments, EXPERIMENTS)
-    data = open_data(options.dataset, options.zsre, options.seed)  # before a model is loaded: its faults show at once
+    # Before a model is loaded: its faults show at once.
+    data = open_data(options.dataset, options.zsre, options.seed, options.references)
     experiments = chosen_experiments(options.experiments, data)
     with Ledger.open(home) as ledger, ledger.writer(f"bench paper {model}"):
         progress("loading the model", 0, 1)

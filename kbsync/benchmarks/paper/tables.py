@@ -41,9 +41,9 @@ def counterfact(bench: PaperBench) -> Result:
     bars = bars_by_editor("counterfact", f"CounterFact, {counts[-1]} edits", last, ("S", "ES", "PS", "NS"))
     note = (
         f"Edits in one seeded order. Measured: at most {bench.sizes.measured} cases of each number of edits, evenly"
-        f" over the order; GE and RS on {bench.sizes.generated}; perplexity on {len(bench.held_out.lines)} lines of"
-        f" {bench.held_out.corpus}. `published` is MEMIT as the paper has it: one sweep, one wording, each request by"
-        " itself, and nothing that kbsync adds."
+        f" over the order; GE and RS on {bench.sizes.generated}, RS against {bench.data.references}; perplexity on"
+        f" {len(bench.held_out.lines)} lines of {bench.held_out.corpus}. `published` is MEMIT as the paper has it: one"
+        " sweep, one wording, each request by itself, and nothing that kbsync adds."
     )
     return Result(tuple(rows), (bars,), note)
 

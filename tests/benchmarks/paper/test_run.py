@@ -18,6 +18,7 @@ from kbsync.metrics.registry import MEANS
 from kbsync.report.plots import Chart, Series, write_charts
 from tests.benchmarks.paper.conftest import write_data
 from tests.homes import kbsync
+from tests.tiny_models import FACTS
 
 WANTED = ("zsre", "lambda")
 
@@ -109,6 +110,19 @@ def test_experiments_come_in_the_order_of_tables_and_zsre_only_where_there_is_it
         chosen_experiments(["zsre"], one)
 
 
+def test_texts_about_objects_may_be_of_a_file(tmp_path: Path) -> None:
+    counterfact, zsre = write_data(tmp_path)
+    own, target = open_data(counterfact, zsre, 0), FACTS[1].target
+    assert all(case.references for case in own.counterfact)
+    (tmp_path / "about").mkdir()
+    (tmp_path / "about" / f"{target}.txt").write_text("A city by the sea.", encoding="utf-8")
+    found = open_data(counterfact, zsre, 0, tmp_path / "about")
+    assert {case.request.target: case.references for case in found.counterfact if case.references} == {
+        target: ("A city by the sea.",)
+    }
+    assert (own.references, found.references) == ("the sentences of the data's own prompts", "about")
+
+
 def test_the_command_tells_what_is_wrong_before_a_model_is_loaded(tmp_path: Path) -> None:
     _, zsre = write_data(tmp_path)
     for wrong, told in (
@@ -116,6 +130,7 @@ def test_the_command_tells_what_is_wrong_before_a_model_is_loaded(tmp_path: Path
         (("--editors", "memit,mistake"), "no editor mistake"),
         (("--without", "mistake"), "no editor mistake"),
         (("--set", "mistake.lr=1"), "no editor mistake"),
+        (("--references", tmp_path / "none"), "--references"),
         (("--dataset", zsre), "in zsre's form; a data set in counterfact's form is needed here"),
         (("--size", "mistake"), "--size mistake: choose one of quick, standard, paper"),
     ):
