@@ -145,11 +145,18 @@ def check_config(checkpoint: Checkpoint, config: Any) -> int:
     return wanted
 
 
+_counted: dict[tuple[type, str], int] = {}
+"""by kind and content of a config: before a model is loaded and when it is, the same is asked"""
+
+
 def count_numbers(config: Any) -> int:
     """Return how many weights a model of this config has; no memory is taken for them."""
-    with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    return sum(weight.numel() for weight in model.parameters())
+    asked = type(config), config.to_json_string(use_diff=False)
+    if asked not in _counted:
+        with torch.device("meta"):
+            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        _counted[asked] = sum(weight.numel() for weight in model.parameters())
+    return _counted[asked]
 
 
 def held(checkpoint: Checkpoint) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache as kept
 from typing import Any
 
 import torch
@@ -203,7 +204,13 @@ def last_hidden(loaded: LoadedModel, rows: Rows) -> torch.Tensor:
 
 def kept_in(model: nn.Module, cache: Cache) -> dict[str, Cache]:
     """Return the argument that hands `cache` to a model's forward; transformers 5.24 has renamed it."""
-    return {"cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values": cache}
+    return {cache_argument(type(model)): cache}
+
+
+@kept
+def cache_argument(kind: type[nn.Module]) -> str:
+    """Return what a kind of model calls it; a signature takes a good part of a small model's forward to look up."""
+    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
 
 
 def prefill(loaded: LoadedModel, prefix: Rows, cache: Cache) -> None:

@@ -183,6 +183,7 @@ def write_charts(path: Path, charts: Sequence[Chart]) -> list[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(written[0], dpi=130)
+            figure.set_layout_engine("none")  # all is in its place by now
             figure.savefig(written[1], metadata={"Date": None})
         except OSError as error:
             raise KbsyncError(f"the plot {path} cannot be written: {error.strerror or error}") from error
