@@ -1,8 +1,10 @@
 """What tests of several parts share."""
 
+import copy
 import hashlib
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -78,6 +80,40 @@ def one_command_line() -> Iterator[None]:
             "typer.main.get_command",
             lambda one: whole if one is app and app.registered_groups == groups else build(one),
         )
+        yield
+
+
+KEPT = ("tiny-known", "practice-model")
+"""folders of the two models that most tests load"""
+ANSWER = 12
+"""tokens of what a model is heard to say: the objects of the tests are no longer"""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def read_once() -> Iterator[None]:
+    """Have the weights in `KEPT` read once in a process, and a copy of its own given to whoever loads them."""
+    if "kbsync.models" not in sys.modules:  # no test here loads a model
+        yield
+        return
+    from kbsync.models import load
+    from kbsync.models.checkpoint import Checkpoint
+
+    opened: dict[str, Any] = {}
+    from_files = load.open_weights
+
+    def open_weights(checkpoint: Checkpoint, **arguments: Any) -> Any:
+        folder = Path(checkpoint.place)
+        if folder.name not in KEPT or checkpoint.gguf or "device_map" in arguments:
+            return from_files(checkpoint, **arguments)
+        files = sorted((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in folder.iterdir())
+        key = f"{files} {sorted((name, str(value)) for name, value in arguments.items() if name != 'config')}"
+        if key not in opened:
+            opened[key] = from_files(checkpoint, **arguments)
+        return copy.deepcopy(opened[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load, "open_weights", open_weights)
+        patch.setattr("kbsync.metrics.registry.ANSWER", ANSWER)
         yield
 
 

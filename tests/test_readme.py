@@ -8,6 +8,7 @@ from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 
+import pyoxigraph
 import pytest
 import yaml
 
@@ -15,6 +16,7 @@ from kbsync.cli.main import main
 from kbsync.memit import MemitSettings
 from kbsync.resources import fixtures_folder
 from tests.cli.test_help import ALL, COMMANDS
+from tests.conftest import made_once
 from tests.oxigraph_server import serve
 from tests.tiny_models import random_folder
 
@@ -25,6 +27,9 @@ WRITTEN = {name: text for name, text in TEXTS.items() if name != "commands.md"}
 """by hand; the reference of the commands is generated, and its examples are tested with the commands"""
 MARK = re.compile(r"# (by hand, \d{4}-\d\d-\d\d|not run).*")
 QUICK = {"layers": [0, 1], "lambda": 1, "steps": 4, "contexts": 1, "covariance_tokens": 2000, "sequence_length": 96}
+FEW = 10
+"""countries, the first by their names"""
+CONTINENT = [pyoxigraph.NamedNode(f"http://www.wikidata.org/prop/{part}P30") for part in ("", "direct/")]
 BOUNDS = {"max_perplexity_increase": 1e9, "max_specificity_loss": 100, "max_weight_change": 1e12}
 
 
@@ -70,10 +75,25 @@ def test_a_block_runs_here_or_says_that_it_was_run_by_hand(page: str, lines: lis
     assert MARK.fullmatch(lines[0]) or all(line.startswith("kbsync ") for line in commands(lines)), lines[0]
 
 
+def fewer_facts(path: Path) -> None:
+    """Write the later edition with the continents of few countries: a page has all of them edited, one by one."""
+    quads = list(pyoxigraph.parse(path=str(fixtures_folder() / "wikidata" / "later.ttl")))
+    names = {one.subject: str(one.object) for one in quads if one.predicate.value.endswith("#label")}
+    having = sorted({one.subject for one in quads if one.predicate in CONTINENT}, key=names.__getitem__)
+    kept = [one for one in quads if one.predicate not in CONTINENT or one.subject in having[:FEW]]
+    pyoxigraph.serialize(kept, str(path), format=pyoxigraph.RdfFormat.TURTLE)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder as of a checkout: Wikidata is on loopback, and the models of the presets are tiny."""
-    (tmp_path / "fixtures").symlink_to(fixtures_folder())
+    (tmp_path / "fixtures").mkdir()
+    for path in fixtures_folder().iterdir():
+        if path.name != "wikidata":
+            (tmp_path / "fixtures" / path.name).symlink_to(path)
+    facts = made_once(tmp_path_factory.getbasetemp(), "fewer.ttl", fewer_facts)
+    (tmp_path / "fixtures" / "wikidata").mkdir()
+    (tmp_path / "fixtures" / "wikidata" / "later.ttl").symlink_to(facts)
     text = (fixtures_folder() / "practice-model" / "corpus.txt").read_text(encoding="utf-8")
     (tmp_path / "corpus.txt").write_text("\n".join(text.splitlines()[:300]), encoding="utf-8")
     model = str(random_folder(tmp_path_factory.getbasetemp(), "gptj"))
@@ -83,7 +103,7 @@ def folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch
         (tmp_path / ".kbsync" / "presets" / f"{name}.yaml").write_text(yaml.safe_dump(preset), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KBSYNC_HOME", raising=False)
-    with serve(fixtures_folder() / "wikidata" / "later.ttl") as url:
+    with serve(facts) as url:
         monkeypatch.setattr("kbsync.sources.WIKIDATA", url)
         yield tmp_path
 

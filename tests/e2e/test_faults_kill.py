@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.e2e.soak import soak
 from tests.homes import Editable
 
-KILLS = 12
+KILLS = 6
 
 
 def test_killed_at_any_moment_the_same_command_goes_on(small: Editable, tmp_path: Path) -> None:
