@@ -1,5 +1,3 @@
 """kbsync keeps what a language model believes in step with a knowledge base."""
 
-__all__ = ["__version__"]
-
 __version__ = "0.1.0"

@@ -89,11 +89,7 @@ class Pool:
 
 
 def edit_pool(loaded: LoadedModel, dataset: Path | None = None, progress: Progress = silent) -> Pool:
-    """Return the records of a data set; without one, the fixtures' facts that are the model's top answers.
-
-    Raises DataSetError for a bad data set, SettingsError for one without the objects before the edits, and for a model
-    that knows no fact of the fixtures.
-    """
+    """Return the records of a data set; without one, the fixtures' facts that are the model's top answers."""
     if dataset is not None:
         found = [case_of(record) for record in open_dataset(dataset)]
         if not all(case.old for case in found):
@@ -128,10 +124,7 @@ class Bench:
         progress: Progress = silent,
         values: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> None:
-        """Record the model; `values` are settings by the editor that they are for.
-
-        Raises SettingsError where there is no text for a covariance.
-        """
+        """Record the model; `values` are settings by the editor that they are for."""
         choice = with_text(ledger.home, choice, progress)
         self.ledger, self.choice, self.progress, self.values = ledger, choice, progress, values
         self.loaded, self.settings = choice.loaded, choice.settings

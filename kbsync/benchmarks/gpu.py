@@ -111,11 +111,7 @@ def bench_gpu(
     memory_cap: float | None = None,
     progress: Progress = silent,
 ) -> GpuBench:
-    """Time targets, covariance and insertion on the best device there is; `memory_cap` in GB of 10^9 bytes.
-
-    Raises SettingsError for a config that is not known and for a cap where there is no CUDA device, EditError where
-    the memory does not hold the work.
-    """
+    """Time targets, covariance and insertion on the best device there is; `memory_cap` in GB of 10^9 bytes."""
     if config not in CONFIGS:
         raise SettingsError(f"--config {config} is not one of {', '.join(CONFIGS)}")
     device = choose_device(None)

@@ -45,11 +45,7 @@ class LedgerBench:
 
 
 def bench_ledger(home: Path, facts: int, edits: int, *, seed: int = 0, progress: Progress = silent) -> LedgerBench:
-    """Make `facts` facts, pull them into `home`, record `edits` edits, and take every command's time.
-
-    Raises SettingsError for numbers that do not go together, LedgerError where `home` holds a ledger already and
-    where a command fails.
-    """
+    """Make `facts` facts, pull them into `home`, record `edits` edits, and take every command's time."""
     if edits > facts // 2:
         raise SettingsError(f"--edits {edits} is too many for {facts} facts: ask for half as many at most")
     if (home / "ledger.db").exists():

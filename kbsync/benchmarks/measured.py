@@ -181,10 +181,7 @@ class Took:
 
 
 def run_process(arguments: Sequence[str]) -> tuple[Took, str]:
-    """Run ``python`` with these arguments; return what it took, and the end of what it printed.
-
-    Raises KbsyncError, with the last line that it said, where it fails.
-    """
+    """Run ``python`` with these arguments; return what it took, and the end of what it printed."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said:
         began = time.perf_counter()
         process = subprocess.Popen([sys.executable, *arguments], stdout=out, stderr=said)

@@ -138,10 +138,7 @@ class DumpBench:
 
 
 def bench_dump(triples: int, *, progress: Progress = silent) -> DumpBench:
-    """Make a dump of `triples` statements (N-Triples, not compressed), and read it each way.
-
-    Raises SourceError, with what it said, where a way fails.
-    """
+    """Make a dump of `triples` statements (N-Triples, not compressed), and read it each way."""
     with tempfile.TemporaryDirectory(prefix="kbsync-") as folder:
         file = Path(folder) / "dump.nt"
         progress("making the dump", 0, 0)

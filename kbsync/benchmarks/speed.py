@@ -137,7 +137,6 @@ Side = Callable[[str, Work, Found, Progress], None]
 
 
 def plain_side(phase: str, work: Work, found: Found, progress: Progress) -> None:
-    """Do a phase the plain way."""
     told = partial(progress, f"plain {phase}")
     if phase == "targets":
         z: list[torch.Tensor] = []
@@ -170,10 +169,7 @@ SIDES: dict[str, Side] = {"plain": plain_side, "kbsync": kbsync_side}
 def bench_speed(
     model: str, edits: int = 300, drawn: Drawn = Drawn(), *, threads: int | None = None, progress: Progress = silent
 ) -> SpeedBench:
-    """Time the plain way and kbsync on `edits` counterfactual requests, and compare what they found.
-
-    Raises SettingsError where there are too few facts for that, ModelError and EditError as `apply` does.
-    """
+    """Time the plain way and kbsync on `edits` counterfactual requests, and compare what they found."""
     with using_threads(threads):
         work = prepare(model, edits, drawn, progress)
         warm_up(work)
@@ -193,10 +189,7 @@ def bench_scale(
     threads: int | None = None,
     progress: Progress = silent,
 ) -> SpeedScale:
-    """Time kbsync's targets and insertion for each number of SCALE up to `edits`.
-
-    Raises SettingsError where those are fewer than two, and else as `bench_speed` does.
-    """
+    """Time kbsync's targets and insertion for each number of SCALE up to `edits`."""
     sizes = [size for size in SCALE if size <= edits]
     if len(sizes) < 2:
         raise SettingsError(f"--scale with --edits {edits}: ask for {SCALE[1]} at least, or there is no growth to see")

@@ -241,7 +241,6 @@ class Measure:
 
 
 def prompt(edit: Counterfact) -> str:
-    """Return the edit prompt with its subject."""
     return edit.request.prompt.format(edit.request.subject)
 
 
@@ -258,10 +257,7 @@ def bench_sync(
     loading: Loading = AS_STORED,
     progress: Progress = silent,
 ) -> SyncBench:
-    """Sync `syncs` days on a data set's records, or the fixtures' facts; targets and covariances are kept in the home.
-
-    Raises SettingsError where there are too few facts, or no text for the covariance.
-    """
+    """Sync `syncs` days on a data set's records, or the fixtures' facts; targets and covariances stay in the home."""
     with Ledger.open(home) as ledger, ledger.writer(f"bench sync {model}"):
         choice = choose_model(model, values, home=home, loading=loading, corpus=corpus)
         pool = edit_pool(choice.loaded, dataset, progress)

@@ -14,9 +14,6 @@ from kbsync.datasets.formats import FORMATS, BadRecordError, Expected, Placer, R
 from kbsync.errors import DataSetError, SourceError
 from kbsync.files import DEPTH, LINE, open_stream
 
-__all__ = ["FORMATS", "DataSet", "Expected", "Record", "open_dataset"]
-
-
 TOLD = 20
 """bad records that an error tells of"""
 MOST_VALUES = 100_000
@@ -115,7 +112,6 @@ class _Bounded:
         self.read_since = 0
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next bytes."""
         piece = self._stream.read(size)
         self.read_since += len(piece)
         if self.read_since > LINE.bytes:

@@ -96,7 +96,6 @@ class Placer:
         return f"{before}{{}}{after}"
 
     def place_all(self, prompts: tuple[str, ...], subject: str) -> tuple[str, ...]:
-        """Return those of the prompts that have a place for `subject`, with ``{}`` there."""
         placed = [self.place(prompt, subject) for prompt in prompts]
         return tuple(prompt for prompt in placed if prompt is not None)
 

@@ -22,8 +22,6 @@ from kbsync.errors import SettingsError
 from kbsync.memit import optimise_targets, spread
 from kbsync.memit.settings import changed
 
-__all__ = ["EDITORS", "Deltas", "Editor", "Task", "editor"]
-
 
 @dataclass(frozen=True, slots=True)
 class Memit:
@@ -59,7 +57,6 @@ class NoEditor:
     settings: NoSettings = NO_SETTINGS
 
     def edit(self, task: Task) -> Deltas:
-        """Return no deltas."""
         return {}
 
 

@@ -37,7 +37,6 @@ def relations_on_record(ledger: Ledger) -> list[str]:
 
 
 def subject_labels(ledger: Ledger, relation: str | None) -> list[str]:
-    """Return the labels of the subjects of a relation, or of all (None)."""
     sql = "SELECT DISTINCT subject_label FROM facts WHERE relation = ifnull(?, relation) ORDER BY subject_label"
     with telling(ledger.path):
         return [row[0] for row in ledger.db.execute(sql, [relation])]

@@ -74,7 +74,6 @@ KEPT = datetime.timedelta(days=1)
 
 
 def page_key(source: str, query: str) -> str:
-    """Return the key of the answer of `source` to `query`."""
     return content_id("page1", [source, query])
 
 
@@ -86,7 +85,6 @@ def find_page(ledger: Ledger, key: str) -> bytes | None:
 
 
 def keep_page(ledger: Ledger, key: str, body: bytes) -> None:
-    """Keep an answer."""
     with ledger.writing() as db:
         values = (key, now(), zlib.compress(body, 1))
         db.execute("INSERT OR REPLACE INTO pages (key, time, body) VALUES (?, ?, ?)", values)

@@ -108,7 +108,6 @@ class Ledger:
         return self.home / "tensors"
 
     def close(self) -> None:
-        """Close the database."""
         self.db.close()
 
     def __enter__(self) -> Self:
@@ -220,7 +219,6 @@ class Ledger:
         return row
 
     def find_model(self, key: str) -> ModelRow | None:
-        """The model of this key."""
         return next(iter(self.select(ModelRow, "models", "WHERE key = ?", key)), None)
 
     def models(self) -> list[ModelRow]:

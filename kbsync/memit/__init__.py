@@ -26,22 +26,3 @@ from kbsync.memit.settings import MemitSettings, Preset, default_settings, load_
 from kbsync.memit.solve import solve
 from kbsync.memit.spread import spread
 from kbsync.memit.targets import Target, optimise_targets, sample_contexts
-
-__all__ = [
-    "MemitSettings",
-    "Preset",
-    "RequestGroup",
-    "Target",
-    "WeightDelta",
-    "collect_covariances",
-    "default_settings",
-    "edited",
-    "group_requests",
-    "load_preset",
-    "optimise_targets",
-    "preset_names",
-    "sample_contexts",
-    "solve",
-    "spread",
-    "write_preset",
-]

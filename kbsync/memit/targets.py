@@ -164,7 +164,6 @@ def search_batch(
     stop_loss: float,
     progress: Callable[[int], None],
 ) -> Searched:
-    """Search the targets of one batch."""
     if not places:
         return Searched([], [])
     try:

@@ -31,34 +31,3 @@ from kbsync.metrics.registry import (
 )
 from kbsync.metrics.said import Said, Sampled, kept_values, say
 from kbsync.metrics.success import recalled
-
-__all__ = [
-    "ABOUT",
-    "CHOICE_METRICS",
-    "KEPT_METRICS",
-    "METRICS",
-    "RIPPLE_METRICS",
-    "SAID_METRICS",
-    "TEXT_METRICS",
-    "Case",
-    "Counterfact",
-    "Figure",
-    "Neighbour",
-    "Ripple",
-    "Said",
-    "Sampled",
-    "Scorer",
-    "Told",
-    "Triple",
-    "Values",
-    "cases",
-    "counterfacts",
-    "evaluate",
-    "figures",
-    "kept_values",
-    "perplexity",
-    "recalled",
-    "say",
-    "summary",
-    "text_figure",
-]

@@ -49,7 +49,6 @@ def entropies(cases: Sequence[Case], read: Readings) -> Values:
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text."""
     return WORD.findall(text.lower())
 
 

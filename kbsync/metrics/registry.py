@@ -148,7 +148,6 @@ def counting(progress: Progress, phase: str, items: Sequence[object]) -> Callabl
 
 
 def nothing(prompt: str) -> str:
-    """Tell nothing before a prompt."""
     return ""
 
 

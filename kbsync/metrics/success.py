@@ -51,12 +51,10 @@ def neighbour_contest(case: Case) -> list[Triple]:
 
 
 def new_object(case: Case, texts: Iterable[str]) -> list[Triple]:
-    """Return the new object on each of the texts."""
     return [(text, case.request.subject, case.request.target) for text in texts]
 
 
 def own_object(near: Sequence[Neighbour]) -> list[Triple]:
-    """Return the own object on each prompt."""
     return [(one.prompt, one.subject, one.object) for one in near]
 
 
@@ -78,7 +76,6 @@ def accuracy(triples: Sequence[Triple], read: Readings) -> float | None:
 
 
 def metric(name: str, judge: Judge, triples: Triples) -> CaseMetric:
-    """Return the metric that judges each case's triples."""
     return CaseMetric(name, lambda cases, read: [judge(triples(case), read) for case in cases], triples)
 
 

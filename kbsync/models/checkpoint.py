@@ -177,7 +177,6 @@ def held(checkpoint: Checkpoint) -> tuple[int, int]:
 
 
 def read_head(file: Path) -> bytes:
-    """Return the first 16 bytes of a file."""
     with file.open("rb") as opened:
         return opened.read(16)
 

@@ -93,7 +93,6 @@ def keep(copy: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
 
 
 def sha256_of(file: Path) -> str:
-    """Return the SHA-256 of a file."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

@@ -18,9 +18,6 @@ from transformers import GPTJConfig, GPTJForCausalLM, PreTrainedTokenizerFast
 
 from kbsync.practice.datasets import Sentence, corpus_text, sentences
 
-__all__ = ["Phase", "Sentence", "TrainSettings", "corpus_text", "sentences", "train"]
-
-
 END = "<|endoftext|>"
 IGNORED = -100
 

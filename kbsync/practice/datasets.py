@@ -171,5 +171,4 @@ def aside(fact: EditRequest, new: str, kept: Sequence[EditRequest], rng: random.
 
 
 def prompts(facts: Sequence[EditRequest]) -> list[str]:
-    """Return the facts' edit prompts."""
     return [fact.prompt.format(fact.subject) for fact in facts]

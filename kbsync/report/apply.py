@@ -99,7 +99,6 @@ def status_view(status: "Status[Plan] | Status[Overview]") -> RenderableType:
 
 
 def status_json(status: "Status[Plan] | Status[Overview]") -> dict[str, Any]:
-    """Return the status for machines."""
     return {**plan_json(status.plan), "metrics": status.metrics, "notes": status.notes}
 
 

@@ -25,10 +25,7 @@ from kbsync.files import writing
 
 
 def json_text(value: object, *, ascii_only: bool) -> Iterator[str]:
-    """Yield `value` as JSON: an entry a line, and of a list right under the top an item a line, as it comes.
-
-    Raises TypeError for what has no form in JSON, after what stands before it.
-    """
+    """Yield `value` as JSON: an entry a line, and of a list right under the top an item a line, as it comes."""
     dump = partial(json.dumps, ensure_ascii=ascii_only, allow_nan=False)
     entries = _entries(value)
     if not entries:
@@ -171,7 +168,6 @@ Result = TypeVar("Result")
 
 
 def result_console() -> Console:
-    """Return a console on stdout, for results."""
     return _console(stderr=False)
 
 
@@ -181,10 +177,7 @@ def log_console() -> Console:
 
 
 def emit(result: Result, view: Callable[[Result], RenderableType], *, as_json: bool) -> None:
-    """Print `result` on stdout: as JSON, or as what `view` makes of it.
-
-    Raises KbsyncError where stdout takes no more (a full disk); a reader that went away stays a BrokenPipeError.
-    """
+    """Print `result` on stdout: as JSON, or as what `view` makes of it."""
     try:
         if as_json:
             # Escapes where the terminal's encoding cannot show every letter, so that the JSON stays whole.

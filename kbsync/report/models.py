@@ -41,7 +41,6 @@ def diagnosis_view(found: "Diagnosis") -> RenderableType:
 
 
 def diagnosis_json(found: "Diagnosis") -> dict[str, Any]:
-    """Return the diagnosis for machines."""
     return {
         "model": found.model,
         "edits": found.edits,
@@ -182,7 +181,6 @@ def calibration_view(found: "Calibration") -> RenderableType:
 
 
 def calibration_json(found: "Calibration") -> dict[str, Any]:
-    """Return the calibration for machines."""
     return {
         "model": found.model,
         "facts": {"source": found.source, "asked": found.asked, "known": found.known, "edits": found.edits},

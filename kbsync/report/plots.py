@@ -72,7 +72,6 @@ class Chart:
     """names of 0, 1, ... on the axis up"""
 
     def draw(self, axes: "Axes") -> None:
-        """Draw the chart."""
         axes.set(xlabel=self.across, ylabel=self.up)
         if self.kind == "map":
             self.draw_map(axes)

@@ -27,22 +27,6 @@ if TYPE_CHECKING:
     from kbsync.sources.own_query import OwnQuery
     from kbsync.sources.sparql import SparqlSource
 
-__all__ = [
-    "DATA_SET_SUFFIX",
-    "RDF_SUFFIXES",
-    "TABLE_SUFFIXES",
-    "WIKIDATA",
-    "YAML_SUFFIXES",
-    "Ask",
-    "Reading",
-    "Source",
-    "check_address",
-    "is_endpoint",
-    "is_wikidata",
-    "open_endpoint",
-    "open_source",
-    "read_subjects",
-]
 
 WIKIDATA = "https://query.wikidata.org/sparql"
 RDF_SUFFIXES = (".ttl", ".nt", ".nq", ".rdf", ".owl", ".jsonld", ".n3", ".trig")

@@ -56,7 +56,6 @@ class Need:
 
     @classmethod
     def of(cls, asks: Iterable[Ask]) -> "Need":
-        """Return what all of `asks` need together."""
         need = cls()
         for ask in asks:
             shape = shape_of(ask)

@@ -177,7 +177,6 @@ def _usable(facts: Iterable[Fact], ask: Ask, notes: Notes) -> Iterator[Fact]:
 
 
 def _first(facts: Iterable[Fact], limit: int | None) -> Iterator[Fact]:
-    """Yield the facts of the first `limit` subjects."""
     subjects = set[str]()
     for fact in facts:
         if limit is None or len(subjects) < limit or fact.subject.key in subjects:

@@ -190,7 +190,6 @@ class _Lines(io.RawIOBase):
         return len(piece)
 
     def close(self) -> None:
-        """Close the file."""
         self._stream.close()
         super().close()
 

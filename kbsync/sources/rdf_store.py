@@ -168,13 +168,11 @@ class RdfStore:
         return notes.reading(name, whole(ask).text(), facts, aliases, self.passed.lines(shape_of(ask).predicates))
 
     def stream(self, query: str) -> Iterator[Row]:
-        """Yield the rows of one query."""
         solutions = self.store.query(query, use_default_graph_as_union=True)
         assert isinstance(solutions, QuerySolutions)
         return rows_of(solutions)
 
     def select(self, query: str) -> list[Row]:
-        """Return the rows of one query."""
         return list(self.stream(query))
 
 
@@ -183,7 +181,6 @@ class TemporaryFolder:
 
     @cached_property
     def path(self) -> Path:
-        """The folder."""
         with writing(TEMPORARY):
             folder = tempfile.mkdtemp(prefix="kbsync-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)

@@ -124,7 +124,6 @@ class Prepared:
             return narrowed(plan, self.ledger, self.choice, self.model, self.options, self.progress)
 
     def batch(self, plan: Plan) -> Batch:
-        """Return the batch of a plan, to be run."""
         with self.clock.phase("plan"):
             edits = make_edits(
                 plan, self.ledger, self.templates, self.choice, self.model, self.editor, retry=self.options.retry

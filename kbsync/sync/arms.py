@@ -84,10 +84,7 @@ def rounded(weight: torch.Tensor, kind: str, name: str, module: nn.Module) -> to
 
 @contextmanager
 def fine_tuned(loaded: LoadedModel, lines: Sequence[str], steps: int = STEPS) -> Iterator[None]:
-    """Fine-tune all weights on the next-token loss of lines of text, over and over where they are few.
-
-    Raises SettingsError where no line has two tokens, EditError where the loss is not finite.
-    """
+    """Fine-tune all weights on the next-token loss of lines of text, over and over where they are few."""
     tokens: list[list[int]] = loaded.tokenizer(list(lines))["input_ids"] if lines else []
     rows = [ids[:LENGTH] for ids in tokens if len(ids) > 1]
     if not rows:
@@ -155,10 +152,7 @@ def arms(
     facts: Sequence[EditRequest],
     lines: Sequence[str],
 ) -> list[Arm]:
-    """Return the named arms in the order of `ARMS`; `facts` are all that is edited, `lines` the text to be tuned on.
-
-    Raises SettingsError for a name that there is not, and for one of the edited model where there is none.
-    """
+    """Return the named arms in the order of `ARMS`; `facts` are all that is edited, `lines` the text to be tuned on."""
     if unknown := [name for name in names if name not in ARMS]:
         raise SettingsError(f"--beside {', '.join(unknown)}: there are {', '.join(ARMS)}")
     if edited is None and (without := [name for name in names if name in OF_EDITS]):
@@ -185,7 +179,6 @@ def later(name: str, edited: State | None, change: State) -> Arm:
 
 
 def sentence(fact: EditRequest) -> str:
-    """Return a fact as its template tells it."""
     return f"{prompt_of(fact)} {fact.target}. "
 
 
@@ -243,10 +236,7 @@ class Reversal:
 def reversal(
     ledger: Ledger, choice: ModelChoice, model: ModelRow, out: Sequence[Case], seed: int, progress: Progress
 ) -> Reversal:
-    """Take the facts of the cases `out` out of a model's current state, both ways; the ledger's state stays.
-
-    Raises SettingsError for a batch of another editor than memit, and as `apply` does.
-    """
+    """Take the facts of the cases `out` out of a model's current state, both ways; the ledger's state stays."""
     batch = ledger.current_batch(model.key)
     assert batch is not None
     if not recorded_editor(batch).targets:

@@ -186,7 +186,6 @@ def text_of(record: Mapping[str, Any], where: str) -> str:
 
 
 def text_field(strings: Sequence[str], where: str) -> str:
-    """Return which of the string fields is the text."""
     if "text" in strings:
         return "text"
     if len(strings) != 1:
@@ -196,7 +195,6 @@ def text_field(strings: Sequence[str], where: str) -> str:
 
 
 def missing_package(corpus: Path | str, what: str, package: str) -> SettingsError:
-    """Return the error that tells how to read such a corpus."""
     return SettingsError(
         f"corpus {corpus}: to read {what}, the package {package} is needed: pip install 'kbsync[corpora]'"
     )

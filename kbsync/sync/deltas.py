@@ -124,10 +124,7 @@ def cached_targets(
 
 
 def read_rows(ledger: Ledger, rows: Sequence[TargetRow]) -> dict[str, torch.Tensor]:
-    """Return key -> z of rows on record, each file read once; a file that is gone counts as not on record.
-
-    Raises LedgerError where a file is damaged, or says that a row is of another key than the ledger has for it.
-    """
+    """Return key -> z of rows on record, each file read once; a file that is gone counts as not on record."""
     found: dict[str, torch.Tensor] = {}
     for file in {row.file for row in rows}:
         path = ledger.tensors / file

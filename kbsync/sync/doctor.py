@@ -61,10 +61,7 @@ def check_before_load(home: Path, model: str, loading: Loading) -> None:
 
 
 def check_before_work(ledger: Ledger, choice: ModelChoice, editor: Editor, edits: int) -> None:
-    """Check what writing `edits` edits needs: text or a covariance, room on the disk, memory for the solve.
-
-    Raises SettingsError, LedgerError and EditError.
-    """
+    """Check what writing `edits` edits needs: text or a covariance, room on the disk, memory for the solve."""
     if not edits or not editor.covariance:
         return
     wanted = _layers_of(editor, choice)
@@ -309,7 +306,6 @@ def examined(choice: ModelChoice, told: Diagnosis, progress: Progress) -> Diagno
 
 
 def loads_of(choice: ModelChoice, sizes: ModelSizes) -> Loads:
-    """Return what was loaded."""
     loaded = choice.loaded
     ids = loaded.tokenizer("x")["input_ids"]
     first = str(loaded.tokenizer.decode(ids[:1])) if ids and ids[0] in loaded.tokenizer.all_special_ids else None

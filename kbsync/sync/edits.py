@@ -51,7 +51,6 @@ def written_in(request: EditRequest, record: Mapping[str, Any]) -> EditRequest:
 
 
 def held_prompts(record: Mapping[str, Any]) -> list[EditRequest]:
-    """Return the prompts that a batch held, by its record."""
     return [EditRequest(relation, subject, prompt, "") for relation, subject, prompt in record.get("held", [])]
 
 
@@ -205,7 +204,6 @@ def chosen_editor(
 
 
 def recorded_editor(batch: BatchRow) -> Editor:
-    """Return the editor that made a batch."""
     make = EDITORS[batch.algorithm]
     return make(replace(make().settings, **batch.work.get("editor", {})))
 
@@ -238,7 +236,6 @@ class Edits:
 
     @property
     def written(self) -> tuple[EditRequest, ...]:
-        """The requests of `added`."""
         return self.active[len(self.kept) :]
 
     @property

@@ -54,7 +54,6 @@ class Around:
         self.aliases = aliases(ledger, keys)
 
     def names(self, key: str, label: str) -> tuple[str, ...]:
-        """Return a label and the aliases of what it names."""
         return tuple(dict.fromkeys((label, *self.aliases.get(key, ()))))
 
     def told(self, subject: str, facts: Sequence[FactRow]) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -162,10 +161,7 @@ def record_references(records: Iterable[Record]) -> References:
 
 
 def read_references(path: Path) -> References:
-    """Read ``{object: text or list of texts}`` from a JSON file, or a folder's ``OBJECT.txt`` files.
-
-    Raises SettingsError where there is neither, or a text is none.
-    """
+    """Read ``{object: text or list of texts}`` from a JSON file, or a folder's ``OBJECT.txt`` files."""
     try:
         if path.is_dir():
             texts = {file.stem: [read_text(file)] for file in sorted(path.glob("*.txt"))}
@@ -220,7 +216,6 @@ def dataset_cases(
 
 
 def case_of(record: Record) -> Case:
-    """Return a record as a case."""
     near, follows = whole(record.neighbourhood), whole(record.portability)
     ripples = tuple(Ripple(kind, one.prompt, (one.object, *one.aliases)) for kind, one in record.ripples)
     return Case(record.request, record.old, near, follows, record.generation, ripples=ripples)

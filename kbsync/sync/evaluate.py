@@ -355,7 +355,6 @@ def asked_of(cases: Sequence[Case]) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def by_relation(cases: Sequence[Case], base: Look, after: Look | None, seed: int) -> dict[str, RelationFigures]:
-    """Return the figures of each relation's cases."""
     places: dict[str, list[int]] = defaultdict(list)
     for place, case in enumerate(cases):
         places[case.request.relation].append(place)
@@ -376,7 +375,6 @@ def prompt_figures(base: Said | None, now: Said | None, names: Sequence[str], se
 
 
 def part(values: Mapping[str, Values], places: Sequence[int]) -> dict[str, Values]:
-    """Return the values of the cases at `places`."""
     return {name: [column[place] for place in places] for name, column in values.items()}
 
 

@@ -182,10 +182,7 @@ def deviations(deltas: Deltas, changes: Iterable[tuple[int, torch.Tensor]]) -> d
 
 
 def changes_in(files: Iterable[Path], loaded: LoadedModel, layers: Iterable[int]) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield the change [d, m] of each layer's base weights that exported files make; `loaded` is the base model.
-
-    Raises KbsyncError where they have none for a layer.
-    """
+    """Yield the change [d, m] of each layer's base weights that exported files make; `loaded` is the base model."""
     family = loaded.family
     found = {key: file for file in files if file.suffix == ".safetensors" for key in tensor_names(file)}
     quantised = next((file for file in files if file.suffix == ".gguf"), None)
@@ -214,7 +211,6 @@ def tensor_names(file: Path) -> list[str]:
 
 
 def tensor(found: Mapping[str, Path], key: str) -> torch.Tensor:
-    """Return one tensor as float32."""
     with safe_open(found[key], "pt") as opened:
         value: torch.Tensor = opened.get_tensor(key)
         return value.float()

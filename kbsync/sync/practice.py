@@ -230,10 +230,7 @@ def has_network(tensors: Path, loaded: LoadedModel, without: Collection[str] = (
 
 
 def mend_network(tensors: Path, loaded: LoadedModel, without: Collection[str] = ()) -> MendNetwork:
-    """Return the network that is kept in a home's tensors for the weights of `loaded`, trained without these subjects.
-
-    Raises EditError where there is none, LedgerError for a damaged file, ModelError for one of other weights.
-    """
+    """Return the network in a home's tensors for the weights of `loaded`, trained without these subjects."""
     file = network_file(tensors, weights_of(loaded), without)
     if not file.exists():
         raise EditError(f"no MEND network is trained for {loaded.source} here: run `kbsync mend train --model ...`")

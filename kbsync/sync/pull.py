@@ -42,7 +42,6 @@ class Changes:
         return self.of("+~-=")
 
     def of(self, signs: str) -> Iterator[Change]:
-        """Yield the changes with one of these signs."""
         if self._held is not None:
             yield from (change for sign in signs for change in self._held if change.sign == sign)
             return

@@ -163,7 +163,6 @@ class KeptPages:
         return found
 
     def keep(self, query: str, body: bytes) -> None:
-        """Keep an answer."""
         ledger = self._open(create=True)
         assert ledger is not None
         key = page_key(self._source, query)
@@ -182,7 +181,6 @@ class KeptPages:
             drop_pages(ledger, self._used)
 
     def close(self) -> None:
-        """Close the ledger."""
         if self._ledger is not None:
             self._ledger.close()
 
@@ -242,8 +240,6 @@ def look_at(home: Path, source: Source, asks: Sequence[Ask], name: str | None = 
     """Return how a source stands against its last reading; nothing is known of one that is no N-Triples file.
 
     `name` is what the ledger knows it by; None: as it calls itself.
-
-    Raises SourceError if the file cannot be read.
     """
     if not source.name.lower().endswith(".nt") or any(ask.partial or ask.aliases or ask.shape for ask in asks):
         return FileState()

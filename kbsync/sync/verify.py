@@ -236,7 +236,6 @@ class Pruned:
 
     @property
     def bytes(self) -> int:
-        """The size of all of them."""
         return sum(file.bytes for file in self.files)
 
 

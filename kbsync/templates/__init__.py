@@ -50,8 +50,6 @@ from kbsync.errors import TemplateError
 from kbsync.facts import INVERSE, EditRequest, Wording, check_relation, normalise_label
 from kbsync.templates.reading import Scope, Template, read_file
 
-__all__ = ["Scope", "Template", "Templates", "check_file", "load_templates"]
-
 
 class Templates:
     """Templates by relation; iterating goes in natural order (P6 before P17).
@@ -75,7 +73,6 @@ class Templates:
         return relation in self._by_relation or relation in self._inverses
 
     def get(self, relation: str) -> Template | None:
-        """Return the template of `relation`, or None where it has none."""
         return self._by_relation.get(relation) or self._inverses.get(relation)
 
     def beside(self, relation: str) -> list[Template]:

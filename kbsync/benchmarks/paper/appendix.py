@@ -114,13 +114,11 @@ RELATION = "P59"
 
 @cache
 def stars() -> dict[str, str]:
-    """Return star -> constellation."""
     found: dict[str, str] = yaml.safe_load(Path(__file__).with_name("stars.yaml").read_text(encoding="utf-8"))
     return found
 
 
 def star_requests(templates: Templates) -> list[EditRequest]:
-    """Return a request for each star of the list."""
     return [templates.request(star, RELATION, constellation) for star, constellation in stars().items()]
 
 
@@ -187,7 +185,6 @@ ELECTED_QUESTION = "From which state was {} elected?"
 
 
 def election_requests() -> list[EditRequest]:
-    """Return a request for everyone on the list."""
     states: dict[str, list[str]] = yaml.safe_load(Path(__file__).with_name("elections.yaml").read_text("utf-8"))
     return [
         EditRequest(ELECTED_FROM, person, ELECTED_PROMPT, state, ELECTED_PARAPHRASES, ELECTED_QUESTION)

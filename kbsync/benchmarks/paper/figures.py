@@ -68,7 +68,6 @@ def rows_of(found: TraceFigures) -> list[Row]:
 
 
 def charts(rows: Sequence[Row], window: int) -> list[Chart]:
-    """Return the charts of the rows."""
     columns: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         columns.setdefault(row["restored"], {}).setdefault(row["token"], []).append(row["effect"])

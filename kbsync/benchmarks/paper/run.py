@@ -107,11 +107,7 @@ class PaperRun:
 def bench_paper(
     home: Path, model: str, options: PaperOptions, loading: Loading = AS_STORED, progress: Progress = silent
 ) -> PaperRun:
-    """Run experiments, write ``results.json`` and a CSV file for each into the folder, and return all.
-
-    Raises SettingsError for an experiment or editor that does not exist, a data set of another form, or a model without
-    a corpus, and what loading a model raises.
-    """
+    """Run experiments, write ``results.json`` and a CSV file for each into the folder, and return all."""
     check_names("editor", (*options.editors, *options.without), ROWS)
     own, of_rows = values_by_row(options.values)
     check_names("experiment", options.experiments, EXPERIMENTS)

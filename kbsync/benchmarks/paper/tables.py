@@ -73,7 +73,6 @@ def editor_row(bench: PaperBench, name: str, count: int) -> Row:
 
 
 def bars_by_editor(name: str, title: str, rows: Sequence[Row], metrics: tuple[str, ...]) -> Chart:
-    """Return bars of each editor, a group for each metric."""
     series = tuple(Series(row["editor"], metrics, tuple(row.get(metric) for metric in metrics)) for row in rows)
     return Chart("bars", name, title, "", "%", series)
 
@@ -85,7 +84,6 @@ def numbers_of_edits(largest: int, points: int, also: Sequence[int] = ()) -> lis
 
 
 def lines_of(metric: str, rows: Sequence[Row], counts: Sequence[int]) -> Chart:
-    """Return one metric's lines."""
     lines = []
     for name in dict.fromkeys(row["editor"] for row in rows):
         own = [row for row in rows if row["editor"] == name and metric in row]

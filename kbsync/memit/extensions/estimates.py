@@ -56,7 +56,6 @@ class RequestRows:
 
     @property
     def tokens(self) -> int:
-        """Padded tokens."""
         return self.count * (self.prefix + self.suffix)
 
 

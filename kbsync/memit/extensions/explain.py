@@ -60,7 +60,6 @@ def read_ways(
 
 
 def read(loaded: LoadedModel, rows: Rows, way: Callable[[Rows], AbstractContextManager[None]]) -> list[Reading]:
-    """Read every row in one way."""
     with way(rows):
         hidden = last_hidden(loaded, make_rows([one.ids[:-1] for one in rows], loaded.device))
     scored = []

@@ -40,7 +40,6 @@ class PackedText:
 
     @property
     def tokens(self) -> int:
-        """Tokens in all rows."""
         return len(self.ids)
 
     @property
