@@ -17,6 +17,7 @@ from kbsync.cli.choices import (
     RelationsOption,
     SetOption,
     YesOption,
+    option,
     parse_values,
 )
 from kbsync.cli.options import Options, command, family
@@ -40,24 +41,17 @@ EXAMPLES = (
 )
 
 
-LimitOption = Annotated[
-    int | None, typer.Option("--limit", metavar="N", min=1, help="Edit at most N new or changed facts.")
-]
-RetryOption = Annotated[
-    bool, typer.Option("--retry", help="Give edits that are not recalled (x) more steps and a larger clamp.")
-]
+LimitOption = Annotated[int | None, option("--limit N", "Edit at most N new or changed facts.", min=1)]
+RetryOption = Annotated[bool, option("--retry", "Give edits that are not recalled (x) more steps and a larger clamp.")]
 OnlyLostOption = Annotated[
-    bool,
-    typer.Option("--only-lost", help="Edit only what other models here were edited for and this one does not hold."),
+    bool, option("--only-lost", "Edit only what other models here were edited for and this one does not hold.")
 ]
-AlgorithmOption = Annotated[
-    str, typer.Option("--algorithm", metavar="A", help="memit, or a baseline such as rome, with its own --set.")
-]
+AlgorithmOption = Annotated[str, option("--algorithm A", "memit, or a baseline such as rome, with its own --set.")]
 ChatOption = Annotated[
-    bool, typer.Option("--chat", help="Measure recall of the question forms in the model's chat template, too.")
+    bool, option("--chat", "Measure recall of the question forms in the model's chat template, too.")
 ]
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Make the result current even if it breaks a bound; the batch records that.")
+    bool, option("--force", "Make the result current even if it breaks a bound; the batch records that.")
 ]
 
 

@@ -3,11 +3,11 @@
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from kbsync.cli.choices import CorpusOption, ModelOption, ReferencesOption, SetOption, parse_values
+from kbsync.cli.choices import CorpusOption, ModelOption, ReferencesOption, SetOption, listed, option, parse_values
 from kbsync.cli.options import DEFAULT_HOME, Options, command, family
 from kbsync.report.console import emit, log_console, plain, progress
 from kbsync.sync.home import AS_STORED, Loading
@@ -16,38 +16,21 @@ app = family()
 group = family("Benchmarks: each measures kbsync and what it is compared with in one run.")
 app.add_typer(group, name="bench")
 
-SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the random choice of facts.")]
+SeedOption = Annotated[int, option("--seed N", "Seed of the random choice of facts.")]
 DatasetOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--dataset", metavar="FILE", help="Edits in CounterFact's form.  [the fixtures' facts that the model knows]"
-    ),
+    Path | None, option("--dataset FILE", "Edits in CounterFact's form.  [the fixtures' facts that the model knows]")
 ]
 
 ExperimentsArgument = Annotated[
     list[str] | None, typer.Argument(metavar="[EXPERIMENT]...", help="zsre, counterfact, scaling, ...  [all]")
 ]
-CounterFactOption = Annotated[
-    Path | None, typer.Option("--dataset", metavar="FILE", help="In CounterFact's form.  [the practice data set]")
-]
+CounterFactOption = Annotated[Path | None, option("--dataset FILE", "In CounterFact's form.  [the practice data set]")]
 ZsreOption = Annotated[
-    Path | None,
-    typer.Option("--zsre", metavar="FILE", help="In zsRE's form.  [the practice data set; none beside --dataset]"),
+    Path | None, option("--zsre FILE", "In zsRE's form.  [the practice data set; none beside --dataset]")
 ]
 TextOption = Annotated[
-    Path | None,
-    typer.Option("--text", metavar="FILE", help="Text for perplexity.  [what the covariance left of its own]"),
+    Path | None, option("--text FILE", "Text for perplexity.  [what the covariance left of its own]")
 ]
-
-
-def count(name: str, least: int, text: str) -> Any:
-    """Return the option of a number that a size has too."""
-    return typer.Option(name, metavar="N", min=least, help=text)
-
-
-def listed(text: str | None) -> tuple[str, ...]:
-    """Return the names of a list such as ``memit,none``."""
-    return tuple(name.strip() for name in text.split(",")) if text else ()
 
 
 @command(
@@ -62,14 +45,12 @@ def sync(
     options: Options,
     model: ModelOption = "practice",
     dataset: DatasetOption = None,
-    syncs: Annotated[int, typer.Option("--syncs", metavar="N", min=2, help="Number of days, with one sync each.")] = 30,
-    daily: Annotated[int, typer.Option("--daily", metavar="N", min=1, help="Facts for each day.")] = 22,
+    syncs: Annotated[int, option("--syncs N", "Number of days, with one sync each.", min=2)] = 30,
+    daily: Annotated[int, option("--daily N", "Facts for each day.", min=1)] = 22,
     seed: SeedOption = 0,
     setting: SetOption = None,
     corpus: CorpusOption = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Plot all days as FILE.png and FILE.svg.")
-    ] = None,
+    plot: Annotated[Path | None, option("--plot FILE", "Plot all days as FILE.png and FILE.svg.")] = None,
     loading: Loading = AS_STORED,
 ) -> None:
     """Sync many days in four ways: rebase, edits upon edits, incremental, and nothing.
@@ -108,15 +89,10 @@ def speed(
     model: ModelOption = "practice",
     dataset: DatasetOption = None,
     edits: Annotated[
-        int | None,
-        typer.Option("--edits", metavar="N", min=2, help="Number of edits.  [300; with --scale at most 1000]"),
+        int | None, option("--edits N", "Number of edits.  [300; with --scale at most 1000]", min=2)
     ] = None,
-    scale: Annotated[
-        bool, typer.Option("--scale", help="Time kbsync alone with 10, 30, 100, 300 and 1000 edits.")
-    ] = False,
-    threads: Annotated[
-        int | None, typer.Option("--threads", metavar="N", min=1, help="Threads for torch.  [torch's choice]")
-    ] = None,
+    scale: Annotated[bool, option("--scale", "Time kbsync alone with 10, 30, 100, 300 and 1000 edits.")] = False,
+    threads: Annotated[int | None, option("--threads N", "Threads for torch.  [torch's choice]", min=1)] = None,
     seed: SeedOption = 0,
     corpus: CorpusOption = None,
 ) -> None:
@@ -149,18 +125,16 @@ def speed(
 )
 def gpu(
     options: Options,
-    config: Annotated[str, typer.Option("--config", metavar="C", help="gpt-j, llama-3-8b or tiny.")],
-    edits: Annotated[int, typer.Option("--edits", metavar="N", min=2, help="Edits.")] = 10_000,
+    config: Annotated[str, option("--config C", "gpt-j, llama-3-8b or tiny.")],
+    edits: Annotated[int, option("--edits N", "Edits.", min=2)] = 10_000,
     dtype: Annotated[
-        str | None,
-        typer.Option("--dtype", metavar="T", help="float32, float16 or bfloat16.  [bfloat16; float32 on a CPU]"),
+        str | None, option("--dtype T", "float32, float16 or bfloat16.  [bfloat16; float32 on a CPU]")
     ] = None,
     memory_cap: Annotated[
-        float | None,
-        typer.Option("--memory-cap", metavar="GB", min=1, help="Use at most this much of a CUDA device's memory."),
+        float | None, option("--memory-cap GB", "Use at most this much of a CUDA device's memory.", min=1)
     ] = None,
-    tokens: Annotated[int, typer.Option("--tokens", metavar="N", min=1, help="Tokens for the covariance.")] = 2_000_000,
-    steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Steps for each target.")] = 25,
+    tokens: Annotated[int, option("--tokens N", "Tokens for the covariance.", min=1)] = 2_000_000,
+    steps: Annotated[int, option("--steps N", "Steps for each target.", min=1)] = 25,
 ) -> None:
     """Time kbsync on a model of real size, with random weights, on the best device.
 
@@ -180,9 +154,7 @@ def groups(
     options: Options,
     model: ModelOption,
     dataset: DatasetOption = None,
-    subjects: Annotated[
-        int, typer.Option("--subjects", metavar="N", min=1, help="Subjects for each number of objects.")
-    ] = 40,
+    subjects: Annotated[int, option("--subjects N", "Subjects for each number of objects.", min=1)] = 40,
     seed: SeedOption = 0,
     setting: SetOption = None,
     corpus: CorpusOption = None,
@@ -218,10 +190,9 @@ def groups(
 def ledger(
     options: Options,
     facts: Annotated[
-        list[int] | None,
-        typer.Option("--facts", metavar="N", min=10, help="Facts to make up; again for a curve.  [100000]"),
+        list[int] | None, option("--facts N", "Facts to make up; again for a curve.  [100000]", min=10)
     ] = None,
-    edits: Annotated[int, typer.Option("--edits", metavar="N", min=1, help="Number of edits to record.")] = 10_000,
+    edits: Annotated[int, option("--edits N", "Number of edits to record.", min=1)] = 10_000,
     seed: SeedOption = 0,
 ) -> None:
     """Take time and memory of pull, plan, status and verify over made-up facts.
@@ -247,7 +218,7 @@ def ledger(
 @command(group, "pull", examples=("kbsync bench pull --facts 100000",))
 def pull(
     options: Options,
-    facts: Annotated[int, typer.Option("--facts", metavar="N", min=5, help="Number of facts to generate.")] = 100_000,
+    facts: Annotated[int, option("--facts N", "Number of facts to generate.", min=5)] = 100_000,
     seed: SeedOption = 0,
 ) -> None:
     """Time a pull over HTTP and a bare SPARQLWrapper loop over the same pages.
@@ -264,9 +235,7 @@ def pull(
 @command(group, "dump", examples=("kbsync bench dump --triples 2000000",))
 def dump(
     options: Options,
-    triples: Annotated[
-        int, typer.Option("--triples", metavar="N", min=500_000, help="Number of statements to generate.")
-    ] = 2_000_000,
+    triples: Annotated[int, option("--triples N", "Number of statements to generate.", min=500_000)] = 2_000_000,
 ) -> None:
     """Time how kbsync reads a dump, and how Oxigraph loads the same file.
 
@@ -295,18 +264,16 @@ def paper(
     model: ModelOption = "practice",
     dataset: CounterFactOption = None,
     zsre: ZsreOption = None,
-    size: Annotated[str, typer.Option("--size", metavar="S", help="quick, standard or paper.")] = "standard",
-    edits: Annotated[int | None, count("--edits", 2, "At most N edits in an experiment.")] = None,
-    cases: Annotated[int | None, count("--cases", 1, "Measure at most N of the edited cases.")] = None,
-    categories: Annotated[int | None, count("--categories", 1, "Number of relations to edit separately.")] = None,
-    noises: Annotated[int | None, count("--noises", 1, "Noise samples for each traced fact.")] = None,
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder for the results.")] = Path("paper"),
-    editors: Annotated[
-        str | None, typer.Option("--editors", metavar="LIST", help="Such as memit,published,none.  [all]")
+    size: Annotated[str, option("--size S", "quick, standard or paper.")] = "standard",
+    edits: Annotated[int | None, option("--edits N", "At most N edits in an experiment.", min=2)] = None,
+    cases: Annotated[int | None, option("--cases N", "Measure at most N of the edited cases.", min=1)] = None,
+    categories: Annotated[
+        int | None, option("--categories N", "Number of relations to edit separately.", min=1)
     ] = None,
-    without: Annotated[
-        str | None, typer.Option("--without", metavar="LIST", help="Leave these editors out, such as mend.")
-    ] = None,
+    noises: Annotated[int | None, option("--noises N", "Noise samples for each traced fact.", min=1)] = None,
+    to: Annotated[Path, option("--to DIR", "Folder for the results.")] = Path("paper"),
+    editors: Annotated[str | None, option("--editors LIST", "Such as memit,published,none.  [all]")] = None,
+    without: Annotated[str | None, option("--without LIST", "Leave these editors out, such as mend.")] = None,
     seed: SeedOption = 0,
     setting: SetOption = None,
     corpus: CorpusOption = None,
@@ -326,7 +293,7 @@ def paper(
     from kbsync.benchmarks.paper.run import PaperOptions, bench_paper, paper_view, write_page
 
     sizes, values = sizes_of(size, edits, cases, categories, noises), parse_values(setting)
-    names = tuple(experiments or ()), listed(editors), listed(without)
+    names = tuple(experiments or ()), listed(editors or ""), listed(without or "")
     asked = PaperOptions(to, sizes, *names, dataset, zsre, corpus, text, size == "quick", seed, values, references)
     with progress(quiet=options.json) as report:
         done = bench_paper(options.home, model, asked, loading, report)

@@ -17,6 +17,12 @@ DIFFERENCE = 3
 """exit code of ``--check`` where there is a difference"""
 
 
+def option(spec: str, text: str, **more: Any) -> Any:
+    """Return an option by its name with the word for its value, such as ``--facts N``, and its help."""
+    name, _, value = spec.partition(" ")
+    return typer.Option(name, metavar=value or None, help=text, **more)
+
+
 class ConflictPolicy(StrEnum):
     """What becomes of facts in conflict (Eqn. 5)."""
 
@@ -27,86 +33,63 @@ class ConflictPolicy(StrEnum):
 
 
 ModelOption = Annotated[
-    str,
-    typer.Option(
-        "--model", metavar="M", help="A preset's name, a hub id, a directory, FILE.gguf, or owner/repo:FILE.gguf."
-    ),
+    str, option("--model M", "A preset's name, a hub id, a directory, FILE.gguf, or owner/repo:FILE.gguf.")
 ]
-RelationsOption = Annotated[
-    list[str] | None, typer.Option("--relation", metavar="ID", help="Only this relation; repeat for more.")
-]
-OnConflictOption = Annotated[
-    ConflictPolicy, typer.Option("--on-conflict", help="What to do if a subject has several objects.")
-]
+RelationsOption = Annotated[list[str] | None, option("--relation ID", "Only this relation; repeat for more.")]
+OnConflictOption = Annotated[ConflictPolicy, option("--on-conflict", "What to do if a subject has several objects.")]
 ContactOption = Annotated[
     str | None,
-    typer.Option(
-        "--contact",
-        metavar="WHO",
+    option(
+        "--contact WHO",
+        "Your mail address or URL, for the people who run the endpoint (else KBSYNC_CONTACT).",
         envvar="KBSYNC_CONTACT",
         show_envvar=False,
-        help="Your mail address or URL, for the people who run the endpoint (else KBSYNC_CONTACT).",
     ),
 ]
 CorpusOption = Annotated[
     Path | None,
-    typer.Option(
-        "--corpus",
-        metavar="TEXT",
-        help="Text for the covariance: .txt (a document per line), .jsonl or .parquet file, a Hugging Face data set as"
+    option(
+        "--corpus TEXT",
+        "Text for the covariance: .txt (a document per line), .jsonl or .parquet file, a Hugging Face data set as"
         " name or name:config, or - for stdin.",
     ),
 ]
-DeviceOption = Annotated[
-    str | None, typer.Option("--device", metavar="D", help="cuda, mps, cpu, or auto for all of them.  [the best one]")
-]
+DeviceOption = Annotated[str | None, option("--device D", "cuda, mps, cpu, or auto for all of them.  [the best one]")]
 MaxMemoryOption = Annotated[
-    str | None,
-    typer.Option("--max-memory", metavar="D=SIZE,...", help="Bounds under --device auto, such as 0=20GiB,cpu=60GiB."),
+    str | None, option("--max-memory D=SIZE,...", "Bounds under --device auto, such as 0=20GiB,cpu=60GiB.")
 ]
 DtypeOption = Annotated[
-    str | None,
-    typer.Option("--dtype", metavar="T", help="float32, float16 or bfloat16.  [float32 on a CPU, else as stored]"),
+    str | None, option("--dtype T", "float32, float16 or bfloat16.  [float32 on a CPU, else as stored]")
 ]
-ExperimentalOption = Annotated[
-    bool, typer.Option("--experimental", help="Read a model of an unknown family from its structure.")
-]
+ExperimentalOption = Annotated[bool, option("--experimental", "Read a model of an unknown family from its structure.")]
 RevisionOption = Annotated[
-    str | None,
-    typer.Option("--revision", metavar="REV", help="Branch, tag or commit of the model's hub repository.  [main]"),
+    str | None, option("--revision REV", "Branch, tag or commit of the model's hub repository.  [main]")
 ]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A MEMIT setting, such as steps=30.")
-]
-IncludeKnownOption = Annotated[
-    bool, typer.Option("--include-known", help="Edit facts that the base model knows, as well.")
-]
+SetOption = Annotated[list[str] | None, option("--set FIELD=VALUE", "A MEMIT setting, such as steps=30.")]
+IncludeKnownOption = Annotated[bool, option("--include-known", "Edit facts that the base model knows, as well.")]
 InverseOption = Annotated[
     bool | None,
-    typer.Option(
+    option(
         "--compile-inverse/--no-compile-inverse",
-        help="Edit facts the other way round as well, where their template has an inverse form.  [as the model is now]",
+        "Edit facts the other way round as well, where their template has an inverse form.  [as the model is now]",
     ),
 ]
 TasksOption = Annotated[
     str | None,
-    typer.Option(
-        "--tasks",
-        metavar="NAMES",
-        help="Tasks of lm-evaluation-harness on base and edited model: names that it knows, or YAML files.",
+    option(
+        "--tasks NAMES", "Tasks of lm-evaluation-harness on base and edited model: names that it knows, or YAML files."
     ),
 ]
 ReferencesOption = Annotated[
     Path | None,
-    typer.Option(
-        "--references",
-        metavar="FILE|DIR",
-        help='Texts for RS: JSON {"object": ["text", ...]}, or OBJECT.txt files.  [sentences of known facts]',
+    option(
+        "--references FILE|DIR",
+        'Texts for RS: JSON {"object": ["text", ...]}, or OBJECT.txt files.  [sentences of known facts]',
     ),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")]
-ProbeOption = Annotated[bool, typer.Option("--probe", help="Load the model and ask it about the facts.")]
-CheckOption = Annotated[bool, typer.Option("--check", help=f"Exit with {DIFFERENCE} if there is a difference.")]
+ProbeOption = Annotated[bool, option("--probe", "Load the model and ask it about the facts.")]
+CheckOption = Annotated[bool, option("--check", f"Exit with {DIFFERENCE} if there is a difference.")]
 
 
 def keyword_options(**options: Any) -> list[inspect.Parameter]:
@@ -152,50 +135,36 @@ def parse_max_memory(text: str | None) -> dict[int | str, str] | None:
 
 
 CanariesOption = Annotated[
-    Path | None,
-    typer.Option("--canaries", metavar="FILE", help="Questions (YAML) that the model must answer to be made current."),
+    Path | None, option("--canaries FILE", "Questions (YAML) that the model must answer to be made current.")
 ]
 PerplexityOption = Annotated[
     float | None,
-    typer.Option(
-        "--max-perplexity-increase",
-        metavar="PERCENT",
+    option(
+        "--max-perplexity-increase PERCENT",
+        "Largest allowed rise of perplexity on the corpus.  [the preset's, else 10]",
         min=0,
-        help="Largest allowed rise of perplexity on the corpus.  [the preset's, else 10]",
     ),
 ]
 SpecificityOption = Annotated[
-    float | None,
-    typer.Option(
-        "--max-specificity-loss", metavar="POINTS", min=0, help="Largest allowed fall of NS.  [the preset's, else 10]"
-    ),
+    float | None, option("--max-specificity-loss POINTS", "Largest allowed fall of NS.  [the preset's, else 10]", min=0)
 ]
 WeightChangeOption = Annotated[
     float | None,
-    typer.Option(
-        "--max-weight-change",
-        metavar="PERCENT",
-        min=0,
-        help="Largest allowed change of a layer, in percent of its norm.",
-    ),
+    option("--max-weight-change PERCENT", "Largest allowed change of a layer, in percent of its norm.", min=0),
 ]
 KnownLossOption = Annotated[
     float | None,
-    typer.Option(
-        "--max-known-loss",
-        metavar="PERCENT",
-        min=0,
-        help="Most of the edited subjects' other facts, of those that the base model answers, that may be lost."
+    option(
+        "--max-known-loss PERCENT",
+        "Most of the edited subjects' other facts, of those that the base model answers, that may be lost."
         "  [the preset's, else no bound]",
+        min=0,
     ),
 ]
 TaskLossOption = Annotated[
     float | None,
-    typer.Option(
-        "--max-task-loss",
-        metavar="POINTS",
-        min=0,
-        help="Largest allowed fall of a task of --tasks.  [the preset's, else no bound]",
+    option(
+        "--max-task-loss POINTS", "Largest allowed fall of a task of --tasks.  [the preset's, else no bound]", min=0
     ),
 ]
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kbsync.cli.choices import ModelOption, ReferencesOption, TasksOption, listed
+from kbsync.cli.choices import ModelOption, ReferencesOption, TasksOption, listed, option
 from kbsync.cli.options import Options, command, family
 from kbsync.errors import SettingsError
 from kbsync.report.console import emit, emit_text, json_text, log_console, plain, progress, show
@@ -18,18 +18,13 @@ app = family()
 
 DatasetOption = Annotated[
     Path | None,
-    typer.Option(
-        "--dataset",
-        metavar="FILE",
-        help="A CounterFact, zsRE, KnowEdit, RippleEdits or MQuAKE file.  [the ledger's edits]",
-    ),
+    option("--dataset FILE", "A CounterFact, zsRE, KnowEdit, RippleEdits or MQuAKE file.  [the ledger's edits]"),
 ]
 MetricsOption = Annotated[
     str | None,
-    typer.Option(
-        "--metrics",
-        metavar="NAMES",
-        help="ES,PS,NS (success), EM,PM,NM (magnitude), recall,paraphrase_recall, efficacy,paraphrase,specificity"
+    option(
+        "--metrics NAMES",
+        "ES,PS,NS (success), EM,PM,NM (magnitude), recall,paraphrase_recall, efficacy,paraphrase,specificity"
         " (zsRE), portability, said,said_paraphrase,said_question,said_chat (own words), choice,choice_lettered (among"
         " four), ripple_KIND (what follows from"
         " an edit), GE,RS (generated text), perplexity; around the ledger's edits worded_recall,"
@@ -39,43 +34,36 @@ MetricsOption = Annotated[
 ]
 BesideOption = Annotated[
     str | None,
-    typer.Option(
-        "--beside",
-        metavar="NAMES",
-        help="What else answers the same questions: context (the base model told the fact), retrieval (told what BM25"
+    option(
+        "--beside NAMES",
+        "What else answers the same questions: context (the base model told the fact), retrieval (told what BM25"
         " finds among all edits), 8bit,4bit (the edited model quantised), tuned (50 steps of fine-tuning on other"
         " text).",
     ),
 ]
 WithdrawOption = Annotated[
     int | None,
-    typer.Option(
-        "--withdraw",
-        metavar="N",
+    option(
+        "--withdraw N",
+        "Take N edits out again, by a solve without them and by an edit back on top: what is left of them.",
         min=1,
-        help="Take N edits out again, by a solve without them and by an edit back on top: what is left of them.",
     ),
 ]
-TaskLimitOption = Annotated[
-    int | None, typer.Option("--task-limit", metavar="N", min=1, help="Ask the first N questions of each task.")
-]
+TaskLimitOption = Annotated[int | None, option("--task-limit N", "Ask the first N questions of each task.", min=1)]
 ReportOption = Annotated[
     Path | None,
-    typer.Option(
-        "--report",
-        metavar="DIR",
-        help="Measure all that the page of a model shows, and write it there as eval.html, with eval.json beside it.",
+    option(
+        "--report DIR",
+        "Measure all that the page of a model shows, and write it there as eval.html, with eval.json beside it.",
     ),
 ]
 QuickOption = Annotated[
-    bool, typer.Option("--quick", help="The page on 12 cases, with retrieval alone beside; less where options say so.")
+    bool, option("--quick", "The page on 12 cases, with retrieval alone beside; less where options say so.")
 ]
 HeldOutOption = Annotated[
     Path | None,
-    typer.Option(
-        "--corpus",
-        metavar="TEXT",
-        help="Held-out text for perplexity, a file or data set as for `apply`.  [the model's own corpus]",
+    option(
+        "--corpus TEXT", "Held-out text for perplexity, a file or data set as for `apply`.  [the model's own corpus]"
     ),
 ]
 
@@ -95,9 +83,7 @@ def evaluate(
     model: ModelOption,
     dataset: DatasetOption = None,
     metrics: MetricsOption = None,
-    sample: Annotated[
-        int | None, typer.Option("--sample", metavar="N", min=1, help="Measure N cases, chosen at random by the seed.")
-    ] = None,
+    sample: Annotated[int | None, option("--sample N", "Measure N cases, chosen at random by the seed.", min=1)] = None,
     references: ReferencesOption = None,
     corpus: HeldOutOption = None,
     beside: BesideOption = None,
@@ -106,9 +92,7 @@ def evaluate(
     task_limit: TaskLimitOption = None,
     report: ReportOption = None,
     quick: QuickOption = False,
-    seed: Annotated[
-        int, typer.Option("--seed", metavar="N", help="Seed of the sample, the generated text and the intervals.")
-    ] = 0,
+    seed: Annotated[int, option("--seed N", "Seed of the sample, the generated text and the intervals.")] = 0,
     loading: Loading = AS_STORED,
 ) -> None:
     """Measure base and edited model side by side, overall with 95% intervals and for each relation.
@@ -164,8 +148,8 @@ def ask(
     options: Options,
     model: ModelOption,
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="The beginning of a sentence.")],
-    base: Annotated[bool, typer.Option("--base", help="Ask the base model alone.")] = False,
-    count: Annotated[int, typer.Option("--top", metavar="N", min=1, max=50, help="Number of answers.")] = 5,
+    base: Annotated[bool, option("--base", "Ask the base model alone.")] = False,
+    count: Annotated[int, option("--top N", "Number of answers.", min=1, max=50)] = 5,
     loading: Loading = AS_STORED,
 ) -> None:
     """Show a prompt's top answers and their probabilities, base model and edited model side by side."""
@@ -188,9 +172,7 @@ def explain(
     options: Options,
     fact: Annotated[str, typer.Argument(metavar="FACT", help="Subject and relation, such as 'France P36'.")],
     model: ModelOption,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Plot the page as FILE.png and FILE.svg.")
-    ] = None,
+    plot: Annotated[Path | None, option("--plot FILE", "Plot the page as FILE.png and FILE.svg.")] = None,
     loading: Loading = AS_STORED,
 ) -> None:
     """Show where an edit holds and where it is lost, wording by wording, and what to do about it.

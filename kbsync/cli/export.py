@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kbsync.cli.choices import DIFFERENCE, ModelOption
+from kbsync.cli.choices import DIFFERENCE, ModelOption, option
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit, progress, table
 from kbsync.report.history import audit_view, exported_view, published_view
@@ -43,29 +43,21 @@ class Quant(StrEnum):
 def export(
     options: Options,
     model: ModelOption,
-    folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the files.")],
+    folder: Annotated[Path, option("--to DIR", "A new folder for the files.")],
     format_: Annotated[
-        Format,
-        typer.Option(
-            "--format", help="A checkpoint of transformers, a LoRA of PEFT, a GGUF file, or the deltas alone."
-        ),
+        Format, option("--format", "A checkpoint of transformers, a LoRA of PEFT, a GGUF file, or the deltas alone.")
     ] = Format.checkpoint,
     rank: Annotated[
-        int | None,
-        typer.Option("--rank", metavar="R", min=1, help="Of a LoRA.  [the least of 16 to 512 that keeps 99.9%]"),
+        int | None, option("--rank R", "Of a LoRA.  [the least of 16 to 512 that keeps 99.9%]", min=1)
     ] = None,
-    quant: Annotated[Quant, typer.Option("--quant", help="Type of a GGUF file's edited tensors.")] = Quant.F16,
+    quant: Annotated[Quant, option("--quant", "Type of a GGUF file's edited tensors.")] = Quant.F16,
     onto: Annotated[
-        Path | None,
-        typer.Option(
-            "--onto", metavar="FILE.gguf", help="A GGUF file of the base model to put the edited tensors into."
-        ),
+        Path | None, option("--onto FILE.gguf", "A GGUF file of the base model to put the edited tensors into.")
     ] = None,
     push: Annotated[
-        str | None,
-        typer.Option("--push", metavar="OWNER/NAME", help="Upload the folder to the hub, as a private model."),
+        str | None, option("--push OWNER/NAME", "Upload the folder to the hub, as a private model.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --push: only say what would be uploaded.")] = False,
+    dry_run: Annotated[bool, option("--dry-run", "With --push: only say what would be uploaded.")] = False,
     loading: Loading = AS_STORED,
 ) -> None:
     """Write the edited model for where it is to run: whole or not at all, with a model card and a bill of materials.
@@ -98,15 +90,9 @@ def export(
 def publish(
     options: Options,
     exported: Annotated[Path, typer.Argument(metavar="EXPORT", help="A folder that `kbsync export` wrote.")],
-    to: Annotated[
-        str, typer.Option("--to", metavar="PLACE", help="A folder, or an object store such as s3://b/models.")
-    ],
-    server: Annotated[
-        str | None, typer.Option("--server", metavar="URL", help="A running vLLM, which is to serve the adapter.")
-    ] = None,
-    least: Annotated[
-        float, typer.Option("--least", metavar="PERCENT", min=0, max=100, help="Facts that the server must answer.")
-    ] = 90.0,
+    to: Annotated[str, option("--to PLACE", "A folder, or an object store such as s3://b/models.")],
+    server: Annotated[str | None, option("--server URL", "A running vLLM, which is to serve the adapter.")] = None,
+    least: Annotated[float, option("--least PERCENT", "Facts that the server must answer.", min=0, max=100)] = 90.0,
 ) -> None:
     """Copy an export to where models are served from, under a name with its batch, and point `current` at it.
 
@@ -125,11 +111,10 @@ def audit(
     options: Options,
     place: Annotated[Path, typer.Argument(metavar="FILE", help="An exported file or folder.")],
     fact: Annotated[
-        list[str] | None,
-        typer.Option("--fact", metavar="TEXT", help="Is this in it? Subject and relation; again for more."),
+        list[str] | None, option("--fact TEXT", "Is this in it? Subject and relation; again for more.")
     ] = None,
     weights: Annotated[
-        bool, typer.Option("--weights", help="Load the base model too: are these the weights that the batch gives?")
+        bool, option("--weights", "Load the base model too: are these the weights that the batch gives?")
     ] = False,
     loading: Loading = AS_STORED,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kbsync.cli.choices import YesOption
+from kbsync.cli.choices import YesOption, option
 from kbsync.cli.options import Options, command, family
 from kbsync.errors import SettingsError
 from kbsync.report.apply import lifted_view, retracted_view, retraction_view
@@ -20,13 +20,11 @@ if TYPE_CHECKING:
 
 app = family()
 
-UsedModelOption = Annotated[str | None, typer.Option("--model", metavar="M", help="The model.  [the one used last]")]
+UsedModelOption = Annotated[str | None, option("--model M", "The model.  [the one used last]")]
 
 
 @command(app, "history", examples=("kbsync history", "kbsync history --model practice --json"))
-def history(
-    options: Options, model: Annotated[str | None, typer.Option("--model", metavar="M", help="Only this model.")] = None
-) -> None:
+def history(options: Options, model: Annotated[str | None, option("--model M", "Only this model.")] = None) -> None:
     """List the batches: when, what each did to the edits, its figures, and which is current."""
     from kbsync.sync.history import history as workflow
 
@@ -65,15 +63,9 @@ def rollback(
 @command(app, "log", examples=('kbsync log --fact "France P36"', "kbsync log --subject Q142"))
 def log(
     options: Options,
-    fact: Annotated[
-        str | None, typer.Option("--fact", metavar="TEXT", help="Subject and relation, such as 'France P36'.")
-    ] = None,
-    subject: Annotated[
-        str | None, typer.Option("--subject", metavar="X", help="A subject's label, id or alias, instead of --fact.")
-    ] = None,
-    relation: Annotated[
-        str | None, typer.Option("--relation", metavar="ID", help="With --subject: only this relation.")
-    ] = None,
+    fact: Annotated[str | None, option("--fact TEXT", "Subject and relation, such as 'France P36'.")] = None,
+    subject: Annotated[str | None, option("--subject X", "A subject's label, id or alias, instead of --fact.")] = None,
+    relation: Annotated[str | None, option("--relation ID", "With --subject: only this relation.")] = None,
 ) -> None:
     """Show everything that ever happened to a fact: pulls, conflicts, retractions, edits, rollbacks, figures."""
     from kbsync.sync.history import fact_log, parse_fact
@@ -87,12 +79,8 @@ def log(
 @command(app, "verify", examples=("kbsync verify", "kbsync verify --model practice"))
 def verify(
     options: Options,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="M", help="Load this model, check its weights, and solve again.")
-    ] = None,
-    corpus: Annotated[
-        Path | None, typer.Option("--corpus", metavar="FILE", help="With --model: the corpus that its applies used.")
-    ] = None,
+    model: Annotated[str | None, option("--model M", "Load this model, check its weights, and solve again.")] = None,
+    corpus: Annotated[Path | None, option("--corpus FILE", "With --model: the corpus that its applies used.")] = None,
     loading: Loading = AS_STORED,
 ) -> None:
     """Check everything that can be recomputed: files, states, references, ids. Exits with 1 if something is wrong.
@@ -110,8 +98,7 @@ def verify(
 
 @command(app, "prune", examples=("kbsync prune --dry-run", "kbsync prune"))
 def prune(
-    options: Options,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
+    options: Options, dry_run: Annotated[bool, option("--dry-run", "Only show what would be removed.")] = False
 ) -> None:
     """Remove the tensor files that no state needs, such as those that a killed apply left."""
     from kbsync.sync.verify import prune as workflow
@@ -130,19 +117,13 @@ RETRACT_EXAMPLES = (
 @command(app, "retract", examples=RETRACT_EXAMPLES)
 def retract(
     options: Options,
-    subject: Annotated[str, typer.Option("--subject", metavar="X", help="The subject's label, id or alias.")],
-    relation: Annotated[str, typer.Option("--relation", metavar="ID", help="The relation.")],
-    object_name: Annotated[
-        str | None, typer.Option("--object", metavar="Y", help="Only if this is the object.  [any object]")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="M", help="The model to take it out of.  [the one used last]")
-    ] = None,
-    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="The reason, for the record.")] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="Allow the fact again: the next apply writes it.")] = False,
-    corpus: Annotated[
-        Path | None, typer.Option("--corpus", metavar="FILE", help="Text for the covariance, one document per line.")
-    ] = None,
+    subject: Annotated[str, option("--subject X", "The subject's label, id or alias.")],
+    relation: Annotated[str, option("--relation ID", "The relation.")],
+    object_name: Annotated[str | None, option("--object Y", "Only if this is the object.  [any object]")] = None,
+    model: Annotated[str | None, option("--model M", "The model to take it out of.  [the one used last]")] = None,
+    reason: Annotated[str | None, option("--reason TEXT", "The reason, for the record.")] = None,
+    undo: Annotated[bool, option("--undo", "Allow the fact again: the next apply writes it.")] = False,
+    corpus: Annotated[Path | None, option("--corpus FILE", "Text for the covariance, one document per line.")] = None,
     yes: YesOption = False,
     loading: Loading = AS_STORED,
 ) -> None:

@@ -20,7 +20,7 @@ import typer
 
 from kbsync import __version__
 from kbsync.cli import apply, bench, evaluate, export, history, models, pull, status, sync
-from kbsync.cli.choices import DIFFERENCE
+from kbsync.cli.choices import DIFFERENCE, option
 from kbsync.cli.options import HELP_NAMES, HOME_HELP, DebugOption, JsonOption, Options, VerboseOption, project_defaults
 from kbsync.errors import KbsyncError, SourceError, WithdrawalsError
 from kbsync.project import find_project, read_project
@@ -65,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # labels have letters that not every terminal has
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if wrong := next((one for one in given if _is_bytes(one)), None):
+    # Bytes that are no text: Python makes lone surrogates of them.
+    if wrong := next((one for one in given if re.search("[\ud800-\udfff]", one)), None):
         print(f"Error: this argument is not UTF-8: {wrong}", file=sys.stderr)
         return WRONG_USAGE
     options.arguments = tuple(given)
@@ -120,11 +121,6 @@ def _nowhere(mode: str) -> TextIO:
     return open(os.devnull, mode, encoding="utf-8")  # type: ignore[return-value]
 
 
-def _is_bytes(argument: str) -> bool:
-    """Tell whether an argument holds bytes that are no text: Python makes lone surrogates of them."""
-    return any("\ud800" <= letter <= "\udfff" for letter in argument)
-
-
 def _told(error: OSError) -> str:
     """Return what the system said, of which file, and how much room there is where that is the matter."""
     reason = error.strerror or " ".join(str(error).split())
@@ -162,16 +158,12 @@ def _root(
     context: typer.Context,
     home: Annotated[
         Path | None,
-        typer.Option(
-            "--home", metavar="DIR", envvar="KBSYNC_HOME", show_envvar=False, help=f"{HOME_HELP}; also after a command."
-        ),
+        option("--home DIR", f"{HOME_HELP}; also after a command.", envvar="KBSYNC_HOME", show_envvar=False),
     ] = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
     debug: DebugOption = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: Annotated[bool, option("--version", "Print the version.", callback=_show_version, is_eager=True)] = False,
 ) -> None:
     """Keep what a language model believes in step with a knowledge base.
 

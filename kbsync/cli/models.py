@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kbsync.cli.choices import CorpusOption, ModelOption, RelationsOption, SetOption, parse_values
+from kbsync.cli.choices import CorpusOption, ModelOption, RelationsOption, SetOption, option, parse_values
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit, log_console, plain, progress, show, table
 from kbsync.report.explain import trace_json, trace_view
@@ -40,15 +40,9 @@ def calibrate(
     options: Options,
     model: ModelOption,
     relation: RelationsOption = None,
-    facts: Annotated[
-        int, typer.Option("--facts", metavar="N", min=10, help="Number of facts to edit in each trial.")
-    ] = 60,
-    corpus: Annotated[
-        Path | None, typer.Option("--corpus", metavar="FILE", help="Text for the covariance, one document per line.")
-    ] = None,
-    write: Annotated[
-        str | None, typer.Option("--write", metavar="NAME", help="Save the result as a preset of this home.")
-    ] = None,
+    facts: Annotated[int, option("--facts N", "Number of facts to edit in each trial.", min=10)] = 60,
+    corpus: Annotated[Path | None, option("--corpus FILE", "Text for the covariance, one document per line.")] = None,
+    write: Annotated[str | None, option("--write NAME", "Save the result as a preset of this home.")] = None,
     setting: SetOption = None,
     loading: Loading = AS_STORED,
 ) -> None:
@@ -78,15 +72,12 @@ def trace(
     options: Options,
     model: ModelOption,
     relation: RelationsOption = None,
-    facts: Annotated[int, typer.Option("--facts", metavar="N", min=1, help="Number of known facts to trace.")] = 100,
-    samples: Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Noise samples for each fact.")] = 3,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the noise.")] = 0,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Plot heat maps and bars as FILE.png and FILE.svg.")
-    ] = None,
+    facts: Annotated[int, option("--facts N", "Number of known facts to trace.", min=1)] = 100,
+    samples: Annotated[int, option("--samples N", "Noise samples for each fact.", min=1)] = 3,
+    seed: Annotated[int, option("--seed N", "Seed of the noise.")] = 0,
+    plot: Annotated[Path | None, option("--plot FILE", "Plot heat maps and bars as FILE.png and FILE.svg.")] = None,
     write_preset: Annotated[
-        str | None,
-        typer.Option("--write-preset", metavar="NAME", help="Save the suggested layers as a preset of this home."),
+        str | None, option("--write-preset NAME", "Save the suggested layers as a preset of this home.")
     ] = None,
     loading: Loading = AS_STORED,
 ) -> None:
@@ -114,7 +105,7 @@ def trace(
 def doctor(
     options: Options,
     model: ModelOption,
-    edits: Annotated[int, typer.Option("--edits", metavar="N", min=1, help="Number of edits to plan for.")] = 1000,
+    edits: Annotated[int, option("--edits N", "Number of edits to plan for.", min=1)] = 1000,
     loading: Loading = AS_STORED,
 ) -> None:
     """Check whether a model can be edited here: loading, memory, time, and its tokenizer on difficult subjects.
@@ -137,12 +128,8 @@ mend_app = family("MEND, a baseline that must be trained for each model.")
 def train(
     options: Options,
     model: ModelOption,
-    steps: Annotated[
-        int | None, typer.Option("--steps", metavar="N", min=1, help="Training steps.  [the model's, else 2000]")
-    ] = None,
-    facts: Annotated[
-        int, typer.Option("--facts", metavar="N", min=10, help="Number of known facts to train on.")
-    ] = 1000,
+    steps: Annotated[int | None, option("--steps N", "Training steps.  [the model's, else 2000]", min=1)] = None,
+    facts: Annotated[int, option("--facts N", "Number of known facts to train on.", min=10)] = 1000,
     loading: Loading = AS_STORED,
 ) -> None:
     """Train MEND's network for a model, on facts that the model knows.
@@ -162,12 +149,10 @@ stats_app = family(
 )
 
 TokensOption = Annotated[
-    int | None,
-    typer.Option("--tokens", metavar="N", min=1, help="Tokens of the corpus to read.  [10 for each dimension]"),
+    int | None, option("--tokens N", "Tokens of the corpus to read.  [10 for each dimension]", min=1)
 ]
 LengthOption = Annotated[
-    int | None,
-    typer.Option("--sequence-length", metavar="N", min=8, help="Tokens in each row of the packed corpus.  [512]"),
+    int | None, option("--sequence-length N", "Tokens in each row of the packed corpus.  [512]", min=8)
 ]
 
 
@@ -228,8 +213,7 @@ def import_file(
     options: Options,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `kbsync stats export` wrote.")],
     model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="M", help="Load this model and check that the covariances are its own."),
+        str | None, option("--model M", "Load this model and check that the covariances are its own.")
     ] = None,
     loading: Loading = AS_STORED,
 ) -> None:
@@ -261,7 +245,7 @@ practice_app.add_typer(practice_group, name="practice")
 
 @command(practice_group, "train", examples=("kbsync practice train --to my-practice-model",))
 def train_practice(
-    options: Options, folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the model.")]
+    options: Options, folder: Annotated[Path, option("--to DIR", "A new folder for the model.")]
 ) -> None:
     """Train the practice model on the fixtures' earlier edition: under an hour on 2 cores."""
     from kbsync.sync.practice import train_practice as workflow
@@ -272,10 +256,7 @@ def train_practice(
 
 
 @command(practice_group, "datasets", examples=("kbsync practice datasets --to fixtures",))
-def datasets(
-    options: Options,
-    folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder for the two JSON files.")],
-) -> None:
+def datasets(options: Options, folder: Annotated[Path, option("--to DIR", "Folder for the two JSON files.")]) -> None:
     """Make data sets in CounterFact's and zsRE's forms from the fixtures' earlier edition."""
     from kbsync.sync.practice import write_datasets
 
@@ -287,7 +268,7 @@ def datasets(
 def demo(
     options: Options,
     model: ModelOption = "practice",
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Edit at most N facts.")] = None,
+    limit: Annotated[int | None, option("--limit N", "Edit at most N facts.", min=1)] = None,
 ) -> None:
     """Show everything in a temporary home: pull, plan, apply, status, answers before and after, and a retraction.
 

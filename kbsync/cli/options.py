@@ -21,6 +21,7 @@ from kbsync.cli.choices import (
     MaxMemoryOption,
     RevisionOption,
     keyword_options,
+    option,
     parse_max_memory,
 )
 from kbsync.errors import SettingsError
@@ -32,10 +33,10 @@ HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 HOME_HELP = "The project's folder (else KBSYNC_HOME, else .kbsync)"
 
-HomeOption = Annotated[Path | None, typer.Option("--home", metavar="DIR", help=f"{HOME_HELP}.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+HomeOption = Annotated[Path | None, option("--home DIR", f"{HOME_HELP}.")]
+JsonOption = Annotated[bool, option("--json", "Print the result as JSON.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say on stderr how the work is done.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+DebugOption = Annotated[bool, option("--debug", "Show the traceback of an error.")]
 
 LOADING_OPTIONS = keyword_options(
     device=DeviceOption,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kbsync.cli.choices import ContactOption, ModelOption
+from kbsync.cli.choices import ContactOption, ModelOption, option
 from kbsync.cli.options import Options, command, family
 from kbsync.report.console import emit, progress
 from kbsync.report.pull import (
@@ -40,60 +40,45 @@ EXAMPLES = (
 
 RelationOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--relation", metavar="ID", help="What to read, such as P17; again for more.  [all that kbsync.yaml names]"
-    ),
+    option("--relation ID", "What to read, such as P17; again for more.  [all that kbsync.yaml names]"),
 ]
 SourceOption = Annotated[
     str,
-    typer.Option(
-        "--source",
-        metavar="S",
-        help="wikidata, a SPARQL endpoint's URL, sqlite: or postgresql:, a file (RDF, table, YAML, data set).",
+    option(
+        "--source S", "wikidata, a SPARQL endpoint's URL, sqlite: or postgresql:, a file (RDF, table, YAML, data set)."
     ),
 ]
-ClassOption = Annotated[
-    str | None, typer.Option("--class", metavar="ID", help="Only subjects that are instances of it, such as Q515.")
-]
-SubjectsOption = Annotated[
-    Path | None, typer.Option("--subjects", metavar="FILE", help="Only these subjects: ids or labels, one per line.")
-]
-LanguageOption = Annotated[
-    str | None, typer.Option("--lang", metavar="CODE", help="The labels' language, or several: en,mul,de.  [en]")
-]
-LimitOption = Annotated[
-    int | None, typer.Option("--limit", metavar="N", min=1, help="At most N subjects for each relation.")
-]
+ClassOption = Annotated[str | None, option("--class ID", "Only subjects that are instances of it, such as Q515.")]
+SubjectsOption = Annotated[Path | None, option("--subjects FILE", "Only these subjects: ids or labels, one per line.")]
+LanguageOption = Annotated[str | None, option("--lang CODE", "The labels' language, or several: en,mul,de.  [en]")]
+LimitOption = Annotated[int | None, option("--limit N", "At most N subjects for each relation.", min=1)]
 SitelinksOption = Annotated[
-    int | None,
-    typer.Option("--min-sitelinks", metavar="N", min=0, help="Only subjects with N sitelinks (Wikipedia pages)."),
+    int | None, option("--min-sitelinks N", "Only subjects with N sitelinks (Wikipedia pages).", min=0)
 ]
-AllOption = Annotated[bool, typer.Option("--all", help="Read the whole relation, even if its template names a part.")]
+AllOption = Annotated[bool, option("--all", "Read the whole relation, even if its template names a part.")]
 AsOfOption = Annotated[
     datetime.datetime | None,
-    typer.Option("--as-of", metavar="DATE", formats=["%Y-%m-%d"], help="Read what was current on that day.  [today]"),
+    option("--as-of DATE", "Read what was current on that day.  [today]", formats=["%Y-%m-%d"]),
 ]
 AliasesOption = Annotated[
-    bool, typer.Option("--aliases", help="Read aliases of subjects and objects, too: answers in them count.")
+    bool, option("--aliases", "Read aliases of subjects and objects, too: answers in them count.")
 ]
 QueryOption = Annotated[
-    str | None,
-    typer.Option("--query", metavar="Q", help="A SELECT of your own, SPARQL or SQL: its text or its file (.rq, .sql)."),
+    str | None, option("--query Q", "A SELECT of your own, SPARQL or SQL: its text or its file (.rq, .sql).")
 ]
 MaxWithdrawnOption = Annotated[
     float,
-    typer.Option(
-        "--max-withdrawn",
-        metavar="PERCENT",
+    option(
+        "--max-withdrawn PERCENT",
+        "Largest share of a relation that a pull may withdraw (else KBSYNC_MAX_WITHDRAWN).",
         min=0,
         max=100,
         envvar="KBSYNC_MAX_WITHDRAWN",
         show_envvar=False,
-        help="Largest share of a relation that a pull may withdraw (else KBSYNC_MAX_WITHDRAWN).",
     ),
 ]
-AcceptOption = Annotated[bool, typer.Option("--accept-withdrawals", help="Record the pull, however much it withdraws.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the SPARQL of the first pages, and send nothing.")]
+AcceptOption = Annotated[bool, option("--accept-withdrawals", "Record the pull, however much it withdraws.")]
+DryRunOption = Annotated[bool, option("--dry-run", "Print the SPARQL of the first pages, and send nothing.")]
 
 
 @command(app, "pull", examples=EXAMPLES)
@@ -218,10 +203,10 @@ def new(
     options: Options,
     relation: Annotated[str, typer.Argument(help="A Wikidata property, such as P1813, or a name of your own.")],
     source: Annotated[
-        str, typer.Option("--source", metavar="S", help="wikidata, an endpoint's URL, or with --predicate an RDF file.")
+        str, option("--source S", "wikidata, an endpoint's URL, or with --predicate an RDF file.")
     ] = "wikidata",
     predicate: Annotated[
-        str | None, typer.Option("--predicate", metavar="IRI", help="The property that states it, such as dbo:capital.")
+        str | None, option("--predicate IRI", "The property that states it, such as dbo:capital.")
     ] = None,
     contact: ContactOption = None,
 ) -> None:
@@ -240,9 +225,7 @@ def measure(
     options: Options,
     relation: Annotated[str, typer.Argument(help="A relation's id, such as P17.")],
     model: ModelOption,
-    facts: Annotated[
-        int, typer.Option("--facts", metavar="N", min=1, help="Number of facts to ask about, chosen at random.")
-    ] = 200,
+    facts: Annotated[int, option("--facts N", "Number of facts to ask about, chosen at random.", min=1)] = 200,
     loading: Loading = AS_STORED,
 ) -> None:
     """Measure how often each wording gives the object, on facts that the model knows; best first.
@@ -272,20 +255,15 @@ relations_app = family()
 def relations(
     options: Options,
     model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="M", help="The model whose recorded answers count.  [the one used last]"),
+        str | None, option("--model M", "The model whose recorded answers count.  [the one used last]")
     ] = None,
-    search: Annotated[
-        str | None, typer.Option("--search", metavar="TEXT", help="Find relations by part of a label or wording.")
-    ] = None,
-    online: Annotated[bool, typer.Option("--online", help="Search the endpoint's properties.")] = False,
+    search: Annotated[str | None, option("--search TEXT", "Find relations by part of a label or wording.")] = None,
+    online: Annotated[bool, option("--online", "Search the endpoint's properties.")] = False,
     discover: Annotated[
-        bool,
-        typer.Option("--discover", help="List what states relations in --source: predicates, or a table's columns."),
+        bool, option("--discover", "List what states relations in --source: predicates, or a table's columns.")
     ] = False,
     source: Annotated[
-        str,
-        typer.Option("--source", metavar="S", help="With --online or --discover: wikidata, a URL, a file, a database."),
+        str, option("--source S", "With --online or --discover: wikidata, a URL, a file, a database.")
     ] = "wikidata",
     contact: ContactOption = None,
 ) -> None:

@@ -15,6 +15,7 @@ from kbsync.cli.choices import (
     OnConflictOption,
     ProbeOption,
     RelationsOption,
+    option,
 )
 from kbsync.cli.options import Options, command, family, leave
 from kbsync.report.apply import plan_json, plan_view, status_json, status_view
@@ -79,8 +80,8 @@ class Format(StrEnum):
     html = "html"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", help="What to write; html is one file.")]
-ToOption = Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Write a page here, not to stdout.")]
+FormatOption = Annotated[Format, option("--format", "What to write; html is one file.")]
+ToOption = Annotated[Path | None, option("--to FILE", "Write a page here, not to stdout.")]
 
 
 def takes_page(options: Options, form: Format, to: Path | None) -> bool:
@@ -108,14 +109,11 @@ def emit_page(home: Path, status: "Status[Overview]", form: Format, to: Path | N
 @command(app, "status", examples=EXAMPLES)
 def status(
     options: Options,
-    model: Annotated[str | None, typer.Option("--model", metavar="M", help="The model.  [the one used last]")] = None,
+    model: Annotated[str | None, option("--model M", "The model.  [the one used last]")] = None,
     relation: RelationsOption = None,
     probe: ProbeOption = False,
     model_file: Annotated[
-        str | None,
-        typer.Option(
-            "--model-file", metavar="FILE", help="With --probe: ask this later model what it holds of the edits."
-        ),
+        str | None, option("--model-file FILE", "With --probe: ask this later model what it holds of the edits.")
     ] = None,
     check: CheckOption = False,
     form: FormatOption = Format.table,

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from kbsync.cli.choices import CheckOption, ContactOption
+from kbsync.cli.choices import CheckOption, ContactOption, option
 from kbsync.cli.options import DEFAULT_HOME, Options, command, family, leave
 from kbsync.cli.status import Format, FormatOption, ToOption, emit_page, takes_page
 from kbsync.errors import SettingsError
@@ -27,12 +27,10 @@ SYNC_PAGE = "kbsync sync --format html --to report.html"
 def sync(
     options: Options,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Pull into a copy of the ledger, show what there is to do, write nothing.")
+        bool, option("--dry-run", "Pull into a copy of the ledger, show what there is to do, write nothing.")
     ] = False,
     check: CheckOption = False,
-    accept_withdrawals: Annotated[
-        bool, typer.Option("--accept-withdrawals", help="Go on however much is withdrawn.")
-    ] = False,
+    accept_withdrawals: Annotated[bool, option("--accept-withdrawals", "Go on however much is withdrawn.")] = False,
     contact: ContactOption = None,
     form: FormatOption = Format.table,
     to: ToOption = None,
@@ -76,10 +74,8 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @command(app, "watch", examples=("kbsync watch", "kbsync watch --every 15m --at-least 10"))
 def watch(
     options: Options,
-    every: Annotated[str, typer.Option("--every", metavar="TIME", help="Sync once in this time at most.")] = "15m",
-    at_least: Annotated[
-        int, typer.Option("--at-least", metavar="N", min=1, help="Sync where N entities or more have changed.")
-    ] = 1,
+    every: Annotated[str, option("--every TIME", "Sync once in this time at most.")] = "15m",
+    at_least: Annotated[int, option("--at-least N", "Sync where N entities or more have changed.", min=1)] = 1,
     contact: ContactOption = None,
     loading: Loading = AS_STORED,
 ) -> None:
@@ -174,18 +170,10 @@ INIT_EXAMPLES = ("kbsync init", "kbsync init --model practice --source facts.yam
 @command(init_app, "init", examples=INIT_EXAMPLES)
 def init(
     options: Options,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="M", help="A preset, a hub id, a folder, or a GGUF file.")
-    ] = None,
-    source: Annotated[
-        str | None, typer.Option("--source", metavar="S", help="wikidata, an endpoint's URL, or a file.  [wikidata]")
-    ] = None,
-    relation: Annotated[
-        list[str] | None, typer.Option("--relation", metavar="ID", help="What to read, such as P36; again for more.")
-    ] = None,
-    export: Annotated[
-        str | None, typer.Option("--export", metavar="DIR", help="A folder that each sync exports the model to.")
-    ] = None,
+    model: Annotated[str | None, option("--model M", "A preset, a hub id, a folder, or a GGUF file.")] = None,
+    source: Annotated[str | None, option("--source S", "wikidata, an endpoint's URL, or a file.  [wikidata]")] = None,
+    relation: Annotated[list[str] | None, option("--relation ID", "What to read, such as P36; again for more.")] = None,
+    export: Annotated[str | None, option("--export DIR", "A folder that each sync exports the model to.")] = None,
 ) -> None:
     """Write kbsync.yaml into this folder, with comments; asks for what the options leave open."""
     model = model or ask("--model", "Model (a preset, hub id, folder or GGUF file)")

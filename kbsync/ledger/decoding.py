@@ -134,10 +134,6 @@ def _list(text: str) -> tuple[Any, ...]:
     return tuple(json.loads(text))
 
 
-def _entities(text: str) -> tuple[Entity, ...]:
-    return tuple(Entity(entity["label"], entity["id"]) for entity in json.loads(text))
-
-
 def wording_json(wording: Wording | None) -> str | None:
     """A wording as the facts table holds it."""
     return None if wording is None else compact(asdict(wording))
@@ -157,7 +153,7 @@ _DECODERS: dict[str, Callable[[str], object]] = {
     "scope": json.loads,
     "contexts": _list,
     "layers": _list,
-    "objects": _entities,
+    "objects": lambda text: tuple(Entity(one["label"], one["id"]) for one in json.loads(text)),
     "wording": wording_from,
 }
 

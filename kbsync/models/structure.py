@@ -61,7 +61,11 @@ def family_by_structure(model: nn.Module, config: object) -> Family:
 
 def down_path(block: nn.Module, width: int | None) -> str | None:
     """Return the path of a block's last projection to `width` dimensions outside its attention."""
-    attention = [name for name, module in block.named_modules() if name and takes_mask(module)]
+    attention = [  # what is told which positions may be seen
+        name
+        for name, module in block.named_modules()
+        if name and "attention_mask" in inspect.signature(module.forward).parameters
+    ]
     outside = [
         name
         for name, module in block.named_modules()
@@ -70,11 +74,6 @@ def down_path(block: nn.Module, width: int | None) -> str | None:
         and not any(f"{name}.".startswith(f"{path}.") for path in attention)
     ]
     return outside[-1] if outside else None
-
-
-def takes_mask(module: nn.Module) -> bool:
-    """Whether a module is attention: it is told which positions may be seen."""
-    return "attention_mask" in inspect.signature(module.forward).parameters
 
 
 def misfit(model: nn.Module, reason: str) -> ModelError:

@@ -167,10 +167,6 @@ _PIPE_WIDTH = 200  # columns where no terminal says how many there are: tables a
 Result = TypeVar("Result")
 
 
-def result_console() -> Console:
-    return _console(stderr=False)
-
-
 def log_console() -> Console:
     """Return a console on stderr, for progress and remarks."""
     return _console(stderr=True)
@@ -184,7 +180,7 @@ def emit(result: Result, view: Callable[[Result], RenderableType], *, as_json: b
             ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
             sys.stdout.writelines(json_text(result, ascii_only=ascii_only))
         else:
-            result_console().print(view(result))
+            _console(stderr=False).print(view(result))
         sys.stdout.flush()  # a closed pipe shows here, where it is dealt with, and not when Python exits
     except BrokenPipeError:
         raise

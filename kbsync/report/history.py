@@ -53,7 +53,7 @@ def history_view(history: "History") -> RenderableType:
 
 
 def _batch_row(batch: "HistoryBatch") -> tuple[object, ...]:
-    figures = tuple(_figure(value) for value in batch.metrics.values())
+    figures = tuple(None if value is None else f"{value:.2f}" for value in batch.metrics.values())
     about = ("*" if batch.current else "", batch.batch, _moment(batch.started), batch.model, batch.state)
     counts = (batch.added, batch.superseded, batch.retracted, batch.active)
     return (*about, *counts, *figures, None if batch.seconds is None else f"{batch.seconds:.1f}")
@@ -114,10 +114,6 @@ def _batch(batch: int) -> str:
 def _moment(time: str) -> str:
     """A time of the ledger to the second."""
     return time[:19].replace("T", " ")
-
-
-def _figure(value: float | None) -> str | None:
-    return None if value is None else f"{value:.2f}"
 
 
 def exported_view(done: "Exported") -> RenderableType:

@@ -54,7 +54,7 @@ def open_source(
     """
     from kbsync.sources.own_query import read_query
 
-    if is_database(source):
+    if re.match(r"(sqlite|postgres(ql)?)(\+\w+)?:", source):  # a database, well or badly named
         from kbsync.sources.table_file import Database
 
         return Database(source, None if query is None else read_query(query))
@@ -62,11 +62,6 @@ def open_source(
     if is_endpoint(source):
         return open_endpoint(source, access, own)
     return _open_file(Path(source), tuple(asks), own)
-
-
-def is_database(source: str) -> bool:
-    """Whether `source` names a database, well or badly."""
-    return re.match(r"(sqlite|postgres(ql)?)(\+\w+)?:", source) is not None
 
 
 def is_endpoint(source: str) -> bool:

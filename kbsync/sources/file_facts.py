@@ -57,7 +57,10 @@ class Gathered(Collection[Fact]):
 
     def __iter__(self) -> Iterator[Fact]:
         if self._rest is None:
-            yield from sorted(self._held.values(), key=_by_label)
+            yield from sorted(
+                self._held.values(),
+                key=lambda f: (f.subject.label, f.subject.id or "", f.object.label, f.object.id or ""),
+            )
             return
         self._put()
         with writing(TEMPORARY, sqlite3.Error):
@@ -101,10 +104,6 @@ def _values(fact: Fact) -> tuple[object, ...]:
     told, subject, thing = fact.wording, fact.subject, fact.object
     wording = told and marshal.dumps((told.prompt, told.paraphrases, told.question, told.wordings))
     return (subject.label, subject.id, fact.relation, thing.label, thing.id, fact.rank, fact.since, wording)
-
-
-def _by_label(fact: Fact) -> tuple[str, str, str, str]:
-    return (fact.subject.label, fact.subject.id or "", fact.object.label, fact.object.id or "")
 
 
 SHOWN = 20

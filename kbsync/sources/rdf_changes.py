@@ -159,7 +159,9 @@ def changed_lines(path: Path, earlier: Digest, now: Digest) -> Changed | None:
         again |= {subject for subject, p, value, _ in _triples(path) if p.startswith(_NODE) and value in again}
     if len(again) > min(MOST_CHANGED, MOST_AGAIN * subjects):
         return None
-    return Changed(_lines_about(path, again), frozenset(_key(one) for one in again if one[:1] == b"<"))
+    return Changed(
+        _lines_about(path, again), frozenset(short_id(one.decode()[1:-1]) for one in again if one[:1] == b"<")
+    )
 
 
 def _lines_about(path: Path, again: set[bytes]) -> bytes:
@@ -187,8 +189,3 @@ def _triples(path: Path) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
 def _subject(line: bytes) -> bytes | None:
     """Return the subject of a line; None for a comment, an empty line, and one that is written in another form."""
     return found[1] if (found := _LINE.fullmatch(line)) else None
-
-
-def _key(subject: bytes) -> str:
-    """Return the key that facts of this subject have."""
-    return short_id(subject.decode()[1:-1])

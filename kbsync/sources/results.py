@@ -118,14 +118,13 @@ def _streamed(body: bytes) -> Iterator[dict[str, dict[str, str]]]:
 def _term(value: Mapping[str, str]) -> Term:
     datatype, text = value.get("datatype", ""), value["value"]
     language = value.get("xml:lang", "").lower()
-    if not isinstance(text, str) or not isinstance(datatype, str) or (not text.isascii() and _halved(text)):
+    if (
+        not isinstance(text, str)
+        or not isinstance(datatype, str)
+        or (not text.isascii() and re.search("[\ud800-\udfff]", text))
+    ):
         raise TypeError(f"a value that is no text: {str(text)[:80]!r}")
     return Term(text, _KINDS[value["type"]], language, "" if datatype in TEXT else datatype)
-
-
-def _halved(text: str) -> bool:
-    """Whether a text holds a half of a UTF-16 pair, which is no character."""
-    return re.search("[\ud800-\udfff]", text) is not None
 
 
 def _parsed(body: bytes, form: "QueryResultsFormat") -> list[Row]:

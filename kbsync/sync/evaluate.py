@@ -186,7 +186,9 @@ def run_eval(
             out = drawn(cases, options.withdraw, options.seed)
             gone = reversal(ledger, choice, known, out, options.seed, progress)
             evaluation = replace(evaluation, reversal=gone)
-        record_figures(ledger, edits.batch.id, whole_metrics(evaluation))
+        after = evaluation.edited or {}
+        rows = [Metric(f"{RECORDED}{name}", evaluation.base[name].mean, one.mean) for name, one in after.items()]
+        record_figures(ledger, edits.batch.id, rows)
         return evaluation
 
 
@@ -376,11 +378,3 @@ def prompt_figures(base: Said | None, now: Said | None, names: Sequence[str], se
 
 def part(values: Mapping[str, Values], places: Sequence[int]) -> dict[str, Values]:
     return {name: [column[place] for place in places] for name, column in values.items()}
-
-
-def whole_metrics(evaluation: Evaluation) -> list[Metric]:
-    """Return the figures over all cases as the ledger keeps them."""
-    return [
-        Metric(f"{RECORDED}{name}", evaluation.base[name].mean, figure.mean)
-        for name, figure in (evaluation.edited or {}).items()
-    ]

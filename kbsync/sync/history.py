@@ -150,7 +150,7 @@ def _batches(ledger: Ledger, model: str, name: str) -> list[HistoryBatch]:
                 retracted=retracted,
                 active=active.get(batch.id),
                 metrics=_figures(ledger.metrics(batch.id)),
-                seconds=_total(batch),
+                seconds=batch.seconds.get("total"),
                 reason=batch.reason,
             )
         )
@@ -160,10 +160,6 @@ def _batches(ledger: Ledger, model: str, name: str) -> list[HistoryBatch]:
 def _figures(rows: Sequence[MetricRow]) -> dict[str, float | None]:
     found = {row.name: row.after for row in rows if row.edit is None}
     return {name: found.get(name) for name in FIGURES}
-
-
-def _total(batch: BatchRow) -> float | None:
-    return batch.seconds.get("total")
 
 
 Subjects = set[tuple[str, str]]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kbsync.errors import EditError, KbsyncError, SettingsError
 from kbsync.facts import is_inverse, normalise_label
-from kbsync.ledger import BatchRow, EditRow, FactRow, Ledger, VetoRow
+from kbsync.ledger import BatchRow, EditRow, FactRow, Ledger
 from kbsync.ledger.edits import edits_about, rollback_count
 from kbsync.ledger.facts import aliases, facts_named, lift_vetoes, record_vetoes, vetoes
 from kbsync.memit import RequestGroup
@@ -124,11 +124,7 @@ def lift(home: Path, subject: str, relation: str, object_name: str | None = None
         if not held:
             raise SettingsError(f"{relation} of {label} is not retracted: nothing to undo")
         lift_vetoes(ledger, [veto.id for veto in held])
-        return [_lifted(veto) for veto in held]
-
-
-def _lifted(veto: VetoRow) -> Lifted:
-    return Lifted(veto.subject, veto.relation, veto.object)
+        return [Lifted(veto.subject, veto.relation, veto.object) for veto in held]
 
 
 def _current_facts(ledger: Ledger, subject: str, relation: str, object_name: str | None) -> list[FactRow]:
@@ -246,7 +242,11 @@ def bisect(
         plan = work.plan()
         search = _Search(work, plan)
         culprits = search.run()
-        found = tuple(_found(row, breaks) for rows, breaks in culprits for row in rows)
+        found = tuple(
+            Found(row.relation, row.subject, row.fact.object_label if row.fact else "", breaks)
+            for rows, breaks in culprits
+            for row in rows
+        )
         if found and not confirm(found):
             return Bisected(plan.model, found, search.solves, None)
         for rows, breaks in culprits:
@@ -258,10 +258,6 @@ def bisect(
         batch = work.batch(plan)
         applied = batch.run() if batch.edits.needed else nothing_to_do(plan, batch.edits, work.clock)
         return Bisected(plan.model, found, search.solves, applied)
-
-
-def _found(row: PlanRow, breaks: str) -> Found:
-    return Found(row.relation, row.subject, row.fact.object_label if row.fact else "", breaks)
 
 
 def _stated(ledger: Ledger, row: PlanRow) -> list[FactRow]:

@@ -59,7 +59,10 @@ class Templates:
     """
 
     def __init__(self, templates: Iterable[Template]) -> None:
-        ordered = sorted(templates, key=lambda template: _natural(template.relation))
+        ordered = sorted(
+            templates,
+            key=lambda one: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", one.relation)],
+        )
         self._by_relation = {template.relation: template for template in ordered}
         self._inverses = {found.relation: found for one in ordered if one.inverse for found in [_inverse(one)]}
 
@@ -165,10 +168,6 @@ def _inverse(template: Template) -> Template:
         template.file,
         template.line,
     )
-
-
-def _natural(relation: str) -> tuple[str | int, ...]:
-    return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", relation))
 
 
 def _read_folder(folder: Path, problems: list[str]) -> list[Template]:

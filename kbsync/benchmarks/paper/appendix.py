@@ -26,7 +26,6 @@ from kbsync.report.plots import Chart, Row, Series, bars_by_row
 from kbsync.sync.answers import other_answers
 from kbsync.sync.corpus import documents
 from kbsync.sync.home import templates_for
-from kbsync.templates import Templates
 
 
 class PhaseClock:
@@ -118,13 +117,11 @@ def stars() -> dict[str, str]:
     return found
 
 
-def star_requests(templates: Templates) -> list[EditRequest]:
-    return [templates.request(star, RELATION, constellation) for star, constellation in stars().items()]
-
-
 def run_stars(bench: PaperBench) -> Result:
     """Write the stars that the model does not place, and measure recall before and after."""
-    asked = evenly(star_requests(templates_for(bench.ledger.home)), bench.sizes.stars)
+    templates = templates_for(bench.ledger.home)
+    requests = [templates.request(star, RELATION, constellation) for star, constellation in stars().items()]
+    asked = evenly(requests, bench.sizes.stars)
     ids = content_id("requests1", [one.id for one in asked])
     about = {**bench.about, "what": "stars and all of them", "settings": bench.settings.as_dict(), "ids": ids}
     found = bench.measurements.get(about, lambda: write_stars(bench, asked))
