@@ -1,7 +1,7 @@
 """All metrics by name, and any choice of them measured: each (prompt, object) scored once, each text generated once.
 
 A new metric is a CaseMetric in `success`, `said` or `generation`, or a TextMetric, and a line here.
-`ABOUT` says of every figure what it is and which way is better, those of `kept` and of an apply alone too.
+`ABOUT` says of every figure what it is and which way is better, those of `kept_values` and of an apply alone too.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,7 +32,7 @@ KEPT_METRICS = (
     *("worded_recall", "kept_same", "known_kept_same", "kept_others", "kept_unrelated"),
     *("kl_same", "kl_others", "kl_unrelated"),
 )
-"""those over prompts that are drawn around the ledger's edits: see `kept`"""
+"""those over prompts that are drawn around the ledger's edits: see `kept_values`"""
 
 MEANS: dict[str, tuple[str, ...]] = {"S": ("ES", "PS", "NS"), "score": ("efficacy", "paraphrase", "specificity")}
 """harmonic means of metrics' means: there where all of their parts are"""

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from rich.console import Group, RenderableType
 
 from kbsync import __version__
-from kbsync.report.console import plain, table
+from kbsync.report.console import fields_of, plain, table
 
 if TYPE_CHECKING:
     from kbsync.sync.batch import Applied
@@ -74,18 +74,8 @@ def in_sync_text(counts: Mapping["Sign", int]) -> str:
 
 def plan_json(plan: "Plan | Overview") -> dict[str, Any]:
     """Return the plan for machines; its facts come one by one, and once."""
-    facts = (
-        {
-            "sign": row.sign,
-            "subject": row.subject,
-            "relation": row.relation,
-            "object": row.object,
-            "previous": row.previous,
-            "reason": row.reason,
-            "sources": row.sources,
-        }
-        for row in plan.rows
-    )
+    names = ("sign", "subject", "relation", "object", "previous", "reason", "sources")
+    facts = (fields_of(row, *names) for row in plan.rows)
     return {"model": plan.model or None, "counts": plan.counts, "facts": facts, "metrics": {}}
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path, PurePath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich import box
 from rich.cells import cell_len
@@ -86,6 +86,11 @@ def to_plain(value: object) -> object:
     if isinstance(value, Iterable):
         return [to_plain(item) for item in value]
     raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def fields_of(value: object, *names: str) -> dict[str, Any]:
+    """Return these fields of a result, for a JSON that has not all of them, or others too."""
+    return {name: getattr(value, name) for name in names}
 
 
 def _entries(value: object) -> Mapping[object, object]:

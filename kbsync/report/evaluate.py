@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 
 from kbsync import __version__
-from kbsync.report.console import plain, table
+from kbsync.report.console import fields_of, plain, table
 
 if TYPE_CHECKING:
     from kbsync.metrics import Figure
@@ -59,17 +59,11 @@ def remarks(found: "Evaluation") -> list[str]:
 def eval_json(found: "Evaluation") -> dict[str, Any]:
     """Return the evaluation for machines: means by name, and the intervals beside them."""
     return {
-        "model": found.model,
-        "measured": found.measured,
-        "cases": found.cases,
-        "unplaced": found.unplaced,
-        "unmeasured": found.unmeasured,
-        "batch": found.batch,
+        **fields_of(found, "model", "measured", "cases", "unplaced", "unmeasured", "batch"),
         "text": None if found.text is None else {"corpus": found.text.corpus, "lines": len(found.text.lines)},
         **_sides(found.base, found.edited),
         "beside": {name: {"means": _means(one), "intervals": _intervals(one)} for name, one in found.beside.items()},
-        "reversal": found.reversal,
-        "calibration": found.calibration,
+        **fields_of(found, "reversal", "calibration"),
         "relations": {
             name: {"cases": one.cases, **_sides(one.base, one.edited)} for name, one in found.relations.items()
         },

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 
-from kbsync.report.console import plain, table
+from kbsync.report.console import fields_of, plain, table
 from kbsync.report.plots import Chart, Series, write_charts
 
 if TYPE_CHECKING:
@@ -120,21 +120,13 @@ def trace_view(found: "Trace") -> RenderableType:
 
 def trace_json(found: "Trace") -> dict[str, Any]:
     """Return the trace for machines: percent, a value for each block."""
-    figures = found.figures
     return {
         "model": found.model,
         "facts": {"source": found.source, "traced": found.traced},
-        "samples": found.samples,
-        "seed": found.seed,
-        "window": figures.window,
-        "clean": figures.clean,
-        "corrupted": figures.corrupted,
-        "effects": figures.effects,
-        "severed": figures.severed,
-        "gap": figures.gap,
+        **fields_of(found, "samples", "seed"),
+        **fields_of(found.figures, "window", "clean", "corrupted", "effects", "severed", "gap"),
         "layers": found.present,
-        "suggested": found.suggested,
-        "preset": found.preset,
+        **fields_of(found, "suggested", "preset"),
     }
 
 

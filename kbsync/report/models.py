@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 
-from kbsync.report.console import plain, table
+from kbsync.report.console import fields_of, plain, table
 
 if TYPE_CHECKING:
     from kbsync.memit.extensions.calibration import Trial
@@ -42,19 +42,12 @@ def diagnosis_view(found: "Diagnosis") -> RenderableType:
 
 def diagnosis_json(found: "Diagnosis") -> dict[str, Any]:
     return {
-        "model": found.model,
-        "edits": found.edits,
-        "works": found.works,
-        "problems": found.problems,
-        "remarks": found.remarks,
+        **fields_of(found, "model", "edits", "works", "problems", "remarks"),
         "devices": [
             {"name": one.name, "about": one.about, "total_mb": round(one.total / _MB), "free_mb": round(one.free / _MB)}
             for one in found.devices
         ],
-        "loads": found.loads,
-        "memory": found.memory,
-        "seconds": found.seconds,
-        "rates": found.rates,
+        **fields_of(found, "loads", "memory", "seconds", "rates"),
         "tokenizer": {"subjects": found.subjects, "misplaced": found.misplaced},
     }
 
@@ -185,12 +178,10 @@ def calibration_json(found: "Calibration") -> dict[str, Any]:
         "model": found.model,
         "facts": {"source": found.source, "asked": found.asked, "known": found.known, "edits": found.edits},
         "trace": {"clean": found.effects.clean, "corrupted": found.effects.corrupted, "layers": found.effects.by_layer},
-        "suggested": found.suggested,
-        "base": found.base,
+        **fields_of(found, "suggested", "base"),
         "trials": [_plain_trial(trial) for trial in found.trials],
         "chosen": _plain_trial(found.chosen),
-        "from_record": found.from_record,
-        "preset": found.preset,
+        **fields_of(found, "from_record", "preset"),
     }
 
 

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from kbsync.report.apply import applied_view, plan_view, status_view
-from kbsync.report.console import plain, table
+from kbsync.report.console import fields_of, plain, table
 
 if TYPE_CHECKING:
     from kbsync.sync.daily import Synced
@@ -104,15 +104,10 @@ def synced_view(done: "Synced") -> RenderableType:
 def synced_json(done: "Synced") -> dict[str, Any]:
     """Return one document for machines."""
     return {
-        "model": done.model,
-        "in_sync": done.in_sync,
-        "dry_run": done.dry_run,
-        "pulls": done.pulls,
+        **fields_of(done, "model", "in_sync", "dry_run", "pulls"),
         "counts": done.plan.counts,
         "applied": None if done.applied is None else asdict(done.applied),
-        "checked": done.checked,
-        "exported": done.exported,
-        "probed": done.probed,
+        **fields_of(done, "checked", "exported", "probed"),
     }
 
 

@@ -13,7 +13,7 @@ from kbsync.benchmarks.measured import EVERY, LINES, dump_lines
 
 ITEMS = 40_000
 MOST_MEMORY = 150 * 2**20
-"""bytes; the dump has more than 100 MB in plain text, and a store of it in memory takes 200 MB beside the program's 100"""
+"""bytes; the dump has over 100 MB in plain text, and a store of it in memory takes 200 MB beside the program's 100"""
 
 PULL = """
 import json, re, sys
