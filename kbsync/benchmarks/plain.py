@@ -17,6 +17,7 @@ from torch import nn
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup
 from kbsync.models import LoadedModel
+from kbsync.models.forward import first_tensor as first
 
 EARLY_STOP_LOSS = 0.05
 ROWS_AT_ONCE = 16
@@ -69,12 +70,6 @@ def hooked(module: nn.Module, see: Callable[[Any, Any], Any]) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def first(output: Any) -> torch.Tensor:
-    """Return a module's output, or the first of a tuple."""
-    tensor: torch.Tensor = output[0] if isinstance(output, tuple) else output
-    return tensor
 
 
 def log_probs(loaded: LoadedModel, texts: Sequence[Text], delta: torch.Tensor, layer: int) -> torch.Tensor:

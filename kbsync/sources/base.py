@@ -171,17 +171,6 @@ class PageStore(Protocol):
         """Keep a whole answer."""
 
 
-class _NoPages:
-    def find(self, query: str) -> bytes | None:
-        return None
-
-    def keep(self, query: str, body: bytes) -> None:
-        pass
-
-
-NO_PAGES = _NoPages()
-
-
 def _silent(phase: str, done: int, total: int) -> None:
     pass
 
@@ -192,7 +181,7 @@ class Access:
 
     contact: str | None = None
     """A mail address or URL of the user, for the people who run the endpoint."""
-    pages: PageStore = NO_PAGES
+    pages: PageStore | None = None
     progress: Callable[[str, int, int], None] = _silent
     """``progress(phase, done, total)``; called once a second during a wait"""
     timeout: int = field(default_factory=lambda: SILENCE.value)
