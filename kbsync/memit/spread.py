@@ -66,7 +66,7 @@ def spread(
         with phase("keys"):
             preserved = {} if solver else preserved_moments(loaded, groups, settings, team, held)
             subjects = SubjectKeys(loaded, every, contexts, layers, team)
-        solver = solver or eqn_14(covariances, settings.lambda_, preserved)
+        solver = solver or eqn_14(covariances, settings.lambda_, preserved, key_weights(groups, settings.wordings))
         for step in range(settings.sweeps * len(layers)):
             number = step % len(layers)
             layer = layers[number]
@@ -85,12 +85,31 @@ def spread(
     return {layer: WeightDelta(one.left.float(), one.right.float(), one.jitter) for layer, one in solved.items()}
 
 
-def eqn_14(covariances: Mapping[int, torch.Tensor], lambda_: float, preserved: Mapping[int, torch.Tensor]) -> Solver:
-    """Return MEMIT's solver, with the sums over `preserved` keys, [m, m] for each layer, where there are any."""
+def key_weights(groups: Sequence[RequestGroup], wordings: int) -> torch.Tensor:
+    """Return the weight [u] of each column of the solve: sqrt((wordings + 1) / its group's keys), 1 at least.
+
+    lambda is set for facts on `wordings` further wordings, whose keys add up. A fact that has fewer is written as
+    firmly only if each key weighs more; by how much was measured (docs/real-models.md, "300 counterfactuals").
+    """
+    keys = torch.tensor([1 + len(group.keys) for group in groups])
+    return ((wordings + 1) / keys).clamp(min=1).sqrt().repeat_interleave(keys).double()
+
+
+def eqn_14(
+    covariances: Mapping[int, torch.Tensor],
+    lambda_: float,
+    preserved: Mapping[int, torch.Tensor],
+    weights: torch.Tensor,
+) -> Solver:
+    """Return MEMIT's solver, with the sums over `preserved` keys, [m, m] for each layer, where there are any.
+
+    A column of weight w adds w |delta k - r|^2 to what is minimised: it is solved as sqrt(w) k and sqrt(w) r.
+    """
 
     def solver(layer: int, keys: torch.Tensor, residual: torch.Tensor) -> Solution:
         stays = preserved[layer].to(keys.device) if preserved else None
-        return solve(keys, residual, covariances[layer].to(keys.device), lambda_, stays)
+        roots = weights.sqrt().to(keys.device)
+        return solve(keys.double() * roots, residual * roots, covariances[layer].to(keys.device), lambda_, stays)
 
     return solver
 

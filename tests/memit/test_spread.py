@@ -20,6 +20,8 @@ from kbsync.memit import (
     spread,
 )
 from kbsync.memit.keys import SubjectStates
+from kbsync.memit.solve import Solution, solve
+from kbsync.memit.spread import key_weights
 from kbsync.models import LoadedModel, score_targets
 from tests.tiny_models import FACTS, ridged
 
@@ -175,3 +177,19 @@ def test_nothing_to_spread_is_told(tiny: LoadedModel) -> None:
     given.groups, given.z = [], given.z[:0]
     with pytest.raises(EditError, match="no requests to spread"):
         spread(*given.arguments)
+
+
+def test_facts_of_fewer_wordings_than_the_settings_have_weigh_more(tiny: LoadedModel) -> None:
+    request = EditRequest("P1", "France", "The capital of {} is", "Oslo")
+    further = tuple(replace(request, prompt=prompt) for prompt in ("{}'s capital is", "Where is {} ruled from?"))
+    groups = [RequestGroup((request,)), RequestGroup((request, request)), RequestGroup((request,), keys=further)]
+    assert key_weights(groups, 0).tolist() == [1.0] * 5
+    torch.testing.assert_close(key_weights(groups, 3).square(), torch.tensor([4, 4, 4 / 3, 4 / 3, 4 / 3]).double())
+
+    def twice(layer: int, keys: torch.Tensor, residual: torch.Tensor) -> Solution:
+        return solve(keys.repeat(1, 2), residual.repeat(1, 2), one.covariances[layer], one.settings.lambda_)
+
+    one = work(tiny, MemitSettings(layers=(0, 2), lambda_=3, sweeps=2, wordings=3))
+    weighted, doubled = spread(*one.arguments), spread(*one.arguments, solver=twice)
+    for layer in (0, 2):
+        torch.testing.assert_close(weighted[layer].matrix(), doubled[layer].matrix(), rtol=1e-5, atol=1e-7)
