@@ -126,7 +126,7 @@ class ProjectSource:
     relations: tuple[str, ...]
     line: int
     options: Mapping[str, Any]
-    """what narrows it, by the names that `kbsync.sync.pull.make_asks` has"""
+    """what narrows it, by the names that `kbsync.sync.reading.make_asks` has"""
     query: str | None = None
     name: str | None = None
     """what the ledger knows it by: given, or a file's path as it is written; None is the source's own name"""

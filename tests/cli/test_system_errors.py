@@ -326,7 +326,7 @@ def world(small: Editable, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patched.delenv("KBSYNC_HOME", raising=False)
         patched.chdir(folder)
         project(folder, small, random_folder(tmp_path_factory.getbasetemp(), "gptj"))
-        patched.setattr("kbsync.files._folder", fixtures_of(folder))
+        patched.setattr("kbsync.resources._folder", fixtures_of(folder))
         patched.setattr(practice, "TrainSettings", lambda: few)
         for name, count in {practice.COUNTERFACT: 4, practice.ZSRE: 8}.items():
             patched.setitem(practice.RECORDS, name, count)
