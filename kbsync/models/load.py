@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from dataclasses import replace
+from functools import cache
 from io import StringIO
 from logging import CRITICAL
 from pathlib import Path
@@ -196,10 +197,26 @@ def quiet(checkpoint: Checkpoint) -> Iterator[None]:
     logging.set_verbosity(CRITICAL)
     try:
         # A GGUF file's tensors are counted out by a bar of their own, whatever transformers was told about bars.
-        with redirect_stderr(StringIO()) if checkpoint.gguf else nullcontext():
+        with redirect_stderr(StringIO()) if checkpoint.gguf else nullcontext(), read_once(checkpoint):
             yield
     finally:
         logging.set_verbosity(verbosity)
+
+
+@contextmanager
+def read_once(checkpoint: Checkpoint) -> Iterator[None]:
+    """Let transformers read a GGUF file's fields once, and the names of tensors: it would do so again and again."""
+    if not checkpoint.gguf:
+        yield
+        return
+    import gguf
+
+    own = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    vars(gguf).update({name: cache(function) for name, function in own.items()})
+    try:
+        yield
+    finally:
+        vars(gguf).update(own)
 
 
 def check_tokenizer(source: str, tokenizer: PreTrainedTokenizerBase, embeddings: int) -> None:
