@@ -32,8 +32,9 @@ NUMERIC := $(addprefix tests/,memit editors metrics models/test_forward.py model
 demo: $(READY)
 	$(BIN)/kbsync demo --model smollm2-135m $(ARGS)
 
+# Without PYTHONDONTWRITEBYTECODE what is compiled is kept: for the next run, and for the commands that run by themselves.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --dist loadfile --no-loadscope-reorder $(ARGS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --dist loadfile --no-loadscope-reorder $(ARGS)
 
 numeric: $(READY)
 	for able in default avx2; do ATEN_CPU_CAPABILITY=$$able OMP_NUM_THREADS=1 \

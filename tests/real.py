@@ -23,9 +23,12 @@ def real_file() -> str:
 
 
 @pytest.fixture(scope="session")
-def loaded_once(real_file: str) -> LoadedModel:
-    """The pretrained model, for all tests of a file."""
-    return load_model(real_file, device="cpu")
+def loaded_once(real_file: str, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """The pretrained model, for all tests of a file; no copy is kept of what is read once."""
+    (nowhere := tmp_path_factory.mktemp("real") / "file").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KBSYNC_CACHE", str(nowhere))
+        return load_model(real_file, device="cpu")
 
 
 @pytest.fixture

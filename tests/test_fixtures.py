@@ -13,7 +13,7 @@ from kbsync.sources import Ask, open_source
 from kbsync.sync.practice import paraphrase_requests, practice_requests
 from kbsync.templates import load_templates
 
-SAMPLE = 300
+SAMPLE = 100
 
 
 @cache

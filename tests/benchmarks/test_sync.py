@@ -16,11 +16,11 @@ from tests.tiny_models import FACTS, known_model, left_as_found, one_thread
 SETTINGS = MemitSettings(
     layers=(0, 2),
     lambda_=0.02,
-    steps=40,
+    steps=15,
     lr=2.0,
     clamp_norm_factor=4.0,
     weight_decay=0.01,
-    sweeps=3,
+    sweeps=2,
     rest_weight=0.001,
     contexts=2,
 )

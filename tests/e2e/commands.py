@@ -30,7 +30,7 @@ from kbsync.cli.main import main
 from kbsync.memit import targets
 from tests.conftest import Ran
 
-__all__ = ["Running", "run", "start"]
+__all__ = ["Running", "context", "run", "start"]
 
 LOADED = (AutoModelForCausalLM, AutoTokenizer, GPTJForCausalLM, PreTrainedTokenizerFast, kbsync)
 """what the commands import late, and the server has at hand"""
@@ -81,8 +81,14 @@ class Running:
         return Ran(self.process.exitcode, self.out.read_text(encoding="utf-8"), "\n".join(self.said))
 
 
-def start(folder: Path, *arguments: object, file_size: int | None = None, mount: Sequence[str] = ()) -> Running:
-    """Start a command, and return when it has begun; `folder` gets its output.
+def start(
+    folder: Path,
+    *arguments: object,
+    cwd: Path | None = None,
+    file_size: int | None = None,
+    mount: Sequence[str] = (),
+) -> Running:
+    """Start a command, in the folder `cwd` where there is one, and return when it has begun; `folder` gets its output.
 
     `file_size` bounds (in bytes) what it may write into one file. `mount` is a mount command that holds for it alone.
     """
@@ -91,7 +97,7 @@ def start(folder: Path, *arguments: object, file_size: int | None = None, mount:
     out, err = folder / "stdout", folder / "stderr"
     err.unlink(missing_ok=True)
     texts = [str(argument) for argument in arguments]
-    process = context.Process(target=_run, args=(texts, out, err, file_size, mount), daemon=True)
+    process = context.Process(target=_run, args=(texts, out, err, cwd, file_size, mount), daemon=True)
     process.start()
     running = Running(process, out, err)
     running.wait_for(err.exists)
@@ -106,12 +112,16 @@ def run(folder: Path, *arguments: object, file_size: int | None = None, mount: S
     return ran
 
 
-def _run(arguments: list[str], out: Path, err: Path, file_size: int | None, mount: Sequence[str]) -> None:
+def _run(
+    arguments: list[str], out: Path, err: Path, cwd: Path | None, file_size: int | None, mount: Sequence[str]
+) -> None:
     for path, stream in ((out, sys.stdout), (err, sys.stderr)):
         with path.open("w", encoding="utf-8") as file:
             os.dup2(file.fileno(), stream.fileno())
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server ignores it
     torch.set_num_threads(1)
+    if cwd:
+        os.chdir(cwd)
     targets.TOKEN_BUDGET["cpu"] = TARGET_TOKENS
     if mount:
         _mount(mount)

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -12,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import kbsync
 from kbsync.errors import SettingsError
 from kbsync.memit import collect_covariances
 from kbsync.memit import covariance as covariance_module
@@ -23,6 +20,7 @@ from kbsync.sync.corpus import covariance_documents
 from kbsync.sync.covariances import Covariances, covariances_for, read_records
 from kbsync.sync.home import Loading, silent
 from kbsync.sync.model import ModelChoice, choose_model
+from tests.e2e.commands import context
 from tests.homes import COUNTRIES, SWAPPED, Editable, make_home
 
 VALUES = {"layers": "0,1", "covariance_tokens": "2000", "sequence_length": "32"}
@@ -165,30 +163,26 @@ def test_a_run_that_is_stopped_goes_on_with_the_same_result(
         assert found.records[layer].change == expected.records[layer].change
 
 
-KILLED = """
-import os, pathlib, signal, sys
-from kbsync.sync import covariances as module
-from kbsync.sync.model import choose_model
-from kbsync.sync.home import Loading
-import torch
-torch.set_num_threads(1)
-module.CHECKPOINT_SECONDS, module.WRITING_SHARE = 0, float("inf")
-choice = choose_model(sys.argv[1], {values}, loading=Loading("cpu"), corpus=pathlib.Path(sys.argv[2]))
-def die(phase, done, total):
-    if done > 1000:
-        os.kill(os.getpid(), signal.SIGKILL)
-module.covariances_for(pathlib.Path(sys.argv[3]), choice, die)
-"""
+def until_killed(name: str, corpus: Path, folder: Path) -> None:
+    """Collect, in a process of its own, until that kills itself."""
+
+    def die(phase: str, done: int, total: int) -> None:
+        if done > 1000:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.set_num_threads(1)
+    module.CHECKPOINT_SECONDS, module.WRITING_SHARE = 0, float("inf")
+    module.covariances_for(folder, choose_model(name, VALUES, loading=Loading("cpu"), corpus=corpus), die)
 
 
 def test_a_run_that_is_killed_goes_on_with_the_same_result(
     choice: ModelChoice, small: Editable, tmp_path: Path
 ) -> None:
     folder = tmp_path / "tensors"
-    environment = {**os.environ, "PYTHONPATH": str(Path(kbsync.__file__).parent.parent)}
-    command = [sys.executable, "-c", KILLED.format(values=VALUES), small.name, str(small.corpus), str(folder)]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    process = context.Process(target=until_killed, args=(small.name, small.corpus, folder))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert [path.suffix for path in folder.iterdir()] == [".checkpoint"]
     begun: list[int] = []
     threads = torch.get_num_threads()

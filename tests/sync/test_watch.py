@@ -1,12 +1,8 @@
 """kbsync watch against a real loopback stream: what is read, when it syncs, how it goes on and ends."""
 
 import datetime
-import json
-import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +17,7 @@ from kbsync.ledger.pages import find_stream, record_stream
 from kbsync.project import Project, read_project
 from kbsync.sync.daily import DAY, Pace, sync, watch
 from kbsync.sync.home import silent
+from tests.e2e.commands import start
 from tests.event_server import Events, event_server
 from tests.homes import TEMPLATES, Editable, deltas_of, difference
 from tests.oxigraph_server import world
@@ -191,17 +188,10 @@ def test_sigterm_ends_it_after_the_sync_at_hand(small: Editable, tmp_path: Path)
     with event_server(Events()) as events:
         project(tmp_path, small, events.url, watch={"every": "1s"})
         write(tmp_path, {"Q1": "Q102"})
-        command = [sys.executable, "-m", "kbsync", "watch", "--json"]
-        with subprocess.Popen(
-            command, cwd=tmp_path, env={**os.environ, "KBSYNC_HOME": str(tmp_path / ".kbsync")}, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
-        ) as running:  # fmt: skip
-            assert running.stdout
-            assert running.stderr
-            while not (tmp_path / ".kbsync" / "ledger.db").exists():
-                assert running.poll() is None, running.stderr.read()
-            running.send_signal(signal.SIGTERM)  # in the midst of the first sync, or before it
-            out, err = running.communicate(timeout=600)
-        assert running.returncode == 0, err
-        assert [one["in_sync"] for one in [json.loads(out)]] == [False]
-        assert json.loads(out)["applied"]["edits"] == 1
+        running = start(tmp_path / "out", "watch", "--json", cwd=tmp_path)
+        assert running.wait_for((tmp_path / ".kbsync" / "ledger.db").exists), running.said
+        running.send(signal.SIGTERM)  # in the midst of the first sync, or before it
+        ran = running.end()
+        assert ran.code == 0, ran.err
+        assert ran.json["in_sync"] is False
+        assert ran.json["applied"]["edits"] == 1

@@ -17,6 +17,7 @@ pytestmark = needs_browser
 
 
 def test_every_figure_shows_and_nothing_is_wrong(bench: PaperBench, browser: Chrome, tmp_path: Path) -> None:
+    bench.rows = ["memit", "ft", "none"]
     run = run_paper(bench, chosen_experiments(WANTED, bench.data), tmp_path / "out")
     page = write_page(run).as_uri()
     browser.set_window_size(WIDTHS[0], 900)
