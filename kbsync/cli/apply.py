@@ -27,7 +27,7 @@ from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:
     from kbsync.sync.apply import ApplyOptions, Proposal
-    from kbsync.sync.retract import Found
+    from kbsync.sync.bisect import Found
 
 
 app = family()
@@ -154,7 +154,7 @@ def bisect(
     target vectors in the cache, so that nothing is searched anew. `kbsync retract --undo` lets a fact in again.
     """
     from kbsync.sync.apply import ApplyOptions
-    from kbsync.sync.retract import bisect as workflow
+    from kbsync.sync.bisect import bisect as workflow
 
     wanted = ApplyOptions(
         model, relation, values=parse_values(setting), loading=loading, corpus=corpus, **judging.as_options()

@@ -17,11 +17,12 @@ from kbsync.report.console import fields_of, plain, table
 
 if TYPE_CHECKING:
     from kbsync.sync.batch import Applied
+    from kbsync.sync.bisect import Bisected, Found
     from kbsync.sync.guards import Cost
     from kbsync.sync.history import History
     from kbsync.sync.measure import Failure
     from kbsync.sync.plan import Plan, PlanRow, Sign
-    from kbsync.sync.retract import Bisected, Found, Lifted, Retracted, Retraction
+    from kbsync.sync.retract import Lifted, Retracted, Retraction
     from kbsync.sync.status import Overview, Recent, Status
 
 

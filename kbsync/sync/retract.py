@@ -1,11 +1,7 @@
-"""Retract: take one fact out of a model, and keep it out, though its source goes on stating it.
+"""Retract: take one fact out of a model, and keep it out, though its source goes on stating it."""
 
-Bisect: find the edits that break a canary or a bound, keep them out with the reason, and go on without them.
-"""
-
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +10,10 @@ from kbsync.facts import is_inverse, normalise_label
 from kbsync.ledger import BatchRow, EditRow, FactRow, Ledger
 from kbsync.ledger.edits import edits_about, rollback_count
 from kbsync.ledger.facts import aliases, facts_named, lift_vetoes, record_vetoes, vetoes
-from kbsync.memit import RequestGroup
-from kbsync.sync.apply import ApplyOptions, Prepared, nothing_to_do, prepared
 from kbsync.sync.guards import Guard
 from kbsync.sync.history import facts_meant, model_meant
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 from kbsync.sync.known import is_called
-from kbsync.sync.model import current_deltas
-from kbsync.sync.plan import Plan, PlanRow
 
 if TYPE_CHECKING:
     from kbsync.sync.batch import Applied
@@ -196,181 +188,3 @@ def _apply(
         rollbacks=rollbacks,
     )
     return apply(home, options, lambda proposal: True, progress)
-
-
-SPARE = 2
-"""solves beyond those of plain halving that may be spent on keeping relations whole"""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A fact that breaks something, together with those before it, and what it breaks."""
-
-    relation: str
-    subject: str
-    object: str
-    breaks: str
-
-
-@dataclass(frozen=True, slots=True)
-class Bisected:
-    """What a search found, in how many solves, and the apply that went on without it.
-
-    Nothing is found where nothing breaks. `applied` is None where the user kept everything as it was.
-    """
-
-    model: str
-    found: tuple[Found, ...]
-    solves: int
-    applied: "Applied | None"
-
-
-def bisect(
-    home: Path,
-    options: ApplyOptions,
-    confirm: Callable[[Sequence[Found]], bool],
-    progress: Progress = silent,
-    remark: Callable[[str], None] = lambda text: None,
-) -> Bisected:
-    """Search what an apply would write for facts that break a canary or a bound, and go on without them.
-
-    Where the current state breaks it already, what is written is searched, too. Each step solves from target vectors
-    in the cache. What is found is put under a veto on its object, and the rest applied; where `confirm` says no,
-    nothing is written. Raises as `apply` does, and EditError where it breaks without any of these edits as well.
-    """
-    with prepared(home, options, progress, remark) as work:
-        plan = work.plan()
-        search = _Search(work, plan)
-        culprits = search.run()
-        found = tuple(
-            Found(row.relation, row.subject, row.fact.object_label if row.fact else "", breaks)
-            for rows, breaks in culprits
-            for row in rows
-        )
-        if found and not confirm(found):
-            return Bisected(plan.model, found, search.solves, None)
-        for rows, breaks in culprits:
-            for row in rows:
-                facts = _stated(work.ledger, row)
-                record_vetoes(work.ledger, facts, any_object=False, reason=f"found by bisect: {breaks}")
-        if found:
-            plan = replace(work, compared=None).plan()
-        batch = work.batch(plan)
-        applied = batch.run() if batch.edits.needed else nothing_to_do(plan, batch.edits, work.clock)
-        return Bisected(plan.model, found, search.solves, applied)
-
-
-def _stated(ledger: Ledger, row: PlanRow) -> list[FactRow]:
-    """Return the facts on record that say what a row says, of whatever source."""
-    named = facts_named(ledger, row.subject, row.relation)
-    thing = normalise_label(row.fact.object_label) if row.fact else None
-    same = [one for one in named if one.withdrawn is None and normalise_label(one.object_label) == thing]
-    return list({one.id: one for one in (*([row.fact] if row.fact else []), *same)}.values())
-
-
-Unit = tuple[PlanRow, ...]
-"""rows that share a target vector: apart they would need another one"""
-
-
-class _Search:
-    """Halving over the rows of a plan: relations first, then facts."""
-
-    def __init__(self, work: Prepared, plan: Plan) -> None:
-        self.work, self.plan = work, plan
-        self.solves = 0
-        self.canaries_alone = False
-        self.units: list[Unit] = []
-        """what is searched, in order; rows of the plan that are in none of them are in every trial"""
-
-    def run(self) -> list[tuple[Unit, str]]:
-        """Return the units that break something, together with those before them, and what that is."""
-        broken = self.trial(self.plan)
-        if not broken:
-            return []
-        # Only what breaks is looked for: to ask a few canaries is quicker than to take all figures.
-        self.canaries_alone = any(text.startswith("canary ") for text in broken)
-        self.choose()
-        found: list[tuple[Unit, str]] = []
-        left, passes = list(self.units), 0
-        while broken and left:
-            told = {len(left): broken}
-
-            def breaks(count: int, left: Sequence[Unit] = left, told: dict[int, list[str]] = told) -> bool:
-                told[count] = self.trial(self.holding(left[:count]))
-                return bool(told[count])
-
-            last = first_breaking([unit[0].relation for unit in left], breaks, passes)
-            found.append((left[last - 1], "; ".join(told[last])))
-            left, passes = [*left[: last - 1], *left[last:]], last - 1
-            broken = self.trial(self.holding(left))
-        return found
-
-    def choose(self) -> None:
-        """Choose what to search: what is new or changed; where it breaks without that, all that is active as well."""
-        broken: list[str] = []
-        for signs in ("+~", "+~=x"):
-            self.units = _units(self.work.batch(self.plan).edits.groups, [r for r in self.plan.rows if r.sign in signs])
-            if self.units and not (broken := self.trial(self.holding([]))):
-                return
-        raise EditError(
-            f"{'; '.join(broken)}; so it is without these edits, too: correct the canaries or bounds, or see"
-            " `kbsync plan` for what is taken out"
-        )
-
-    def holding(self, units: Sequence[Unit]) -> Plan:
-        """Return the plan with these units alone: what is new in the others is left out, what is active taken out."""
-        held = {id(row) for unit in units for row in unit}
-        out = {id(row) for unit in self.units for row in unit} - held
-        rows = [
-            replace(row, sign="-") if id(row) in out else row
-            for row in self.plan.rows
-            if not (id(row) in out and row.sign == "+")
-        ]
-        return replace(self.plan, rows=tuple(rows))
-
-    def trial(self, plan: Plan) -> list[str]:
-        """Return what the model breaks once this plan is carried out."""
-        batch = self.work.batch(plan)
-        ledger, model = self.work.ledger, self.work.model
-        if not batch.edits.needed:  # that is the state on record
-            deltas = current_deltas(ledger, ledger.current_batch(model.key))
-            return batch.trial(deltas, canaries_alone=self.canaries_alone)
-        self.solves += bool(batch.edits.active)
-        self.work.progress("solving again", self.solves, 0)
-        return batch.trial(canaries_alone=self.canaries_alone)
-
-
-def _units(groups: Sequence[RequestGroup], rows: Sequence[PlanRow]) -> list[Unit]:
-    """Put rows whose requests are one group together, all in the order of relations and subjects."""
-    group_of = {request.id: place for place, group in enumerate(groups) for request in group.requests}
-    units: dict[object, list[PlanRow]] = {}
-    for row in sorted(rows, key=lambda row: (row.relation, row.subject)):
-        key = group_of.get(row.request.id) if row.request else None
-        units.setdefault(id(row) if key is None else ("group", key), []).append(row)
-    return [tuple(unit) for unit in units.values()]
-
-
-def first_breaking(relations: Sequence[str], breaks: Callable[[int], bool], passes: int = 0) -> int:
-    """Return a number of items of which the first so many break, and one fewer do not: the last of them is to blame.
-
-    `relations` are the items' own, alike ones side by side. All of them break, and the first `passes` do not. A step
-    parts relations as long as there are several, unless that would take more steps than halving and `SPARE`.
-    """
-    low, high = passes, len(relations)
-    left = _halvings(high - low) + SPARE
-    while high - low > 1:
-        middle = (low + high) // 2
-        edges = [place for place in range(low + 1, high) if relations[place] != relations[place - 1]]
-        edge = min(edges, key=lambda place: abs(place - middle), default=middle)
-        left -= 1
-        if _halvings(max(edge - low, high - edge)) <= left:
-            middle = edge
-        if breaks(middle):
-            high = middle
-        else:
-            low = middle
-    return high
-
-
-def _halvings(count: int) -> int:
-    return math.ceil(math.log2(count)) if count > 1 else 0

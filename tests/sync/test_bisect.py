@@ -17,10 +17,10 @@ from kbsync.ledger import Ledger, write_tensors
 from kbsync.ledger.facts import vetoes
 from kbsync.models import greedy_answers, load_model
 from kbsync.sync.apply import ApplyOptions, prepared
+from kbsync.sync.bisect import Found, bisect, first_breaking
 from kbsync.sync.deltas import target_keys
 from kbsync.sync.guards import Canary, Guard, read_canaries
 from kbsync.sync.known import prompt_of
-from kbsync.sync.retract import Found, bisect, first_breaking
 from tests.fuzz import each
 from tests.homes import (
     COUNTRIES,
