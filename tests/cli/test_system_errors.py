@@ -61,7 +61,7 @@ COMMANDS = {
     "verify": "",
     "prune": "",
     "retract": "--subject France --relation P36 --yes",
-    "calibrate": "--facts 4 --write mine --set steps=1",
+    "calibrate": "--facts 10 --write mine --set steps=1",
     "trace": "--facts 1 --samples 1 --plot trace.png",
     "doctor": "--edits 1",
     "relations": "--discover --source facts.yaml",
