@@ -181,7 +181,7 @@ def read_checked(file: Path, schema: Mapping[str, Any]) -> tuple[Any, yaml.Node 
         loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
-            twice = [] if node is None else list(_repeated(node))
+            twice = [] if node is None else list(_take_keys(node))
             content = {} if node is None else loader.construct_document(node)
         finally:
             loader.dispose()
@@ -268,21 +268,24 @@ def _there(beside: Path, name: str) -> str:
     return str(path) if path.exists() else name
 
 
-def _repeated(node: yaml.Node) -> Iterator[tuple[yaml.Mark, str]]:
-    """Yield the keys that come twice in a mapping, which YAML's own reading would drop in silence."""
+def _take_keys(node: yaml.Node) -> Iterator[tuple[yaml.Mark, str]]:
+    """Make each key the text that is written (`~` is no null, `1.0` no number), and yield those that come twice."""
     below = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
     if isinstance(node, yaml.MappingNode):
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                key.tag = "tag:yaml.org,2002:str"
         names = [str(key.value) for key, _ in node.value]
         yield from ((key.start_mark, str(key.value)) for n, (key, _) in enumerate(node.value) if names[n] in names[:n])
     if isinstance(node, yaml.CollectionNode):
         for part in below:
-            yield from _repeated(part)
+            yield from _take_keys(part)
 
 
 def _plain(content: Any) -> Any:
     """Return a value as JSON knows it: a date is its text."""
     if isinstance(content, dict):
-        return {str(key): _plain(value) for key, value in content.items()}
+        return {key: _plain(value) for key, value in content.items()}
     if isinstance(content, list):
         return [_plain(value) for value in content]
     return content.isoformat() if isinstance(content, datetime.date) else content

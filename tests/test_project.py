@@ -219,6 +219,14 @@ def test_an_unknown_key_has_its_place(tmp_path_factory: pytest.TempPathFactory, 
     assert f"there is no {key!r} here" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "key"), [("~: 1", "~"), ("?", ""), ("null: 1", "null"), ("1.0: 1", "1.0"), ("2026-01-01: 1", "2026-01-01")]
+)
+def test_a_key_is_the_text_that_is_written(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(f"there is no {key!r} here")):
+        read_project(write(tmp_path, text))
+
+
 def test_everything_is_a_good_file(tmp_path: Path) -> None:
     assert read_project(write(tmp_path, yaml.safe_dump(EVERYTHING))).watch == {"every": "15m", "at_least": 10}
 
