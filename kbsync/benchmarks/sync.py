@@ -38,10 +38,10 @@ SHARES = {"added": 400, "changed": 200, "withdrawn": 60}
 """what the facts of a day are, out of 660"""
 KEPT = ("kept_same", "kept_others", "kept_unrelated")
 METRICS = ("ES", "PS", "NS", "recall", "paraphrase_recall", *KEPT, "perplexity")
-COLUMNS = ("S", *METRICS[:-1], "withdrawn_restored", "perplexity", "delta_norm")
+COLUMNS = ("S", *METRICS[:-1], "recall_first", "withdrawn_restored", "perplexity", "delta_norm")
 PLOTTED = {
-    "S": "S of all active facts",
-    "recall": "recall of all active facts, %",
+    "S": "S of active facts",
+    "recall": "recall of active facts, %",
     "NS": "NS, %",
     "withdrawn_restored": "withdrawn facts answered as the base does, %",
     "perplexity": "perplexity on other sentences",
@@ -77,10 +77,11 @@ class SyncDay:
     one_batch: float
     """how far rebase is from one batch of the day's facts, relative to that batch's delta"""
     ways: dict[str, dict[str, float | None]]
-    """ES, PS, NS, S and recall over ALL active facts in percent; ``kept_...``, the percentage of top answers around
-    them that stay; ``withdrawn_restored``, that of the facts withdrawn so far that get the base model's answer again,
-    None while there are none; ``perplexity`` on sentences that name nothing that is edited; ``delta_norm``, the
-    Frobenius norm of the whole change of weights"""
+    """ES, PS, NS, S and recall over the measured active facts in percent; ``kept_...``, the percentage of top answers
+    around them that stay; ``recall_first``, over the first day's facts that are active still; ``withdrawn_restored``,
+    that of the facts withdrawn so far that get the base model's answer again; both None where there are none;
+    ``perplexity`` on sentences that name nothing that is edited; ``delta_norm``, the Frobenius norm of the whole change
+    of weights"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,8 @@ class SyncBench:
     model: str
     source: str
     """of the facts"""
+    measured: int | None
+    """active facts that are measured on a day at most; None: all"""
     requests: int
     changes: int
     withdrawals: int
@@ -118,9 +121,16 @@ def draw_days(pool: Pool, days: int, daily: int = DAILY, seed: int = 0) -> list[
         chosen = draw.sample(sorted(active), min(len(active), changing + ending))
         changed = [other_object(active[key], objects, draw) for key in chosen[:changing]]
         withdrawn = [active.pop(key) for key in chosen[changing:]]
-        active |= {(edit.request.relation, edit.request.subject): edit for edit in (*changed, *added)}
+        active |= {key(edit): edit for edit in (*changed, *added)}
         made.append(Day(number, tuple(added), tuple(changed), tuple(withdrawn), tuple(active.values())))
     return made
+
+
+def draw_cases(days: Sequence[Day], most: int | None, seed: int = 0) -> list[list[Counterfact]]:
+    """Return the active facts of each day that are measured: the `most` that come first in one order for all days."""
+    subjects = [key(edit) for day in days for edit in day.added]
+    places = {one: place for place, one in enumerate(random.Random(seed).sample(subjects, len(subjects)))}
+    return [sorted(day.active, key=lambda edit: places[key(edit)])[:most] for day in days]
 
 
 def part(total: int, number: int, days: int) -> int:
@@ -218,8 +228,10 @@ WAYS: dict[str, Callable[[Bench], Way]] = {
 class Measure:
     """How a day's state is measured: the same text and the same base answers on every day."""
 
-    def __init__(self, bench: Bench, pool: Pool, days: Sequence[Day]) -> None:
+    def __init__(self, bench: Bench, pool: Pool, days: Sequence[Day], most: int | None = None, seed: int = 0) -> None:
         self.bench, self.pool = bench, pool
+        self.samples = dict(zip([day.number for day in days], draw_cases(days, most, seed), strict=True))
+        self.first = {key(edit) for edit in days[0].added}
         self.text = bench.text([edit for day in days for edit in (*day.added, *day.changed)])
         prompts = list({prompt(edit): None for day in days for edit in day.withdrawn})
         self.base_answers = dict(zip(prompts, greedy_answers(bench.loaded, prompts), strict=True))
@@ -229,15 +241,24 @@ class Measure:
     ) -> dict[str, float | None]:
         """Measure one way's state; `withdrawn` are the facts of all days so far."""
         bench, prompts = self.bench, [prompt(edit) for edit in withdrawn]
-        cases = self.pool.cases(day.active)
-        measured = bench.figures(cases, METRICS, self.text, deltas=deltas)
+        first = self.pool.cases([edit for edit in day.active if key(edit) in self.first])
+        active = [edit.request for edit in day.active]
+        measured = bench.figures(
+            self.pool.cases(self.samples[day.number]), METRICS, self.text, deltas=deltas, edits=active
+        )
+        of_first = bench.figures(first, ("recall",), self.text, deltas=deltas)
         with edited(bench.loaded, deltas):
             answers = greedy_answers(bench.loaded, prompts)
         back = sum(answer == self.base_answers[asked] for asked, answer in zip(prompts, answers, strict=True))
         found: dict[str, float | None] = {name: figure.mean for name, figure in measured.items()}
+        found["recall_first"] = of_first["recall"].mean if of_first else None
         found["withdrawn_restored"] = 100 * back / len(prompts) if prompts else None
         found["delta_norm"] = sum(float(delta.double().norm()) ** 2 for delta in deltas.values()) ** 0.5
         return found
+
+
+def key(edit: Counterfact) -> tuple[str, str]:
+    return edit.request.relation, edit.request.subject
 
 
 def prompt(edit: Counterfact) -> str:
@@ -250,6 +271,7 @@ def bench_sync(
     syncs: int,
     *,
     daily: int = DAILY,
+    cases: int | None = None,
     dataset: Path | None = None,
     seed: int = 0,
     values: Mapping[str, Any] | None = None,
@@ -262,17 +284,21 @@ def bench_sync(
         choice = choose_model(model, values, home=home, loading=loading, corpus=corpus)
         pool = edit_pool(choice.loaded, dataset, progress)
         days = draw_days(pool, syncs, daily, seed)
-        return run_days(Bench(ledger, choice, progress), pool, days)
+        return run_days(Bench(ledger, choice, progress), pool, days, cases, seed)
 
 
-def run_days(bench: Bench, pool: Pool, days: Sequence[Day]) -> SyncBench:
-    """Sync the days each way, and compare rebase with one batch of each day's facts, searched all at once."""
-    measure, withdrawn = Measure(bench, pool, days), list[Counterfact]()
+def run_days(bench: Bench, pool: Pool, days: Sequence[Day], cases: int | None = None, seed: int = 0) -> SyncBench:
+    """Sync the days each way, and compare rebase with one batch of each day's facts, searched all at once.
+
+    With `cases`, so many active facts are measured on a day at most.
+    """
+    measure, withdrawn = Measure(bench, pool, days, cases, seed), list[Counterfact]()
     ways = {name: make(bench) for name, make in WAYS.items()}
     one_batch = search(bench, days)
     done = SyncBench(
         bench.choice.name,
         pool.source,
+        cases,
         sum(len(day.requests) for day in days),
         sum(len(day.changed) for day in days),
         sum(len(day.withdrawn) for day in days),
@@ -313,10 +339,11 @@ def sync_view(bench: SyncBench) -> RenderableType:
     for way, one in last.ways.items():
         values = [one.get(name) for name in COLUMNS]
         rows.append((way, *(None if value is None else round(value, 2) for value in values)))
+    of = f", {bench.measured} of them measured" if bench.measured and bench.measured < last.active else ""
     held = f"{bench.requests} requests, {bench.changes} of them changes; {bench.withdrawals} withdrawals"
     apart = max(day.one_batch for day in bench.days)
     return Group(
-        table(("way", *COLUMNS), rows, title=f"{bench.model}, day {last.day}: {last.active} facts active"),
+        table(("way", *COLUMNS), rows, title=f"{bench.model}, day {last.day}: {last.active} facts active{of}"),
         plain(f"facts from {bench.source}: {held}"),
         plain(f"rebase and one batch of the day's facts differ by {apart:.1e} of the delta at most"),
     )

@@ -47,6 +47,7 @@ def sync(
     dataset: DatasetOption = None,
     syncs: Annotated[int, option("--syncs N", "Number of days, with one sync each.", min=2)] = 30,
     daily: Annotated[int, option("--daily N", "Facts for each day.", min=1)] = 22,
+    cases: Annotated[int | None, option("--cases N", "Measure at most N of a day's active facts.", min=1)] = None,
     seed: SeedOption = 0,
     setting: SetOption = None,
     corpus: CorpusOption = None,
@@ -55,8 +56,8 @@ def sync(
 ) -> None:
     """Sync many days in four ways: rebase, edits upon edits, incremental, and nothing.
 
-    Of each day's facts about 60% are new, 30% are changes and 10% are withdrawals. Figures cover all active facts.
-    Thirty days on the practice model take about an hour on 2 cores.
+    Of each day's facts about 60% are new, 30% are changes and 10% are withdrawals. Figures cover all active facts,
+    or a sample of them. Thirty days on the practice model take about an hour on 2 cores.
     """
     from kbsync.benchmarks.sync import bench_sync, plot_sync, sync_view
 
@@ -66,6 +67,7 @@ def sync(
             model,
             syncs,
             daily=daily,
+            cases=cases,
             dataset=dataset,
             seed=seed,
             values=parse_values(setting),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.benchmarks.bench import Bench, Pool
-from kbsync.benchmarks.sync import KEPT, WAYS, SyncBench, draw_days, run_days
+from kbsync.benchmarks.sync import KEPT, WAYS, SyncBench, draw_cases, draw_days, run_days
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings
 from kbsync.sync.model import ModelChoice
@@ -33,7 +33,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncBench]:
     home = tmp_path_factory.mktemp("home")
     with left_as_found(known_model(base)) as loaded, one_thread(), Ledger.open(home) as ledger, ledger.writer("tests"):
         choice = ModelChoice("known", loaded, SETTINGS, small_model(base).corpus, None)
-        yield run_days(Bench(ledger, choice), pool, draw_days(pool, 3, 4))
+        yield run_days(Bench(ledger, choice), pool, draw_days(pool, 3, 4), cases=5)
 
 
 def test_every_day_has_every_way(done: SyncBench) -> None:
@@ -41,6 +41,16 @@ def test_every_day_has_every_way(done: SyncBench) -> None:
     assert [day.active for day in done.days] == [2, 4, 6]
     for day in done.days:
         assert tuple(day.ways) == tuple(WAYS)
+
+
+def test_of_many_facts_a_sample_is_measured() -> None:
+    days = draw_days(Pool("tests", FACTS), 3, 4)
+    before: set[str] = set()
+    for day, sample in zip(days, draw_cases(days, 3), strict=True):
+        measured, active = ({edit.request.subject for edit in edits} for edits in (sample, day.active))
+        assert len(measured) == min(3, len(active))
+        assert len((before & active) - measured) <= len(day.added)  # a fact stays, or a new one takes its place
+        before = measured
 
 
 def test_rebase_is_one_batch_of_the_day(done: SyncBench) -> None:

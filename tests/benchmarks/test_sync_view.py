@@ -14,14 +14,14 @@ DAYS = [
     SyncDay(day, 10 * day, 12, day - 1, 2e-5 * day, {way: {**FIGURES, "S": 60.0 + day} for way in WAYS})
     for day in (1, 2)
 ]
-BENCH = SyncBench("practice", "fixtures", 24, 4, 1, {}, DAYS)
+BENCH = SyncBench("practice", "fixtures", 12, 24, 4, 1, {}, DAYS)
 
 
 def test_the_table_has_every_way_and_the_last_day() -> None:
     console = Console(width=200, file=io.StringIO(), record=True)
     console.print(sync_view(BENCH))
     text = console.export_text()
-    assert "practice, day 2: 20 facts active" in text
+    assert "practice, day 2: 20 facts active, 12 of them measured" in text
     assert all(way in text for way in WAYS)
     assert "24 requests, 4 of them changes; 1 withdrawals" in text
     assert "4.0e-05" in text
