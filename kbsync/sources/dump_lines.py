@@ -10,7 +10,7 @@ nor the number of facts decides how much memory it takes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import BinaryIO
 
@@ -74,14 +74,7 @@ class Need:
         return need
 
     def __or__(self, other: "Need") -> "Need":
-        return Need(
-            self.relations | other.relations,
-            self.names | other.names,
-            self.languages | other.languages,
-            self.others | other.others,
-            self.times | other.times,
-            self.sitelinks or other.sitelinks,
-        )
+        return Need(*(getattr(self, one.name) | getattr(other, one.name) for one in fields(self)))
 
 
 def _terms(iris: Iterable[str]) -> frozenset[bytes]:

@@ -144,7 +144,7 @@ def _moved(address: str, answer: _Answer) -> str:
 
 
 def _in_time(address: str, query: str, method: str, access: Access) -> _Answer:
-    """Return one answer; raises TimeoutError where it is not whole by the deadline.
+    """Return one answer; raises RequestError where it is not whole by the deadline.
 
     The exchange runs in a thread of its own, as no time that is set on a connection bounds it: a byte a second is
     never silent. A thread that is given up ends with its connection, or with the program.
@@ -170,14 +170,8 @@ def _in_time(address: str, query: str, method: str, access: Access) -> _Answer:
         host = urlsplit(address).hostname
         patience = f"gives up after {access.timeout:g} s of silence, {access.deadline:g} s in all"
         access.progress(f"waiting for {host}: {passed} s ({patience})", passed, round(access.deadline))
-    raise _LateError(access.deadline)
-
-
-class _LateError(TimeoutError):
-    """A request that was not done by its deadline (seconds)."""
-
-    def __init__(self, deadline: float) -> None:
-        super().__init__(f"not done within {deadline:g} s ({DEADLINE.told})")
+    told = f"not done within {access.deadline:g} s ({DEADLINE.told})"
+    raise RequestError(f"{told}; {_LESS}, or try again later", "less")
 
 
 def _exchange(address: str, query: str, method: str, access: Access, end: float) -> _Answer:
@@ -212,17 +206,12 @@ def _read(response: http.client.HTTPResponse, end: float) -> bytes:
                 raise RequestError(f"gave an answer that grows too much when unpacked ({RATIO.told})")
         if time.monotonic() > end:
             raise TimeoutError("the thread that waited has gone")
-    _check_whole(response, packed)
+    length = response.headers.get("Content-Length", "")
+    if length.isdecimal() and packed < int(length[:18]):  # reading in pieces does not tell
+        raise http.client.IncompleteRead(b"", int(length[:18]) - packed)
     if unpack is not None and packed and not unpack.eof:
         raise EOFError("compressed data ended before its end mark")
     return bytes(body)
-
-
-def _check_whole(response: http.client.HTTPResponse, packed: int) -> None:
-    """Raise IncompleteRead where fewer bytes came than were announced, as reading in pieces does not tell."""
-    length = response.headers.get("Content-Length", "")
-    if length.isdecimal() and packed < int(length[:18]):
-        raise http.client.IncompleteRead(b"", int(length[:18]) - packed)
 
 
 def _unpacker(headers: "email.message.Message[str, str]") -> "zlib._Decompress | None":
@@ -270,8 +259,6 @@ def _rows(answer: _Answer) -> list[Row]:
 
 def _connection_fault(error: Exception, address: str, access: Access) -> RequestError:
     told, proxy = shown(str(error)), _proxy(address)
-    if isinstance(error, _LateError):
-        return RequestError(f"{told}; {_LESS}, or try again later", "less")
     if isinstance(error, TimeoutError):
         through = f" through the proxy {proxy}" if proxy else ""
         silence = f"no answer within {access.timeout:g} s{through}"

@@ -152,36 +152,39 @@ def chosen(facts: Iterable[Fact], ask: Ask, notes: Notes) -> Gathered:
 
     Where it has none of the relation, a note tells which relations it has. A limit takes the first subjects.
     """
-    return Gathered(_first(_usable(_wanted(_of_relation(facts, ask, notes), ask, notes), ask, notes), ask.limit))
+    return Gathered(_chosen(facts, ask, notes))
 
 
-def _of_relation(facts: Iterable[Fact], ask: Ask, notes: Notes) -> Iterator[Fact]:
-    found, others = False, dict[str, None]()
+def _chosen(facts: Iterable[Fact], ask: Ask, notes: Notes) -> Iterator[Fact]:
+    wanted: dict[str, str] = {}
+    for name in ask.subjects or ():
+        wanted |= {short_id(iri_of(name) or name): name, normalise_label(name): name}
+    other_relations, found, taken = dict[str, None](), set[str](), set[str]()
+    has_relation = False
     for fact in facts:
-        if fact.relation == ask.relation:
-            found = True
-            yield fact
-        else:
-            others[fact.relation] = None
-    for relation in others if not found else ():
-        notes.add("facts of other relations only", relation)
-
-
-def _usable(facts: Iterable[Fact], ask: Ask, notes: Notes) -> Iterator[Fact]:
-    for fact in facts:
+        subject, thing = fact.subject, fact.object
+        if fact.relation != ask.relation:
+            other_relations[fact.relation] = None
+            continue
+        has_relation = True
+        if ask.subjects is not None:
+            named = {wanted[key] for key in (subject.id, normalise_label(subject.label)) if key in wanted}
+            found |= named
+            if not named:
+                continue
         if fact.since is not None and fact.since > ask.day.isoformat():
-            notes.add(f"begins after {ask.day}", fact.subject.label, fact.subject, fact.object.id or fact.object.label)
-        elif short_enough(fact.subject, fact.object, notes):
-            yield fact
-
-
-def _first(facts: Iterable[Fact], limit: int | None) -> Iterator[Fact]:
-    subjects = set[str]()
-    for fact in facts:
-        if limit is None or len(subjects) < limit or fact.subject.key in subjects:
-            yield fact
-        if limit is not None and len(subjects) < limit:
-            subjects.add(fact.subject.key)
+            notes.add(f"begins after {ask.day}", subject.label, subject, thing.id or thing.label)
+        elif short_enough(subject, thing, notes):
+            if ask.limit is None:
+                yield fact
+            elif len(taken) < ask.limit or subject.key in taken:
+                taken.add(subject.key)
+                yield fact
+    for relation in other_relations if not has_relation else ():
+        notes.add("facts of other relations only", relation)
+    for name in ask.subjects or ():
+        if name not in found:
+            notes.add(f"subject asked for that has no {ask.relation} here", name)
 
 
 def counted(statements: Iterable[tuple[str, str, str]]) -> Counted:
@@ -204,32 +207,11 @@ def fact_of(values: dict[str, str]) -> Fact:
     return Fact(entity("subject"), values["relation"], entity("object"), since=values.get("since"))
 
 
-def _wanted(facts: Iterable[Fact], ask: Ask, notes: Notes) -> Iterator[Fact]:
-    """Yield those of `facts` whose subject `ask` names by id or label; all if it names none."""
-    names: dict[str, str] = {}
-    for name in ask.subjects or ():
-        names |= {short_id(iri_of(name) or name): name, normalise_label(name): name}
-    found = set[str]()
-    for fact in facts:
-        if ask.subjects is None:
-            yield fact
-            continue
-        matches = {names.get(fact.subject.id or ""), names.get(normalise_label(fact.subject.label))} - {None}
-        if matches:
-            found.update(name for name in matches if name)
-            yield fact
-    for name in ask.subjects or ():
-        if name not in found:
-            notes.add(f"subject asked for that has no {ask.relation} here", name)
-
-
 class DataSetFile:
     """A data set's file, gone through at each reading; of its records only the facts asked for are held."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._state = Unchanged(path)
-        self.name = str(path.resolve())
+        self._path, self._state, self.name = path, Unchanged(path), str(path.resolve())
 
     def read(self, ask: Ask) -> Reading:
         """Read `ask`'s facts; raises DataSetError with the bad records, and SettingsError for --class."""

@@ -15,7 +15,7 @@ from kbsync.facts import Entity
 from kbsync.files import read_text
 from kbsync.shapes import PREFIXES, Shape, short_id, short_name, wikibase
 from kbsync.sources.base import Ask, Reading, clean, shown
-from kbsync.sources.paging import Gather, Paged, Rows, Select
+from kbsync.sources.paging import Rows
 from kbsync.sources.queries import with_prefixes
 from kbsync.sources.results import Row, Term
 from kbsync.sources.statements import read_aliases, read_facts
@@ -66,20 +66,20 @@ class OwnQuery:
         found = _PAGE.search(self.text)
         return int(found[1]) if found else None
 
-    def read(self, name: str, select: Select, ask: Ask, rows_of: Gather = Paged) -> Reading:
+    def read(self, name: str, rows: Rows, ask: Ask) -> Reading:
         """Return the facts of `ask`'s relation that the rows state, with `name` as their source."""
         if ask.partial:
             raise SettingsError("--class, --subjects, --limit and --min-sitelinks: write them into the query itself")
         shape = ask.shape or (wikibase(ask.relation) if re.fullmatch(r"P\d+", ask.relation) else Shape())
         ask = replace(ask, shape=replace(shape, path=shape.path or "<urn:kbsync:own>", literals=True))
 
-        def stated(rows: Rows, things: dict[str, Entity | None]) -> Iterator[Row]:
+        def stated(things: dict[str, Entity | None]) -> Iterator[Row]:
             for row in rows.own(self.text, self._page):
                 if _is_of(row.get("relation"), ask.relation, shape):
                     yield _statement(row, things)
 
-        facts, notes = read_facts(select, ask, rows_of=rows_of, own=stated)
-        return notes.reading(name, self.text, facts, read_aliases(select, facts, ask, rows_of=rows_of))
+        facts, notes = read_facts(rows, ask, own=stated)
+        return notes.reading(name, self.text, facts, read_aliases(rows, facts, ask))
 
 
 def _is_of(told: Term | None, relation: str, shape: Shape) -> bool:

@@ -18,8 +18,7 @@ A page that took too long or was cut is asked for again in halves, five times at
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from kbsync.errors import SourceError
 from kbsync.files import SUBJECTS, TEMPORARY, writing
@@ -36,8 +35,8 @@ MOVED = 0.001
 TRIES = 5
 """How often in a row a request may fail."""
 
-Select = Callable[[str], list[Row]]
-"""Asks a source one SPARQL text; raises SourceError if its answer is not whole."""
+
+_Place = TypeVar("_Place")
 
 
 class TooLongError(SourceError):
@@ -45,7 +44,10 @@ class TooLongError(SourceError):
 
 
 class Rows(Protocol):
-    """How all rows of a question are had."""
+    """How all rows of a question are had: `Paged` from an endpoint, `Whole` from a local store."""
+
+    select: Callable[[str], list[Row]]
+    """asks one SPARQL text; raises SourceError if its answer is not whole"""
 
     def subjects(self, ask: Ask) -> Iterator[Row]:
         """Give all subjects that have the relation, within `ask`'s class and sitelinks: rows of ``?subject``."""
@@ -57,43 +59,38 @@ class Rows(Protocol):
         """Give the rows of a query of the user's own, in pages of so many where it says how large these are."""
 
 
-Gather = Callable[[Select], Rows]
-"""`Paged` for an endpoint, `take_all` for a local store."""
+class Whole:
+    """The rows of a source whose answers are whole by nature; `stream` holds none of them."""
 
-
-class _Whole:
-    def __init__(self, select: Select, stream: Callable[[str], Iterator[Row]]) -> None:
-        self._select, self._stream = select, stream
+    def __init__(self, stream: Callable[[str], Iterator[Row]]) -> None:
+        self.stream = stream
+        self.select: Callable[[str], list[Row]] = lambda text: list(stream(text))
 
     def subjects(self, ask: Ask) -> Iterator[Row]:
+        """Give them by IRI."""
         # Told apart and sorted here: a store would hold all of them, and look both up for each comparison.
         text = queries.subjects_streamed(ask)
         with closing(sqlite3.connect("")) as base:
             base.execute("CREATE TABLE found (value, kind)")
             with writing(TEMPORARY, sqlite3.Error):
-                terms = (row["subject"] for row in self._stream(text))
+                terms = (row["subject"] for row in self.stream(text))
                 base.executemany("INSERT INTO found VALUES (?, ?)", ((term.value, term.kind) for term in terms))
                 for value, kind in base.execute("SELECT value, kind FROM found GROUP BY value, kind ORDER BY 1, 2"):
                     yield {"subject": Term(value, kind)}
 
     def about(self, names: Sequence[str], query: Callable[[Sequence[str]], queries.Query]) -> list[Row]:
         batches = (names[start : start + BATCH] for start in range(0, len(names), BATCH))
-        return [row for batch in batches for row in self._select(query(batch).text())]
+        return [row for batch in batches for row in self.stream(query(batch).text())]
 
     def own(self, text: str, page: int | None) -> Iterator[Row]:
-        yield from self._stream(text)
-
-
-def take_all(stream: Callable[[str], Iterator[Row]]) -> Gather:
-    """Give the rows of a source whose answers are whole by nature, as those of a local store; `stream` holds none."""
-    return lambda select: _Whole(select, stream)
+        return self.stream(text)
 
 
 class Paged:
     """The rows of an endpoint. Raises SourceError if they are not the number that it counts, or in no order."""
 
-    def __init__(self, select: Select) -> None:
-        self._select = select
+    def __init__(self, select: Callable[[str], list[Row]]) -> None:
+        self.select = select
         self._page, self._batch = PAGE, BATCH
 
     def subjects(self, ask: Ask) -> Iterator[Row]:
@@ -103,10 +100,11 @@ class Paged:
             return
         after: str | None = None
         number = 0
-        while page := self._page_of_subjects(ask, after):
+        while page := self._page_of(lambda above, size: queries.subjects_page(ask, size, above), after):
+            text = queries.subjects_page(ask, self._page, after)
+            _check_order(page, after, text)
             number += len(page)
             if number > SUBJECTS.value:
-                text = queries.subjects_page(ask, self._page, after)
                 raise SourceError(f"gives an endless number of pages of subjects ({SUBJECTS.told})", query=text)
             yield from page
             # Blank nodes have no place in the order: a page of them alone leads to the first IRI.
@@ -120,12 +118,14 @@ class Paged:
             if row["subject"] not in seen:
                 seen.add(row["subject"])
                 yield {"subject": row["subject"]}
-        self._check_count(ask, number)
+        text = queries.nodes_counted(ask)
+        total = self.select(text)[0]["total"].value
+        if number < int(total) * (1 - MOVED):
+            raise SourceError(f"gave {number} statements where it counts {total}; pull again", query=text)
 
     def own(self, text: str, page: int | None) -> Iterator[Row]:
-        """Give the rows of a query of the user's own, in pages of so many where it says how large these are."""
         if page is None:
-            yield from self._select(text)
+            yield from self.select(text)
             return
         self._page = page
         yield from self._overlapping(lambda start, size: f"{text}\nLIMIT {max(size, 2)}\nOFFSET {start}")
@@ -135,7 +135,7 @@ class Paged:
         last: Row | None = None
         start = 0
         while True:
-            page = self._page_of(partial(text_of, start))
+            page = self._page_of(text_of, start)
             if last is not None and page[:1] != [last]:
                 raise SourceError("changed while it was read; run the pull again")
             found = page if last is None else page[1:]
@@ -144,26 +144,15 @@ class Paged:
             yield from found
             start, last = start + len(page) - 1, page[-1]
 
-    def _check_count(self, ask: Ask, read: int) -> None:
-        text = queries.nodes_counted(ask)
-        (row,) = self._select(text)
-        if read < int(row["total"].value) * (1 - MOVED):
-            raise SourceError(f"gave {read} statements where it counts {row['total'].value}; pull again", query=text)
-
-    def _page_of(self, text_of: Callable[[int], str]) -> list[Row]:
+    def _page_of(self, text_of: Callable[[_Place, int], str], place: _Place) -> list[Row]:
         for attempt in range(1, TRIES + 1):
             try:
-                return self._select(text_of(self._page))
+                return self.select(text_of(place, self._page))
             except TooLongError as fault:
                 if self._page == 1 or attempt == TRIES:
                     raise SourceError(_tried(fault, attempt), query=fault.query) from fault
                 self._page //= 2
         raise AssertionError("the last try returns or raises")
-
-    def _page_of_subjects(self, ask: Ask, after: str | None) -> list[Row]:
-        page = self._page_of(lambda size: queries.subjects_page(ask, size, after))
-        _check_order(page, after, queries.subjects_page(ask, self._page, after))
-        return page
 
     def about(self, names: Sequence[str], query: Callable[[Sequence[str]], queries.Query]) -> list[Row]:
         """Return all rows, in the order of `names` as far as the batches go."""
@@ -184,7 +173,7 @@ class Paged:
 
     def _counted(self, query: queries.Query) -> list[Row]:
         text = query.counted()
-        page = self._select(text)
+        page = self.select(text)
         totals = [row.pop("total").value for row in page if "total" in row]
         rows = [row for row in page if row]
         if len(totals) == 1 and len({frozenset(row.items()) for row in rows}) == len(rows) == int(totals[0]):

@@ -20,7 +20,6 @@ from kbsync.files import DEPTH, DOCUMENT, LINE, MEGABYTE, Unchanged, is_compress
 from kbsync.sources.base import Ask, Counted, Reading, locate, shown
 from kbsync.sources.dump_lines import MOST_PREDICATES, NeededLines
 from kbsync.sources.own_query import OwnQuery
-from kbsync.sources.paging import take_all
 from kbsync.sources.queries import in_its_form
 from kbsync.sources.rdf_changes import Digest, changed_lines, digest_of
 from kbsync.sources.rdf_store import IN_LINES, LARGE, REMEDY, CutError, RdfStore, TemporaryFolder, reason_of
@@ -75,9 +74,9 @@ class RdfFile:
             with self._reading():
                 loaded = self._loaded
             with locate(f"{self._path}, {self._own.place}"):
-                return self._own.read(self.name, loaded.select, ask, take_all(loaded.stream))
+                return self._own.read(self.name, loaded.rows, ask)
         ask = replace(ask, shape=ask.found(f"RDF file {self._path}"))
-        return in_its_form(self._read, lambda ask: self._store_for(ask).select, ask)
+        return in_its_form(self._read, lambda ask: self._store_for(ask).rows.select, ask)
 
     def _read(self, ask: Ask) -> Reading:
         loaded = self._store_for(ask)
@@ -91,7 +90,7 @@ class RdfFile:
     def select(self, query: str) -> list[Row]:
         """Return the rows of one query over the whole file."""
         with self._reading():
-            return self._loaded.select(query)
+            return self._loaded.rows.select(query)
 
     def predicates(self) -> Counted | None:
         """Return each predicate with its number of statements and one of them, most first; None if not in lines."""

@@ -18,9 +18,10 @@ from pyoxigraph import Literal, NamedNode, Quad, QuadParser, QuerySolutions, Rdf
 from kbsync.files import TEMPORARY, writing
 from kbsync.shapes import short_name
 from kbsync.sources.base import Ask, Notes, Reading
+from kbsync.sources.paging import Whole
 from kbsync.sources.queries import shape_of, whole
 from kbsync.sources.results import Row, rows_of
-from kbsync.sources.statements import read_aliases, read_facts, take_all
+from kbsync.sources.statements import read_aliases, read_facts
 
 LARGE = 32 * 2**20
 """Bytes; what is above this is loaded into a store on disk."""
@@ -162,18 +163,18 @@ class RdfStore:
 
     def read(self, name: str, ask: Ask) -> Reading:
         """Return `ask`'s facts, with `name` as their source."""
-        rows = take_all(self.stream)
-        facts, notes = read_facts(self.select, ask, rows_of=rows)
-        aliases = read_aliases(self.select, facts, ask, rows_of=rows)
+        facts, notes = read_facts(self.rows, ask)
+        aliases = read_aliases(self.rows, facts, ask)
         return notes.reading(name, whole(ask).text(), facts, aliases, self.passed.lines(shape_of(ask).predicates))
 
-    def stream(self, query: str) -> Iterator[Row]:
+    @property
+    def rows(self) -> Whole:
+        return Whole(self._stream)
+
+    def _stream(self, query: str) -> Iterator[Row]:
         solutions = self.store.query(query, use_default_graph_as_union=True)
         assert isinstance(solutions, QuerySolutions)
         return rows_of(solutions)
-
-    def select(self, query: str) -> list[Row]:
-        return list(self.stream(query))
 
 
 class TemporaryFolder:

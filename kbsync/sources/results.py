@@ -87,32 +87,15 @@ def _streamed(body: bytes) -> Iterator[dict[str, dict[str, str]]]:
     """Yield the bindings of a large answer, of which nothing but the row at hand is held."""
     import ijson
 
-    path: list[str] = []
-    row: dict[str, dict[str, str]] = {}
-    whole = False
+    found = False
     try:
-        for event, value in ijson.basic_parse(body):
-            if event == "map_key":
-                path[-1] = value
-            elif event in ("start_map", "start_array"):
-                path.append("")
-                if len(path) > 6:
-                    raise ValueError("nested too deeply")
-                if path[:2] == ["results", "bindings"] and len(path) == 4:
-                    row = {}
-                elif path[:2] == ["results", "bindings"] and len(path) == 5:
-                    row[path[3]] = {}
-            elif event in ("end_map", "end_array"):
-                path.pop()
-                if path[:2] == ["results", "bindings"] and len(path) == 3:
-                    yield row
-                whole = whole or (path == ["results"] and event == "end_array")
-            elif path[:2] == ["results", "bindings"] and len(path) == 5:
-                row[path[3]][path[4]] = value
+        for row in ijson.items(body, "results.bindings.item"):
+            found = True
+            yield row
+        if not found and list(ijson.items(body, "results.bindings")) != [[]]:
+            raise ValueError("not SPARQL results in JSON (no results)")
     except (ijson.JSONError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from error
-    if not whole:
-        raise ValueError("not SPARQL results in JSON (no results)")
 
 
 def _term(value: Mapping[str, str]) -> Term:

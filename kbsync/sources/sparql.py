@@ -11,8 +11,9 @@ Properties themselves: which ones a source has, and their labels, aliases, descr
 import math
 import random
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from kbsync.errors import SettingsError, SourceError
 from kbsync.shapes import PREFIXES, short_name
@@ -20,10 +21,13 @@ from kbsync.sources import queries
 from kbsync.sources.base import ALONE, Access, Ask, Reading, Source, clean, locate, shown
 from kbsync.sources.endpoint import RequestError, ask_endpoint
 from kbsync.sources.own_query import OwnQuery
-from kbsync.sources.paging import TRIES, TooLongError
+from kbsync.sources.paging import TRIES, Paged, TooLongError
 from kbsync.sources.queries import in_its_form, label_languages, language_rank, whole
 from kbsync.sources.results import Row, check_rows, parse_results
 from kbsync.sources.statements import read_aliases, read_facts
+
+if TYPE_CHECKING:
+    from kbsync.sources.rdf_file import RdfFile
 
 
 class SparqlSource:
@@ -49,14 +53,15 @@ class SparqlSource:
         """Read the current facts of `ask`'s relation; raises SourceError if any answer fails or is not whole."""
         if self._own is not None:
             with locate(f"{self.endpoint}, {self._own.place}"):
-                return self._own.read(self.name, self.select, ask)
+                return self._own.read(self.name, Paged(self.select), ask)
         ask = replace(ask, shape=ask.found(f"endpoint {self.endpoint}"))
         with locate(f"{self.endpoint}, relation {ask.relation}"):
             return in_its_form(self._read, lambda _: self.select, ask)
 
     def _read(self, ask: Ask) -> Reading:
-        facts, notes = read_facts(self.select, ask, ordered=self.ordered_sample)
-        return notes.reading(self.name, whole(ask).text(), facts, read_aliases(self.select, facts, ask))
+        rows = Paged(self.select)
+        facts, notes = read_facts(rows, ask, ordered=self.ordered_sample)
+        return notes.reading(self.name, whole(ask).text(), facts, read_aliases(rows, facts, ask))
 
     def predicates(self) -> None:
         """SPARQL tells them."""
@@ -66,22 +71,19 @@ class SparqlSource:
 
         Raises TooLongError where a smaller query may pass, else SourceError.
         """
-        kept = self._kept(query)
-        rows = self._ask(query) if kept is None else kept
+        kept = self._access.pages.find(query) if self._access.pages else None
+        rows = None
+        if kept is not None:
+            with suppress(ValueError):  # it is not whole
+                rows = parse_results(kept)
+        if rows is None:
+            rows = self._ask(query)
         try:
-            if self._own is None or query.find(self._own.text) < 0:
+            if self._own is None or self._own.text not in query:
                 check_rows(rows, query)
         except ValueError as error:
             raise SourceError(f"{shown(str(error))}; check the endpoint", query=query) from error
         return rows
-
-    def _kept(self, query: str) -> list[Row] | None:
-        """Return the rows of an answer that was kept; None where there is none that is whole."""
-        kept = self._access.pages.find(query) if self._access.pages else None
-        try:
-            return None if kept is None else parse_results(kept)
-        except ValueError:
-            return None
 
     def _ask(self, query: str) -> list[Row]:
         for attempt in range(1, TRIES + 1):
@@ -131,7 +133,9 @@ class Property:
     kind: str = ""
 
 
-def read_property(source: "Asked", relation: str, language: str = "en", *, predicate: str | None = None) -> Property:
+def read_property(
+    source: "SparqlSource | RdfFile", relation: str, language: str = "en", *, predicate: str | None = None
+) -> Property:
     """Return what a source says of `relation`, or of the `predicate` (an IRI) that states it.
 
     Raises SourceError where it has no label for the relation; a predicate is called what its IRI ends with then.
@@ -161,17 +165,6 @@ class Predicate:
     name: str
     statements: int
     example: str
-
-
-class Asked(Protocol):
-    """A source that takes SPARQL."""
-
-    @property
-    def name(self) -> str:
-        """Its name, for messages."""
-
-    def select(self, query: str) -> list[Row]:
-        """Return the rows of one query."""
 
 
 def discover(source: Source) -> list[Predicate]:

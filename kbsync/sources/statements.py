@@ -22,12 +22,10 @@ from kbsync.errors import SourceError
 from kbsync.facts import Entity, Fact
 from kbsync.shapes import iri_of, short_id, short_name
 from kbsync.sources import queries
-from kbsync.sources.base import MOST_LETTERS, Ask, Notes, clean, short_enough, shown
+from kbsync.sources.base import MOST_LETTERS, Aliases, Ask, Notes, clean, short_enough, shown
 from kbsync.sources.file_facts import Gathered
-from kbsync.sources.paging import BATCH, Gather, Paged, Rows, Select, take_all
+from kbsync.sources.paging import BATCH, Rows
 from kbsync.sources.results import Row, Term
-
-__all__ = ["read_aliases", "read_facts", "take_all"]
 
 _T = TypeVar("_T")
 
@@ -65,38 +63,43 @@ class Statement:
 
 
 def read_facts(
-    select: Select,
+    rows: Rows,
     ask: Ask,
     *,
     ordered: bool = True,
-    rows_of: Gather = Paged,
-    own: Callable[[Rows, dict[str, Entity | None]], Iterator[Row]] | None = None,
+    own: Callable[[dict[str, Entity | None]], Iterator[Row]] | None = None,
 ) -> tuple[Gathered, Notes]:
     """Return the current facts that `ask` asks for, and the notes on what was left out.
 
     With a limit, `ordered` says whether the subjects taken are the first by IRI, or any that the source likes.
-    `rows_of` is how all rows of a question are had. `own` gives statements of a query of the user's own in place of
-    those of the relation, and puts the entities that they name with labels into a mapping by IRI. Raises SourceError
-    where there are no sitelinks to choose by.
+    `own` gives statements of a query of the user's own in place of those of the relation, and puts the entities that
+    they name with labels into a mapping by IRI. Raises SourceError where there are no sitelinks to choose by.
     """
-    rows, shape = rows_of(select), queries.shape_of(ask)
     notes = Notes()
     things: dict[str, Entity | None] = {}
     facts = Gathered()
     wanted = ask.limit
     batches: Iterator[list[Row]]
     if own is None:
-        chosen = _batches(_choose_subjects(select, rows, ask, notes, ordered))
+        chosen = _batches(_choose_subjects(rows, ask, notes, ordered))
         batches = (_about(rows, batch, lambda iris: queries.statements(ask, iris), "subject") for batch in chosen)
     else:
-        batches = _batches(own(rows, things))
+        batches = _batches(own(things))
     for said in batches:
-        pairs = list(
-            usable(current(said, ask.day, notes), queries.label_languages(ask.language), notes, literals=shape.literals)
+        pairs = list(_usable(list(_current(said, ask.day, notes)), ask, notes))
+        mentioned = dict.fromkeys(
+            iri for statement, value in pairs for iri in (statement.subject, value.value if value.kind == "iri" else "")
         )
-        things |= _read_entities(rows, ask, [iri for iri in _mentioned(pairs) if iri not in things])
-        notes.nameless |= _nameless(pairs, things)
-        groups = _by_subject(_label(pairs, ask, things, notes))[:wanted]
+        things |= _read_entities(rows, ask, [iri for iri in mentioned if iri and iri not in things])
+        notes.nameless |= {
+            (short_id(statement.subject), short_id(value.value))
+            for statement, value in pairs
+            if value.kind == "iri" and not (things[statement.subject] and things[value.value])
+        }
+        by_subject: dict[str, list[Fact]] = defaultdict(list)
+        for fact in _label(pairs, ask, things, notes):
+            by_subject[fact.subject.key].append(fact)
+        groups = list(by_subject.values())[:wanted]
         facts.add(itertools.chain.from_iterable(groups))
         for row in said if own is None else ():  # whose subjects come once
             things.pop(row["subject"].value, None)
@@ -107,7 +110,12 @@ def read_facts(
             if wanted == 0:
                 break
     if not facts and ask.min_sitelinks is not None:
-        _check_sitelinks(select, ask)
+        any_number, none = (queries.subjects(replace(ask, min_sitelinks=least)).text(1) for least in (0, None))
+        if not rows.select(any_number) and rows.select(none):
+            raise SourceError(
+                "has no number of sitelinks (wikibase:sitelinks), so --min-sitelinks cannot choose; narrow the pull "
+                "with --class, --subjects or --limit"
+            )
     return facts, notes
 
 
@@ -124,24 +132,15 @@ def _about(rows: Rows, iris: Sequence[str], query: Callable[[Sequence[str]], que
     return found
 
 
-def _check_sitelinks(select: Select, ask: Ask) -> None:
-    """Raise SourceError where the relation has subjects, but none with a number of sitelinks."""
-    any_number, none = replace(ask, min_sitelinks=0), replace(ask, min_sitelinks=None)
-    if not select(queries.subjects(any_number).text(1)) and select(queries.subjects(none).text(1)):
-        raise SourceError(
-            "has no number of sitelinks (wikibase:sitelinks), so --min-sitelinks cannot choose; narrow the pull with "
-            "--class, --subjects or --limit"
-        )
-
-
-def _choose_subjects(select: Select, rows: Rows, ask: Ask, notes: Notes, ordered: bool) -> Iterator[str]:
-    found: Iterable[Term]
-    if ask.subjects is None and ask.limit is None:
-        found = (row["subject"] for row in rows.subjects(ask))
+def _choose_subjects(rows: Rows, ask: Ask, notes: Notes, ordered: bool) -> Iterator[str]:
+    found: Iterable[Row]
+    if ask.subjects is not None:
+        found = _find_named(rows, ask, notes)
+    elif ask.limit is None:
+        found = rows.subjects(ask)
     else:
-        few = select(queries.sample(ask, ordered=ordered)) if ask.subjects is None else _find_named(rows, ask, notes)
-        found = sorted((row["subject"] for row in few), key=lambda term: term.value)
-    for subject in found:
+        found = sorted(rows.select(queries.sample(ask, ordered=ordered)), key=lambda row: row["subject"].value)
+    for subject in (row["subject"] for row in found):
         if subject.kind == "iri" and iri_of(f"<{subject.value}>") is None:
             notes.add("subject with a bad IRI", subject.value)
         elif subject.kind == "iri":
@@ -152,17 +151,14 @@ def _choose_subjects(select: Select, rows: Rows, ask: Ask, notes: Notes, ordered
 
 def _find_named(rows: Rows, ask: Ask, notes: Notes) -> list[Row]:
     names = ask.subjects or ()
-    chosen: dict[str, Row] = {}
-    found: set[str] = set()
-    for row in rows.about(names, lambda some: queries.subjects_named(ask, some)):
-        chosen[row["subject"].value] = row
-        found.add(row["name"].value)
-    narrowed = ask.class_id is not None or ask.min_sitelinks is not None
-    part = ", or not the class or sitelinks" if narrowed else ""
+    named = rows.about(names, lambda some: queries.subjects_named(ask, some))
+    found = {row["name"].value for row in named}
+    part = ", or not the class or sitelinks" if ask.narrowed else ""
     for name in names:
         if (iri_of(name, queries.shape_of(ask).base) or name) not in found:
             notes.add(f"subject asked for that has no {ask.relation} here{part}", name)
-    return list(chosen.values())
+    by_iri = {row["subject"].value: row for row in named}
+    return [by_iri[iri] for iri in sorted(by_iri)]
 
 
 def _read_entities(rows: Rows, ask: Ask, iris: Sequence[str]) -> dict[str, Entity | None]:
@@ -198,37 +194,18 @@ def _read_labels(rows: Rows, ask: Ask, iris: Sequence[str]) -> dict[str, str]:
     return {iri: label for iri, (_, _, label) in best.items()}
 
 
-def read_aliases(
-    select: Select, facts: Iterable[Fact], ask: Ask, *, rows_of: Gather = Paged
-) -> Mapping[str, tuple[str, ...]] | None:
+def read_aliases(rows: Rows, facts: Iterable[Fact], ask: Ask) -> Aliases:
     """Return the aliases of every subject and object of `facts` by key, sorted; None where `ask` wants none."""
     if not ask.aliases:
         return None
     entities = dict.fromkeys(entity for fact in facts for entity in (fact.subject, fact.object))
     found: dict[str, set[str]] = {entity.key: set() for entity in entities}
     iris = dict.fromkeys(iri for entity in entities if (iri := iri_of(entity.key) or iri_of(f"<{entity.key}>")))
-    for row in _about(rows_of(select), list(iris), lambda some: queries.aliases(ask, some), "entity"):
+    for row in _about(rows, list(iris), lambda some: queries.aliases(ask, some), "entity"):
         alias = clean(row["label"].value)
         if alias and len(alias) <= MOST_LETTERS:
             found[short_id(row["entity"].value)].add(alias)
     return {key: tuple(sorted(names)) for key, names in found.items()}
-
-
-def _mentioned(pairs: Iterable[tuple[Statement, Term]]) -> Iterable[str]:
-    """The IRIs of subjects and objects, each once."""
-    return dict.fromkeys(
-        iri
-        for statement, value in pairs
-        for iri in (statement.subject, *((value.value,) if value.kind == "iri" else ()))
-    )
-
-
-def _nameless(pairs: Iterable[tuple[Statement, Term]], things: Mapping[str, Entity | None]) -> set[tuple[str, str]]:
-    return {
-        (short_id(statement.subject), short_id(value.value))
-        for statement, value in pairs
-        if value.kind == "iri" and not (things[statement.subject] and things[value.value])
-    }
 
 
 def _label(
@@ -247,20 +224,13 @@ def _label(
             yield Fact(subject, ask.relation, thing, statement.rank, statement.since)
 
 
-def _by_subject(facts: Iterable[Fact]) -> list[list[Fact]]:
-    groups: dict[str, list[Fact]] = defaultdict(list)
-    for fact in facts:
-        groups[fact.subject.key].append(fact)
-    return list(groups.values())
-
-
 def _batches(names: Iterator[_T]) -> Iterator[list[_T]]:
     while batch := list(itertools.islice(names, BATCH)):
         yield batch
 
 
-def current(rows: Iterable[Row], day: datetime.date, notes: Notes) -> list[Statement]:
-    """Return the statements in `rows` that are current on `day`, by subject; why others are not is noted."""
+def _current(rows: Iterable[Row], day: datetime.date, notes: Notes) -> Iterator[Statement]:
+    """Yield the statements in `rows` that are current on `day`, by subject; why others are not is noted."""
     groups: dict[tuple[Term, Term | None], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row["subject"], row.get("statement") or row.get("object")].append(row)
@@ -271,15 +241,13 @@ def current(rows: Iterable[Row], day: datetime.date, notes: Notes) -> list[State
             notes.add(past, _name(statement), *_about_it(statement))
         else:
             by_subject[statement.subject].append(statement)
-    return [statement for subject in sorted(by_subject) for statement in _best_rank(by_subject[subject], notes)]
-
-
-def _best_rank(statements: list[Statement], notes: Notes) -> list[Statement]:
-    preferred = [statement for statement in statements if statement.rank == "preferred"]
-    for statement in statements if preferred else ():
-        if statement.rank != "preferred":
-            notes.add("statement beside one of preferred rank", _name(statement), *_about_it(statement))
-    return preferred or statements
+    for subject in sorted(by_subject):
+        best = "preferred" if any(one.rank == "preferred" for one in by_subject[subject]) else "normal"
+        for statement in by_subject[subject]:
+            if statement.rank == best:
+                yield statement
+            else:
+                notes.add("statement beside one of preferred rank", _name(statement), *_about_it(statement))
 
 
 def _about_it(statement: Statement) -> tuple[Entity, str]:
@@ -350,14 +318,13 @@ def _iso(date: _Day) -> str:
     return f"{'-' if year < 0 else ''}{abs(year):04}-{month:02}-{day:02}"
 
 
-def usable(
-    statements: Iterable[Statement], languages: Sequence[str], notes: Notes, *, literals: bool = False
-) -> Iterator[tuple[Statement, Term]]:
-    """Yield the statements, each with its object, whose objects are entities or text in one of `languages`.
+def _usable(statements: Iterable[Statement], ask: Ask, notes: Notes) -> Iterator[tuple[Statement, Term]]:
+    """Yield the statements, each with its object, whose objects are entities or text in a language that is asked for.
 
-    `statements` are those of one subject after the other; `languages` are in the order of preference. With `literals`
-    numbers, dates and the like are text, as they are written.
+    `statements` are those of one subject after the other. Where the shape says so, numbers, dates and the like are
+    text, as they are written.
     """
+    languages, literals = queries.label_languages(ask.language), queries.shape_of(ask).literals
     for subject, group in itertools.groupby(statements, lambda statement: statement.subject):
         named = [(statement, value) for statement in group if (value := _named(statement, notes, literals)) is not None]
         texts = {value.language for _, value in named if value.kind == "literal" and value.language}

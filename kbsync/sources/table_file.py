@@ -57,7 +57,7 @@ class TableFile:
         notes = Notes()
         with self._state.reading():
             columns = Columns(self._path, ask, notes)
-            rows = _Rows(self._path, columns, notes).rows()
+            rows = _rows(self._path, columns, notes)
             facts = chosen(columns.facts(next(rows, (1, []))[1], rows), ask, notes)
         return notes.reading(self.name, None, facts)
 
@@ -150,35 +150,29 @@ class Columns:
         return None if wrong else values
 
 
-class _Rows:
-    """The rows of a file."""
+def _rows(path: Path, columns: Columns, notes: Notes) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row that is not empty with its first line's number, up to the first that is not CSV."""
+    header = next(text_lines(path, ROW), "")
+    names = [name.strip().strip('"').lower() for name in header.split(";")]
+    reader = csv.reader(_lines(path, notes), delimiter=_delimiter(path, header, columns.are_in(names)), strict=True)
+    line = 1
+    try:
+        for row in reader:
+            if row:
+                yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        columns.problems.add(line, f"not a table's row ({error}); correct the quotes. The rest was not read")
 
-    def __init__(self, path: Path, columns: Columns, notes: Notes) -> None:
-        self._path, self._problems, self._notes = path, columns.problems, notes
-        header = next(text_lines(path, ROW), "")
-        names = [name.strip().strip('"').lower() for name in header.split(";")]
-        self._delimiter = _delimiter(path, header, columns.are_in(names))
 
-    def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield each row that is not empty with its first line's number, up to the first that is not CSV."""
-        reader = csv.reader(self._lines(), delimiter=self._delimiter, strict=True)
-        line = 1
-        try:
-            for row in reader:
-                if row:
-                    yield line, row
-                line = reader.line_num + 1
-        except csv.Error as error:
-            self._problems.add(line, f"not a table's row ({error}); correct the quotes. The rest was not read")
-
-    def _lines(self) -> Iterator[str]:
-        """Yield the lines; note a last one that has no end."""
-        number, line = 0, "\n"
-        for line in text_lines(self._path, ROW):
-            number += 1
-            yield line
-        if number > 1 and not line.endswith("\n"):
-            self._notes.add(NO_LINE_END, f"line {number}")
+def _lines(path: Path, notes: Notes) -> Iterator[str]:
+    """Yield the lines; note a last one that has no end."""
+    number, line = 0, "\n"
+    for line in text_lines(path, ROW):
+        number += 1
+        yield line
+    if number > 1 and not line.endswith("\n"):
+        notes.add(NO_LINE_END, f"line {number}")
 
 
 def _wrong_relation(relation: str | None) -> str | None:

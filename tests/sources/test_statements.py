@@ -8,7 +8,7 @@ import pytest
 from pyoxigraph import DefaultGraph, RdfFormat, Store
 
 from kbsync.facts import Fact
-from kbsync.sources import Ask, open_source
+from kbsync.sources import Ask, open_source, results
 from kbsync.sources.results import Row, Term, parse_results
 from tests.oxigraph_server import serve, world
 
@@ -183,7 +183,9 @@ def test_a_limit_counts_subjects_that_have_facts_and_takes_all_of_theirs(tmp_pat
     assert [fact.subject.label + fact.object.label for fact in facts] == ["X3A", "X3B", "X4A", "X4B"]
 
 
-def test_no_part_of_a_result_is_taken_for_the_whole() -> None:
+@pytest.mark.parametrize("in_one", [0, 2**20])
+def test_no_part_of_a_result_is_taken_for_the_whole(in_one: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "IN_ONE", in_one)
     body = (
         b'{"head": {"vars": ["s"]}, "results": {"bindings": [{"s": {"type": "uri", "value": "http://a/b"}},'
         b' {"s": {"type": "literal", "value": "x", "xml:lang": "de-AT"}}, {"s": {"type": "bnode", "value": "b0"}}]}}'
@@ -198,19 +200,22 @@ def test_no_part_of_a_result_is_taken_for_the_whole() -> None:
             parse_results(body[:end])
 
 
+@pytest.mark.parametrize("in_one", [0, 2**20])
 @pytest.mark.parametrize("body", [b"[]", b"null", b'{"results": {}}', b'{"results": {"bindings": [{"s": 1}]}}'])
-def test_other_json_is_no_result(body: bytes) -> None:
+def test_other_json_is_no_result(body: bytes, in_one: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "IN_ONE", in_one)
     with pytest.raises(ValueError, match="not SPARQL results"):
         parse_results(body)
 
 
 def test_an_iri_that_is_none_reaches_no_query(world_file: Path) -> None:
+    from kbsync.sources.paging import Paged
     from kbsync.sources.statements import read_facts
 
     def hostile(query: str) -> list[Row]:
         return [{"subject": Term("http://a> } #")}] if "STR(?subject)" not in query else []
 
-    facts, notes = read_facts(hostile, Ask("P6"))
+    facts, notes = read_facts(Paged(hostile), Ask("P6"))
     assert (tuple(facts), notes.lines()) == ((), ("subject with a bad IRI: 1 (http://a> } #)",))
 
 
