@@ -7,6 +7,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from unicodedata import normalize
 
 import torch
 
@@ -61,6 +62,12 @@ class Case:
     ripples: tuple[Ripple, ...] = ()
     choices: tuple[str, ...] = ()
     """other objects of the relation, to be chosen among beside the new and the old one"""
+
+    @property
+    def longest_name(self) -> int:
+        """Characters of the longest answer that may be right to one of the case's questions."""
+        names = (*self.request.names, *(name for one in self.ripples for name in one.names))
+        return max(len(normalize("NFC", name)) for name in names)
 
 
 @dataclass(frozen=True, slots=True)

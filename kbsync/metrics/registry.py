@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from kbsync.metrics.generation import GE, PERPLEXITY, RS
 from kbsync.metrics.metric import Case, CaseMetric, Readings, Scorer, Spoken, TextMetric, Told, Triple, Values
-from kbsync.metrics.said import KINDS, RIPPLE, SAID
+from kbsync.metrics.said import KINDS, RIPPLE, SAID, settled
 from kbsync.metrics.success import CHOICE, SUCCESS, with_aliases
 from kbsync.models import LoadedModel, TargetScore, generate_texts, greedy_answers, score_chat, score_targets
 from kbsync.models.scoring import question_prompt
@@ -126,13 +126,17 @@ def evaluate(
     triples = [triple for metric, case in pairs for triple in metric.triples(case)]
     triples = unique([*triples, *((text, one.subject, one.target) for text, one in wordings)])
     scores = score(loaded, triples, counting(progress, "measuring", triples)) if triples else []
+    spoken: dict[Spoken, int] = {}
+    for metric, case in pairs:
+        for prompt in metric.spoken(case):
+            spoken[prompt] = max(case.longest_name, spoken.get(prompt, 0))
     read = Readings(
         with_aliases(loaded, dict(zip(triples, scores, strict=True)), wordings, score),
         texts(
             loaded, unique(prompt for metric, case in pairs for prompt in metric.prompts(case)), seed, progress, told
         ),
         chats(loaded, unique(asked for metric, case in pairs for asked in metric.chats(case)), progress, told),
-        answers(loaded, unique(prompt for metric, case in pairs for prompt in metric.spoken(case)), progress, told),
+        answers(loaded, spoken, progress, told),
     )
     return {metric.name: metric.values(cases, read) for metric in chosen}
 
@@ -180,8 +184,11 @@ def chats(
     return dict(zip(asked, scores, strict=True))
 
 
-def answers(loaded: LoadedModel, asked: Sequence[Spoken], progress: Progress, told: Told) -> dict[Spoken, str]:
-    """Return the greedy answer to each prompt, `ANSWER` tokens at most."""
+def answers(loaded: LoadedModel, asked: Mapping[Spoken, int], progress: Progress, told: Told) -> dict[Spoken, str]:
+    """Return the greedy answer to each prompt, `ANSWER` tokens at most.
+
+    `asked` has the length of the longest name that may be right: what comes behind does not matter, and is left out.
+    """
     chat = question_prompt(loaded.tokenizer, "{}")
     there = [one for one in asked if not one.chat or chat != "{}"]
     texts = [told(one.text) + one.text for one in there]
@@ -189,6 +196,10 @@ def answers(loaded: LoadedModel, asked: Sequence[Spoken], progress: Progress, to
     if not prompts:
         return {}
     progress("answering", 0, len(prompts))
-    found = greedy_answers(loaded, prompts, ANSWER, whole=True)
+
+    def enough(place: int, text: str) -> bool:
+        return settled(text, there[place].text, asked[there[place]])
+
+    found = greedy_answers(loaded, prompts, ANSWER, whole=True, enough=enough)
     progress("answering", len(prompts), len(prompts))
     return dict(zip(there, found, strict=True))

@@ -38,6 +38,8 @@ from kbsync.models.forward import batches_by_length
 BEFORE = frozenset(("a", "an", "the", "is", "are", "was", "were", "be", "'s", "’s"))
 """words that may stand before the name, beside those of the prompt"""
 WORD = re.compile(r"[’']s\b|\w+")
+CUT = 4
+"""characters at the end of a text that may change where it goes on: a letter of which a token has a part, an accent"""
 OWNER = re.compile(r"[’']s?\b")
 
 
@@ -55,6 +57,17 @@ def says_first(answer: str, names: Iterable[str], prompt: str = "") -> bool:
             return False
         place = word.end() if word else place + 1
     return False
+
+
+def settled(answer: str, prompt: str, longest: int) -> bool:
+    """Tell whether `says_first` stays as it is whatever follows this answer, for names of `longest` characters at most.
+
+    So it is where a word that may not stand before the name is whole, and a name in its place would have ended.
+    """
+    text = " ".join(normalize("NFC", answer).split())
+    passed = BEFORE | {word.casefold() for word in WORD.findall(normalize("NFC", prompt))}
+    first = next((word for word in WORD.finditer(text) if word[0].casefold() not in passed), None)
+    return first is not None and len(text) > max(first.end(), first.start() + longest + 2) + CUT
 
 
 def ends(rest: str) -> bool:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 
 import torch
@@ -23,6 +24,9 @@ from kbsync.models.loaded import LoadedModel
 
 TOKEN_BUDGET = 8192
 ANSWER_TOKENS = 12
+LOOK = 4
+"""tokens between two looks at whether enough of an answer is said"""
+UNSAID = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,36 +56,55 @@ def end_tokens(loaded: LoadedModel) -> list[int]:
 def decode(loaded: LoadedModel, ids: torch.Tensor) -> str:
     """Return the text of one row of tokens, up to the token that ends a text."""
     ends = end_tokens(loaded)
-    tokens = list(takewhile(lambda token: token not in ends, ids.tolist()))
+    tokens = list(takewhile(lambda token: token != UNSAID and token not in ends, ids.tolist()))
     return str(loaded.tokenizer.decode(tokens, skip_special_tokens=True))
 
 
 @torch.no_grad()
 def greedy_answers(
-    loaded: LoadedModel, prompts: Sequence[str], tokens: int = ANSWER_TOKENS, *, whole: bool = False
+    loaded: LoadedModel,
+    prompts: Sequence[str],
+    tokens: int = ANSWER_TOKENS,
+    *,
+    whole: bool = False,
+    enough: Callable[[int, str], bool] | None = None,
 ) -> list[str]:
     """Return what the model says after each prompt, greedily, `tokens` tokens at most.
 
-    It is cut at the sentence's end, or is the `whole` of what is said, up to where the model ends its text.
+    It is cut at the sentence's end, or is the `whole` of what is said, up to where the model ends its text. It may also
+    end where `enough` tells so of a prompt's place and its answer so far.
     """
     ids: list[list[int]] = loaded.tokenizer(list(prompts))["input_ids"] if prompts else []
     answers = [""] * len(ids)
     for batch in batches_by_length([len(row) + tokens for row in ids], TOKEN_BUDGET):
-        said = speak(loaded, [ids[place] for place in batch], tokens, likeliest)
+        stop = None if enough is None else partial(_enough_of, loaded, enough, batch)
+        said = speak(loaded, [ids[place] for place in batch], tokens, likeliest, stop)
         for place, row in zip(batch, said, strict=True):
             text = decode(loaded, row)
             answers[place] = text if whole else sentence_end(text)
     return answers
 
 
+def _enough_of(
+    loaded: LoadedModel, enough: Callable[[int, str], bool], batch: Sequence[int], row: int, said: torch.Tensor
+) -> bool:
+    return enough(batch[row], decode(loaded, said))
+
+
+@torch.no_grad()
 def speak(
-    loaded: LoadedModel, rows: Sequence[Sequence[int]], tokens: int, choose: Callable[[torch.Tensor, int], torch.Tensor]
+    loaded: LoadedModel,
+    rows: Sequence[Sequence[int]],
+    tokens: int,
+    choose: Callable[[torch.Tensor, int], torch.Tensor],
+    enough: Callable[[int, torch.Tensor], bool] | None = None,
 ) -> torch.Tensor:
     """Return the next tokens of each row, [B, tokens] on the CPU; fewer where all rows have ended their text.
 
     `choose` picks them [B] from log-probabilities [B, V] at each step, and nothing else does: a checkpoint's settings
     for generation (penalties, minimal lengths) are for chats. What follows the token that ends a row's text means
-    nothing. Raises ModelError where a row has no room for them.
+    nothing. With `enough`, which is asked about a row and its tokens so far, rows leave the batch (so `choose` must not
+    tell them by their place), and have UNSAID behind. Raises ModelError where a row has no room for the tokens.
     """
     loaded.check_room(max(map(len, rows)) + tokens, f"a text with {tokens} tokens of an answer")
     # The last token of each row opens its suffix, so that one function makes every step.
@@ -90,19 +113,28 @@ def speak(
     token = torch.tensor([[row[-1]] for row in rows], device=loaded.device)
     ends = torch.tensor(end_tokens(loaded), dtype=torch.long)
     ended = torch.zeros(len(rows), dtype=torch.bool)
-    said: list[torch.Tensor] = []
+    said, live = torch.full((len(rows), tokens), UNSAID), torch.arange(len(rows))
+    step = 0
     for step in range(tokens):
         one = Rows(token, torch.ones_like(token))
         hidden = continue_hidden(loaded, context, one, cache)[:, -1]
         log_probs = head_log_probs(loaded, hidden)
         check_numbers(loaded, log_probs)
-        said.append(choose(log_probs, step).cpu())
-        ended |= torch.isin(said[-1], ends)
+        said[live, step] = chosen = choose(log_probs, step).cpu()
+        ended |= torch.isin(chosen, ends)
+        looked = enough is not None and step % LOOK == LOOK - 1
+        if enough is not None and looked:
+            ended |= torch.tensor([enough(row, said[row]) for row in live.tolist()])
         if ended.all():
             break
         context = Rows(torch.cat([context.ids, token], 1), torch.cat([context.mask, one.mask], 1))
-        token = said[-1][:, None].to(loaded.device)
-    return torch.stack(said, 1)
+        token = chosen[:, None].to(loaded.device)
+        if looked and 4 * int(ended.sum()) >= len(ended):
+            stay = (~ended).nonzero()[:, 0]
+            live, ended, there = live[stay], ended[stay], stay.to(loaded.device)
+            cache.batch_select_indices(there)
+            context, token = Rows(context.ids[there], context.mask[there]), token[there]
+    return said[:, : step + 1]
 
 
 def likeliest(log_probs: torch.Tensor, step: int) -> torch.Tensor:

@@ -1,8 +1,11 @@
 """What is said first: the rules, on awkward cases."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kbsync.metrics.said import says_first
+from kbsync.metrics.said import says_first, settled
+from tests.fuzz import each
 
 PROMPT = "The head of government of Albania is"
 
@@ -61,3 +64,22 @@ def test_names_of_other_shapes() -> None:
     assert says_first("Paris in France", ["Paris"])
     assert not says_first("Paris Hilton", ["Paris"])
     assert not says_first("It is Edi Rama", ["Edi Rama"], PROMPT)  # "it" is no word of the prompt
+
+
+WORDS = st.sampled_from(
+    ["Edi", "Rama", "rama", "the", "is", "Albania", "not", "Hoxha", "'s", ",", "-", "Bogota\u0301", " ", "\n"]
+)
+SAYING = st.lists(WORDS, max_size=9).map(" ".join) | st.lists(WORDS, max_size=9).map("".join)
+
+
+@each(5)
+@given(SAYING, SAYING, st.lists(st.sampled_from(["Edi Rama", "Rama", "The Rama", "Bogot\u00e1", "Hoxha, not Rama"])))
+def test_what_follows_a_settled_answer_does_not_matter(begun: str, more: str, names: list[str]) -> None:
+    if settled(begun, PROMPT, max(map(len, names), default=0)):
+        assert says_first(begun, names, PROMPT) == says_first(begun + more, names, PROMPT)
+
+
+def test_an_answer_is_settled_a_few_letters_behind_the_room_for_the_name() -> None:
+    assert not settled("Sali Be", PROMPT, 8)
+    assert not settled("The head of government of Albania is the", PROMPT, 8)
+    assert settled("Sali Berisha, who", PROMPT, 8)

@@ -1,6 +1,7 @@
 """Answers against plain loops: one prompt at a time, the whole forward, no cache and no padding."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -34,6 +35,20 @@ def test_greedy_answers_equal_a_plain_loop(tiny: LoadedModel) -> None:
     assert greedy_answers(tiny, PROMPTS, 6) == expected
     assert len(set(expected)) == len(expected)
     assert greedy_answers(tiny, []) == []
+
+
+def test_an_answer_may_end_where_enough_is_said_and_the_others_go_on(tiny: LoadedModel) -> None:
+    whole = greedy_answers(tiny, PROMPTS, 14, whole=True)
+    asked: list[int] = []
+
+    def enough(place: int, said: str) -> bool:
+        asked.append(place)
+        return place in (0, 2)
+
+    short = greedy_answers(tiny, PROMPTS, 14, whole=True, enough=enough)
+    assert all(len(short[n]) < len(whole[n]) and whole[n].startswith(short[n].rstrip("\ufffd")) for n in (0, 2))
+    assert (short[1], short[3]) == (whole[1], whole[3])
+    assert Counter(asked) == {0: 1, 1: 3, 2: 1, 3: 3}
 
 
 def test_a_checkpoints_settings_for_generation_change_no_answer(
