@@ -16,23 +16,21 @@ import math
 import random
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from rich.console import Group, RenderableType
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoModelForCausalLM, GPTJConfig, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
-from kbsync.benchmarks.measured import Phases
+from kbsync.benchmarks.measured import Phases, synchronise
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
 from kbsync.memit import (
     MemitSettings,
-    RequestGroup,
     collect_covariances,
     group_requests,
     load_preset,
@@ -42,7 +40,7 @@ from kbsync.memit import (
 from kbsync.memit.fast.packed_rows import group_rows
 from kbsync.models import LoadedModel, choose_device, family_of
 from kbsync.models.devices import choose_dtype
-from kbsync.report.console import plain, table
+from kbsync.report.console import Parts, table
 from kbsync.sync.home import Progress, silent
 
 CONFIGS: dict[str, PreTrainedConfig] = {
@@ -209,12 +207,6 @@ class Run:
         )
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was asked."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def block_elements(loaded: LoadedModel) -> int:
     """Return N: elements of all matrices of one block."""
     block = loaded.family.block_list(loaded.model)[0]
@@ -224,22 +216,16 @@ def block_elements(loaded: LoadedModel) -> int:
 def targets_flops(run: Run) -> float:
     """Return the needed arithmetic of the target search (formula at the top of this file)."""
     loaded, steps = run.loaded, run.settings.steps
-    before, after, read = row_tokens(loaded, run.groups, run.contexts)
+    rows = [group_rows(loaded, group, run.contexts) for group in run.groups]
+    before = sum(len(prefix) for group in rows for prefix in group.prefixes)
+    after = sum(len(suffix) for group in rows for suffix in group.suffixes)
+    read = sum(max(1, len(reads)) for group in rows for reads in group.reads)  # one for the KL term
     depth, upto = len(loaded.family.block_list(loaded.model)), run.settings.layers[-1] + 1
     elements = block_elements(loaded)
     once = 2.0 * elements * (depth * before + upto * after)
     head: int = loaded.model.get_output_embeddings().weight.numel()
     step = 2.0 * (elements * (depth - upto) * after + head * read)
     return once + (2 * steps - 1) * step
-
-
-def row_tokens(loaded: LoadedModel, groups: Sequence[RequestGroup], contexts: Sequence[str]) -> tuple[int, int, int]:
-    """Return tokens of all rows: before S, from S on, and those whose logits are read (one for the KL term)."""
-    rows = [group_rows(loaded, group, contexts) for group in groups]
-    before = sum(len(prefix) for group in rows for prefix in group.prefixes)
-    after = sum(len(suffix) for group in rows for suffix in group.suffixes)
-    read = sum(max(1, len(reads)) for group in rows for reads in group.reads)
-    return before, after, read
 
 
 def covariance_flops(run: Run, tokens: int) -> float:
@@ -268,21 +254,19 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, bool]:
     return 2 * size**3 / seconds, False
 
 
-def gpu_view(bench: GpuBench) -> RenderableType:
-    """Return seconds, memory and share of the peak by phase, the rates, and the projection."""
+def gpu_view(bench: GpuBench) -> Parts:
+    """Yield seconds, memory and share of the peak by phase, the rates, and the projection."""
     rows = [
         (phase, seconds, bench.peak_memory_mb[phase], bench.share.get(phase))
         for phase, seconds in bench.seconds.items()
     ]
     title = f"{bench.edits} edits, {bench.config} ({bench.parameters:.3g} random parameters)"
+    yield table(("phase", "seconds", "peak memory, MB", "% of peak"), rows, title=title)
+    yield f"{bench.requests_per_second:g} requests a second with {bench.steps} steps each"
+    yield f"covariance: {bench.covariance_tokens} tokens, {bench.tokens_per_second:g} a second"
     peak = f"{bench.peak_tflops:g} TFLOP/s, {'as stated' if bench.peak_stated else 'measured'}"
-    lines = [
-        f"{bench.requests_per_second:g} requests a second with {bench.steps} steps each",
-        f"covariance: {bench.covariance_tokens} tokens, {bench.tokens_per_second:g} a second",
-        f"{bench.device}, {bench.dtype}, peak {peak}",
-    ]
+    yield f"{bench.device}, {bench.dtype}, peak {peak}"
     if bench.memory_cap_gb is not None:
-        lines.append(f"memory capped at {bench.memory_cap_gb:g} GB")
+        yield f"memory capped at {bench.memory_cap_gb:g} GB"
     if bench.projected_seconds is not None:
-        lines.append(f"projected for 10,000 edits: {bench.projected_seconds / 60:.1f} minutes")
-    return Group(table(("phase", "seconds", "peak memory, MB", "% of peak"), rows, title=title), *map(plain, lines))
+        yield f"projected for 10,000 edits: {bench.projected_seconds / 60:.1f} minutes"

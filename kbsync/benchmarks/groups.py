@@ -8,14 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
-
 from kbsync.benchmarks.bench import Bench, Pool, edit_pool
 from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger
 from kbsync.metrics import Counterfact
 from kbsync.models import greedy_answers
-from kbsync.report.console import plain, table
+from kbsync.report.console import Parts, table
 from kbsync.sync.home import Progress, silent
 from kbsync.sync.model import choose_model
 
@@ -167,8 +165,8 @@ def single_edits(pool: Pool, like: Sequence[Counterfact], seed: int = 0) -> list
     return list(taken.values())
 
 
-def groups_view(bench: GroupsBench) -> RenderableType:
-    """Return a row for each number of objects and way, and what the subjects were."""
+def groups_view(bench: GroupsBench) -> Parts:
+    """Yield a row for each number of objects and way, and what the subjects were."""
     rows = []
     for size in bench.sizes:
         for way, figures in size.ways.items():
@@ -179,10 +177,10 @@ def groups_view(bench: GroupsBench) -> RenderableType:
     title = f"several objects for one subject: {bench.model}"
     if "perplexity" in bench.base:
         title += f", perplexity before {bench.base['perplexity']:.2f}"
-    remarks = [f"facts from {bench.source}: {bench.known}"]
+    yield table(columns, rows, title=title)
+    yield f"facts from {bench.source}: {bench.known}"
     for size in bench.sizes:
         line = f"{size.objects} {'object' if size.objects == 1 else 'objects'} each: {size.subjects} subjects"
         if size.new_relations:
             line += f", {size.new_relations} of the edits for relations that their subject had no fact of"
-        remarks.append(line)
-    return Group(table(columns, rows, title=title), *map(plain, remarks))
+        yield line

@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 
 from kbsync.benchmarks.measured import Took, run_process, write_facts
 from kbsync.errors import KbsyncError, LedgerError, SettingsError
 from kbsync.facts import EditRequest
 from kbsync.ledger import FactRow, Ledger, Metric, NewEdit
 from kbsync.ledger.edits import finish_batch, start_batch
-from kbsync.report.console import plain, table
+from kbsync.report.console import Parts, table
 from kbsync.sync.home import Progress, own_templates, silent
 from kbsync.templates import Template, Templates
 
@@ -139,18 +139,16 @@ def _edit(row: FactRow, template: Template) -> NewEdit:
     return NewEdit(row.id, *named, template.prompt, request.id, None)
 
 
-def ledger_view(bench: LedgerBench) -> RenderableType:
-    """Return each step's seconds and memory, and what the steps worked on."""
+def ledger_view(bench: LedgerBench) -> Parts:
+    """Yield each step's seconds and memory, and what the steps worked on."""
     rows = [
         (name, round(one.seconds, 2), round(one.cpu_seconds, 2), round(one.peak_mb))
         for name, one in bench.steps.items()
     ]
     title = f"{bench.facts:,} facts, {bench.edits:,} edits"
-    return Group(
-        table(("step", "seconds", "CPU seconds", "peak MB"), rows, title=title),
-        plain(f"{bench.relations} relations, a file of {bench.file_mb:.0f} MB, a ledger of {bench.ledger_mb:.0f} MB"),
-        plain(f"the second pull took {bench.second_pull:.2f} of the first one's time; {bench.cores} cores"),
-    )
+    yield table(("step", "seconds", "CPU seconds", "peak MB"), rows, title=title)
+    yield f"{bench.relations} relations, a file of {bench.file_mb:.0f} MB, a ledger of {bench.ledger_mb:.0f} MB"
+    yield f"the second pull took {bench.second_pull:.2f} of the first one's time; {bench.cores} cores"
 
 
 def curve_view(curve: Mapping[str, Sequence[LedgerBench]]) -> RenderableType:

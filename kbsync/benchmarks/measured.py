@@ -21,12 +21,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import psutil
 
 from kbsync.errors import KbsyncError
 from kbsync.files import writing
+
+if TYPE_CHECKING:
+    import torch
 
 FACTS_PER_SUBJECT = 5
 OBJECTS = 5_000
@@ -116,6 +119,14 @@ MAXRSS_IN_MB = 2**20 if sys.platform == "darwin" else 2**10
 """what ru_maxrss counts, in a MB"""
 
 
+def synchronise(device: "torch.device | str") -> None:
+    """Wait until a device has done what it was asked."""
+    if str(device).startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize(device)
+
+
 class Phases:
     """Seconds and peak memory in MB of named phases, on one device.
 
@@ -134,14 +145,8 @@ class Phases:
         with self._cuda(name) if self.device.startswith("cuda") else self._resident(name):
             began = time.perf_counter()
             yield
-            self._finish()
+            synchronise(self.device)
             self.seconds[name] = round(time.perf_counter() - began, 3)
-
-    def _finish(self) -> None:
-        if self.device.startswith("cuda"):
-            import torch
-
-            torch.cuda.synchronize(self.device)
 
     @contextmanager
     def _cuda(self, name: str) -> Iterator[None]:

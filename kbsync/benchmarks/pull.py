@@ -21,13 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyoxigraph import RdfFormat, Store
-from rich.console import Group, RenderableType
 from SPARQLWrapper import JSON, POST, SPARQLWrapper
 
 from kbsync.benchmarks.measured import ASKED, FACTS_PER_SUBJECT, dump_lines, run_process, write_facts
 from kbsync.errors import KbsyncError, SourceError
 from kbsync.files import writing
-from kbsync.report.console import plain, table
+from kbsync.report.console import Parts, table
 from kbsync.sources import Ask, open_endpoint, open_source
 from kbsync.sources.base import Access
 from kbsync.sources.loopback import serve
@@ -110,11 +109,12 @@ def _bare(url: str, queries: list[str], progress: Progress) -> float:
     return time.perf_counter() - started
 
 
-def pull_view(bench: PullBench) -> RenderableType:
-    """Return the seconds of both ways and their ratio."""
+def pull_view(bench: PullBench) -> Parts:
+    """Yield the seconds of both ways and their ratio."""
     rows = [("kbsync pull", f"{bench.kbsync:.1f}"), ("bare SPARQLWrapper loop", f"{bench.bare:.1f}")]
     title = f"{bench.facts:,} facts in {bench.pages:,} pages, {bench.megabytes:.0f} MB"
-    return Group(table(("", "seconds"), rows, title=title), plain(f"ratio {bench.ratio:.2f}"))
+    yield table(("", "seconds"), rows, title=title)
+    yield f"ratio {bench.ratio:.2f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +167,15 @@ def read_dump(way: str, file: Path, triples: int) -> Reading:
     return Reading(told["seconds"], triples / told["seconds"], took.peak_mb, told["found"])
 
 
-def dump_view(bench: DumpBench) -> RenderableType:
-    """Return seconds, speed and memory of each way, and the ratios."""
+def dump_view(bench: DumpBench) -> Parts:
+    """Yield seconds, speed and memory of each way, and the ratios."""
     rows = [
         (WAYS[name][0], f"{way.found:,}", f"{way.seconds:.1f}", f"{way.triples_per_second:,.0f}", f"{way.peak_mb:,.0f}")
         for name, way in bench.ways.items()
     ]
     title = f"{bench.triples:,} triples, {bench.megabytes:.0f} MB"
-    ratios = f"ratio {bench.ratio['memory']:.2f} to the load into memory, {bench.ratio['disk']:.2f} to that onto disk"
-    return Group(table(("", "found", "seconds", "triples/s", "peak MB"), rows, title=title), plain(ratios))
+    yield table(("", "found", "seconds", "triples/s", "peak MB"), rows, title=title)
+    yield f"ratio {bench.ratio['memory']:.2f} to the load into memory, {bench.ratio['disk']:.2f} to that onto disk"
 
 
 def read_relations(file: Path, folder: Path) -> int:

@@ -15,7 +15,6 @@ from statistics import linear_regression
 from typing import Any
 
 import torch
-from rich.console import Group, RenderableType
 
 from kbsync.benchmarks.bench import Pool, edit_pool
 from kbsync.benchmarks.measured import Phases
@@ -35,7 +34,7 @@ from kbsync.memit import (
 from kbsync.memit.covariance import covariance_text
 from kbsync.metrics import Counterfact, evaluate, summary
 from kbsync.models import LoadedModel
-from kbsync.report.console import plain, table
+from kbsync.report.console import Parts, table
 from kbsync.resources import fixtures_folder
 from kbsync.sync.corpus import documents
 from kbsync.sync.home import Progress, silent
@@ -44,6 +43,7 @@ from kbsync.sync.model import choose_model
 PHASES = ("targets", "covariance", "insertion")
 SCALE = (10, 30, 100, 300, 1000)
 """edits of `bench_scale`"""
+MACHINE = "{device}, {dtype}, {threads} threads of {processors} processors"
 WARM_UP = 2
 """edits that go through both sides before the clock starts"""
 
@@ -84,17 +84,6 @@ class SpeedScale:
     """edits, and seconds of targets, insertion and total"""
     exponent: dict[str, float]
     """slope of the least-squares line through (log edits, log seconds), by phase"""
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """What the edits are drawn from, and the text of the covariance."""
-
-    dataset: Path | None = None
-    """None: the fixtures' facts that the model knows"""
-    corpus: Path | None = None
-    """None: the model's own, or the practice model's"""
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +156,14 @@ SIDES: dict[str, Side] = {"plain": plain_side, "kbsync": kbsync_side}
 
 
 def bench_speed(
-    model: str, edits: int = 300, drawn: Drawn = Drawn(), *, threads: int | None = None, progress: Progress = silent
+    model: str, edits: int = 300, *, threads: int | None = None, progress: Progress = silent, **drawn: Any
 ) -> SpeedBench:
-    """Time the plain way and kbsync on `edits` counterfactual requests, and compare what they found."""
+    """Time the plain way and kbsync on `edits` counterfactual requests, and compare what they found.
+
+    `drawn` says what the edits are drawn from, as in `prepare`.
+    """
     with using_threads(threads):
-        work = prepare(model, edits, drawn, progress)
+        work = prepare(model, edits, progress, **drawn)
         warm_up(work)
         found = {name: Found(Phases(str(work.loaded.device))) for name in SIDES}
         for phase in PHASES:  # in turn, so that what else the machine does meets both alike
@@ -182,39 +174,49 @@ def bench_speed(
 
 
 def bench_scale(
-    model: str,
-    edits: int = SCALE[-1],
-    drawn: Drawn = Drawn(),
-    *,
-    threads: int | None = None,
-    progress: Progress = silent,
+    model: str, edits: int = SCALE[-1], *, threads: int | None = None, progress: Progress = silent, **drawn: Any
 ) -> SpeedScale:
     """Time kbsync's targets and insertion for each number of SCALE up to `edits`."""
     sizes = [size for size in SCALE if size <= edits]
     if len(sizes) < 2:
         raise SettingsError(f"--scale with --edits {edits}: ask for {SCALE[1]} at least, or there is no growth to see")
     timed = ("targets", "insertion")
+
+    def told(count: int, phase: str, done: int, total: int) -> None:
+        progress(f"{phase} of {count} edits", done, total)
+
     with using_threads(threads):
-        work = prepare(model, edits, drawn, progress)
+        work = prepare(model, edits, progress, **drawn)
         warm_up(work)
         found, rows = Found(Phases(str(work.loaded.device))), []
         kbsync_side("covariance", work, found, progress)
         for count in sizes:
             for phase in timed:
                 with found.clock.phase(phase):
-                    kbsync_side(phase, work.first(count), found, renamed(progress, count))
+                    kbsync_side(phase, work.first(count), found, partial(told, count))
             rows.append({"edits": count, **found.clock.seconds, "total": sum(found.clock.seconds.values())})
         exponent = {phase: round(slope(sizes, [row[phase] for row in rows]), 3) for phase in (*timed, "total")}
         return SpeedScale(work.model, machine(work.loaded), tuple(rows), exponent)
 
 
-def prepare(model: str, edits: int, drawn: Drawn, progress: Progress) -> Work:
-    """Load the model, and draw the edits from the data set, or from the fixtures' facts that it knows."""
+def prepare(
+    model: str,
+    edits: int,
+    progress: Progress,
+    *,
+    dataset: Path | None = None,
+    corpus: Path | None = None,
+    seed: int = 0,
+) -> Work:
+    """Load the model, and draw the edits from the data set, or from the fixtures' facts that it knows.
+
+    Without a corpus it is the model's own, or the practice model's.
+    """
     progress("loading the model", 0, 1)
-    choice = choose_model(model, corpus=drawn.corpus)
+    choice = choose_model(model, corpus=corpus)
     progress("loading the model", 1, 1)
-    pool = edit_pool(choice.loaded, drawn.dataset, progress)
-    chosen = pool.require(edits, drawn.seed, f"--edits {edits}")
+    pool = edit_pool(choice.loaded, dataset, progress)
+    chosen = pool.require(edits, seed, f"--edits {edits}")
     text = list(documents(choice.corpus or fixtures_folder() / "practice-model" / "corpus.txt"))
     contexts = sample_contexts(choice.loaded, choice.settings)
     return Work(choice.name, choice.loaded, choice.settings, text, contexts, pool, chosen, []).first(edits)
@@ -287,11 +289,6 @@ def machine(loaded: LoadedModel) -> dict[str, Any]:
     return {"device": str(loaded.device), "dtype": dtype, **threads}
 
 
-def renamed(progress: Progress, edits: int) -> Progress:
-    """Return a progress that names the number of edits with each phase."""
-    return lambda phase, done, total: progress(f"{phase} of {edits} edits", done, total)
-
-
 @contextmanager
 def using_threads(threads: int | None) -> Iterator[None]:
     """Let torch use this many threads inside; as many as it does anyway where None."""
@@ -303,8 +300,8 @@ def using_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def speed_view(bench: SpeedBench) -> RenderableType:
-    """Return seconds by phase of both sides with their ratio, and how far what they found agrees."""
+def speed_view(bench: SpeedBench) -> Parts:
+    """Yield seconds by phase of both sides with their ratio, and how far what they found agrees."""
     rows: list[tuple[object, ...]] = [
         (f"{phase}, seconds", bench.plain[phase], bench.kbsync[phase], ratio) for phase, ratio in bench.ratio.items()
     ]
@@ -314,25 +311,14 @@ def speed_view(bench: SpeedBench) -> RenderableType:
         "S": bench.S,
     }
     rows += [(name, figure["plain"], figure["kbsync"], None) for name, figure in figures.items()]
-    far = ", ".join(f"{name} {value:.1e}" for name, value in bench.agreement.items())
-    return Group(
-        table(("", "plain", "kbsync", "ratio"), rows, title=f"{bench.edits} edits of {bench.model}"),
-        plain(f"relative difference: {far}"),
-        plain(f"covariance over {bench.covariance_tokens} tokens; {machine_text(bench.machine)}"),
-    )
+    yield table(("", "plain", "kbsync", "ratio"), rows, title=f"{bench.edits} edits of {bench.model}")
+    yield "relative difference: " + ", ".join(f"{name} {value:.1e}" for name, value in bench.agreement.items())
+    yield f"covariance over {bench.covariance_tokens} tokens; {MACHINE.format(**bench.machine)}"
 
 
-def scale_view(bench: SpeedScale) -> RenderableType:
-    """Return seconds by number of edits, and the exponent of their growth."""
+def scale_view(bench: SpeedScale) -> Parts:
+    """Yield seconds by number of edits, and the exponent of their growth."""
     columns = ("edits", "targets", "insertion", "total")
-    grown = ", ".join(f"{phase} edits^{value:.2f}" for phase, value in bench.exponent.items())
-    return Group(
-        table(columns, [[row[name] for name in columns] for row in bench.scale], title=f"seconds, {bench.model}"),
-        plain(f"growth: {grown}"),
-        plain(machine_text(bench.machine)),
-    )
-
-
-def machine_text(machine: Mapping[str, Any]) -> str:
-    """Return what the time was taken on, in a line."""
-    return "{device}, {dtype}, {threads} threads of {processors} processors".format(**machine)
+    yield table(columns, [[row[name] for name in columns] for row in bench.scale], title=f"seconds, {bench.model}")
+    yield "growth: " + ", ".join(f"{phase} edits^{value:.2f}" for phase, value in bench.exponent.items())
+    yield MACHINE.format(**bench.machine)

@@ -22,7 +22,7 @@ from kbsync.cli.choices import (
 )
 from kbsync.cli.options import Options, command, family
 from kbsync.report.apply import applied_view, bisected_view, cost_view, found_table, plan_view
-from kbsync.report.console import emit, log_console, plain, progress
+from kbsync.report.console import emit, progress, tell
 from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:
@@ -121,18 +121,17 @@ def run(options: Options, wanted: "ApplyOptions", yes: bool) -> None:
 
         def confirm(proposal: "Proposal") -> bool:
             report.pause()
-            console = log_console()
             if proposal.remark is not None:
-                console.print(plain(proposal.remark))
+                tell(proposal.remark)
             if not options.json:
-                console.print(plan_view(proposal.plan))
+                tell(plan_view(proposal.plan))
                 if proposal.needed:
-                    console.print(cost_view(proposal.cost))
+                    tell(cost_view(proposal.cost))
             return yes or not proposal.needed or typer.confirm("Write this into the model?", default=True, err=True)
 
         applied = workflow(options.home, wanted, confirm, report, report.remark, team)
     if applied is None:
-        log_console().print("nothing was written")
+        tell("nothing was written")
         raise typer.Exit(1)
     emit(applied, applied_view, as_json=options.json)
 
@@ -164,7 +163,7 @@ def bisect(
         def confirm(found: "Sequence[Found]") -> bool:
             report.pause()
             if not options.json:
-                log_console().print(found_table(found))
+                tell(found_table(found))
             return yes or typer.confirm("Keep these out, and apply the rest?", default=True, err=True)
 
         done = workflow(options.home, wanted, confirm, report, report.remark)

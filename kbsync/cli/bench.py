@@ -3,13 +3,13 @@
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from kbsync.cli.choices import CorpusOption, ModelOption, ReferencesOption, SetOption, listed, option, parse_values
 from kbsync.cli.options import DEFAULT_HOME, Options, command, family
-from kbsync.report.console import emit, log_console, plain, progress
+from kbsync.report.console import emit, progress, tell
 from kbsync.sync.home import AS_STORED, Loading
 
 app = family()
@@ -77,7 +77,7 @@ def sync(
         )
     if plot is not None:
         for path in plot_sync(done, plot):
-            log_console().print(plain(f"wrote {path}"))
+            tell(f"wrote {path}")
     emit(done, sync_view, as_json=options.json)
 
 
@@ -103,18 +103,14 @@ def speed(
     The plain implementation takes requests one at a time, through all blocks and tokens, with a pass over the text for
     each layer's covariance. Without --corpus, a model that has none uses the practice model's text.
     """
-    from kbsync.benchmarks.speed import SCALE, Drawn, bench_scale, bench_speed, scale_view, speed_view
+    from kbsync.benchmarks.speed import SCALE, bench_scale, bench_speed, scale_view, speed_view
 
+    bench: Any = bench_scale if scale else bench_speed
+    view: Any = scale_view if scale else speed_view
+    given = {"threads": threads, "dataset": dataset, "corpus": corpus, "seed": seed}
     with progress(quiet=options.json) as report:
-        drawn = Drawn(dataset, corpus, seed)
-        if scale:
-            grown = bench_scale(model, edits or SCALE[-1], drawn, threads=threads, progress=report)
-        else:
-            measured = bench_speed(model, edits or 300, drawn, threads=threads, progress=report)
-    if scale:
-        emit(grown, scale_view, as_json=options.json)
-    else:
-        emit(measured, speed_view, as_json=options.json)
+        measured = bench(model, edits or (SCALE[-1] if scale else 300), progress=report, **given)
+    emit(measured, view, as_json=options.json)
 
 
 @command(
@@ -299,5 +295,5 @@ def paper(
     asked = PaperOptions(to, sizes, *names, dataset, zsre, corpus, text, size == "quick", seed, values, references)
     with progress(quiet=options.json) as report:
         done = bench_paper(options.home, model, asked, loading, report)
-    log_console().print(plain(f"wrote {write_page(done)}"))
+    tell(f"wrote {write_page(done)}")
     emit(done, paper_view, as_json=options.json)

@@ -8,7 +8,7 @@ import typer
 from kbsync.cli.choices import ModelOption, ReferencesOption, TasksOption, listed, option
 from kbsync.cli.options import Options, command, family
 from kbsync.errors import SettingsError
-from kbsync.report.console import emit, emit_text, json_text, log_console, plain, progress, show
+from kbsync.report.console import emit, emit_text, json_text, progress, tell
 from kbsync.report.evaluate import asked_view, eval_json, eval_view
 from kbsync.report.explain import explained_view, plot_explained
 from kbsync.sync.home import AS_STORED, Loading
@@ -122,7 +122,7 @@ def evaluate(
 
         emit_text(eval_page(found), report / "eval.html")
         emit_text("".join(json_text(eval_json(found), ascii_only=False)), report / "eval.json")
-    show(found, eval_view, eval_json, as_json=options.json)
+    emit(found, eval_view, eval_json, as_json=options.json)
 
 
 def make_folder(path: Path) -> None:
@@ -187,5 +187,5 @@ def explain(
     found = workflow(options.home, subject, relation, model, loading=loading)
     if plot is not None:
         for path in plot_explained(found, plot):
-            log_console().print(plain(f"wrote {path}"))
+            tell(f"wrote {path}")
     emit(found, explained_view, as_json=options.json)

@@ -9,7 +9,7 @@ from kbsync.cli.choices import YesOption, option
 from kbsync.cli.options import Options, command, family
 from kbsync.errors import SettingsError
 from kbsync.report.apply import lifted_view, retracted_view, retraction_view
-from kbsync.report.console import emit, log_console, progress
+from kbsync.report.console import emit, progress, tell
 from kbsync.report.history import history_view, log_view, pruned_view, rollback_view, verified_view
 from kbsync.sync.home import AS_STORED, Loading
 
@@ -50,12 +50,12 @@ def rollback(
     def confirm(planned: "RolledBack") -> bool:
         if yes:
             return True
-        log_console().print(rollback_view(planned))
+        tell(rollback_view(planned))
         return typer.confirm("Make that state current?", default=True, err=True)
 
     result = workflow(options.home, batch, model, confirm)
     if result is None:
-        log_console().print("nothing was changed")
+        tell("nothing was changed")
         raise typer.Exit(1)
     emit(result, rollback_view, as_json=options.json)
 
@@ -147,7 +147,7 @@ def retract(
             if yes:
                 return True
             report.pause()
-            log_console().print(retraction_view(planned))
+            tell(retraction_view(planned))
             return typer.confirm("Retract it?", default=True, err=True)
 
         result = workflow.retract(
@@ -163,6 +163,6 @@ def retract(
             progress=report,
         )
     if result is None:
-        log_console().print("nothing was changed")
+        tell("nothing was changed")
         raise typer.Exit(1)
     emit(result, retracted_view, as_json=options.json)

@@ -8,7 +8,7 @@ import typer
 
 from kbsync.cli.choices import CorpusOption, ModelOption, RelationsOption, SetOption, option, parse_values
 from kbsync.cli.options import Options, command, family
-from kbsync.report.console import emit, log_console, plain, progress, show, table
+from kbsync.report.console import emit, progress, table, tell
 from kbsync.report.explain import trace_json, trace_view
 from kbsync.report.models import (
     calibration_json,
@@ -58,7 +58,7 @@ def calibrate(
     wanted = CalibrateOptions(model, relation, facts, corpus, write, parse_values(setting), loading)
     with progress(quiet=options.json) as report:
         found = workflow(options.home, wanted, report)
-    show(found, calibration_view, calibration_json, as_json=options.json)
+    emit(found, calibration_view, calibration_json, as_json=options.json)
 
 
 TRACE_EXAMPLES = (
@@ -97,8 +97,8 @@ def trace(
         from kbsync.report.explain import plot_trace
 
         for path in plot_trace(found, plot):
-            log_console().print(plain(f"wrote {path}"))
-    show(found, trace_view, trace_json, as_json=options.json)
+            tell(f"wrote {path}")
+    emit(found, trace_view, trace_json, as_json=options.json)
 
 
 @command(app, "doctor", examples=("kbsync doctor --model practice", "kbsync doctor --model gpt-j --edits 10000"))
@@ -116,7 +116,7 @@ def doctor(
 
     with progress(quiet=options.json) as report:
         found = workflow(options.home, model, edits, loading=loading, progress=report)
-    show(found, diagnosis_view, diagnosis_json, as_json=options.json)
+    emit(found, diagnosis_view, diagnosis_json, as_json=options.json)
     if not found.works:
         raise typer.Exit(1)
 

@@ -19,7 +19,7 @@ from kbsync.cli.choices import (
 )
 from kbsync.cli.options import Options, command, family, leave
 from kbsync.report.apply import plan_json, plan_view, status_json, status_view
-from kbsync.report.console import emit_text, progress, show
+from kbsync.report.console import emit, emit_text, progress
 from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ def plan(
                 loading=loading,
                 progress=report,
             )
-        show(result, plan_view, plan_json, as_json=options.json)
+        emit(result, plan_view, plan_json, as_json=options.json)
         leave(result.in_sync, check)
         return
     name = model_name(model, options.home)
     asked = (include_known, compile_inverse)
     with diff_for(options.home, name, relation, on_conflict.value, *asked, whole=options.json) as found:
-        show(found, plan_view, plan_json, as_json=options.json)
+        emit(found, plan_view, plan_json, as_json=options.json)
         leave(found.in_sync, check)
 
 
@@ -139,7 +139,7 @@ def status(
                 plan = probed_plan(home, asked, relation, inverse=inverse, loading=loading, progress=report)
             else:
                 plan = probed_file(home, asked, model_file, relation, loading=loading, progress=report)
-        show(Status(plan, *last_batch(home, plan.model)), status_view, status_json, as_json=options.json)
+        emit(Status(plan, *last_batch(home, plan.model)), status_view, status_json, as_json=options.json)
         leave(plan.in_sync, check)
         return
     name = model and model_name(model, home)
@@ -148,5 +148,5 @@ def status(
         if paged:
             emit_page(home, result, form, to)
         else:
-            show(result, status_view, status_json, as_json=options.json)
+            emit(result, status_view, status_json, as_json=options.json)
         leave(found.in_sync, check)

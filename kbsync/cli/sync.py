@@ -15,7 +15,7 @@ from kbsync.cli.options import DEFAULT_HOME, Options, command, family, leave
 from kbsync.cli.status import Format, FormatOption, ToOption, emit_page, takes_page
 from kbsync.errors import SettingsError
 from kbsync.project import FILE_NAME, SCHEMA, find_project, read_project, write_project
-from kbsync.report.console import emit, log_console, plain, progress, show, table
+from kbsync.report.console import emit, progress, table, tell
 from kbsync.report.pull import synced_json, synced_view
 from kbsync.sync.home import AS_STORED, Loading
 
@@ -63,7 +63,7 @@ def sync(
             with diff_for(done.home, done.model, whole=True) as found:
                 emit_page(done.home, Status(found, *last_batch(done.home, done.model)), form, to)
         else:
-            show(done, synced_view, synced_json, as_json=options.json)
+            emit(done, synced_view, synced_json, as_json=options.json)
         in_sync = done.in_sync
     leave(in_sync, check)
 
@@ -95,7 +95,7 @@ def watch(
 
             def trouble(text: str) -> None:
                 report.pause()
-                log_console().print(plain(f"Error: {text}"))
+                tell(f"Error: {text}")
 
             for done in workflow(
                 options.require_project(),
@@ -108,7 +108,7 @@ def watch(
                 trouble=trouble,
             ):
                 report.pause()
-                show(done, synced_view, synced_json, as_json=options.json)
+                emit(done, synced_view, synced_json, as_json=options.json)
     finally:
         signal.signal(signal.SIGTERM, before)
 

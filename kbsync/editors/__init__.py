@@ -1,75 +1,56 @@
 """MEMIT and its baselines behind one interface: requests in, weight deltas out (`Editor`, `Task`).
 
 Each follows its own paper, with its own settings; `editor` finds it by name. A new one is a file of its own, a line
-in `EDITORS`, and its test. `Memit` itself, which is no more than targets of groups, spread over R, is here.
+in `EDITORS`, and its test. MEMIT itself, which is no more than targets of groups, spread over R, is here.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import yaml
 
-from kbsync.editors.alphaedit import AlphaEdit, Nas
-from kbsync.editors.editor import NO_SETTINGS, Deltas, Editor, NoSettings, Task
-from kbsync.editors.ft import FineTuning, LocFineTuning
-from kbsync.editors.mend import Mend
-from kbsync.editors.rome import Rome, RomePublished
+from kbsync.editors.alphaedit import AlphaEditSettings, NasSettings, write_alphaedit, write_nas
+from kbsync.editors.editor import Deltas, Editor, NoSettings, Task
+from kbsync.editors.ft import LLAMA3_SHARE, LOCFT, FineTuningSettings, fine_tune
+from kbsync.editors.mend import write_mend
+from kbsync.editors.rome import RomeSettings, write_rome
 from kbsync.errors import SettingsError
 from kbsync.memit import optimise_targets, spread
 from kbsync.memit.settings import changed
 
-
-@dataclass(frozen=True, slots=True)
-class Memit:
-    """MEMIT with the model's own settings."""
-
-    name: ClassVar[str] = "memit"
-    targets: ClassVar[bool] = True
-    covariance: ClassVar[bool] = True
-    settings: NoSettings = NO_SETTINGS
-
-    def edit(self, task: Task) -> Deltas:
-        """Return the delta of each layer of R; target vectors that the task has are not searched again."""
-        z = task.z
-        if z is None:
-            found = optimise_targets(task.loaded, task.groups, task.contexts, task.settings, progress=task.progress)
-            z = torch.stack([target.z for target in found])
-        with task.phase("covariance"):
-            covariances = task.covariances(task.settings.layers) if task.team.leads else {}
-        given = task.groups, task.contexts, z, covariances, task.settings, task.progress
-        return spread(task.loaded, *given, task.phase, task.remark, task.team, task.held)
-
-
 PRESETS = Path(__file__).resolve().parent / "presets"
 
 
-@dataclass(frozen=True, slots=True)
-class NoEditor:
-    """No edit at all: what every table compares with."""
+def write_memit(task: Task, _: NoSettings) -> Deltas:
+    """Return the delta of each layer of R; target vectors that the task has are not searched again."""
+    z = task.z
+    if z is None:
+        found = optimise_targets(task.loaded, task.groups, task.contexts, task.settings, progress=task.progress)
+        z = torch.stack([target.z for target in found])
+    with task.phase("covariance"):
+        covariances = task.covariances(task.settings.layers) if task.team.leads else {}
+    given = task.groups, task.contexts, z, covariances, task.settings, task.progress
+    return spread(task.loaded, *given, task.phase, task.remark, task.team, task.held)
 
-    name: ClassVar[str] = "none"
-    targets: ClassVar[bool] = False
-    covariance: ClassVar[bool] = False
-    settings: NoSettings = NO_SETTINGS
 
-    def edit(self, task: Task) -> Deltas:
-        return {}
-
-
-EDITORS: dict[str, Callable[..., Editor]] = {
-    "memit": Memit,
-    "rome": Rome,
-    "rome-published": RomePublished,
-    "ft": FineTuning,
-    "mend": Mend,
-    "alphaedit": AlphaEdit,
-    "nas": Nas,
-    "locft": LocFineTuning,
-    "none": NoEditor,
+EDITORS = {
+    one.name: one
+    for one in (
+        Editor("memit", write_memit, targets=True, covariance=True),
+        Editor("rome", write_rome, RomeSettings(), covariance=True),
+        Editor("rome-published", partial(write_rome, bare=True), RomeSettings(), covariance=True),
+        Editor("ft", fine_tune, FineTuningSettings()),
+        Editor("mend", write_mend),
+        Editor("alphaedit", write_alphaedit, AlphaEditSettings(), covariance=True),
+        Editor("nas", write_nas, NasSettings(), covariance=True),
+        Editor("locft", partial(fine_tune, share=LLAMA3_SHARE), LOCFT),
+        Editor("none", lambda task, settings: {}),  # what every table compares with
+    )
 }
 """in the order of tables"""
 
@@ -81,8 +62,8 @@ def editor(name: str, values: Mapping[str, Any] = MappingProxyType({}), *, model
     """
     if name not in EDITORS:
         raise SettingsError(f"unknown editor {name!r}; known: {', '.join(EDITORS)}")
-    make = EDITORS[name]
-    return make(changed(changed(make().settings, known_values(model, name)), values))
+    found = EDITORS[name]
+    return replace(found, settings=changed(changed(found.settings, known_values(model, name)), values))
 
 
 def known_values(model: str | None, editor: str) -> dict[str, Any]:

@@ -21,9 +21,8 @@ always searches on the unedited model. What the paper is about, edits upon edits
 every state is made from the base.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 
@@ -48,47 +47,40 @@ class AlphaEditSettings:
         check(self, "above 0", lambda value: value > 0, "threshold", "alpha")
 
 
-@dataclass(frozen=True, slots=True)
-class AlphaEdit:
-    """MEMIT's layer loop, once, each request for itself, with the projected solve."""
+def write_alphaedit(task: Task, own: AlphaEditSettings) -> Deltas:
+    """Return the delta of each layer of R: MEMIT's layer loop, once, each request for itself, projected.
 
-    name: ClassVar[str] = "alphaedit"
-    targets: ClassVar[bool] = False
-    covariance: ClassVar[bool] = True
-    settings: AlphaEditSettings = AlphaEditSettings()
+    Target vectors that the task has are not searched again, if each of its groups is one request. Raises EditError
+    where a null space is empty.
+    """
+    groups, settings, z = own_targets(task)
+    covariances = task.covariances(settings.layers)
 
-    def edit(self, task: Task) -> Deltas:
-        """Return the delta of each layer of R. Raises EditError where a null space is empty.
+    def projected(layer: int, keys: torch.Tensor, residual: torch.Tensor) -> Solution:
+        return projected_solve(layer, keys, residual, covariances[layer], task.earlier.get(layer), own)
 
-        Target vectors that the task has are not searched again, if each of its groups is one request.
-        """
-        groups, settings, z = own_targets(task)
-        covariances = task.covariances(settings.layers)
+    return spread(task.loaded, groups, task.contexts, z, covariances, settings, task.progress, solver=projected)
 
-        def projected(layer: int, keys: torch.Tensor, residual: torch.Tensor) -> Solution:
-            return self.solve(layer, keys, residual, covariances[layer], task.earlier)
 
-        return spread(task.loaded, groups, task.contexts, z, covariances, settings, task.progress, solver=projected)
-
-    def solve(
-        self,
-        layer: int,
-        keys: torch.Tensor,
-        residual: torch.Tensor,
-        covariance: torch.Tensor,
-        earlier: Mapping[int, torch.Tensor],
-    ) -> Solution:
-        """Return the projected solution for a layer's K [m, u] and r [d, u]."""
-        basis = null_space(covariance.to(keys.device), self.settings.threshold)
-        if not basis.shape[1]:
-            raise EditError(
-                f"layer {layer}: no eigenvalue of the covariance is below the threshold: use a larger threshold"
-            )
-        held = self.settings.alpha * torch.eye(basis.shape[1], dtype=torch.float64, device=keys.device)
-        if layer in earlier:
-            held += basis.T @ earlier[layer].to(basis) @ basis
-        left, right, jitter = solve(basis.T @ keys.double(), residual, held, 1.0)
-        return Solution(left, right @ basis.T, jitter)
+def projected_solve(
+    layer: int,
+    keys: torch.Tensor,
+    residual: torch.Tensor,
+    covariance: torch.Tensor,
+    earlier: torch.Tensor | None,
+    own: AlphaEditSettings,
+) -> Solution:
+    """Return the projected solution for a layer's K [m, u] and r [d, u]; `earlier` is K_p K_p^T [m, m]."""
+    basis = null_space(covariance.to(keys.device), own.threshold)
+    if not basis.shape[1]:
+        raise EditError(
+            f"layer {layer}: no eigenvalue of the covariance is below the threshold: use a larger threshold"
+        )
+    held = own.alpha * torch.eye(basis.shape[1], dtype=torch.float64, device=keys.device)
+    if earlier is not None:
+        held += basis.T @ earlier.to(basis) @ basis
+    left, right, jitter = solve(basis.T @ keys.double(), residual, held, 1.0)
+    return Solution(left, right @ basis.T, jitter)
 
 
 def own_targets(task: Task) -> tuple[list[RequestGroup], MemitSettings, torch.Tensor]:
@@ -127,27 +119,16 @@ class NasSettings:
         check(self, "from 0 to below 1", lambda value: 0 <= value < 1, "dropped")
 
 
-@dataclass(frozen=True, slots=True)
-class Nas:
-    """AlphaEdit with anchored values."""
-
-    name: ClassVar[str] = "nas"
-    targets: ClassVar[bool] = False
-    covariance: ClassVar[bool] = True
-    settings: NasSettings = NasSettings()
-
-    def edit(self, task: Task) -> Deltas:
-        """Return the delta of each layer of R; raises as AlphaEdit does, and for a model with a norm behind the MLP."""
-        groups, settings, z = own_targets(task)
-        layer = settings.layers[-1]
-        if task.loaded.family.norm_behind(task.loaded.model, layer) is not None:
-            raise EditError("NAS scales what an MLP adds, and this model has a norm behind its MLPs")
-        hidden, added = at_subject(task, groups, layer)
-        own = self.settings
-        values = anchored(added + (z.double() - hidden), added, own.dropped, own.skipped)
-        targets = (hidden - added + values).to(z)
-        theirs = AlphaEditSettings(own.threshold, own.alpha)
-        return AlphaEdit(theirs).edit(replace(task, groups=groups, z=targets))
+def write_nas(task: Task, own: NasSettings) -> Deltas:
+    """Return AlphaEdit's deltas for anchored values; raises as it does, and for a model with a norm behind the MLP."""
+    groups, settings, z = own_targets(task)
+    layer = settings.layers[-1]
+    if task.loaded.family.norm_behind(task.loaded.model, layer) is not None:
+        raise EditError("NAS scales what an MLP adds, and this model has a norm behind its MLPs")
+    hidden, added = at_subject(task, groups, layer)
+    values = anchored(added + (z.double() - hidden), added, own.dropped, own.skipped)
+    targets = (hidden - added + values).to(z)
+    return write_alphaedit(replace(task, groups=groups, z=targets), AlphaEditSettings(own.threshold, own.alpha))
 
 
 def anchored(values: torch.Tensor, before: torch.Tensor, dropped: float, skipped: float) -> torch.Tensor:

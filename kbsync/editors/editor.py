@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -69,29 +69,28 @@ class Task:
         return [RequestGroup((request,)) for request in self.requests]
 
 
-class Editor(Protocol):
-    """A way to write requests into weights. The loaded model is left bit for bit as it was."""
-
-    name: ClassVar[str]
-    targets: ClassVar[bool]
-    """whether it takes target vectors, which are kept, on several wordings, and leaves held prompts alone: as MEMIT"""
-    covariance: ClassVar[bool]
-    """whether it takes the covariance of the layers that it edits"""
-
-    @property
-    def settings(self) -> Any:
-        """The editor's own settings, a frozen dataclass."""
-
-    def edit(self, task: Task) -> Deltas:
-        """Return the change of each layer that the task's requests need; EditError where it cannot be found."""
-
-
 @dataclass(frozen=True, slots=True)
 class NoSettings:
     """For an editor that has no settings beside the model's own."""
 
 
-NO_SETTINGS = NoSettings()
+@dataclass(frozen=True, slots=True)
+class Editor:
+    """A way to write requests into weights. The loaded model is left bit for bit as it was."""
+
+    name: str
+    write: Callable[[Task, Any], Deltas]
+    """the change of each layer that a task's requests need, with these settings; EditError where it cannot be found"""
+    settings: Any = NoSettings()
+    """the editor's own, a frozen dataclass"""
+    targets: bool = False
+    """whether it takes target vectors, which are kept, on several wordings, and leaves held prompts alone: as MEMIT"""
+    covariance: bool = False
+    """whether it takes the covariance of the layers that it edits"""
+
+    def edit(self, task: Task) -> Deltas:
+        """Return the change of each layer that the task's requests need; EditError where it cannot be found."""
+        return self.write(task, self.settings)
 
 
 def block_at(loaded: LoadedModel, layer: int | None, share: float) -> int:

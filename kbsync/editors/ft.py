@@ -15,7 +15,6 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 
@@ -27,6 +26,8 @@ from kbsync.models.generation import end_tokens
 
 GPTJ_SHARE = 21 / 28
 """layer 21 of GPT-J's 28"""
+LLAMA3_SHARE = 22 / 32
+"""layer 22 of Llama 3's 32: LocFT-BF's"""
 TOKEN_BUDGET = 8192
 """padded tokens of one pass"""
 
@@ -63,22 +64,15 @@ class FineTuningSettings:
         return requests**-0.87028798 * math.exp(0.15589562) if self.weight_decay is None else self.weight_decay
 
 
-@dataclass(frozen=True, slots=True)
-class FineTuning:
-    """Adam on one down projection."""
-
-    name: ClassVar[str] = "ft"
-    targets: ClassVar[bool] = False
-    covariance: ClassVar[bool] = False
-    settings: FineTuningSettings = FineTuningSettings()
-
-    def edit(self, task: Task) -> Deltas:
-        """Return the change [d, m] of the one layer, in float32. Raises EditError where a loss is not finite."""
-        return fine_tune(task, self.settings, GPTJ_SHARE)
+LOCFT = FineTuningSettings(weight_decay=0.0, batch=100, shuffled=True, ends=True)
+"""LocFT-BF's"""
 
 
-def fine_tune(task: Task, own: FineTuningSettings, share: float) -> Deltas:
-    """Return the change [d, m] of one down projection, that at a `share` of the depth where no layer is named."""
+def fine_tune(task: Task, own: FineTuningSettings, share: float = GPTJ_SHARE) -> Deltas:
+    """Return the change [d, m], in float32, of one down projection: at a `share` of the depth if no layer is named.
+
+    Raises EditError where a loss is not finite.
+    """
     if not task.groups:
         raise EditError("no requests to edit")
     loaded = task.loaded
@@ -155,22 +149,3 @@ class Part:
         with resume(blocks, self.layer - 1, self.below.as_tuple) as stand_in:
             stand_in.value = self.below.value
             return object_losses(self.loaded, self.texts)
-
-
-LLAMA3_SHARE = 22 / 32
-"""layer 22 of Llama 3's 32"""
-PUBLISHED = FineTuningSettings(weight_decay=0.0, batch=100, shuffled=True, ends=True)
-
-
-@dataclass(frozen=True, slots=True)
-class LocFineTuning:
-    """Adam on one down projection, in shuffled batches."""
-
-    name: ClassVar[str] = "locft"
-    targets: ClassVar[bool] = False
-    covariance: ClassVar[bool] = False
-    settings: FineTuningSettings = PUBLISHED
-
-    def edit(self, task: Task) -> Deltas:
-        """Return the change [d, m] of the one layer, in float32. Raises EditError where a loss is not finite."""
-        return fine_tune(task, self.settings, LLAMA3_SHARE)

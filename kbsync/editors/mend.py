@@ -17,13 +17,11 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import nn
 
 from kbsync.editors.editor import (
-    NO_SETTINGS,
     Change,
     Deltas,
     NoSettings,
@@ -232,32 +230,23 @@ TOKEN_BUDGET = 8192
 """padded tokens of one pass"""
 
 
-@dataclass(frozen=True, slots=True)
-class Mend:
-    """The trained network's edit of all requests together; its settings are those that it was trained with."""
-
-    name: ClassVar[str] = "mend"
-    targets: ClassVar[bool] = False
-    covariance: ClassVar[bool] = False
-    settings: NoSettings = NO_SETTINGS
-
-    @torch.no_grad()
-    def edit(self, task: Task) -> Deltas:
-        """Return the change [d, m] of each layer of the network, in float32."""
-        network = task.network()
-        assert isinstance(network, MendNetwork)
-        texts = object_texts(task.loaded, task.requests)
-        if not texts:
-            raise EditError("no requests to edit")
-        total: dict[int, torch.Tensor] = {}
-        done = 0
-        for places in batches_by_length([len(text.ids) for text in texts], TOKEN_BUDGET):
-            factors = gradient_factors(task.loaded, [texts[place] for place in places], network.layers)
-            for layer, change in network(factors).items():
-                total[layer] = total[layer] + change if layer in total else change
-            done += len(places)
-            task.progress("mend", done, len(texts))
-        return total
+@torch.no_grad()
+def write_mend(task: Task, _: NoSettings) -> Deltas:
+    """Return the change [d, m], in float32, of each layer of the network: its edit of all requests together."""
+    network = task.network()
+    assert isinstance(network, MendNetwork)
+    texts = object_texts(task.loaded, task.requests)
+    if not texts:
+        raise EditError("no requests to edit")
+    total: dict[int, torch.Tensor] = {}
+    done = 0
+    for places in batches_by_length([len(text.ids) for text in texts], TOKEN_BUDGET):
+        factors = gradient_factors(task.loaded, [texts[place] for place in places], network.layers)
+        for layer, change in network(factors).items():
+            total[layer] = total[layer] + change if layer in total else change
+        done += len(places)
+        task.progress("mend", done, len(texts))
+    return total
 
 
 PUBLISHED_LAYERS = 3

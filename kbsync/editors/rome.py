@@ -12,7 +12,6 @@ which is what makes its edits in sequence break a model (Gupta et al. 2024, arXi
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 
@@ -65,39 +64,11 @@ class RomeSettings:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Rome:
-    """One layer, one request after another."""
+def write_rome(task: Task, settings: RomeSettings, *, bare: bool = False) -> Deltas:
+    """Return the delta of one layer, a rank-one factor for each request in order; `bare` as in the published code.
 
-    name: ClassVar[str] = "rome"
-    targets: ClassVar[bool] = False
-    covariance: ClassVar[bool] = True
-    settings: RomeSettings = RomeSettings()
-
-    def edit(self, task: Task) -> Deltas:
-        """Return the delta of the one layer, a rank-one factor for each request in order.
-
-        Raises EditError where the covariance is singular, or a loss is not finite.
-        """
-        return one_after_another(task, self.settings)
-
-
-@dataclass(frozen=True, slots=True)
-class RomePublished:
-    """As `Rome`, with the bare prompt's key where the published code has it."""
-
-    name: ClassVar[str] = "rome-published"
-    targets: ClassVar[bool] = False
-    covariance: ClassVar[bool] = True
-    settings: RomeSettings = RomeSettings()
-
-    def edit(self, task: Task) -> Deltas:
-        """Return the delta of the one layer; raises as `Rome` does."""
-        return one_after_another(task, self.settings, bare=True)
-
-
-def one_after_another(task: Task, settings: RomeSettings, *, bare: bool = False) -> Deltas:
-    """Return the delta of one layer, a factor for each request in order; `bare` as in the published code."""
+    Raises EditError where the covariance is singular, or a loss is not finite.
+    """
     loaded, requests = task.loaded, task.requests
     if not requests:
         raise EditError("no requests to edit")

@@ -14,20 +14,6 @@ from torch import nn
 from kbsync.facts import EditRequest
 from kbsync.models import LoadedModel, Rows, capture, head_log_probs, last_hidden, locate, make_rows, replace, resume
 
-__all__ = [
-    "ATTENTION",
-    "GROUPS",
-    "LAST_SUBJECT",
-    "MLP",
-    "STATE",
-    "TracedBatch",
-    "TracedFact",
-    "embedding_noise",
-    "place_facts",
-    "subject_sigma",
-    "traced_modules",
-]
-
 STATE, MLP, ATTENTION = "state", "mlp", "attention"
 """what can be put back: the hidden state h^l, or what block l's MLP or attention adds to it"""
 LAST_SUBJECT = "last subject token"

@@ -10,17 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from markupsafe import Markup, escape
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 
 from kbsync import __version__
-from kbsync.report.console import fields_of, plain, table
+from kbsync.report.console import Parts, fields_of, plain, table
 
 if TYPE_CHECKING:
     from kbsync.sync.batch import Applied
     from kbsync.sync.bisect import Bisected, Found
     from kbsync.sync.guards import Cost
     from kbsync.sync.history import History
-    from kbsync.sync.measure import Failure
     from kbsync.sync.plan import Plan, PlanRow, Sign
     from kbsync.sync.retract import Lifted, Retracted, Retraction
     from kbsync.sync.status import Overview, Recent, Status
@@ -47,24 +46,24 @@ _QUIET = "=k"
 _MOST_ROWS = 40
 
 
-def plan_view(plan: "Plan | Overview") -> RenderableType:
-    """Return the counts by sign, and the rows that something is to be done about."""
+def plan_view(plan: "Plan | Overview") -> Parts:
+    """Yield the counts by sign, and the rows that something is to be done about."""
     counts = [(sign, count, MEANING[sign]) for sign, count in plan.counts.items() if count]
-    parts: list[RenderableType] = [table(("", "facts", "meaning"), counts, title=plan.model or "no model edited yet")]
-    rows = [row for row in plan.rows if row.sign not in _QUIET]
+    yield table(("", "facts", "meaning"), counts, title=plan.model or "no model edited yet")
+    cells = [
+        (row.sign, row.relation, row.subject, row.previous, row.object, row.reason)
+        for row in plan.rows
+        if row.sign not in _QUIET
+    ]
+    if cells:
+        yield table(("", "relation", "subject", "previous", "object", "why"), cells[:_MOST_ROWS])
     told = sum(count for sign, count in plan.counts.items() if sign not in _QUIET)
-    if rows:
-        cells = [
-            (row.sign, row.relation, row.subject, row.previous, row.object, row.reason) for row in rows[:_MOST_ROWS]
-        ]
-        parts.append(table(("", "relation", "subject", "previous", "object", "why"), cells))
     if told > _MOST_ROWS:
-        parts.append(plain(f"and {told - _MOST_ROWS} more (--json lists all)"))
+        yield f"and {told - _MOST_ROWS} more (--json lists all)"
     if not any(plan.counts.values()):
-        parts.append(plain("no facts: run `kbsync pull` first"))
+        yield "no facts: run `kbsync pull` first"
     elif plan.in_sync:
-        parts.append(plain(in_sync_text(plan.counts)))
-    return Group(*parts)
+        yield in_sync_text(plan.counts)
 
 
 def in_sync_text(counts: Mapping["Sign", int]) -> str:
@@ -80,13 +79,12 @@ def plan_json(plan: "Plan | Overview") -> dict[str, Any]:
     return {"model": plan.model or None, "counts": plan.counts, "facts": facts, "metrics": {}}
 
 
-def status_view(status: "Status[Plan] | Status[Overview]") -> RenderableType:
-    """Return the plan and the figures of the last batch."""
-    parts: list[RenderableType] = [plan_view(status.plan)]
+def status_view(status: "Status[Plan] | Status[Overview]") -> Parts:
+    """Yield the plan and the figures of the last batch."""
+    yield from plan_view(status.plan)
     if status.batch is not None:
-        parts.append(metrics_table(status.metrics, f"batch {status.batch.id}, {status.batch.finished}"))
-    parts += [plain(note) for note in status.notes]
-    return Group(*parts)
+        yield metrics_table(status.metrics, f"batch {status.batch.id}, {status.batch.finished}")
+    yield from status.notes
 
 
 def status_json(status: "Status[Plan] | Status[Overview]") -> dict[str, Any]:
@@ -108,40 +106,39 @@ def figure(value: float | None) -> str | None:
 _MOST_FAILED = 10
 
 
-def applied_view(applied: "Applied") -> RenderableType:
-    """Return the figures, the seconds by phase, and the edits that the model does not recall."""
+def applied_view(applied: "Applied") -> Parts:
+    """Yield the figures, the seconds by phase, and the edits that the model does not recall."""
     if applied.batch is None:
         told = in_sync_text(applied.left) if applied.left else "in sync: nothing to do"
-        return plain(f"{told}, {applied.edits} edits are active")
-    title = f"batch {applied.batch}: {applied.edits} edits active"
-    found = f"{applied.optimised} targets optimised, {applied.from_cache} from the cache"
-    seconds = ", ".join(f"{name} {value:.1f}" for name, value in applied.seconds.items())
-    parts: list[RenderableType] = [metrics_table(applied.metrics, title), plain(found), plain(f"seconds: {seconds}")]
+        yield f"{told}, {applied.edits} edits are active"
+        return
+    yield metrics_table(applied.metrics, f"batch {applied.batch}: {applied.edits} edits active")
+    yield f"{applied.optimised} targets optimised, {applied.from_cache} from the cache"
+    yield "seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in applied.seconds.items())
     if applied.peak_memory_mb is not None:
-        parts.append(plain(f"peak memory: {applied.peak_memory_mb:.0f} MB"))
+        yield f"peak memory: {applied.peak_memory_mb:.0f} MB"
     if "recall_masters" in applied.metrics:
         exact, cast = (applied.metrics[name]["after"] for name in ("recall_masters", "recall_active"))
-        parts.append(plain(f"recall of all edits: {exact:.2f} with float32 weights, {cast:.2f} cast to 16 bits"))
+        yield f"recall of all edits: {exact:.2f} with float32 weights, {cast:.2f} cast to 16 bits"
     if applied.failed:
-        rows = [_failure_row(one) for one in applied.failed[:_MOST_FAILED]]
+        rows = [
+            (f.relation, f.subject, f.object, _percent(f.probability), f.rival, _percent(f.rival_probability))
+            for f in applied.failed[:_MOST_FAILED]
+        ]
         title = f"not recalled: {len(applied.failed)} (`kbsync apply --retry` gives them more steps)"
-        parts.append(table(("relation", "subject", "object", "%", "best rival", "%"), rows, title=title))
-    return Group(*parts)
+        yield table(("relation", "subject", "object", "%", "best rival", "%"), rows, title=title)
 
 
-def cost_view(cost: "Cost") -> RenderableType:
-    """Return what an apply will do, what it tries again and with which settings, and how long that may take."""
-    parts = [plain(f"to do: {cost.optimise} targets to optimise, {cost.from_cache} from the cache; {cost.edits} edits")]
-    parts += [
-        plain(f"again: {one.edits} edits, with {one.steps} steps and a clamp of {one.clamp_norm_factor:g}")
-        for one in cost.again
-    ]
+def cost_view(cost: "Cost") -> Parts:
+    """Yield what an apply will do, what it tries again and with which settings, and how long that may take."""
+    yield f"to do: {cost.optimise} targets to optimise, {cost.from_cache} from the cache; {cost.edits} edits"
+    for one in cost.again:
+        yield f"again: {one.edits} edits, with {one.steps} steps and a clamp of {one.clamp_norm_factor:g}"
     if cost.seconds is None:
-        parts.append(plain("time: unknown, as there is no earlier batch on this device"))
+        yield "time: unknown, as there is no earlier batch on this device"
     else:
         each = ", ".join(f"{name} {value:.1f}" for name, value in cost.seconds.items() if name != "total")
-        parts.append(plain(f"time: about {cost.seconds['total']:.0f} s at the pace of earlier batches ({each})"))
-    return Group(*parts)
+        yield f"time: about {cost.seconds['total']:.0f} s at the pace of earlier batches ({each})"
 
 
 def found_table(found: "Sequence[Found]") -> RenderableType:
@@ -150,53 +147,49 @@ def found_table(found: "Sequence[Found]") -> RenderableType:
     return table(("relation", "subject", "object", "breaks"), rows, title="found")
 
 
-def bisected_view(done: "Bisected") -> RenderableType:
-    """Return what a bisect found, and the apply without it."""
-    told = f"{done.solves} solves" if done.found else "nothing breaks a canary or a bound"
-    parts: list[RenderableType] = [*([found_table(done.found)] if done.found else []), plain(told)]
-    parts.append(plain("nothing was written") if done.applied is None else applied_view(done.applied))
-    return Group(*parts)
-
-
-def _failure_row(failed: "Failure") -> tuple[object, ...]:
-    about = (failed.relation, failed.subject, failed.object, _percent(failed.probability))
-    return (*about, failed.rival, _percent(failed.rival_probability))
+def bisected_view(done: "Bisected") -> Parts:
+    """Yield what a bisect found, and the apply without it."""
+    if done.found:
+        yield found_table(done.found)
+    yield f"{done.solves} solves" if done.found else "nothing breaks a canary or a bound"
+    yield from ["nothing was written"] if done.applied is None else applied_view(done.applied)
 
 
 def _percent(probability: float | None) -> str | None:
     return None if probability is None else f"{100 * probability:.2g}"
 
 
-def retraction_view(planned: "Retraction") -> RenderableType:
-    """Return the fact, and which models it is written into."""
-    lines = [f"{planned.relation} of {planned.subject}: {' | '.join(planned.objects)}"]
+def retraction_view(planned: "Retraction") -> Parts:
+    """Yield the fact, and which models it is written into."""
+    yield f"{planned.relation} of {planned.subject}: {' | '.join(planned.objects)}"
     if planned.written:
-        lines.append(f"written into {planned.model} as {' | '.join(planned.written)}: to be taken out now")
+        yield f"written into {planned.model} as {' | '.join(planned.written)}: to be taken out now"
     else:
-        lines.append(f"not written into {planned.model or 'any model'}: nothing to take out")
-    return plain("\n".join((*lines, *_others(planned))))
+        yield f"not written into {planned.model or 'any model'}: nothing to take out"
+    yield from _others(planned)
 
 
-def retracted_view(result: "Retracted") -> RenderableType:
-    """Return what was retracted, and the apply that took it out."""
-    done = result.retraction
-    parts: list[RenderableType] = [] if result.applied is None else [applied_view(result.applied)]
-    taken = f" and taken out of {done.model}" if result.applied is not None else ""
+def retracted_view(result: "Retracted") -> Parts:
+    """Yield what was retracted, and the apply that took it out."""
+    done, taken = result.retraction, ""
+    if result.applied is not None:
+        yield from applied_view(result.applied)
+        taken = f" and taken out of {done.model}"
     fact = f"{done.relation} of {done.subject} ({' | '.join(done.objects)})"
-    lines = [f"{fact} is retracted{taken}: no apply writes it until `kbsync retract --undo`", *_others(done)]
-    return Group(*parts, plain("\n".join(lines)))
+    yield f"{fact} is retracted{taken}: no apply writes it until `kbsync retract --undo`"
+    yield from _others(done)
 
 
-def _others(done: "Retraction") -> list[str]:
-    return [f"also written into {name}: `kbsync apply --model {name}` takes it out" for name in done.others]
+def _others(done: "Retraction") -> Parts:
+    for name in done.others:
+        yield f"also written into {name}: `kbsync apply --model {name}` takes it out"
 
 
-def lifted_view(result: Mapping[str, Sequence["Lifted"]]) -> RenderableType:
-    """Return the vetoes that hold no longer."""
-    lines = [
-        f"{veto.relation} of {veto.subject}" + (f" ({veto.object})" if veto.object else "") for veto in result["lifted"]
-    ]
-    return plain("\n".join(f"{line}: the next apply writes it again" for line in lines))
+def lifted_view(result: Mapping[str, Sequence["Lifted"]]) -> Parts:
+    """Yield the vetoes that hold no longer."""
+    for veto in result["lifted"]:
+        named = f" ({veto.object})" if veto.object else ""
+        yield f"{veto.relation} of {veto.subject}{named}: the next apply writes it again"
 
 
 MOST_ROWS = 200

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -171,21 +171,38 @@ _PIPE_WIDTH = 200  # columns where no terminal says how many there are: tables a
 
 Result = TypeVar("Result")
 
+Parts = Iterator[RenderableType]
+"""what a view yields: tables and lines of text, one under the other"""
+Shown = RenderableType | Iterator[RenderableType | Parts]
 
-def log_console() -> Console:
-    """Return a console on stderr, for progress and remarks."""
-    return _console(stderr=True)
+
+def stacked(shown: "Shown") -> RenderableType:
+    """Return what a view gives as one to print; text is shown as it is."""
+    if isinstance(shown, str):
+        return plain(shown)
+    return Group(*map(stacked, shown)) if isinstance(shown, Iterator) else shown
 
 
-def emit(result: Result, view: Callable[[Result], RenderableType], *, as_json: bool) -> None:
-    """Print `result` on stdout: as JSON, or as what `view` makes of it."""
+def tell(*shown: RenderableType | Parts) -> None:
+    """Print remarks on stderr."""
+    _console(stderr=True).print(stacked(iter(shown)))
+
+
+def emit(
+    result: Result,
+    view: Callable[[Result], RenderableType | Parts],
+    json_form: Callable[[Result], object] = lambda result: result,
+    *,
+    as_json: bool,
+) -> None:
+    """Print `result` on stdout: as JSON, of its fields or of what `json_form` makes of it, or as what `view` yields."""
     try:
         if as_json:
             # Escapes where the terminal's encoding cannot show every letter, so that the JSON stays whole.
             ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
-            sys.stdout.writelines(json_text(result, ascii_only=ascii_only))
+            sys.stdout.writelines(json_text(json_form(result), ascii_only=ascii_only))
         else:
-            _console(stderr=False).print(view(result))
+            _console(stderr=False).print(stacked(view(result)))
         sys.stdout.flush()  # a closed pipe shows here, where it is dealt with, and not when Python exits
     except BrokenPipeError:
         raise
@@ -216,16 +233,6 @@ def _let_go() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
-
-
-def show(
-    result: Result, view: Callable[[Result], RenderableType], plain_form: Callable[[Result], object], *, as_json: bool
-) -> None:
-    """Print `result` as `emit` does, where its JSON is not its fields but what `plain_form` makes of it."""
-    if as_json:
-        emit(plain_form(result), lambda _: "", as_json=True)
-    else:
-        emit(result, view, as_json=False)
 
 
 def _console(*, stderr: bool) -> Console:
@@ -298,7 +305,7 @@ def progress(*, quiet: bool = False, verbose: bool = False) -> Iterator[Reporter
 
     `quiet` (``--json``) shows none; `verbose` lets remarks through in either case.
     """
-    console = log_console()
+    console = _console(stderr=True)
     if quiet:
         yield Reporter(console, verbose)
     elif not console.is_terminal:

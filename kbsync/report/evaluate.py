@@ -1,15 +1,14 @@
 """How an evaluation and answers to prompts are shown; an evaluation also as a page that says what to trust."""
 
 import datetime
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 
 from kbsync import __version__
-from kbsync.report.console import fields_of, plain, table
+from kbsync.report.console import Parts, fields_of, table
 
 if TYPE_CHECKING:
     from kbsync.metrics import Figure
@@ -19,41 +18,46 @@ if TYPE_CHECKING:
     from kbsync.sync.evaluate import Evaluation
 
 
-def eval_view(found: "Evaluation") -> RenderableType:
-    """Return the figures with their intervals, base beside edited, and a row for each relation."""
-    rows = []
-    for name, base in found.base.items():
-        after = found.edited[name] if found.edited else None
-        rows.append((name, base.cases, *_cells(base), *(_cells(after) if after else ())))
+def eval_view(found: "Evaluation") -> Parts:
+    """Yield the figures with their intervals, base beside edited, and a row for each relation."""
+    rows = [
+        (name, base.cases, *_cells(base), *(_cells(found.edited[name]) if found.edited else ()))
+        for name, base in found.base.items()
+    ]
     sides = ("base", "95%", "edited", "95%") if found.edited else ("base", "95%")
     what = "the ledger's edits" if found.measured == "ledger" else found.measured
-    parts: list[RenderableType] = [
-        table(("metric", "cases", *sides), rows, title=f"{found.model}: {found.cases} cases of {what}"),
-        *([_beside(found)] if found.beside else []),
-        *(_reversal(found.reversal) if found.reversal else []),
-        table(("relation", "cases", *_relation_columns(found)), _relation_rows(found), title="by relation"),
-    ]
+    yield table(("metric", "cases", *sides), rows, title=f"{found.model}: {found.cases} cases of {what}")
+    if found.beside:
+        beside = sides_of(found)
+        cells = [(name, *(_mean(side.get(name)) for side in beside.values())) for name in found.base]
+        yield table(("metric", *beside), cells, title="beside them, on the same questions")
+    if found.reversal:
+        yield from _reversal(found.reversal)
+    yield _by_relation(found)
     if found.lower:
-        parts.append(plain(f"lower is better: {', '.join(found.lower)}"))
-    return Group(*parts, *map(plain, remarks(found)))
+        yield f"lower is better: {', '.join(found.lower)}"
+    yield from remarks(found)
 
 
-def remarks(found: "Evaluation") -> list[str]:
-    """Return what there is to know about the figures."""
-    told = []
+def sides_of(found: "Evaluation") -> dict[str, Mapping[str, "Figure"]]:
+    """Return the figures of the base model, of the edited one, and of everything that was asked the same."""
+    return {"base": found.base, **({"edited": found.edited} if found.edited else {}), **found.beside}
+
+
+def remarks(found: "Evaluation") -> Iterator[str]:
+    """Yield what there is to know about the figures."""
     if found.edited is None:
-        told.append("this home has no edits of the model: only the base model was measured")
+        yield "this home has no edits of the model: only the base model was measured"
     if found.text is not None:
-        told.append(f"text: {len(found.text.lines)} lines of {found.text.corpus}")
+        yield f"text: {len(found.text.lines)} lines of {found.text.corpus}"
     if "RS" in found.base:
-        told.append(f"RS: against {found.references or 'sentences of known facts, as no --references were named'}")
+        yield f"RS: against {found.references or 'sentences of known facts, as no --references were named'}"
     if found.unmeasured:
-        told.append(f"not measured, as no case has what they need: {', '.join(found.unmeasured)}")
+        yield f"not measured, as no case has what they need: {', '.join(found.unmeasured)}"
     if found.unplaced:
-        told.append(f"left out: {found.unplaced} prompts that do not name their subject")
+        yield f"left out: {found.unplaced} prompts that do not name their subject"
     if found.batch is not None:
-        told.append(f"on record with batch {found.batch}")
-    return told
+        yield f"on record with batch {found.batch}"
 
 
 def eval_json(found: "Evaluation") -> dict[str, Any]:
@@ -70,22 +74,13 @@ def eval_json(found: "Evaluation") -> dict[str, Any]:
     }
 
 
-def _beside(found: "Evaluation") -> RenderableType:
-    """A column for everything that was asked the same, with the base and the edited model before them."""
-    sides = {"base": found.base, **({"edited": found.edited} if found.edited else {}), **found.beside}
-    rows = [
-        (name, *(f"{one[name].mean:.2f}" if name in one else None for one in sides.values())) for name in found.base
-    ]
-    return table(("metric", *sides), rows, title="beside them, on the same questions")
-
-
-def _reversal(found: "Reversal") -> list[RenderableType]:
+def _reversal(found: "Reversal") -> Parts:
     """What is left of withdrawn facts, and what each says to their prompts."""
     names = list(next(iter(found.figures.values())))
-    rows = [(name, *(f"{one[name].mean:.2f}" for one in found.figures.values())) for name in names]
+    rows = [(name, *(_mean(one[name]) for one in found.figures.values())) for name in names]
     told = f"{found.withdrawn} edits taken out again: retracted by a solve without them; counter-edit on top"
-    said = [tuple(one.values()) for one in found.answers]
-    return [table(("metric", *found.figures), rows, title=told), table(tuple(found.answers[0]), said)]
+    yield table(("metric", *found.figures), rows, title=told)
+    yield table(tuple(found.answers[0]), [tuple(one.values()) for one in found.answers])
 
 
 def _sides(base: Mapping[str, "Figure"], edited: Mapping[str, "Figure"] | None) -> dict[str, Any]:
@@ -102,38 +97,34 @@ def _intervals(figures: Mapping[str, "Figure"]) -> dict[str, tuple[float, float]
     return {name: (figure.low, figure.high) for name, figure in figures.items()}
 
 
+def _mean(figure: "Figure | None") -> str | None:
+    return None if figure is None else f"{figure.mean:.2f}"
+
+
 def _cells(figure: "Figure") -> tuple[str, str]:
     return f"{figure.mean:.2f}", f"{figure.low:.1f} to {figure.high:.1f}"
 
 
-def _relation_columns(found: "Evaluation") -> list[str]:
-    """The figures that a relation has: those over cases."""
+def _by_relation(found: "Evaluation") -> RenderableType:
+    """A relation's figures before and after, as far as it has them: those over cases."""
     of_cases = {name for one in found.relations.values() for name in one.base}
-    return [name for name in found.edited or found.base if name in of_cases]
-
-
-def _relation_rows(found: "Evaluation") -> list[tuple[object, ...]]:
-    """A relation's figures before and after."""
-    rows: list[tuple[object, ...]] = []
+    columns = [name for name in found.edited or found.base if name in of_cases]
+    rows = []
     for relation, one in found.relations.items():
-        cells: list[str | None] = []
-        for name in _relation_columns(found):
-            seen = [side[name].mean for side in (one.base, one.edited) if side and name in side]
-            cells.append(" → ".join(f"{mean:.1f}" for mean in seen) or None)
+        sides = [side for side in (one.base, one.edited) if side]
+        cells = [" → ".join(f"{side[name].mean:.1f}" for side in sides if name in side) or None for name in columns]
         rows.append((relation, one.cases, *cells))
-    return rows
+    return table(("relation", "cases", *columns), rows, title="by relation")
 
 
-def asked_view(result: Mapping[str, Sequence["Asked"]]) -> RenderableType:
-    """Return a table for each prompt: the base's answers, and beside them the edited model's."""
-    return Group(*(_asked(asked) for asked in result["answers"]))
-
-
-def _asked(asked: "Asked") -> RenderableType:
-    if asked.edited is None:
-        return table(("base", "%"), [_answer(answer) for answer in asked.base], title=asked.prompt)
-    rows = [(*_answer(before), *_answer(after)) for before, after in zip_longest(asked.base, asked.edited)]
-    return table(("base", "%", "edited", "%"), rows, title=asked.prompt)
+def asked_view(result: Mapping[str, Sequence["Asked"]]) -> Parts:
+    """Yield a table for each prompt: the base's answers, and beside them the edited model's."""
+    for asked in result["answers"]:
+        if asked.edited is None:
+            yield table(("base", "%"), [_answer(answer) for answer in asked.base], title=asked.prompt)
+        else:
+            rows = [(*_answer(before), *_answer(after)) for before, after in zip_longest(asked.base, asked.edited)]
+            yield table(("base", "%", "edited", "%"), rows, title=asked.prompt)
 
 
 def _answer(answer: "Answer | None") -> tuple[str, str]:
@@ -174,40 +165,35 @@ GROUPS = {
 """heading -> the figures under it; one that ends in _ or a dot begins their names"""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Something that a model can be trusted with, can be with care, or cannot."""
+class Verdict(NamedTuple):
+    """Something that a model can be trusted with, can be with care, or cannot: yes, care or no."""
 
     trust: str
-    """yes, care or no"""
     text: str
 
 
-def verdicts(found: "Evaluation") -> list[Verdict]:
-    """Return what a model can be trusted with by its figures; the edited model where there is one."""
+def verdicts(found: "Evaluation") -> Iterator[Verdict]:
+    """Yield what a model can be trusted with by its figures; the edited model where there is one."""
     now = found.edited or found.base
-    told = [
-        Verdict(grade(now[name].mean), f"{text} ({now[name].mean:.0f}%)") for name, text in ASKED.items() if name in now
-    ]
+    for name, text in ASKED.items():
+        if name in now:
+            yield Verdict(grade(now[name].mean), f"{text} ({now[name].mean:.0f}%)")
     for name, after in now.items():
         if name.startswith("task.") and found.edited:
             lost = found.base[name].mean - after.mean
             trust = "yes" if lost <= POINTS else "care" if after.low <= found.base[name].mean <= after.high else "no"
-            told.append(Verdict(trust, f"{name.removeprefix('task.')}: {-lost:+.1f} points"))
+            yield Verdict(trust, f"{name.removeprefix('task.')}: {-lost:+.1f} points")
     if found.edited and "perplexity" in now:
         rise = 100 * (now["perplexity"].mean / found.base["perplexity"].mean - 1)
         trust = "yes" if rise <= POINTS else "care" if rise <= 10 * POINTS else "no"
-        told.append(Verdict(trust, f"text of other kinds: perplexity {rise:+.1f}%"))
+        yield Verdict(trust, f"text of other kinds: perplexity {rise:+.1f}%")
     was = first(found.edited or {})
     for name in ("8bit", "4bit", "tuned"):
         kept = first(found.beside.get(name, {}))
         if was and was.mean and kept:
             share = 100 * kept.mean / was.mean
             what = "fine-tuning on other text" if name == "tuned" else f"quantisation to {name[0]} bits"
-            told.append(
-                Verdict(grade(share), f"keeping the edits through {what} ({share:.0f}% of what was said before)")
-            )
-    return told
+            yield Verdict(grade(share), f"keeping the edits through {what} ({share:.0f}% of what was said before)")
 
 
 def grade(percent: float) -> str:
@@ -249,15 +235,15 @@ def eval_page(found: "Evaluation") -> str:
     """Return an evaluation as one HTML page that needs no network."""
     from jinja2 import Environment, PackageLoader, select_autoescape  # here, as the other views need none of it
 
-    sides = {"base": found.base, **({"edited": found.edited} if found.edited else {}), **found.beside}
+    sides = sides_of(found)
     pages = Environment(loader=PackageLoader("kbsync.report", "pages"), autoescape=select_autoescape(["html.j2"]))
     return pages.get_template("eval.html.j2").render(
         found=found,
         sides_of=lambda names: {name: side for name, side in sides.items() if side.keys() & set(names)},
-        remarks=remarks(found),
+        remarks=list(remarks(found)),
         groups=grouped(list(dict.fromkeys(name for side in sides.values() for name in side))),
         about=found.about,
-        verdicts=verdicts(found),
+        verdicts=list(verdicts(found)),
         told=beside_told(found),
         headings={"yes": "Can be trusted with", "care": "With care", "no": "Not to be trusted with"},
         version=__version__,

@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
-
-from kbsync.report.console import fields_of, plain, table
+from kbsync.report.console import Parts, fields_of, table
 from kbsync.report.plots import Chart, Series, write_charts
 
 if TYPE_CHECKING:
@@ -19,9 +17,8 @@ if TYPE_CHECKING:
 TITLES = {"base": "base", "target": "target by hand", "subject": "weights at subject", "model": "edited model"}
 
 
-def explained_view(found: "Explained") -> RenderableType:
-    """Return what each way says to each wording, what each layer brings, and the hint."""
-    title = f"{found.relation} of {found.subject}: {found.object}, in {found.model} (batch {found.batch})"
+def explained_view(found: "Explained") -> Parts:
+    """Yield what each way says to each wording, what each layer brings, and the hint."""
     said = [
         (
             number,
@@ -32,28 +29,19 @@ def explained_view(found: "Explained") -> RenderableType:
         )
         for number, one in enumerate(found.wordings, 1)
     ]
-    columns = ("", "wording", "", *TITLES.values(), "first wrong at")
-    layers = list(found.wordings[0].delivered)
+    title = f"{found.relation} of {found.subject}: {found.object}, in {found.model} (batch {found.batch})"
+    yield table(("", "wording", "", *TITLES.values(), "first wrong at"), said, title=title)
     brought = [
         (number, *(f"{100 * share:.0f}" for share in (*one.delivered.values(), sum(one.delivered.values()))))
         for number, one in enumerate(found.wordings, 1)
     ]
-    lines = ["right, or the answer given instead, and the mean log-probability of the object's tokens"]
+    title = "percent of the way to the target that each layer brings at the subject's last token"
+    yield table(("", *map(str, found.wordings[0].delivered), "all"), brought, title=title)
+    yield "right, or the answer given instead, and the mean log-probability of the object's tokens"
     if (near := found.nearest) is not None:
-        lines.append(
-            f"nearest key with another object: {near.relation} of {near.subject} ({near.object}), cosine"
-            f" {near.cosine:.2f}"
-        )
-    lines.append(f"hint: {found.hint}")
-    return Group(
-        table(columns, said, title=title),
-        table(
-            ("", *map(str, layers), "all"),
-            brought,
-            title="percent of the way to the target that each layer brings at the subject's last token",
-        ),
-        plain("\n".join(lines)),
-    )
+        about = f"{near.relation} of {near.subject} ({near.object}), cosine {near.cosine:.2f}"
+        yield f"nearest key with another object: {about}"
+    yield f"hint: {found.hint}"
 
 
 def _cell(reading: "Reading") -> str:
@@ -89,16 +77,14 @@ TRACE_TITLES = {"state": "hidden state", "mlp": "MLP outputs", "attention": "att
 LAST_SUBJECT = "last subject token"
 
 
-def trace_view(found: "Trace") -> RenderableType:
-    """Return a table for each kind of what is put back, the severed variants, and the suggested layers."""
+def trace_view(found: "Trace") -> Parts:
+    """Yield a table for each kind of what is put back, the severed variants, and the suggested layers."""
     figures = found.figures
-    told = (
+    yield (
         f"{found.traced} facts from the {found.source} that {found.model} knows, {found.samples} draws of noise each:"
         f" probability of the object {_figure_cell(figures.clean)}, with the subject's embeddings corrupted"
         f" {_figure_cell(figures.corrupted)} (percent, with 95% intervals)"
     )
-    parts: list[RenderableType] = [plain(told)]
-    depth = len(figures.gap)
     blocks = "one block" if figures.window == 1 else f"{figures.window} blocks about it"
     for kind, by_group in figures.effects.items():
         rows = [
@@ -107,15 +93,16 @@ def trace_view(found: "Trace") -> RenderableType:
         ]
         of = "behind the block" if kind == "state" else f"of {blocks}"
         title = f"{TRACE_TITLES[kind]} {of} restored at one token: percentage points of probability restored"
-        parts.append(table(("block", *map(str, range(depth))), rows, title=title))
-    state = figures.effects["state"][LAST_SUBJECT]
-    columns = {"effect": state, "attention severed": figures.severed["attention"]}
-    columns |= {"MLP severed": figures.severed["mlp"], "lost with the MLP": figures.gap}
-    cells = zip(*([_figure_cell(one) for one in column] for column in columns.values()), strict=True)
-    by_layer = [(layer, *row) for layer, row in enumerate(cells)]
-    parts.append(table(("block", *columns), by_layer, title=f"hidden state restored at the {LAST_SUBJECT}"))
-    parts += [plain(line) for line in _suggestion(found)]
-    return Group(*parts)
+        yield table(("block", *map(str, range(len(figures.gap)))), rows, title=title)
+    columns = {
+        "effect": figures.effects["state"][LAST_SUBJECT],
+        "attention severed": figures.severed["attention"],
+        "MLP severed": figures.severed["mlp"],
+        "lost with the MLP": figures.gap,
+    }
+    by_layer = [(layer, *map(_figure_cell, cells)) for layer, cells in enumerate(zip(*columns.values(), strict=True))]
+    yield table(("block", *columns), by_layer, title=f"hidden state restored at the {LAST_SUBJECT}")
+    yield from _suggestion(found)
 
 
 def trace_json(found: "Trace") -> dict[str, Any]:
@@ -130,21 +117,21 @@ def trace_json(found: "Trace") -> dict[str, Any]:
     }
 
 
-def _suggestion(found: "Trace") -> list[str]:
+def _suggestion(found: "Trace") -> Parts:
     present = _layers(found.present)
     if found.suggested is None:
-        return [f"no layers suggested: severing the MLPs has no effect beyond chance (settings have layers={present})"]
+        yield f"no layers suggested: severing the MLPs has no effect beyond chance (settings have layers={present})"
+        return
     effect, gap = (
         max(one.mean for one in column if one is not None)
         for column in (found.figures.effects["state"][LAST_SUBJECT], found.figures.gap)
     )
-    lines = [
+    yield (
         f"suggested: --set layers={_layers(found.suggested)} (settings have layers={present}); the MLPs above a state"
         f" carry {gap:.1f} of the {effect:.1f} points that it gives back at most"
-    ]
+    )
     if found.preset is not None:
-        lines.append(f"written: {found.preset} (--model {found.preset.stem})")
-    return lines
+        yield f"written: {found.preset} (--model {found.preset.stem})"
 
 
 def _layers(layers: Sequence[int]) -> str:

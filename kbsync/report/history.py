@@ -1,11 +1,11 @@
 """How batches, a fact's log, a rollback and a verification are shown, an export, and what a file holds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 
-from kbsync.report.console import plain, table
+from kbsync.report.console import Parts, table
 
 if TYPE_CHECKING:
     from kbsync.sync.export import Exported
@@ -16,40 +16,28 @@ if TYPE_CHECKING:
 
 
 _BATCH_COLUMNS = (
-    "",
-    "batch",
-    "when",
-    "model",
-    "state",
-    "+",
-    "~",
-    "-",
-    "active",
-    "S",
-    "recall",
-    "perplexity",
-    "seconds",
+    *("", "batch", "when", "model", "state", "+", "~", "-", "active"),
+    *("S", "recall", "perplexity", "seconds"),
 )
 _LOG_COLUMNS = ("when", "event", "relation", "previous", "object", "where", "figures", "detail")
 _SHOWN_FIGURES = ("ES", "PS", "NS", "recall")
 
 
-def history_view(history: "History") -> RenderableType:
-    """Return a row for each batch, the current ones marked, and the rollbacks below."""
+def history_view(history: "History") -> Parts:
+    """Yield a row for each batch, the current ones marked, and the rollbacks below."""
     if not history.batches:
-        return plain("no batches yet: run `kbsync apply`")
-    parts: list[RenderableType] = [table(_BATCH_COLUMNS, [_batch_row(batch) for batch in history.batches])]
-    parts.append(plain("*: current; + added, ~ superseded, - retracted, active: edits after it"))
-    parts += [
-        plain(f"batch {batch.batch} is {batch.state}: {batch.reason}") for batch in history.batches if batch.reason
-    ]
+        yield "no batches yet: run `kbsync apply`"
+        return
+    yield table(_BATCH_COLUMNS, [_batch_row(batch) for batch in history.batches])
+    yield "*: current; + added, ~ superseded, - retracted, active: edits after it"
+    for batch in history.batches:
+        if batch.reason:
+            yield f"batch {batch.batch} is {batch.state}: {batch.reason}"
     if history.rollbacks:
-        rows = [
-            (_moment(move.time), move.model, _batch(move.from_batch), _batch(move.to_batch))
-            for move in history.rollbacks
+        moves = [
+            (_moment(one.time), one.model, _batch(one.from_batch), _batch(one.to_batch)) for one in history.rollbacks
         ]
-        parts.append(table(("when", "model", "from", "to"), rows, title="rollbacks"))
-    return Group(*parts)
+        yield table(("when", "model", "from", "to"), moves, title="rollbacks")
 
 
 def _batch_row(batch: "HistoryBatch") -> tuple[object, ...]:
@@ -59,10 +47,10 @@ def _batch_row(batch: "HistoryBatch") -> tuple[object, ...]:
     return (*about, *counts, *figures, None if batch.seconds is None else f"{batch.seconds:.1f}")
 
 
-def rollback_view(result: "RolledBack") -> RenderableType:
+def rollback_view(result: "RolledBack") -> str:
     """Return the way that was gone, or is to be gone, and what becomes of the edits."""
     way = f"{result.model}: from {_batch(result.from_batch)} to {_batch(result.to_batch)}"
-    return plain(f"{way}; edits: {result.ended} out, {result.restored} back, {result.active} active in all")
+    return f"{way}; edits: {result.ended} out, {result.restored} back, {result.active} active in all"
 
 
 def log_view(log: "FactLog") -> RenderableType:
@@ -78,33 +66,28 @@ def _event_row(event: "Event") -> tuple[object, ...]:
         event.model or event.source or "",
     ]
     what = (_moment(event.time), event.event, event.relation, event.previous, event.object)
-    return (*what, ", ".join(filter(None, where)), _figures(event.metrics), event.detail)
+    shown = [(name, event.metrics[name]["after"]) for name in _SHOWN_FIGURES if name in event.metrics]
+    figures = ", ".join(f"{name} {value:.0f}" for name, value in shown if value is not None)
+    return (*what, ", ".join(filter(None, where)), figures, event.detail)
 
 
-def _figures(metrics: Mapping[str, Mapping[str, float | None]]) -> str:
-    shown = [(name, metrics[name]["after"]) for name in _SHOWN_FIGURES if name in metrics]
-    return ", ".join(f"{name} {value:.0f}" for name, value in shown if value is not None)
-
-
-def verified_view(result: Mapping[str, Any]) -> RenderableType:
-    """Return a row for each check, and below them what is wrong."""
+def verified_view(result: Mapping[str, Any]) -> Parts:
+    """Yield a row for each check, and below them what is wrong."""
     checks: Sequence[Check] = result["checks"]
-    rows = [(check.name, check.checked, len(check.faults)) for check in checks]
-    parts: list[RenderableType] = [table(("", "checked", "wrong"), rows)]
-    parts += [plain(f"{check.name}: {fault}") for check in checks for fault in check.faults]
-    parts.append(plain("everything is as recorded" if result["whole"] else "something is wrong; nothing was repaired"))
-    return Group(*parts)
+    yield table(("", "checked", "wrong"), [(check.name, check.checked, len(check.faults)) for check in checks])
+    yield from (f"{check.name}: {fault}" for check in checks for fault in check.faults)
+    yield "everything is as recorded" if result["whole"] else "something is wrong; nothing was repaired"
 
 
-def pruned_view(result: Mapping[str, Any]) -> RenderableType:
-    """Return a row for each file that no state needs, and the sum."""
+def pruned_view(result: Mapping[str, Any]) -> Parts:
+    """Yield a row for each file that no state needs, and the sum."""
     files: Sequence[Leftover] = result["files"]
     if not files:
-        return plain("nothing to remove: every tensor file is needed")
+        yield "nothing to remove: every tensor file is needed"
+        return
+    yield table(("file", "MB"), [(file.path.name, f"{file.bytes / 1e6:.1f}") for file in files])
     done = "would be removed" if result["dry_run"] else "removed"
-    size = f"{len(files)} files, {result['bytes'] / 1e6:.1f} MB, {done}"
-    rows = [(file.path.name, f"{file.bytes / 1e6:.1f}") for file in files]
-    return Group(table(("file", "MB"), rows), plain(size))
+    yield f"{len(files)} files, {result['bytes'] / 1e6:.1f} MB, {done}"
 
 
 def _batch(batch: int) -> str:
@@ -116,25 +99,20 @@ def _moment(time: str) -> str:
     return time[:19].replace("T", " ")
 
 
-def exported_view(done: "Exported") -> RenderableType:
-    """Return where the files are, what is in them and, where precision or rank may lose something, what that was."""
+def exported_view(done: "Exported") -> Parts:
+    """Yield where the files are, what is in them and, where precision or rank may lose something, what that was."""
     kind = f"{done.format}, rank {done.rank}" if done.rank else f"{done.format}, {done.dtype}"
     about = f"{done.model} with {done.edits} edits (batch {done.batch}), {kind}, {done.bytes / 1e6:.1f} MB"
-    parts: list[RenderableType] = [plain(f"{done.folder}: {about}")]
+    yield f"{done.folder}: {about}"
     if done.deviation and max(done.deviation.values()) > 0:
-        parts.append(plain(f"layers differ from their deltas by at most {100 * max(done.deviation.values()):.2f}%"))
+        yield f"layers differ from their deltas by at most {100 * max(done.deviation.values()):.2f}%"
     if done.figures:
         rows = [(name, round(one["edited"], 2), round(one["file"], 2)) for name, one in done.figures.items()]
-        parts.append(table(("", "edited model", "this file"), rows))
-    return Group(*parts)
+        yield table(("", "edited model", "this file"), rows)
 
 
-def audit_view(found: "Audit") -> RenderableType:
-    """Return what a file is, which of the asked facts it holds, and what speaks against it."""
-    return Group(*map(plain, _audit_lines(found)))
-
-
-def _audit_lines(found: "Audit") -> Iterator[str]:
+def audit_view(found: "Audit") -> Parts:
+    """Yield what a file is, which of the asked facts it holds, and what speaks against it."""
     bill = found.bill
     yield f"{bill.format} of {bill.model}: batch {bill.batch} of {bill.finished[:19]}, {bill.edits} edits"
     yield f"base model {bill.base}, sha256 {bill.base_sha256[:12]}; ledger {bill.ledger_sha256}; kbsync {bill.kbsync}"
@@ -147,10 +125,10 @@ def _audit_lines(found: "Audit") -> Iterator[str]:
     yield found.ledger or "no ledger is at hand to hold it against"
 
 
-def published_view(done: "Published") -> RenderableType:
-    """Return where an export is now and, with a server, what that answers."""
-    lines = [f"{done.place}: published as {done.name}"]
+def published_view(done: "Published") -> Parts:
+    """Yield where an export is now and, with a server, what that answers."""
+    yield f"{done.place}: published as {done.name}"
     if done.asked:
-        lines.append(f"the server answers {done.recalled} of {done.asked} facts through it")
-    lines += [f"{name} was unloaded" for name in done.replaced]
-    return Group(*map(plain, lines))
+        yield f"the server answers {done.recalled} of {done.asked} facts through it"
+    for name in done.replaced:
+        yield f"{name} was unloaded"

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 
-from kbsync.report.console import fields_of, plain, table
+from kbsync.report.console import Parts, fields_of, table
 
 if TYPE_CHECKING:
     from kbsync.memit.extensions.calibration import Trial
@@ -18,26 +18,25 @@ _MB = 2**20
 _MOST_MISPLACED = 20
 
 
-def diagnosis_view(found: "Diagnosis") -> RenderableType:
-    """Return devices, what loads, memory, time, the tokenizer's failures, and the verdict."""
+def diagnosis_view(found: "Diagnosis") -> Parts:
+    """Yield devices, what loads, memory, time, the tokenizer's failures, and the verdict."""
     rows = [(one.name, one.about, f"{one.total / _MB:,.0f}", f"{one.free / _MB:,.0f}") for one in found.devices]
-    parts: list[RenderableType] = [table(("device", "", "MB", "MB free"), rows)]
+    yield table(("device", "", "MB", "MB free"), rows)
     if found.loads is not None:
-        parts.append(table(("", ""), _loads(found.loads), title=found.model))
+        yield table(("", ""), _loads(found.loads), title=found.model)
     if found.memory:
-        parts.append(_memory(found))
+        yield _memory(found)
     if found.seconds:
-        parts.append(_time(found))
+        yield _time(found)
     if found.subjects:
         good = found.subjects - len({one.subject for one in found.misplaced})
-        parts.append(plain(f"tokenizer: last token found for {good} of {found.subjects} difficult subjects"))
+        yield f"tokenizer: last token found for {good} of {found.subjects} difficult subjects"
     if found.misplaced:
         cells = [(one.subject, one.prompt, one.reason) for one in found.misplaced[:_MOST_MISPLACED]]
-        parts.append(table(("subject", "prompt", "why"), cells))
-    parts += [plain(f"note: {remark}") for remark in found.remarks]
-    parts += [plain(f"problem: {problem}") for problem in found.problems]
-    verdict = f"{found.model} can be edited here" if found.works else f"{found.model} cannot be edited here as it is"
-    return Group(*parts, plain(verdict))
+        yield table(("subject", "prompt", "why"), cells)
+    yield from (f"note: {remark}" for remark in found.remarks)
+    yield from (f"problem: {problem}" for problem in found.problems)
+    yield f"{found.model} can be edited here" if found.works else f"{found.model} cannot be edited here as it is"
 
 
 def diagnosis_json(found: "Diagnosis") -> dict[str, Any]:
@@ -87,42 +86,33 @@ def _time(found: "Diagnosis") -> RenderableType:
 _COLUMNS = ("layer", "m", "tokens", "change since half", "condition", "seconds", "on record", "file")
 
 
-def stats_view(stats: "Stats") -> RenderableType:
-    """Return a table with a row for each layer."""
+def stats_view(stats: "Stats") -> Parts:
+    """Yield a table with a row for each layer."""
     rows = [
         (
-            layer.layer,
-            layer.m,
-            layer.tokens,
-            None if layer.change is None else f"{layer.change:.2%}",
-            None if layer.condition is None else f"{layer.condition:.2g}",
-            layer.seconds,
-            "before" if layer.cached else "now",
-            layer.file,
+            *(one.layer, one.m, one.tokens),
+            None if one.change is None else f"{one.change:.2%}",
+            None if one.condition is None else f"{one.condition:.2g}",
+            *(one.seconds, "before" if one.cached else "now", one.file),
         )
-        for layer in stats.layers
+        for one in stats.layers
     ]
     title = f"{stats.model}: covariance over {stats.corpus}, in rows of {stats.length} tokens"
-    parts: list[RenderableType] = [table(_COLUMNS, rows, title=title)]
+    yield table(_COLUMNS, rows, title=title)
     if stats.remark is not None:
-        parts.append(plain(stats.remark))
-    return Group(*parts)
+        yield stats.remark
 
 
-def exported_view(shared: "SharedCovariances") -> RenderableType:
+def exported_view(shared: "SharedCovariances") -> str:
     """Return one line that says what was written where."""
-    return plain(f"{shared.file}: {_about(shared)}")
-
-
-def imported_view(shared: "SharedCovariances") -> RenderableType:
-    """Return one line that says what was taken in."""
-    new = f"{len(shared.new)} new" if shared.new else "all on record already"
-    return plain(f"{shared.file}: {_about(shared)}; {new}")
-
-
-def _about(shared: "SharedCovariances") -> str:
     layers = ", ".join(map(str, shared.layers))
-    return f"covariances of {shared.model}, layers {layers}, over {shared.tokens} tokens of {shared.corpus}"
+    about = f"covariances of {shared.model}, layers {layers}, over {shared.tokens} tokens of {shared.corpus}"
+    return f"{shared.file}: {about}"
+
+
+def imported_view(shared: "SharedCovariances") -> str:
+    """Return one line that says what was taken in."""
+    return f"{exported_view(shared)}; " + (f"{len(shared.new)} new" if shared.new else "all on record already")
 
 
 def mend_view(trained: "TrainedMend") -> RenderableType:
@@ -138,39 +128,35 @@ def mend_view(trained: "TrainedMend") -> RenderableType:
 _FIGURES = ("ES", "PS", "NS", "S", "recall", "perplexity")
 
 
-def calibration_view(found: "Calibration") -> RenderableType:
-    """Return the causal trace, the trials, and what was chosen."""
-    told = (
+def calibration_view(found: "Calibration") -> Parts:
+    """Yield the causal trace, the trials, and what was chosen."""
+    yield (
         f"{found.model} knows {found.known} of {found.asked} facts of the {found.source} that it was asked about;"
         f" each trial edits {found.edits} of them to another object"
     )
-    effects = [(layer, f"{100 * effect:.1f}") for layer, effect in enumerate(found.effects.by_layer)]
     clean, corrupted = 100 * found.effects.clean, 100 * found.effects.corrupted
-    traced = (
+    yield (
         f"mean probability of the object {clean:.1f}%, with the subject's embeddings corrupted {corrupted:.1f}%; "
         "restoring the MLP of one block at the subject's last token adds"
     )
-    columns = ("layers", "lambda", "clamp", *_FIGURES, "")
+    yield table(("block", "%"), [(layer, f"{100 * effect:.1f}") for layer, effect in enumerate(found.effects.by_layer)])
     rows: list[tuple[object, ...]] = [("no edits", "", "", *_cells(found.base), "")]
     rows += [_row(trial, trial is found.chosen) for trial in found.trials]
-    parts: list[RenderableType] = [
-        plain(told),
-        plain(traced),
-        table(("block", "%"), effects),
-        table(columns, rows, title=f"{len(found.trials)} trials, {found.from_record} of them from earlier runs"),
-    ]
-    parts += [plain(f"failed: {reason}") for reason in dict.fromkeys(t.reason for t in found.trials if t.reason)]
+    title = f"{len(found.trials)} trials, {found.from_record} of them from earlier runs"
+    yield table(("layers", "lambda", "clamp", *_FIGURES, ""), rows, title=title)
+    for reason in dict.fromkeys(trial.reason for trial in found.trials if trial.reason):
+        yield f"failed: {reason}"
     if not found.chosen.bounded:
-        parts.append(plain("note: no trial kept ordinary text likely enough; this one did the least damage"))
+        yield "note: no trial kept ordinary text likely enough; this one did the least damage"
     settings = found.chosen.settings
-    chosen = {"layers": ",".join(map(str, settings.layers)), "lambda": f"{settings.lambda_:g}"}
-    chosen["clamp_norm_factor"] = f"{settings.clamp_norm_factor:g}"
-    parts.append(plain("chosen: " + " ".join(f"--set {name}={value}" for name, value in chosen.items())))
+    yield (
+        f"chosen: --set layers={','.join(map(str, settings.layers))} --set lambda={settings.lambda_:g}"
+        f" --set clamp_norm_factor={settings.clamp_norm_factor:g}"
+    )
     if found.preset is not None:
-        parts.append(plain(f"written: {found.preset} (--model {found.preset.stem})"))
+        yield f"written: {found.preset} (--model {found.preset.stem})"
     else:
-        parts.append(plain("not written: --write NAME saves it as a preset, without new trials"))
-    return Group(*parts)
+        yield "not written: --write NAME saves it as a preset, without new trials"
 
 
 def calibration_json(found: "Calibration") -> dict[str, Any]:

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 
 from kbsync.report.apply import applied_view, plan_view, status_view
-from kbsync.report.console import fields_of, plain, table
+from kbsync.report.console import Parts, fields_of, plain, table
 
 if TYPE_CHECKING:
     from kbsync.sync.daily import Synced
@@ -27,78 +27,70 @@ _COLUMNS = ("relation", "label", "new", "changed", "relabelled", "withdrawn", "u
 _MOST_CHANGES = 20
 
 
-def pulls_view(result: Mapping[str, Sequence["Pulled"]]) -> RenderableType:
-    """Return the counts of each pull, the first changed and withdrawn facts, and the notes on what was skipped."""
+def pulls_view(result: Mapping[str, Sequence["Pulled"]]) -> Parts:
+    """Yield the counts of each pull, the first changed and withdrawn facts, and the notes on what was skipped."""
     pulls = result["pulls"]
-    rows = [
-        (p.relation, p.label, p.new, p.changed, p.relabelled, p.withdrawn, p.unchanged, p.conflicting) for p in pulls
-    ]
-    parts: list[RenderableType] = [table(_COLUMNS, rows), *_changes(pulls)]
-    parts += [
-        plain(
-            f"{p.relation}: only instances of {p.scope['class']} with {p.scope['min_sitelinks']} sitelinks or more, by "
-            "its template (--class, --min-sitelinks, --subjects or --limit for another part, --all for everything)"
-        )
-        for p in pulls
-        if p.scope_by_default and p.scope
-    ]
-    parts += [plain(f"{p.relation} as of {p.as_of}") for p in pulls if p.as_of is not None]
-    parts += [plain(f"{p.relation} skipped: {note}") for p in pulls for note in p.skipped]
-    read = sum(p.aliases for p in pulls)
-    if read:
-        parts.append(plain(f"{read} aliases read: answers in them count as the object."))
-    untold = [p.relation for p in pulls if p.label is None and not p.own_wordings]
-    if untold:
-        parts.append(plain(f"No template yet for {', '.join(untold)}: their facts can be edited once they have one."))
-    return Group(*parts)
+    yield table(_COLUMNS, [[getattr(one, name) for name in _COLUMNS] for one in pulls])
+    yield from _changes(pulls)
+    for p in pulls:
+        if p.scope_by_default and p.scope:
+            yield (
+                f"{p.relation}: only instances of {p.scope['class']} with {p.scope['min_sitelinks']} sitelinks or more,"
+                " by its template (--class, --min-sitelinks, --subjects or --limit for another part, --all for"
+                " everything)"
+            )
+    yield from (f"{p.relation} as of {p.as_of}" for p in pulls if p.as_of is not None)
+    yield from (f"{p.relation} skipped: {note}" for p in pulls for note in p.skipped)
+    if read := sum(p.aliases for p in pulls):
+        yield f"{read} aliases read: answers in them count as the object."
+    if untold := [p.relation for p in pulls if p.label is None and not p.own_wordings]:
+        yield f"No template yet for {', '.join(untold)}: their facts can be edited once they have one."
 
 
-def _changes(pulls: Sequence["Pulled"]) -> list[RenderableType]:
-    """Return a table of what is not merely new, cut after the first few."""
+def _changes(pulls: Sequence["Pulled"]) -> Parts:
+    """Yield a table of what is not merely new, cut after the first few."""
     count = sum(p.changed + p.withdrawn + p.relabelled for p in pulls)
     if not count:
-        return []
+        return
     shown = list(islice((change for p in pulls for change in p.changes.of("~-=")), _MOST_CHANGES))
     rows = [(c.sign, c.subject, c.relation, c.previous, c.object, c.why) for c in shown]
-    parts: list[RenderableType] = [table(("", "subject", "relation", "previous", "object", "why"), rows)]
+    yield table(("", "subject", "relation", "previous", "object", "why"), rows)
     if count > len(shown):
-        parts.append(plain(f"and {count - len(shown)} more changed, relabelled or withdrawn (--json lists all)"))
-    return parts
+        yield f"and {count - len(shown)} more changed, relabelled or withdrawn (--json lists all)"
 
 
-def demo_view(told: "Demo") -> RenderableType:
-    """Return the story: what was pulled, planned and applied, where things stand, and what the model now says."""
+def demo_view(told: "Demo") -> Parts:
+    """Yield the story: what was pulled, planned and applied, where things stand, and what the model now says."""
+    yield "1. kbsync pull: the later edition, from a SPARQL endpoint on this machine"
+    yield from pulls_view({"pulls": told.pulls})
+    yield "2. kbsync plan: what the model says so far (previous), and what it must learn (object)"
+    yield from plan_view(told.plan)
+    yield "3. kbsync apply: MEMIT writes it into the weights"
+    yield from applied_view(told.applied)
+    yield "4. kbsync status: knowledge base, ledger and model"
+    yield from status_view(told.status)
+    yield "5. kbsync ask: the model in other words, before and after"
     answers = [(said.prompt, said.base, said.edited, said.wanted) for said in told.answers]
+    yield table(("prompt", "before", "after", "knowledge base"), answers)
+    yield f"6. kbsync retract: the fact about {told.withdrawn} is taken out of the model"
     gone = [(said.prompt, said.base, said.edited, said.after) for said in told.answers if said.withdrawn]
-    return Group(
-        plain("1. kbsync pull: the later edition, from a SPARQL endpoint on this machine"),
-        pulls_view({"pulls": told.pulls}),
-        plain("2. kbsync plan: what the model says so far (previous), and what it must learn (object)"),
-        plan_view(told.plan),
-        plain("3. kbsync apply: MEMIT writes it into the weights"),
-        applied_view(told.applied),
-        plain("4. kbsync status: knowledge base, ledger and model"),
-        status_view(told.status),
-        plain("5. kbsync ask: the model in other words, before and after"),
-        table(("prompt", "before", "after", "knowledge base"), answers),
-        plain(f"6. kbsync retract: the fact about {told.withdrawn} is taken out of the model"),
-        table(("prompt", "before", "edited", "withdrawn"), gone),
-    )
+    yield table(("prompt", "before", "edited", "withdrawn"), gone)
 
 
-def synced_view(done: "Synced") -> RenderableType:
-    """Return what was pulled, what there was to do, and what was written."""
-    parts: list[RenderableType] = [pulls_view({"pulls": done.pulls}), plan_view(done.plan)]
+def synced_view(done: "Synced") -> Parts:
+    """Yield what was pulled, what there was to do, and what was written."""
+    yield from pulls_view({"pulls": done.pulls})
+    yield from plan_view(done.plan)
     if done.applied is not None:
-        parts += [applied_view(done.applied), plain(f"{done.checked} items of the ledger are as recorded")]
+        yield from applied_view(done.applied)
+        yield f"{done.checked} items of the ledger are as recorded"
     if done.exported is not None:
-        parts.append(plain(f"exported to {done.exported}"))
+        yield f"exported to {done.exported}"
     if done.probed is not None:
         told = f"of {done.probed.asked} edits the model recalls {done.probed.recalled}, and the exported files hold"
-        parts.append(plain(f"{told} {done.probed.held} of these"))
+        yield f"{told} {done.probed.held} of these"
     if done.dry_run:
-        parts.append(plain("dry run: nothing was written"))
-    return Group(*parts)
+        yield "dry run: nothing was written"
 
 
 def synced_json(done: "Synced") -> dict[str, Any]:
@@ -111,30 +103,25 @@ def synced_json(done: "Synced") -> dict[str, Any]:
     }
 
 
-def relations_view(result: "Relations") -> RenderableType:
-    """Return a row for each relation, and which model is spoken of."""
+def relations_view(result: "Relations") -> Parts:
+    """Yield a row for each relation, and which model is spoken of."""
     rows = [
         (
-            row.relation,
-            row.label,
-            "yes" if row.template else "no",
-            row.facts,
-            row.conflicts,
+            *(row.relation, row.label, "yes" if row.template else "no", row.facts, row.conflicts),
             "-" if row.known is None else f"{row.known:.1f}% of {row.asked}",
         )
         for row in result.relations
     ]
-    told = (
-        f"known: by {result.model}, of the facts it was asked about" if result.model else "no model has been asked yet"
-    )
-    return Group(table(("relation", "label", "template", "facts", "conflicts", "known"), rows), plain(told))
+    yield table(("relation", "label", "template", "facts", "conflicts", "known"), rows)
+    model = result.model
+    yield f"known: by {model}, of the facts it was asked about" if model else "no model has been asked yet"
 
 
 def found_view(result: Mapping[str, Any]) -> RenderableType:
     """Return a row for each relation that a search found."""
     found = result["relations"]
     if not found:
-        return plain(f"no relation with {result['search']!r}: try another word (--online asks an endpoint)")
+        return f"no relation with {result['search']!r}: try another word (--online asks an endpoint)"
     rows = [(one.relation, one.label, one.text, "yes" if one.template else "no") for one in found]
     return table(("relation", "label", "found in", "template"), rows)
 
@@ -167,22 +154,21 @@ def template_view(template: "Template") -> RenderableType:
     return grid
 
 
-def checked_view(result: Mapping[str, Any]) -> RenderableType:
+def checked_view(result: Mapping[str, Any]) -> str:
     """Return one line that says how many templates a file holds."""
     count = len(result["templates"])
-    return plain(f"{result['file']}: {count} template{'' if count == 1 else 's'}, all valid")
+    return f"{result['file']}: {count} template{'' if count == 1 else 's'}, all valid"
 
 
-def drafted_view(result: "NewTemplate") -> RenderableType:
-    """Return where the draft is, and what is left to do."""
-    told = [f"{result.file}: a draft for {result.relation} ({result.label}); read and correct its wordings"]
+def drafted_view(result: "NewTemplate") -> Parts:
+    """Yield where the draft is, and what is left to do."""
+    yield f"{result.file}: a draft for {result.relation} ({result.label}); read and correct its wordings"
     if result.remark:
-        told.append(result.remark)
-    return plain("\n".join(told))
+        yield result.remark
 
 
-def tested_view(result: "MeasuredWordings") -> RenderableType:
-    """Return a row for each wording, the best first, and how many facts it was measured on."""
+def tested_view(result: "MeasuredWordings") -> Parts:
+    """Yield a row for each wording, the best first, and how many facts it was measured on."""
     rows = [(f"{one.share:.1f}", one.right, one.kind, one.text) for one in result.wordings]
-    told = f"{result.relation}, {result.model}: {result.known} of {result.asked} facts known in at least one wording"
-    return Group(table(("%", "right", "", "wording"), rows), plain(told))
+    yield table(("%", "right", "", "wording"), rows)
+    yield f"{result.relation}, {result.model}: {result.known} of {result.asked} facts known in at least one wording"

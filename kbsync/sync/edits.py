@@ -204,8 +204,8 @@ def chosen_editor(
 
 
 def recorded_editor(batch: BatchRow) -> Editor:
-    make = EDITORS[batch.algorithm]
-    return make(replace(make().settings, **batch.work.get("editor", {})))
+    found = EDITORS[batch.algorithm]
+    return replace(found, settings=replace(found.settings, **batch.work.get("editor", {})))
 
 
 @dataclass(frozen=True, slots=True)

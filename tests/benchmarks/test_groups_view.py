@@ -5,6 +5,7 @@ import io
 from rich.console import Console
 
 from kbsync.benchmarks.groups import GroupsBench, SizeFigures, groups_view
+from kbsync.report.console import stacked
 
 FIGURES = {"ES": 97.25, "recall": 50.0, "perplexity": 2.5}
 
@@ -15,7 +16,7 @@ def test_a_row_for_each_way_and_what_the_subjects_were() -> None:
     sizes = [SizeFigures(1, 3, 3, 0, same), SizeFigures(8, 3, 24, 6, more)]
     out = io.StringIO()
     Console(file=out, width=160).print(
-        groups_view(GroupsBench("practice", "fixtures", 0, 900, {}, {"perplexity": 2.4}, sizes))
+        stacked(groups_view(GroupsBench("practice", "fixtures", 0, 900, {}, {"perplexity": 2.4}, sizes)))
     )
     lines = [line.split() for line in out.getvalue().splitlines()]
     assert ["1", "single", "3", "97.25", "50.00", "2.50"] in lines

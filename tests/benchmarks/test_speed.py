@@ -27,7 +27,7 @@ def work(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     with left_as_found(random_model(tmp_path_factory.getbasetemp(), "gptj")) as loaded:
         edits = counterfacts(FACTS, 6)
         made = Work("tiny", loaded, SETTINGS, TEXTS, ("{}", "In 1987. {}"), Pool("tests", FACTS), edits, []).first(6)
-        monkeypatch.setattr(speed, "prepare", lambda model, edits, drawn, progress: made.first(edits))
+        monkeypatch.setattr(speed, "prepare", lambda model, edits, progress: made.first(edits))
         yield made
 
 

@@ -5,7 +5,7 @@ import torch
 
 from kbsync.editors import EDITORS, PRESETS, Task, editor, known_values
 from kbsync.editors.mend import MendSettings
-from kbsync.editors.rome import Rome, RomeSettings
+from kbsync.editors.rome import RomeSettings
 from kbsync.errors import EditError, SettingsError
 from kbsync.memit import WeightDelta, edited, group_requests, optimise_targets, preset_names, spread
 from kbsync.memit.settings import changed
@@ -58,7 +58,7 @@ def test_settings_come_from_the_paper_then_the_model_then_the_user() -> None:
     measured = known_values("practice", "rome")
     assert measured
     found = editor("rome", {"steps": "7"}, model="practice")
-    assert found == Rome(changed(RomeSettings(), {**measured, "steps": 7}))
+    assert found.settings == changed(RomeSettings(), {**measured, "steps": 7})
     assert editor("rome", model="no such model").settings == RomeSettings()
 
 

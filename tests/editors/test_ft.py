@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kbsync.editors.editor import object_losses, object_texts
-from kbsync.editors.ft import FineTuning, FineTuningSettings
+from kbsync.editors.ft import FineTuningSettings, fine_tune
 from kbsync.memit import edited
 from kbsync.models import LoadedModel
 from tests.editors.tasks import make_task, swapped
@@ -42,7 +42,7 @@ def plain_adam(loaded: LoadedModel, layer: int, steps: int, weight_decay: float)
 @pytest.mark.parametrize(("steps", "weight_decay"), [(1, 0.0), (4, 0.0), (4, 0.1)])
 def test_it_is_adam_on_the_weight(tiny: LoadedModel, steps: int, weight_decay: float) -> None:
     settings = FineTuningSettings(layer=1, steps=steps, lr=1e-3, weight_decay=weight_decay)
-    found = FineTuning(settings).edit(make_task(tiny, swapped(3)))[1]
+    found = fine_tune(make_task(tiny, swapped(3)), settings)[1]
     expected = plain_adam(tiny, 1, steps, weight_decay)
     assert isinstance(found, torch.Tensor)
     # Adam divides by the gradient's size, so where that is about nothing its sign is rounding.
@@ -57,7 +57,7 @@ def test_the_blocks_below_the_tuned_one_run_once(known: LoadedModel) -> None:
     ]
     settings = FineTuningSettings(layer=2, steps=3, lr=1e-3, weight_decay=0.0, stop_loss=0.0, batch=64)
     try:
-        found = FineTuning(settings).edit(make_task(known, swapped(3)))[2]
+        found = fine_tune(make_task(known, swapped(3)), settings)[2]
     finally:
         for hook in hooks:
             hook.remove()
@@ -72,20 +72,18 @@ def test_it_stops_once_the_loss_is_small(known: LoadedModel) -> None:
     settings = FineTuningSettings(layer=2, steps=60, lr=3e-3, weight_decay=0.0, stop_loss=0.3)
     task = make_task(known, swapped(3))
     object.__setattr__(task, "progress", lambda phase, done, total: seen.append((done, total)))
-    deltas = FineTuning(settings).edit(task)
+    deltas = fine_tune(task, settings)
     assert 1 < len(seen) < 60
     with torch.no_grad(), edited(known, deltas):
         assert float(object_losses(known, object_texts(known, task.requests)).mean()) < settings.stop_loss
-    none = FineTuning(FineTuningSettings(layer=2, stop_loss=100.0)).edit(task)[2]
+    none = fine_tune(task, FineTuningSettings(layer=2, stop_loss=100.0))[2]
     assert isinstance(none, torch.Tensor)
     assert not none.any()
 
 
 def test_batches_are_steps_of_their_own(known: LoadedModel) -> None:
-    ways = [
-        FineTuning(FineTuningSettings(layer=2, steps=1, lr=1e-3, weight_decay=0.0, batch=batch)) for batch in (1, 2)
-    ]
-    one, two = (way.edit(make_task(known, swapped(2)))[2] for way in ways)
+    ways = [FineTuningSettings(layer=2, steps=1, lr=1e-3, weight_decay=0.0, batch=batch) for batch in (1, 2)]
+    one, two = (fine_tune(make_task(known, swapped(2)), way)[2] for way in ways)
     assert isinstance(one, torch.Tensor)
     assert isinstance(two, torch.Tensor)
     assert float(two.abs().max()) == pytest.approx(1e-3, rel=1e-2)  # Adam's first step

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kbsync.editors.alphaedit import Nas, NasSettings, anchored, at_subject, own_targets
-from kbsync.editors.ft import FineTuning, FineTuningSettings, LocFineTuning
+from kbsync.editors.alphaedit import NasSettings, anchored, at_subject, own_targets, write_nas
+from kbsync.editors.ft import FineTuningSettings, fine_tune
 from kbsync.errors import EditError
 from kbsync.memit import edited
 from kbsync.metrics.said import next_tokens
@@ -40,17 +40,17 @@ def test_a_norm_behind_the_mlp_is_refused(tiny: LoadedModel) -> None:
     if tiny.family.norm_behind(tiny.model, 1) is None:
         return
     with pytest.raises(EditError, match="norm behind"):
-        Nas(NasSettings(threshold=1e9)).edit(make_task(tiny, swapped(1)))
+        write_nas(make_task(tiny, swapped(1)), NasSettings(threshold=1e9))
 
 
 def test_locft_is_fine_tuning_in_other_orders_that_learns_to_stop(known: LoadedModel) -> None:
     task = make_task(known, swapped(3))
     settings = FineTuningSettings(layer=2, lr=5e-3, weight_decay=0.0, steps=4, batch=2)
-    plain = FineTuning(settings).edit(task)[2]
+    plain = fine_tune(task, settings)[2]
     assert isinstance(plain, torch.Tensor)
     for changed in (replace(settings, shuffled=True), replace(settings, ends=True)):
-        found = LocFineTuning(changed).edit(task)[2]
-        again = LocFineTuning(changed).edit(task)[2]
+        found = fine_tune(task, changed)[2]
+        again = fine_tune(task, changed)[2]
         assert isinstance(found, torch.Tensor)
         assert isinstance(again, torch.Tensor)
         assert torch.equal(found, again)
@@ -64,6 +64,6 @@ def test_the_end_of_the_text_is_learnt_with_the_object(known: LoadedModel) -> No
     settings = FineTuningSettings(layer=3, lr=5e-3, weight_decay=0.0, steps=10)
     likely = {}
     for ends in (False, True):
-        with edited(known, LocFineTuning(replace(settings, ends=ends)).edit(task)):
+        with edited(known, fine_tune(task, replace(settings, ends=ends))):
             likely[ends] = next_tokens(known, said)[:, end]
     assert bool((likely[True] > likely[False]).all())

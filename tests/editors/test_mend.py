@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from kbsync.editors import mend as mend_module
-from kbsync.editors.editor import object_losses, object_texts
+from kbsync.editors.editor import NoSettings, object_losses, object_texts
 from kbsync.editors.mend import (
     FIRST_STEP,
     FactorNetwork,
     Factors,
-    Mend,
     MendSettings,
     gradient_factors,
     lessons,
     new_network,
     read_network,
     train_mend,
+    write_mend,
 )
 from kbsync.errors import EditError, ModelError, SettingsError
 from kbsync.models import LoadedModel
@@ -57,7 +57,7 @@ def test_factors_sum_to_the_gradient(tiny: LoadedModel) -> None:
 def test_it_starts_as_gradient_descent(tiny: LoadedModel) -> None:
     task = make_task(tiny, swapped(3))
     expected = gradients(tiny, 3)
-    for layer, delta in Mend().edit(task).items():
+    for layer, delta in write_mend(task, NoSettings()).items():
         wanted = -FIRST_STEP * expected[layer]
         assert isinstance(delta, torch.Tensor)
         assert float((delta - wanted).norm() / wanted.norm()) < 1e-5
@@ -66,9 +66,9 @@ def test_it_starts_as_gradient_descent(tiny: LoadedModel) -> None:
 def test_a_batch_in_parts_is_the_batch(known: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     network = train_mend(known, FACTS, replace(QUICK, steps=3)).network
     task = replace(make_task(known, swapped(6)), network=lambda: network)
-    whole = Mend().edit(task)
+    whole = write_mend(task, NoSettings())
     monkeypatch.setattr(mend_module, "TOKEN_BUDGET", 20)
-    for layer, part in Mend().edit(task).items():
+    for layer, part in write_mend(task, NoSettings()).items():
         other = whole[layer]
         assert isinstance(part, torch.Tensor)
         assert isinstance(other, torch.Tensor)

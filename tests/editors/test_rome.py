@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kbsync.benchmarks.plain import keys_and_hidden
-from kbsync.editors.rome import Rome, RomePublished, RomeSettings, inverse_times, keys_and_residual, rank_one
+from kbsync.editors.rome import RomeSettings, inverse_times, keys_and_residual, rank_one, write_rome
 from kbsync.errors import EditError
 from kbsync.memit import RequestGroup, WeightDelta, edited, optimise_targets
 from kbsync.models import LoadedModel
@@ -18,7 +18,7 @@ def test_each_edit_gives_its_value_on_the_weights_as_they_stand(tiny: LoadedMode
     """C^-1 of the mean key over all contexts, scaled so that the mean key, or the bare one, gets v*."""
     requests = swapped(3)
     task = make_task(tiny, requests)
-    delta = (RomePublished if bare else Rome)(SETTINGS).edit(task)[1]
+    delta = write_rome(task, SETTINGS, bare=bare)[1]
     assert isinstance(delta, WeightDelta)
     ordered = task.requests
     search = SETTINGS.search(1, task.settings)
@@ -44,7 +44,7 @@ def test_the_value_is_what_moves_the_hidden_state_to_its_target(known: LoadedMod
     task = make_task(known, [request])
     group = RequestGroup((request,))
     (target,) = optimise_targets(known, [group], CONTEXTS, SETTINGS.search(1, task.settings))
-    with edited(known, RomePublished(SETTINGS).edit(task)):
+    with edited(known, write_rome(task, SETTINGS, bare=True)):
         _, hidden = keys_and_hidden(known, ["{}"], request, 1, 1)
     assert float((hidden[0] - target.z).norm() / target.z.norm()) < 1e-5
 

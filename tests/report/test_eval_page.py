@@ -51,7 +51,7 @@ def evaluation() -> Callable[..., Evaluation]:
 
 
 def test_what_it_can_be_trusted_with(evaluation: Callable[..., Evaluation]) -> None:
-    assert verdicts(evaluation()) == [
+    assert list(verdicts(evaluation())) == [
         Verdict("yes", f"{ASKED['said']} (95%)"),
         Verdict("care", f"{ASKED['said_question']} (70%)"),
         Verdict("no", f"{ASKED['ripple_inverse']} (10%)"),

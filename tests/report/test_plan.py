@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 from kbsync.ledger import BatchRow
 from kbsync.models import Answer
 from kbsync.report.apply import applied_view, cost_view, plan_json, plan_view, status_json, status_view
-from kbsync.report.console import to_plain
+from kbsync.report.console import Parts, stacked, to_plain
 from kbsync.report.evaluate import asked_view
 from kbsync.report.pull import demo_view
 from kbsync.sync.answers import Asked
@@ -27,9 +27,9 @@ FIGURES: dict[str, dict[str, float | None]] = {
 }
 
 
-def drawn(view: RenderableType) -> str:
+def drawn(view: RenderableType | Parts) -> str:
     out = io.StringIO()
-    Console(file=out, width=160).print(view)
+    Console(file=out, width=160).print(stacked(view))
     return "\n".join(" ".join(line.split()) for line in out.getvalue().splitlines())
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 
 from kbsync.report import console
 from kbsync.report.console import json_text, progress, to_plain
@@ -28,9 +28,9 @@ class Outer:
     share: float | None
 
 
-def drawn(renderable: object, width: int = 80) -> str:
+def drawn(renderable: RenderableType | console.Parts, width: int = 80) -> str:
     out = io.StringIO()
-    Console(file=out, width=width).print(renderable)
+    Console(file=out, width=width).print(console.stacked(renderable))
     return out.getvalue()
 
 
@@ -128,7 +128,7 @@ def test_off_a_terminal_a_line_is_never_broken_and_a_table_still_folds(capsys: p
     line = "wrote " + "/a folder with spaces" * 30
     shown = Group(console.table(("value", "other"), [("x" * 300, "y")]), console.plain(line))
     console.emit(None, lambda _: shown, as_json=False)
-    console.log_console().print(console.plain(line))
+    console.tell(line)
     printed = capsys.readouterr()
     assert printed.out.splitlines()[-1] == line
     assert printed.err.splitlines() == [line]

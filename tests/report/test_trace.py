@@ -10,6 +10,7 @@ from rich.console import Console
 from kbsync.metrics import Figure
 from kbsync.metrics.trace import TraceFigures
 from kbsync.metrics.trace_batch import GROUPS
+from kbsync.report.console import stacked
 from kbsync.report.explain import plot_trace, trace_json, trace_view
 from kbsync.sync.calibrate import Trace
 
@@ -32,7 +33,7 @@ TRACE = Trace("practice", "ledger", 20, 3, 0, FIGURES, (0, 1, 2), (0, 1), None, 
 
 def shown(found: Trace) -> str:
     console = Console(width=200, file=io.StringIO(), record=True)
-    console.print(trace_view(found))
+    console.print(stacked(trace_view(found)))
     return console.export_text()
 
 

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
-from rich.console import Group, RenderableType
 
 from kbsync import __version__
 from kbsync.benchmarks.bench import PUBLISHED
@@ -32,7 +31,7 @@ from kbsync.benchmarks.paper.tables import CATEGORIES, COUNTERFACT, MIXTURE, SCA
 from kbsync.editors import EDITORS
 from kbsync.errors import KbsyncError, SettingsError
 from kbsync.ledger import Ledger
-from kbsync.report.console import plain, table
+from kbsync.report.console import Parts, table
 from kbsync.report.plots import Row, write_charts
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 from kbsync.sync.model import choose_model
@@ -250,17 +249,15 @@ LONG = 30
 """letters of a cell that stays on one line"""
 
 
-def paper_view(run: PaperRun) -> RenderableType:
-    """Return a table for each experiment, and where the rest is."""
-    parts: list[RenderableType] = []
+def paper_view(run: PaperRun) -> Parts:
+    """Yield a table for each experiment, and where the rest is."""
     for done in run.experiments.values():
         rows, columns = done.result.rows, shown_columns(done.result.rows)
         cells = [[figure_text(row.get(name), places=2) for name in columns] for row in rows[:TABLE_ROWS]]
-        parts.append(table(columns, cells, title=f"{done.title} ({done.paper})"))
+        yield table(columns, cells, title=f"{done.title} ({done.paper})")
         if len(rows) > TABLE_ROWS:
-            parts.append(plain(f"and {len(rows) - TABLE_ROWS} further rows"))
-    parts.append(plain(f"{run.units_made} measurements made; all results are in {run.folder}, the page is index.html"))
-    return Group(*parts)
+            yield f"and {len(rows) - TABLE_ROWS} further rows"
+    yield f"{run.units_made} measurements made; all results are in {run.folder}, the page is index.html"
 
 
 def write_page(run: PaperRun) -> Path:
