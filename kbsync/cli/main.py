@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 
@@ -37,20 +37,11 @@ app = typer.Typer(
     add_completion=False,
     context_settings=HELP_NAMES,
 )
-app.add_typer(sync.init_app)
-app.add_typer(sync.app)
-app.add_typer(pull.app)
-app.add_typer(status.app)
-app.add_typer(apply.app)
-app.add_typer(evaluate.ask_app)
-app.add_typer(export.app)
-app.add_typer(evaluate.app)
-app.add_typer(evaluate.explain_app)
-app.add_typer(history.app)
-app.add_typer(models.app)
-app.add_typer(pull.relations_app)
-app.add_typer(models.practice_app)
-app.add_typer(bench.app)
+for family in (
+    *(sync.init_app, sync.app, pull.app, status.app, apply.app, evaluate.ask_app, export.app, evaluate.app),
+    *(evaluate.explain_app, history.app, models.app, pull.relations_app, models.practice_app, bench.app),
+):
+    app.add_typer(family)
 app.add_typer(models.mend_app, name="mend")
 app.add_typer(models.stats_app, name="stats")
 app.add_typer(pull.templates_app, name="templates")
@@ -72,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.arguments = tuple(given)
     try:
         _commands().main(given, prog_name="kbsync", obj=options)
+        code = 0
     except KeyboardInterrupt:
         code = INTERRUPTED
     except SystemExit as leaving:  # how typer ends: after the command, after help, on wrong usage
@@ -83,15 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as fault:
         hint = "" if options.debug else " (run again with --debug for the traceback)"
         return _fail(f"kbsync has a bug: {type(fault).__name__}: {fault}{hint}", fault, options.debug)
-    else:
-        code = 0
     if code == INTERRUPTED:
         print(f"Interrupted: {GO_ON}", file=sys.stderr)
     if code == 0 and closed:
-        print(
-            "Error: standard output is closed, so the result could not be written; the command itself has finished",
-            file=sys.stderr,
-        )
+        told = "standard output is closed, so the result could not be written; the command itself has finished"
+        print(f"Error: {told}", file=sys.stderr)
         return 1
     return code
 
@@ -111,14 +99,10 @@ def _open_streams() -> bool:
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(number)
-    sys.stdin = sys.stdin or _nowhere("r")
-    sys.stdout = sys.stdout or _nowhere("w")
-    sys.stderr = sys.stderr or _nowhere("w")
+    for place, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(place, mode, encoding="utf-8"))
     return closed
-
-
-def _nowhere(mode: str) -> TextIO:
-    return open(os.devnull, mode, encoding="utf-8")  # type: ignore[return-value]
 
 
 def _told(error: OSError) -> str:
@@ -133,17 +117,13 @@ def _told(error: OSError) -> str:
     return told
 
 
-def _short(message: str) -> str:
-    """Return a message with names that nobody would read cut."""
-    return re.sub(r"\S{240,}", lambda found: f"{found[0][:60]}...{found[0][-20:]}", message)
-
-
 def _fail(message: str, error: Exception, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
         if isinstance(error, SourceError) and error.query:
             print(error.query, file=sys.stderr)
-    print(_short(message), file=sys.stderr)
+    # Names that nobody would read are cut.
+    print(re.sub(r"\S{240,}", lambda found: f"{found[0][:60]}...{found[0][-20:]}", message), file=sys.stderr)
     return DIFFERENCE if isinstance(error, WithdrawalsError) else 1
 
 
