@@ -18,7 +18,8 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -70,35 +71,6 @@ PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12, "4090": 1
 """makers' peak FLOP/s of dense 16-bit matrix products with 32-bit sums, by a word of the device's name"""
 
 
-@dataclass(frozen=True, slots=True)
-class GpuBench:
-    """What `bench gpu` measured."""
-
-    config: str
-    device: str
-    dtype: str
-    parameters: int
-    edits: int
-    steps: int
-    covariance_tokens: int
-    seconds: dict[str, float]
-    """targets, covariance, insertion (keys and solve)"""
-    requests_per_second: float
-    """edits by the seconds of targets and insertion; a covariance is taken once for a model"""
-    tokens_per_second: float
-    """of the covariance"""
-    peak_tflops: float
-    """the device's, as its maker states it, or measured"""
-    peak_stated: bool
-    share: dict[str, float]
-    """percent of the peak that the needed arithmetic of targets and covariance reaches"""
-    peak_memory_mb: dict[str, float]
-    """by phase, the model included"""
-    memory_cap_gb: float | None
-    projected_seconds: float | None
-    """targets and insertion of 10,000 edits, both taken as growing with their number; None where so many were made"""
-
-
 def bench_gpu(
     config: str,
     edits: int,
@@ -108,7 +80,7 @@ def bench_gpu(
     dtype: str | None = None,
     memory_cap: float | None = None,
     progress: Progress = silent,
-) -> GpuBench:
+) -> dict[str, Any]:
     """Time targets, covariance and insertion on the best device there is; `memory_cap` in GB of 10^9 bytes."""
     if config not in CONFIGS:
         raise SettingsError(f"--config {config} is not one of {', '.join(CONFIGS)}")
@@ -172,7 +144,7 @@ class Run:
         target = self.words(OBJECT[number % len(OBJECT)])
         return EditRequest("P1", self.words(SUBJECT), f"{{}} {self.words(PROMPT_END)}", target)
 
-    def measured(self, memory_cap: float | None, progress: Progress) -> GpuBench:
+    def measured(self, memory_cap: float | None, progress: Progress) -> dict[str, Any]:
         """Run the phases and return the figures."""
         loaded, groups, settings = self.loaded, self.groups, self.settings
         optimise_targets(loaded, groups[:2], self.contexts, replace(settings, steps=2))  # what is made at first use
@@ -187,24 +159,26 @@ class Run:
         peak, stated = peak_flops(loaded.device, loaded.model.dtype)
         needed = {"targets": targets_flops(self), "covariance": covariance_flops(self, tokens)}
         editing = self.clock.seconds["targets"] + self.clock.seconds["insertion"]
-        return GpuBench(
-            config=self.config,
-            device=torch.cuda.get_device_name(loaded.device) if loaded.device.type == "cuda" else loaded.device.type,
-            dtype=str(loaded.model.dtype).removeprefix("torch."),
-            parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
-            edits=self.edits,
-            steps=settings.steps,
-            covariance_tokens=tokens,
-            seconds=self.clock.seconds,
-            requests_per_second=round(self.edits / editing, 3),
-            tokens_per_second=round(tokens / self.clock.seconds["covariance"], 1),
-            peak_tflops=round(peak / 1e12, 3),
-            peak_stated=stated,
-            share={phase: round(100 * needed[phase] / self.clock.seconds[phase] / peak, 2) for phase in needed},
-            peak_memory_mb=self.clock.peak_mb,
-            memory_cap_gb=memory_cap,
-            projected_seconds=round(editing * PROJECTED / self.edits, 1) if self.edits < PROJECTED else None,
-        )
+        return {
+            "config": self.config,
+            "device": torch.cuda.get_device_name(loaded.device) if loaded.device.type == "cuda" else loaded.device.type,
+            "dtype": str(loaded.model.dtype).removeprefix("torch."),
+            "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
+            "edits": self.edits,
+            "steps": settings.steps,
+            "covariance_tokens": tokens,
+            "seconds": self.clock.seconds,
+            "requests_per_second": round(self.edits / editing, 3),  # a covariance is taken once for a model
+            "tokens_per_second": round(tokens / self.clock.seconds["covariance"], 1),
+            "peak_tflops": round(peak / 1e12, 3),
+            "peak_stated": stated,
+            # percent of the peak
+            "share": {phase: round(100 * needed[phase] / self.clock.seconds[phase] / peak, 2) for phase in needed},
+            "peak_memory_mb": self.clock.peak_mb,  # the model included
+            "memory_cap_gb": memory_cap,
+            # of 10,000 edits, targets and insertion taken as growing with their number
+            "projected_seconds": round(editing * PROJECTED / self.edits, 1) if self.edits < PROJECTED else None,
+        }
 
 
 def block_elements(loaded: LoadedModel) -> int:
@@ -254,19 +228,19 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, bool]:
     return 2 * size**3 / seconds, False
 
 
-def gpu_view(bench: GpuBench) -> Parts:
+def gpu_view(bench: dict[str, Any]) -> Parts:
     """Yield seconds, memory and share of the peak by phase, the rates, and the projection."""
     rows = [
-        (phase, seconds, bench.peak_memory_mb[phase], bench.share.get(phase))
-        for phase, seconds in bench.seconds.items()
+        (phase, seconds, bench["peak_memory_mb"][phase], bench["share"].get(phase))
+        for phase, seconds in bench["seconds"].items()
     ]
-    title = f"{bench.edits} edits, {bench.config} ({bench.parameters:.3g} random parameters)"
+    title = "{edits} edits, {config} ({parameters:.3g} random parameters)".format(**bench)
     yield table(("phase", "seconds", "peak memory, MB", "% of peak"), rows, title=title)
-    yield f"{bench.requests_per_second:g} requests a second with {bench.steps} steps each"
-    yield f"covariance: {bench.covariance_tokens} tokens, {bench.tokens_per_second:g} a second"
-    peak = f"{bench.peak_tflops:g} TFLOP/s, {'as stated' if bench.peak_stated else 'measured'}"
-    yield f"{bench.device}, {bench.dtype}, peak {peak}"
-    if bench.memory_cap_gb is not None:
-        yield f"memory capped at {bench.memory_cap_gb:g} GB"
-    if bench.projected_seconds is not None:
-        yield f"projected for 10,000 edits: {bench.projected_seconds / 60:.1f} minutes"
+    yield "{requests_per_second:g} requests a second with {steps} steps each".format(**bench)
+    yield "covariance: {covariance_tokens} tokens, {tokens_per_second:g} a second".format(**bench)
+    stated = "as stated" if bench["peak_stated"] else "measured"
+    yield "{device}, {dtype}, peak {peak_tflops:g} TFLOP/s, ".format(**bench) + stated
+    if bench["memory_cap_gb"] is not None:
+        yield f"memory capped at {bench['memory_cap_gb']:g} GB"
+    if bench["projected_seconds"] is not None:
+        yield f"projected for 10,000 edits: {bench['projected_seconds'] / 60:.1f} minutes"

@@ -3,7 +3,7 @@
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,32 +26,6 @@ Answers = Callable[[Sequence[str]], Sequence[str]]
 """prompts -> what the base model says"""
 
 
-@dataclass(frozen=True, slots=True)
-class SizeFigures:
-    """The figures for one number of objects to a subject."""
-
-    objects: int
-    subjects: int
-    edits: int
-    new_relations: int
-    """edits of a relation that there is no fact of for their subject: no subject has enough others"""
-    ways: dict[str, dict[str, float]]
-    """``apart``, ``groups``, and ``single``, as many edits of a subject each; percentages, but for perplexity"""
-
-
-@dataclass(frozen=True, slots=True)
-class GroupsBench:
-    """What `bench_groups` measured; `known` facts of the source are what edits are drawn from."""
-
-    model: str
-    source: str
-    seed: int
-    known: int
-    settings: dict[str, Any]
-    base: dict[str, float]
-    sizes: list[SizeFigures]
-
-
 def bench_groups(
     home: Path,
     model: str,
@@ -62,7 +36,7 @@ def bench_groups(
     values: Mapping[str, Any] | None = None,
     corpus: Path | None = None,
     progress: Progress = silent,
-) -> GroupsBench:
+) -> dict[str, Any]:
     """Measure 1, 2, 4 and 8 objects to edit for each of `subjects` subjects of a data set, or of the fixtures.
 
     Each number is solved three times from the base: each request for itself, as groups, and as many single edits of
@@ -75,12 +49,23 @@ def bench_groups(
         bench = Bench(ledger, choice, progress)
         relations = len({fact.relation for fact in pool.facts})
         sizes = [measure_size(bench, pool, objects, subjects, seed) for objects in OBJECTS if objects <= relations]
-        base = {name: one.mean for name, one in bench.figures([], METRICS, bench.text([])).items()}
-        return GroupsBench(choice.name, pool.source, seed, len(pool.facts), choice.settings.as_dict(), base, sizes)
+        return {
+            "model": choice.name,
+            "source": pool.source,
+            "seed": seed,
+            "known": len(pool.facts),  # what edits are drawn from
+            "settings": choice.settings.as_dict(),
+            "base": {name: one.mean for name, one in bench.figures([], METRICS, bench.text([])).items()},
+            "sizes": sizes,
+        }
 
 
-def measure_size(bench: Bench, pool: Pool, objects: int, subjects: int, seed: int) -> SizeFigures:
-    """Draw and measure one number of objects; with one object, the three ways are the same."""
+def measure_size(bench: Bench, pool: Pool, objects: int, subjects: int, seed: int) -> dict[str, Any]:
+    """Draw and measure one number of objects to a subject; with one object, the three ways are the same.
+
+    `new_relations` counts edits of a relation that there is no fact of for their subject: none has enough others.
+    `ways` are ``apart``, ``groups``, and ``single``, as many edits of a subject each; percent, but for perplexity.
+    """
     edits = group_edits(pool, objects, subjects, partial(greedy_answers, bench.loaded), seed)
     apart = solve(bench, pool, edits, "apart")
     ways = dict.fromkeys(("apart", "groups", "single"), apart)
@@ -88,7 +73,8 @@ def measure_size(bench: Bench, pool: Pool, objects: int, subjects: int, seed: in
         ways["groups"] = solve(bench, pool, edits, "memit")
         ways["single"] = solve(bench, pool, single_edits(pool, edits, seed), "apart")
     taken = len({edit.request.subject for edit in edits})
-    return SizeFigures(objects, taken, len(edits), new_relations(pool, edits), ways)
+    counts = {"objects": objects, "subjects": taken, "edits": len(edits)}
+    return {**counts, "new_relations": new_relations(pool, edits), "ways": ways}
 
 
 def solve(bench: Bench, pool: Pool, edits: Sequence[Counterfact], grouped: str) -> dict[str, float]:
@@ -165,22 +151,21 @@ def single_edits(pool: Pool, like: Sequence[Counterfact], seed: int = 0) -> list
     return list(taken.values())
 
 
-def groups_view(bench: GroupsBench) -> Parts:
+def groups_view(bench: dict[str, Any]) -> Parts:
     """Yield a row for each number of objects and way, and what the subjects were."""
     rows = []
-    for size in bench.sizes:
-        for way, figures in size.ways.items():
-            if size.objects > 1 or way == "single":  # with one object all ways are the same
+    for size in bench["sizes"]:
+        for way, figures in size["ways"].items():
+            if size["objects"] > 1 or way == "single":  # with one object all ways are the same
                 cells = [f"{figures[name]:.2f}" if name in figures else None for name in FIGURES]
-                rows.append((size.objects, way, size.edits, *cells))
-    columns = ("objects", "way", "edits", *(name.replace("_", " ") for name in FIGURES))
-    title = f"several objects for one subject: {bench.model}"
-    if "perplexity" in bench.base:
-        title += f", perplexity before {bench.base['perplexity']:.2f}"
-    yield table(columns, rows, title=title)
-    yield f"facts from {bench.source}: {bench.known}"
-    for size in bench.sizes:
-        line = f"{size.objects} {'object' if size.objects == 1 else 'objects'} each: {size.subjects} subjects"
-        if size.new_relations:
-            line += f", {size.new_relations} of the edits for relations that their subject had no fact of"
+                rows.append((size["objects"], way, size["edits"], *cells))
+    title = f"several objects for one subject: {bench['model']}"
+    if "perplexity" in bench["base"]:
+        title += f", perplexity before {bench['base']['perplexity']:.2f}"
+    yield table(("objects", "way", "edits", *(name.replace("_", " ") for name in FIGURES)), rows, title=title)
+    yield f"facts from {bench['source']}: {bench['known']}"
+    for size in bench["sizes"]:
+        line = f"{size['objects']} {'object' if size['objects'] == 1 else 'objects'} each: {size['subjects']} subjects"
+        if size["new_relations"]:
+            line += f", {size['new_relations']} of the edits for relations that their subject had no fact of"
         yield line

@@ -8,8 +8,8 @@ alone.
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import RenderableType
 
@@ -29,22 +29,7 @@ UNTOLD = ("P1999999", "P2999999")
 """relations without a template, so that these are met too"""
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerBench:
-    """What was made and what each step took."""
-
-    facts: int
-    relations: int
-    edits: int
-    cores: int
-    file_mb: float
-    ledger_mb: float
-    second_pull: float
-    """the second pull's seconds over the first one's"""
-    steps: dict[str, Took]
-
-
-def bench_ledger(home: Path, facts: int, edits: int, *, seed: int = 0, progress: Progress = silent) -> LedgerBench:
+def bench_ledger(home: Path, facts: int, edits: int, *, seed: int = 0, progress: Progress = silent) -> dict[str, Any]:
     """Make `facts` facts, pull them into `home`, record `edits` edits, and take every command's time."""
     if edits > facts // 2:
         raise SettingsError(f"--edits {edits} is too many for {facts} facts: ask for half as many at most")
@@ -78,16 +63,16 @@ def bench_ledger(home: Path, facts: int, edits: int, *, seed: int = 0, progress:
     run(again := f"pull, {CHANGED:.0%} changed", pull)
     run("status after it", ("status",))
     run("verify", ("verify",))
-    return LedgerBench(
-        facts,
-        len(relations),
-        edits,
-        len(os.sched_getaffinity(0)),
-        source.stat().st_size / 2**20,
-        (home / "ledger.db").stat().st_size / 2**20,
-        steps[again].seconds / steps["pull"].seconds,
-        steps,
-    )
+    return {
+        "facts": facts,
+        "relations": len(relations),
+        "edits": edits,
+        "cores": len(os.sched_getaffinity(0)),
+        "file_mb": source.stat().st_size / 2**20,
+        "ledger_mb": (home / "ledger.db").stat().st_size / 2**20,
+        "second_pull": steps[again].seconds / steps["pull"].seconds,
+        "steps": steps,
+    }
 
 
 def record_edits(home: Path, edits: int, templates: Templates) -> None:
@@ -139,23 +124,23 @@ def _edit(row: FactRow, template: Template) -> NewEdit:
     return NewEdit(row.id, *named, template.prompt, request.id, None)
 
 
-def ledger_view(bench: LedgerBench) -> Parts:
+def ledger_view(bench: dict[str, Any]) -> Parts:
     """Yield each step's seconds and memory, and what the steps worked on."""
     rows = [
         (name, round(one.seconds, 2), round(one.cpu_seconds, 2), round(one.peak_mb))
-        for name, one in bench.steps.items()
+        for name, one in bench["steps"].items()
     ]
-    title = f"{bench.facts:,} facts, {bench.edits:,} edits"
+    title = "{facts:,} facts, {edits:,} edits".format(**bench)
     yield table(("step", "seconds", "CPU seconds", "peak MB"), rows, title=title)
-    yield f"{bench.relations} relations, a file of {bench.file_mb:.0f} MB, a ledger of {bench.ledger_mb:.0f} MB"
-    yield f"the second pull took {bench.second_pull:.2f} of the first one's time; {bench.cores} cores"
+    yield "{relations} relations, a file of {file_mb:.0f} MB, a ledger of {ledger_mb:.0f} MB".format(**bench)
+    yield "the second pull took {second_pull:.2f} of the first one's time; {cores} cores".format(**bench)
 
 
-def curve_view(curve: Mapping[str, Sequence[LedgerBench]]) -> RenderableType:
+def curve_view(curve: Mapping[str, Sequence[dict[str, Any]]]) -> RenderableType:
     """Return seconds and memory of each step by the number of facts."""
     benches = curve["curve"]
     rows = []
-    for name in benches[0].steps:
-        took = [bench.steps[name] for bench in benches]
+    for name in benches[0]["steps"]:
+        took = [bench["steps"][name] for bench in benches]
         rows.append((name, *(f"{one.seconds:,.1f} s, {one.peak_mb:,.0f} MB" for one in took)))
-    return table(("step", *(f"{bench.facts:,} facts" for bench in benches)), rows)
+    return table(("step", *(f"{bench['facts']:,} facts" for bench in benches)), rows)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pyoxigraph import RdfFormat, Store
 from SPARQLWrapper import JSON, POST, SPARQLWrapper
@@ -39,20 +40,6 @@ assert len(RELATIONS) == FACTS_PER_SUBJECT
 ROUNDS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class PullBench:
-    """Seconds of both ways over the same pages; `ratio` is kbsync's over the bare loop's."""
-
-    facts: int
-    """that were recorded"""
-    pages: int
-    megabytes: float
-    """of JSON in the pages"""
-    kbsync: float
-    bare: float
-    ratio: float
-
-
 @dataclass
 class _Noted:
     """The queries that a reading sends."""
@@ -68,8 +55,12 @@ class _Noted:
         self.size += len(body)
 
 
-def bench_pull(facts: int, *, seed: int = 0, progress: Progress = silent) -> PullBench:
-    """Serve about `facts` facts of five relations, and time both ways."""
+def bench_pull(facts: int, *, seed: int = 0, progress: Progress = silent) -> dict[str, float]:
+    """Serve about `facts` facts of five relations, and time both ways over the same pages.
+
+    Return how many facts were recorded, the pages and their MB of JSON, the seconds of both ways, and the ratio of
+    kbsync's to the bare loop's.
+    """
     with tempfile.TemporaryDirectory(prefix="kbsync-") as folder:
         file = Path(folder) / "facts.nt"
         progress("the facts", 0, 0)
@@ -83,9 +74,8 @@ def bench_pull(facts: int, *, seed: int = 0, progress: Progress = silent) -> Pul
                 started = time.perf_counter()
                 pulls = pull(Path(folder) / f"home{number}", asks, url, progress)
                 pulled.append(time.perf_counter() - started)
-    recorded = sum(one.new for one in pulls)
-    fastest = (min(pulled), min(bare), min(pulled) / min(bare))
-    return PullBench(recorded, len(noted.queries), noted.size / 2**20, *fastest)
+    made = {"facts": sum(one.new for one in pulls), "pages": len(noted.queries), "megabytes": noted.size / 2**20}
+    return {**made, "kbsync": min(pulled), "bare": min(bare), "ratio": min(pulled) / min(bare)}
 
 
 def _note(url: str, asks: list[Ask], progress: Progress) -> _Noted:
@@ -109,36 +99,19 @@ def _bare(url: str, queries: list[str], progress: Progress) -> float:
     return time.perf_counter() - started
 
 
-def pull_view(bench: PullBench) -> Parts:
+def pull_view(bench: dict[str, float]) -> Parts:
     """Yield the seconds of both ways and their ratio."""
-    rows = [("kbsync pull", f"{bench.kbsync:.1f}"), ("bare SPARQLWrapper loop", f"{bench.bare:.1f}")]
-    title = f"{bench.facts:,} facts in {bench.pages:,} pages, {bench.megabytes:.0f} MB"
+    rows = [("kbsync pull", f"{bench['kbsync']:.1f}"), ("bare SPARQLWrapper loop", f"{bench['bare']:.1f}")]
+    title = "{facts:,} facts in {pages:,} pages, {megabytes:.0f} MB".format(**bench)
     yield table(("", "seconds"), rows, title=title)
-    yield f"ratio {bench.ratio:.2f}"
+    yield f"ratio {bench['ratio']:.2f}"
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What one way took for the dump, without the start of its process, and the facts or statements that it found."""
+def bench_dump(triples: int, *, progress: Progress = silent) -> dict[str, Any]:
+    """Make a dump of `triples` statements (N-Triples, not compressed), and read it each way.
 
-    seconds: float
-    triples_per_second: float
-    peak_mb: float
-    found: int
-
-
-@dataclass(frozen=True, slots=True)
-class DumpBench:
-    """The dump, and what each of `WAYS` took for it; `ratio` is kbsync's speed over Oxigraph's."""
-
-    triples: int
-    megabytes: float
-    ways: dict[str, Reading]
-    ratio: dict[str, float]
-
-
-def bench_dump(triples: int, *, progress: Progress = silent) -> DumpBench:
-    """Make a dump of `triples` statements (N-Triples, not compressed), and read it each way."""
+    Return what each of `WAYS` took for it, and the ratio of kbsync's speed to Oxigraph's.
+    """
     with tempfile.TemporaryDirectory(prefix="kbsync-") as folder:
         file = Path(folder) / "dump.nt"
         progress("making the dump", 0, 0)
@@ -149,13 +122,16 @@ def bench_dump(triples: int, *, progress: Progress = silent) -> DumpBench:
             progress(f"reading: {way}", done, len(WAYS))
             ways[way] = read_dump(way, file, triples)
         megabytes = file.stat().st_size / 2**20
-    speed = ways["kbsync"].triples_per_second
-    ratio = {way: speed / ways[way].triples_per_second for way in ("memory", "disk")}
-    return DumpBench(triples, megabytes, ways, ratio)
+    speed = ways["kbsync"]["triples_per_second"]
+    ratio = {way: speed / ways[way]["triples_per_second"] for way in ("memory", "disk")}
+    return {"triples": triples, "megabytes": megabytes, "ways": ways, "ratio": ratio}
 
 
-def read_dump(way: str, file: Path, triples: int) -> Reading:
-    """Read the dump one way, in a process of its own."""
+def read_dump(way: str, file: Path, triples: int) -> dict[str, float]:
+    """Read the dump one way, in a process of its own; its start is not in the seconds.
+
+    `found` are the facts or statements that it found.
+    """
     with tempfile.TemporaryDirectory(prefix="kbsync-") as folder:
         try:
             took, out = run_process(["-m", "kbsync.benchmarks.pull", way, str(file), folder])
@@ -163,19 +139,19 @@ def read_dump(way: str, file: Path, triples: int) -> Reading:
             raise SourceError(
                 f"reading the dump failed ({way}): {error}; see that memory and disk suffice, or ask for less"
             ) from error
-    told = json.loads(out)
-    return Reading(told["seconds"], triples / told["seconds"], took.peak_mb, told["found"])
+    told: dict[str, float] = json.loads(out)
+    return {**told, "triples_per_second": triples / told["seconds"], "peak_mb": took.peak_mb}
 
 
-def dump_view(bench: DumpBench) -> Parts:
+def dump_view(bench: dict[str, Any]) -> Parts:
     """Yield seconds, speed and memory of each way, and the ratios."""
+    forms = {"found": ",", "seconds": ".1f", "triples_per_second": ",.0f", "peak_mb": ",.0f"}
     rows = [
-        (WAYS[name][0], f"{way.found:,}", f"{way.seconds:.1f}", f"{way.triples_per_second:,.0f}", f"{way.peak_mb:,.0f}")
-        for name, way in bench.ways.items()
+        (WAYS[name][0], *(f"{way[key]:{form}}" for key, form in forms.items())) for name, way in bench["ways"].items()
     ]
-    title = f"{bench.triples:,} triples, {bench.megabytes:.0f} MB"
+    title = "{triples:,} triples, {megabytes:.0f} MB".format(**bench)
     yield table(("", "found", "seconds", "triples/s", "peak MB"), rows, title=title)
-    yield f"ratio {bench.ratio['memory']:.2f} to the load into memory, {bench.ratio['disk']:.2f} to that onto disk"
+    yield "ratio {memory:.2f} to the load into memory, {disk:.2f} to that onto disk".format(**bench["ratio"])
 
 
 def read_relations(file: Path, folder: Path) -> int:

@@ -51,42 +51,6 @@ Deltas = Mapping[int, torch.Tensor] | Mapping[int, WeightDelta]
 
 
 @dataclass(frozen=True, slots=True)
-class SpeedBench:
-    """What `bench speed` measured, by side (``plain`` and ``kbsync``) and phase; `ratio` is plain's over kbsync's."""
-
-    model: str
-    edits: int
-    machine: dict[str, Any]
-    covariance_tokens: int
-    """tokens that each side's covariances were taken over"""
-    plain: dict[str, float]
-    kbsync: dict[str, float]
-    ratio: dict[str, float]
-    requests_per_second: dict[str, float]
-    """edits by the seconds of targets and insertion, for each side; a covariance is taken once for a model"""
-    peak_memory_mb: dict[str, float]
-    """most memory of the process while a side ran, the model included"""
-    agreement: dict[str, float]
-    """distance of kbsync's z, covariances and deltas to the plain ones, by the norm of the plain ones (the largest
-    of all layers); these deltas are from the plain z and covariances"""
-    S: dict[str, float | None]
-    """of each side's own deltas, from its own z and covariances, in percent; None where no fact is left as
-    a neighbour"""
-
-
-@dataclass(frozen=True, slots=True)
-class SpeedScale:
-    """Seconds of kbsync by phase for rising numbers of edits, and the power of the number that they grow with."""
-
-    model: str
-    machine: dict[str, Any]
-    scale: tuple[dict[str, float], ...]
-    """edits, and seconds of targets, insertion and total"""
-    exponent: dict[str, float]
-    """slope of the least-squares line through (log edits, log seconds), by phase"""
-
-
-@dataclass(frozen=True, slots=True)
 class Work:
     """What both sides are given."""
 
@@ -157,8 +121,8 @@ SIDES: dict[str, Side] = {"plain": plain_side, "kbsync": kbsync_side}
 
 def bench_speed(
     model: str, edits: int = 300, *, threads: int | None = None, progress: Progress = silent, **drawn: Any
-) -> SpeedBench:
-    """Time the plain way and kbsync on `edits` counterfactual requests, and compare what they found.
+) -> dict[str, Any]:
+    """Time the plain way and kbsync on `edits` counterfactual requests; return what `compare` says of them.
 
     `drawn` says what the edits are drawn from, as in `prepare`.
     """
@@ -175,8 +139,11 @@ def bench_speed(
 
 def bench_scale(
     model: str, edits: int = SCALE[-1], *, threads: int | None = None, progress: Progress = silent, **drawn: Any
-) -> SpeedScale:
-    """Time kbsync's targets and insertion for each number of SCALE up to `edits`."""
+) -> dict[str, Any]:
+    """Time kbsync's targets and insertion for each number of SCALE up to `edits`.
+
+    Return seconds by phase, and the power of the number of edits that they grow with.
+    """
     sizes = [size for size in SCALE if size <= edits]
     if len(sizes) < 2:
         raise SettingsError(f"--scale with --edits {edits}: ask for {SCALE[1]} at least, or there is no growth to see")
@@ -196,7 +163,7 @@ def bench_scale(
                     kbsync_side(phase, work.first(count), found, partial(told, count))
             rows.append({"edits": count, **found.clock.seconds, "total": sum(found.clock.seconds.values())})
         exponent = {phase: round(slope(sizes, [row[phase] for row in rows]), 3) for phase in (*timed, "total")}
-        return SpeedScale(work.model, machine(work.loaded), tuple(rows), exponent)
+        return {"model": work.model, "machine": machine(work.loaded), "scale": rows, "exponent": exponent}
 
 
 def prepare(
@@ -233,29 +200,31 @@ def warm_up(work: Work) -> None:
             side(phase, few, found, silent)
 
 
-def compare(work: Work, found: Mapping[str, Found], progress: Progress) -> SpeedBench:
-    """Compare seconds, memory, and what was found."""
+def compare(work: Work, found: Mapping[str, Found], progress: Progress) -> dict[str, Any]:
+    """Compare seconds, memory, and what was found, by side (``plain`` and ``kbsync``) and phase."""
     plain, kbsync = found["plain"], found["kbsync"]
     seconds = {name: one.clock.seconds for name, one in found.items()}
     same_inputs = spread(*work.given, plain.z, plain.covariances, work.settings)
-    return SpeedBench(
-        model=work.model,
-        edits=len(work.edits),
-        machine=machine(work.loaded),
-        covariance_tokens=kbsync.tokens,
+    # A covariance is taken once for a model.
+    editing = {name: of["targets"] + of["insertion"] for name, of in seconds.items()}
+    return {
+        "model": work.model,
+        "edits": len(work.edits),
+        "machine": machine(work.loaded),
+        "covariance_tokens": kbsync.tokens,
         **seconds,
-        ratio={phase: round(seconds["plain"][phase] / seconds["kbsync"][phase], 2) for phase in PHASES},
-        requests_per_second={
-            name: round(len(work.edits) / (of["targets"] + of["insertion"]), 3) for name, of in seconds.items()
-        },
-        peak_memory_mb={name: max(one.clock.peak_mb.values()) for name, one in found.items()},
-        agreement={
+        "ratio": {phase: round(seconds["plain"][phase] / seconds["kbsync"][phase], 2) for phase in PHASES},
+        "requests_per_second": {name: round(len(work.edits) / taken, 3) for name, taken in editing.items()},
+        # of the process while a side ran, the model included
+        "peak_memory_mb": {name: max(one.clock.peak_mb.values()) for name, one in found.items()},
+        "agreement": {
             "z": distance({0: plain.z}, {0: kbsync.z}),
             "covariance": distance(plain.covariances, kbsync.covariances),
-            "delta": distance(plain.deltas, same_inputs),
+            "delta": distance(plain.deltas, same_inputs),  # from the plain z and covariances on both sides
         },
-        S={name: score(work, one.deltas, progress) for name, one in found.items()},
-    )
+        # of each side's own deltas, from its own z and covariances
+        "S": {name: score(work, one.deltas, progress) for name, one in found.items()},
+    }
 
 
 def score(work: Work, deltas: Deltas, progress: Progress) -> float | None:
@@ -300,25 +269,24 @@ def using_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def speed_view(bench: SpeedBench) -> Parts:
+def speed_view(bench: dict[str, Any]) -> Parts:
     """Yield seconds by phase of both sides with their ratio, and how far what they found agrees."""
-    rows: list[tuple[object, ...]] = [
-        (f"{phase}, seconds", bench.plain[phase], bench.kbsync[phase], ratio) for phase, ratio in bench.ratio.items()
+    rows = [
+        (f"{phase}, seconds", bench["plain"][phase], bench["kbsync"][phase], ratio)
+        for phase, ratio in bench["ratio"].items()
     ]
-    figures: dict[str, Mapping[str, float | None]] = {
-        "requests a second": dict(bench.requests_per_second),
-        "peak memory, MB": dict(bench.peak_memory_mb),
-        "S": bench.S,
-    }
-    rows += [(name, figure["plain"], figure["kbsync"], None) for name, figure in figures.items()]
-    yield table(("", "plain", "kbsync", "ratio"), rows, title=f"{bench.edits} edits of {bench.model}")
-    yield "relative difference: " + ", ".join(f"{name} {value:.1e}" for name, value in bench.agreement.items())
-    yield f"covariance over {bench.covariance_tokens} tokens; {MACHINE.format(**bench.machine)}"
+    for name, key in (("requests a second", "requests_per_second"), ("peak memory, MB", "peak_memory_mb"), ("S", "S")):
+        rows.append((name, bench[key]["plain"], bench[key]["kbsync"], None))
+    yield table(("", "plain", "kbsync", "ratio"), rows, title=f"{bench['edits']} edits of {bench['model']}")
+    yield "relative difference: " + ", ".join(f"{name} {value:.1e}" for name, value in bench["agreement"].items())
+    yield f"covariance over {bench['covariance_tokens']} tokens; {MACHINE.format(**bench['machine'])}"
 
 
-def scale_view(bench: SpeedScale) -> Parts:
+def scale_view(bench: dict[str, Any]) -> Parts:
     """Yield seconds by number of edits, and the exponent of their growth."""
     columns = ("edits", "targets", "insertion", "total")
-    yield table(columns, [[row[name] for name in columns] for row in bench.scale], title=f"seconds, {bench.model}")
-    yield "growth: " + ", ".join(f"{phase} edits^{value:.2f}" for phase, value in bench.exponent.items())
-    yield MACHINE.format(**bench.machine)
+    yield table(
+        columns, [[row[name] for name in columns] for row in bench["scale"]], title=f"seconds, {bench['model']}"
+    )
+    yield "growth: " + ", ".join(f"{phase} edits^{value:.2f}" for phase, value in bench["exponent"].items())
+    yield MACHINE.format(**bench["machine"])

@@ -287,13 +287,25 @@ def paper(
     MEND's network is trained once for each model and data set, on known facts about subjects that the data does not
     edit; --size quick leaves MEND out if there is no such network, unless --editors names it.
     """
-    from kbsync.benchmarks.paper.data import sizes_of
-    from kbsync.benchmarks.paper.run import PaperOptions, bench_paper, paper_view, write_page
+    from kbsync.benchmarks.paper.data import open_data, sizes_of
+    from kbsync.benchmarks.paper.run import bench_paper, paper_view, write_page
 
-    sizes, values = sizes_of(size, edits, cases, categories, noises), parse_values(setting)
-    names = tuple(experiments or ()), listed(editors or ""), listed(without or "")
-    asked = PaperOptions(to, sizes, *names, dataset, zsre, corpus, text, size == "quick", seed, values, references)
     with progress(quiet=options.json) as report:
-        done = bench_paper(options.home, model, asked, loading, report)
+        done = bench_paper(
+            options.home,
+            model,
+            open_data(dataset, zsre, seed, references),
+            to,
+            sizes_of(size, edits, cases, categories, noises),
+            experiments=experiments or (),
+            editors=listed(editors or ""),
+            without=listed(without or ""),
+            corpus=corpus,
+            text=text,
+            quick=size == "quick",
+            values=parse_values(setting),
+            loading=loading,
+            progress=report,
+        )
     tell(f"wrote {write_page(done)}")
     emit(done, paper_view, as_json=options.json)

@@ -171,10 +171,6 @@ class PageStore(Protocol):
         """Keep a whole answer."""
 
 
-def _silent(phase: str, done: int, total: int) -> None:
-    pass
-
-
 @dataclass(frozen=True, slots=True)
 class Access:
     """How an endpoint is asked. Raises SettingsError for a contact that no header can hold."""
@@ -182,7 +178,7 @@ class Access:
     contact: str | None = None
     """A mail address or URL of the user, for the people who run the endpoint."""
     pages: PageStore | None = None
-    progress: Callable[[str, int, int], None] = _silent
+    progress: Callable[[str, int, int], None] = lambda phase, done, total: None
     """``progress(phase, done, total)``; called once a second during a wait"""
     timeout: int = field(default_factory=lambda: SILENCE.value)
     """seconds without a byte"""

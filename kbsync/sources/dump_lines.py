@@ -199,14 +199,11 @@ def _object(rest: bytes) -> bytes:
     return rest.split(None, 1)[0].rstrip(b".") if rest[:2] == b"_:" else b""
 
 
-def _language(rest: bytes) -> str:
-    """Return the language tag of a literal in small letters, "" where it has none."""
-    after = rest[rest.rfind(b'"') + 1 :]
-    return after[1:].split(None, 1)[0].rstrip(b".").decode().lower() if after[:1] == b"@" else ""
-
-
 def _is_wanted(rest: bytes, need: Need) -> bool:
-    return language_rank(_language(rest), tuple(need.languages)) is not None
+    """Whether a literal's language is one that is asked for."""
+    after = rest[rest.rfind(b'"') + 1 :]
+    language = after[1:].split(None, 1)[0].rstrip(b".").decode().lower() if after[:1] == b"@" else ""
+    return language_rank(language, tuple(need.languages)) is not None
 
 
 def _write(out: BinaryIO, line: bytes) -> None:
@@ -243,7 +240,11 @@ class _Scan:
             written = self._rewritten(number, line)
             others += 1 - len(written)
             yield from (one for one in written if one[1] in wanted)
-        self._check_end(number, line)
+        try:
+            if not line.endswith(b"\n"):
+                list(parse(line, format=self._form, lenient=True))
+        except SyntaxError as error:
+            raise CutError(number, error.msg) from error
         self.count = number - others
 
     def _rewritten(self, number: int, line: bytes) -> list[tuple[bytes, bytes, bytes, bytes]]:
@@ -259,13 +260,6 @@ class _Scan:
             (str(quad.subject).encode(), str(quad.predicate).encode(), str(quad.object).encode(), _written(quad))
             for quad in quads
         ]
-
-    def _check_end(self, number: int, line: bytes) -> None:
-        try:
-            if not line.endswith(b"\n"):
-                list(parse(line, format=self._form, lenient=True))
-        except SyntaxError as error:
-            raise CutError(number, error.msg) from error
 
 
 def _written(quad: Quad) -> bytes:

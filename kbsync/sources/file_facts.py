@@ -10,7 +10,9 @@ Whether a source has a thousand facts or ten million, `MOST` of them lie in memo
 SQLite's own that has no name and goes with the object; SQLite sorts it on disk, too.
 """
 
+import datetime
 import marshal
+import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -195,6 +197,14 @@ def counted(statements: Iterable[tuple[str, str, str]]) -> Counted:
         if count or len(found) < MOST_RELATIONS:
             found[relation] = (count + 1, first[0], first[1])
     return sorted(found.items(), key=lambda pair: (-pair[1][0], pair[0]))
+
+
+def is_day(text: str) -> bool:
+    """Whether a text is a day of the form YYYY-MM-DD."""
+    try:
+        return bool(re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII) and datetime.date.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def fact_of(values: dict[str, str]) -> Fact:

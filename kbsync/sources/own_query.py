@@ -17,7 +17,7 @@ from kbsync.shapes import PREFIXES, Shape, short_id, short_name, wikibase
 from kbsync.sources.base import Ask, Reading, clean, shown
 from kbsync.sources.paging import Rows
 from kbsync.sources.queries import with_prefixes
-from kbsync.sources.results import Row, Term
+from kbsync.sources.results import Row
 from kbsync.sources.statements import read_aliases, read_facts
 
 _SUFFIXES = (".rq", ".sparql", ".sql")
@@ -75,18 +75,12 @@ class OwnQuery:
 
         def stated(things: dict[str, Entity | None]) -> Iterator[Row]:
             for row in rows.own(self.text, self._page):
-                if _is_of(row.get("relation"), ask.relation, shape):
+                told = row["relation"].value if "relation" in row else ask.relation  # its id, or what states it
+                if told in (ask.relation, *shape.predicates) or short_name(told).rpartition(":")[2] == ask.relation:
                     yield _statement(row, things)
 
         facts, notes = read_facts(rows, ask, own=stated)
         return notes.reading(name, self.text, facts, read_aliases(rows, facts, ask))
-
-
-def _is_of(told: Term | None, relation: str, shape: Shape) -> bool:
-    """Whether a row's ``?relation`` is the relation: its id, or a predicate that states it; all are, of none."""
-    if told is None or told.value in (relation, *shape.predicates):
-        return True
-    return short_name(told.value).rpartition(":")[2] == relation
 
 
 def _statement(row: Row, things: dict[str, Entity | None]) -> Row:

@@ -132,7 +132,8 @@ def subjects_named(ask: Ask, names: Sequence[str]) -> Query:
     if ids:
         ways.append(f"{{ VALUES ?subject {{ {_terms(ids.values())} }} BIND(STR(?subject) AS ?name) }}")
     if literals:
-        ways.append(f"{{ VALUES ?name {{ {' '.join(literals)} }} ?subject {_any_of(shape.labels)} ?name }}")
+        labels = _path("|".join(f"<{iri}>" for iri in shape.labels))
+        ways.append(f"{{ VALUES ?name {{ {' '.join(literals)} }} ?subject {labels} ?name }}")
     return Query("?subject ?name", f"  {' UNION '.join(ways)}\n{subjects(ask).body}")
 
 
@@ -291,10 +292,6 @@ def shape_of(ask: Ask) -> Shape:
 
 def _in_graph(shape: Shape, lines: str) -> str:
     return f"  GRAPH <{shape.graph}> {{\n{lines}\n  }}" if shape.graph else lines
-
-
-def _any_of(iris: Iterable[str]) -> str:
-    return _path("|".join(f"<{iri}>" for iri in iris))
 
 
 def _path(path: str | None) -> str:

@@ -105,7 +105,8 @@ def digest_of(path: Path) -> Digest | None:
         with writing(TEMPORARY, sqlite3.Error):
             rows = base.execute("SELECT subject, number FROM read ORDER BY subject")
             groups = groupby(rows, key=lambda row: bytes(row[0]))
-            pairs = ((subject, _sum(number for _, number in group)) for subject, group in groups)
+            sums = ((subject, sum(int.from_bytes(number) for _, number in group)) for subject, group in groups)
+            pairs = ((subject, (number % 2 ** (8 * _BYTES)).to_bytes(_BYTES)) for subject, number in sums)
             return Digest.of(pairs, timed=told.timed)
 
 
@@ -127,11 +128,6 @@ class _Told:
                 told.update(line.rstrip(b"\r\n") + b"\n")
             if subject is not None:
                 yield subject, told.digest()
-
-
-def _sum(numbers: Iterable[bytes]) -> bytes:
-    number: int = sum(map(int.from_bytes, numbers)) % 2 ** (8 * _BYTES)
-    return number.to_bytes(_BYTES)
 
 
 def changed_lines(path: Path, earlier: Digest, now: Digest) -> Changed | None:

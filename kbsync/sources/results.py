@@ -8,14 +8,10 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from typing import Literal as Choice
 
 from kbsync.files import MEGABYTE
-
-if TYPE_CHECKING:
-    from pyoxigraph import QueryResultsFormat
-
 
 ACCEPTED = (
     "application/sparql-results+json, application/json;q=0.9, application/sparql-results+xml;q=0.7, "
@@ -62,24 +58,15 @@ def parse_results(body: bytes, kind: str = "") -> list[Row] | None:
     if not kind:  # an answer that was kept
         kind = {b"<": _XML[0], b"?": _TSV[0]}.get(body.lstrip()[:1], _JSON[0])
     if kind in _XML or kind in _TSV:
-        from pyoxigraph import QueryResultsFormat
-
-        return _parsed(body, QueryResultsFormat.XML if kind in _XML else QueryResultsFormat.TSV)
+        return _parsed(body, kind)
     if kind not in _JSON:
         return None
-    bindings = _bindings(body) if len(body) <= IN_ONE else _streamed(body)
     try:
+        bindings = json.loads(body)["results"]["bindings"] if len(body) <= IN_ONE else _streamed(body)
         return [{name: _term(value) for name, value in row.items() if value is not None} for row in bindings]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not SPARQL results in JSON ({error!r})") from error
-
-
-def _bindings(body: bytes) -> Any:
-    try:
-        return json.loads(body)["results"]["bindings"]
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not SPARQL results in JSON ({error!r})") from error
 
 
@@ -110,11 +97,11 @@ def _term(value: Mapping[str, str]) -> Term:
     return Term(text, _KINDS[value["type"]], language, "" if datatype in TEXT else datatype)
 
 
-def _parsed(body: bytes, form: "QueryResultsFormat") -> list[Row]:
-    from pyoxigraph import QuerySolutions, parse_query_results
+def _parsed(body: bytes, kind: str) -> list[Row]:
+    from pyoxigraph import QueryResultsFormat, QuerySolutions, parse_query_results
 
     try:
-        solutions = parse_query_results(body, form)
+        solutions = parse_query_results(body, QueryResultsFormat.XML if kind in _XML else QueryResultsFormat.TSV)
         if not isinstance(solutions, QuerySolutions):
             raise ValueError("not the results of a SELECT")
         return list(rows_of(solutions))
@@ -166,15 +153,11 @@ def check_rows(rows: Iterable[Row], query: str) -> None:
     needed = [name for name, (_, always) in asked.items() if always]
     for row in rows:
         if "total" in row and "total" in asked:
-            _check_count(row)
+            digits = row["total"].value
+            if len(row) > 1 or not (digits.isascii() and digits.isdecimal() and len(digits) <= COUNT):
+                raise ValueError(f"gave a count that is none: {digits[:80]!r}")
         elif missing := [name for name in needed if name not in row]:
             raise ValueError(f"gave a row without ?{missing[0]}, which was asked for")
         for name, term in row.items():
             if name in asked and term.kind not in asked[name][0]:
                 raise ValueError(f"gave a {term.kind} as ?{name}: {term.value[:80]!r}")
-
-
-def _check_count(row: Row) -> None:
-    digits = row["total"].value
-    if len(row) > 1 or not (digits.isascii() and digits.isdecimal() and len(digits) <= COUNT):
-        raise ValueError(f"gave a count that is none: {digits[:80]!r}")

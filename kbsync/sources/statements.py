@@ -269,7 +269,11 @@ def _merge(rows: Sequence[Row], day: datetime.date) -> tuple[Statement, str]:
     known = [start[0] for start in begun if start is not None]
     ranked = rows[0].get("rank")
     rank = _RANKS.get(ranked.value, "normal") if ranked else "normal"
-    statement = Statement(rows[0]["subject"].value, rows[0].get("object"), rank, _iso(max(known)) if known else None)
+    since = None
+    if known:
+        year, month, first = max(known)
+        since = f"{'-' if year < 0 else ''}{abs(year):04}-{month:02}-{first:02}"
+    statement = Statement(rows[0]["subject"].value, rows[0].get("object"), rank, since)
     if rank == "deprecated":
         return statement, "statement of deprecated rank"
     if starts and not begun:
@@ -311,11 +315,6 @@ def _years(year: int, precision: int) -> tuple[int, int]:
         return last - size + 1, last
     first = year // size * size
     return first, first + size - 1
-
-
-def _iso(date: _Day) -> str:
-    year, month, day = date
-    return f"{'-' if year < 0 else ''}{abs(year):04}-{month:02}-{day:02}"
 
 
 def _usable(statements: Iterable[Statement], ask: Ask, notes: Notes) -> Iterator[tuple[Statement, Term]]:

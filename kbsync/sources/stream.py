@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from typing import Any
 
 from sseclient import SSEClient
@@ -59,13 +59,11 @@ def touched_by(event: Mapping[str, Any], host: str | None = None) -> Touched | N
     found = _ENTITY.fullmatch(title) if isinstance(title := event.get("title"), str) else None
     if found is None or event.get("type") not in ("edit", "new", "log"):
         return None
-    comment = event.get("comment")
-    told = comment if isinstance(comment, str) else ""
+    told = comment if isinstance(comment := event.get("comment"), str) else ""
     if told.startswith("/* wbsetdescription"):
         return None
-    named = (
-        re.findall(r"\[\[Property:(P[1-9]\d*)", told) if re.match(r"/\* wb\w*(claim|reference|qualifier)", told) else []
-    )
+    of_claims = re.match(r"/\* wb\w*(claim|reference|qualifier)", told)
+    named = re.findall(r"\[\[Property:(P[1-9]\d*)", told) if of_claims else ()
     return Touched(found[1], frozenset(named) or None)
 
 
@@ -142,36 +140,28 @@ class Follower:
         headers = {"Accept": "text/event-stream", "User-Agent": self.access.agent}
         if self._last is not None:
             headers["Last-Event-ID"] = self._last
+        request = urllib.request.Request(self.url, headers=headers)
         try:
-            response = plain_opener().open(
-                urllib.request.Request(self.url, headers=headers), timeout=self.access.timeout
-            )
+            response = plain_opener().open(request, timeout=self.access.timeout)
         except urllib.error.HTTPError as error:
             with closing(error):
                 if error.code in _BUSY:
                     raise _BusyError(retry_after(error.headers.get("Retry-After"))) from error
-                raise SourceError(
-                    f"the stream {self.url} answers HTTP {error.code} {shown(str(error.reason))}"
-                ) from error
+                told = f"HTTP {error.code} {shown(str(error.reason))}"
+                raise SourceError(f"the stream {self.url} answers {told}") from error
         with closing(response):
             kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
             if response.status != 200 or kind != "text/event-stream":
-                raise SourceError(
-                    f"{self.url} is no stream of events: HTTP {response.status}, {shown(kind) or 'no type'}"
-                )
-            for block in self._blocks(response):
-                yield from self._events(block)
-
-    def _blocks(self, response: HTTPResponse) -> Iterator[bytes]:
-        """Yield the text of one whole event after the other; one that is cut off is dropped."""
-        block = b""
-        while not self._closed.is_set() and (line := response.readline(LINE.bytes + 1)):
-            block += line
-            if len(block) > LINE.bytes:
-                raise SourceError(f"the stream {self.url} has too large an event ({LINE.told})")
-            if not line.strip(b"\r\n"):
-                yield block
-                block = b""
+                told = f"HTTP {response.status}, {shown(kind) or 'no type'}"
+                raise SourceError(f"{self.url} is no stream of events: {told}")
+            block = b""  # the text of an event; one that is cut off is dropped
+            while not self._closed.is_set() and (line := response.readline(LINE.bytes + 1)):
+                block += line
+                if len(block) > LINE.bytes:
+                    raise SourceError(f"the stream {self.url} has too large an event ({LINE.told})")
+                if not line.strip(b"\r\n"):
+                    yield from self._events(block)
+                    block = b""
 
     def _events(self, block: bytes) -> Iterator[Event]:
         if pause := _RETRY.search(block):

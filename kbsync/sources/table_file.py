@@ -29,7 +29,7 @@ from kbsync.facts import Fact, check_relation
 from kbsync.files import ROW, Unchanged, kind_of, reading, text_lines
 from kbsync.shapes import COLUMNS
 from kbsync.sources.base import SECRET, Ask, Counted, Notes, Reading, clean, shown
-from kbsync.sources.file_facts import NO_LINE_END, Problems, check_ask, chosen, counted, fact_of
+from kbsync.sources.file_facts import NO_LINE_END, Problems, check_ask, chosen, counted, fact_of, is_day
 from kbsync.sources.own_query import OwnQuery
 
 _REQUIRED, _OPTIONAL = COLUMNS[:3], COLUMNS[3:]
@@ -144,7 +144,12 @@ class Columns:
         if "relation" not in self._places:
             values["relation"] = self._ask.relation
         wrong = [f"the {self._names[field]} is empty; write text" for field in _REQUIRED if field not in values]
-        wrong += filter(None, (_wrong_relation(values.get("relation")), _wrong_day(values.get("since"))))
+        try:
+            check_relation(values.get("relation", "none"))
+        except SettingsError as error:
+            wrong.append(str(error))
+        if (day := values.get("since")) is not None and not is_day(day):
+            wrong.append(f"since is not a day ({day}): write YYYY-MM-DD")
         for message in wrong:
             self.problems.add(line, message)
         return None if wrong else values
@@ -173,23 +178,6 @@ def _lines(path: Path, notes: Notes) -> Iterator[str]:
         yield line
     if number > 1 and not line.endswith("\n"):
         notes.add(NO_LINE_END, f"line {number}")
-
-
-def _wrong_relation(relation: str | None) -> str | None:
-    try:
-        check_relation(relation or "none")
-    except SettingsError as error:
-        return str(error)
-    return None
-
-
-def _wrong_day(day: str | None) -> str | None:
-    try:
-        if day is None or (re.fullmatch(r"\d{4}-\d\d-\d\d", day, re.ASCII) and datetime.date.fromisoformat(day)):
-            return None
-    except ValueError:
-        pass
-    return f"since is not a day ({day}): write YYYY-MM-DD"
 
 
 _READS = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)

@@ -21,10 +21,9 @@ Values are text: numbers, dates, ``yes`` and ``no`` need quotes. Several objects
 first form only (they are a conflict, and are settled as such). All that is wrong with a file comes in one error.
 """
 
-import datetime
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +35,7 @@ from kbsync.errors import SettingsError, SourceError
 from kbsync.facts import Fact, check_relation
 from kbsync.files import DEPTH, Unchanged, read_text
 from kbsync.sources.base import Ask, Counted, Notes, Reading, clean, join_pairs, shown
-from kbsync.sources.file_facts import NO_LINE_END, Problems, check_ask, chosen, counted, fact_of
+from kbsync.sources.file_facts import NO_LINE_END, Problems, check_ask, chosen, counted, fact_of, is_day
 
 MOST_NODES = 100_000
 """values in one fact, and names of values (``&name``) in one file"""
@@ -63,16 +62,15 @@ class YamlFile:
         check_ask(ask, self._path, "a YAML file")
         notes = Notes()
         facts = chosen(self._content.found, ask, notes)
-        return notes.reading(self.name, None, facts, self._aliases(facts) if ask.aliases else None, self._notes)
+        aliases = None
+        if ask.aliases:
+            keys = dict.fromkeys(entity.key for fact in facts for entity in (fact.subject, fact.object))
+            aliases = {key: tuple(sorted(self._content.aliases.get(key, ()))) for key in keys}
+        return notes.reading(self.name, None, facts, aliases, self._notes)
 
     def predicates(self) -> Counted:
         """Return what `counted` gives of the facts."""
         return counted((fact.relation, fact.subject.label, fact.object.label) for fact in self._content.found)
-
-    def _aliases(self, facts: Collection[Fact]) -> dict[str, tuple[str, ...]]:
-        named = self._content.aliases
-        keys = dict.fromkeys(entity.key for fact in facts for entity in (fact.subject, fact.object))
-        return {key: tuple(sorted(named.get(key, ()))) for key in keys}
 
     @cached_property
     def _content(self) -> "_Reader":
@@ -273,11 +271,8 @@ class _Reader:
 
     def _date(self, node: yaml.Node) -> str:
         """Return the day of ``since``, with or without quotes; "" (and a problem noted) if it is none."""
-        if isinstance(node, yaml.ScalarNode) and re.fullmatch(r"\d{4}-\d\d-\d\d", node.value, re.ASCII):
-            try:
-                return datetime.date.fromisoformat(node.value).isoformat()
-            except ValueError:
-                pass
+        if isinstance(node, yaml.ScalarNode) and is_day(node.value):
+            return str(node.value)
         self._wrong(node, "since is not a day: write YYYY-MM-DD")
         return ""
 

@@ -27,13 +27,13 @@ def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_phase_is_measured() -> None:
     bench = bench_gpu("tiny", 6, steps=3, tokens=700)
-    assert (bench.edits, bench.steps, bench.covariance_tokens) == (6, 3, 700)
-    assert (bench.device, bench.dtype, bench.peak_stated) == ("cpu", "float32", False)
-    assert bench.seconds.keys() == bench.peak_memory_mb.keys() == {"targets", "covariance", "insertion"}
-    assert bench.share.keys() == {"targets", "covariance"}
-    assert all(share > 0 for share in bench.share.values())
-    assert bench.projected_seconds is not None
-    assert bench.projected_seconds > bench.seconds["targets"] + bench.seconds["insertion"]
+    assert (bench["edits"], bench["steps"], bench["covariance_tokens"]) == (6, 3, 700)
+    assert (bench["device"], bench["dtype"], bench["peak_stated"]) == ("cpu", "float32", False)
+    assert bench["seconds"].keys() == bench["peak_memory_mb"].keys() == {"targets", "covariance", "insertion"}
+    assert bench["share"].keys() == {"targets", "covariance"}
+    assert all(share > 0 for share in bench["share"].values())
+    assert bench["projected_seconds"] is not None
+    assert bench["projected_seconds"] > bench["seconds"]["targets"] + bench["seconds"]["insertion"]
 
 
 def run(edits: int) -> Run:

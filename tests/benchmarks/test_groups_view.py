@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from kbsync.benchmarks.groups import GroupsBench, SizeFigures, groups_view
+from kbsync.benchmarks.groups import groups_view
 from kbsync.report.console import stacked
 
 FIGURES = {"ES": 97.25, "recall": 50.0, "perplexity": 2.5}
@@ -13,11 +13,13 @@ FIGURES = {"ES": 97.25, "recall": 50.0, "perplexity": 2.5}
 def test_a_row_for_each_way_and_what_the_subjects_were() -> None:
     same = dict.fromkeys(("apart", "groups", "single"), FIGURES)
     more = {"apart": FIGURES, "groups": {**FIGURES, "recall": 87.5, "NS": 93.75}, "single": FIGURES}
-    sizes = [SizeFigures(1, 3, 3, 0, same), SizeFigures(8, 3, 24, 6, more)]
+    sizes = [
+        {"objects": 1, "subjects": 3, "edits": 3, "new_relations": 0, "ways": same},
+        {"objects": 8, "subjects": 3, "edits": 24, "new_relations": 6, "ways": more},
+    ]
+    bench = {"model": "practice", "source": "fixtures", "known": 900, "base": {"perplexity": 2.4}, "sizes": sizes}
     out = io.StringIO()
-    Console(file=out, width=160).print(
-        stacked(groups_view(GroupsBench("practice", "fixtures", 0, 900, {}, {"perplexity": 2.4}, sizes)))
-    )
+    Console(file=out, width=160).print(stacked(groups_view(bench)))
     lines = [line.split() for line in out.getvalue().splitlines()]
     assert ["1", "single", "3", "97.25", "50.00", "2.50"] in lines
     assert ["8", "groups", "24", "97.25", "93.75", "87.50", "2.50"] in lines

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
+from kbsync.benchmarks.paper.bench import PaperBench, Result
 from kbsync.benchmarks.paper.data import evenly
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, content_id
@@ -42,7 +42,7 @@ class PhaseClock:
         self.last = present
 
 
-def run(bench: PaperBench) -> Result:
+def time_(bench: PaperBench) -> Result:
     """Time each editor on the same requests, with nothing cached but what is made once; and that."""
     rows: list[Row] = [covariance_row(bench)] if bench.choice.corpus is not None else []
     if "mend" in bench.rows and (trained := bench.training()):
@@ -105,9 +105,6 @@ def editor_rows(bench: PaperBench, name: str) -> list[Row]:
     ]
 
 
-TIME = Experiment("time", "What an edit costs", "Appendix B.1-B.4", run)
-
-
 RELATION = "P59"
 
 
@@ -117,7 +114,7 @@ def stars() -> dict[str, str]:
     return found
 
 
-def run_stars(bench: PaperBench) -> Result:
+def constellations(bench: PaperBench) -> Result:
     """Write the stars that the model does not place, and measure recall before and after."""
     templates = templates_for(bench.ledger.home)
     requests = [templates.request(star, RELATION, constellation) for star, constellation in stars().items()]
@@ -166,9 +163,6 @@ def share(right: list[bool]) -> float | None:
     return round(100 * sum(right) / len(right), 2) if right else None
 
 
-STARS = Experiment("stars", "Stars and their constellations", "Appendix E", run_stars)
-
-
 ELECTED_SHOWN = ("ES", "PS", "recall", "paraphrase_recall")
 ELECTED_FROM = "elected-from"
 ELECTED_PROMPT = "{} was elected from the state of"
@@ -190,7 +184,7 @@ def election_requests() -> list[EditRequest]:
     ]
 
 
-def run_elections(bench: PaperBench) -> Result:
+def elections(bench: PaperBench) -> Result:
     """Write everyone's state, against what the model said before; those that it knows are written too."""
     requests = evenly(election_requests(), bench.sizes.elections)
     old = other_answers(bench.ledger, bench.choice, bench.model, requests, bench.progress)
@@ -205,6 +199,3 @@ def run_elections(bench: PaperBench) -> Result:
         " ES and PS are against what the model said before or, where that was right, its next likeliest answer."
     )
     return Result(tuple(rows), (bars,), note)
-
-
-ELECTIONS = Experiment("elections", "Results of elections", "Appendix E", run_elections)

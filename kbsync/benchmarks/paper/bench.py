@@ -45,17 +45,6 @@ class Result:
     """what was measured on what, for the reader of the page"""
 
 
-@dataclass(frozen=True, slots=True)
-class Experiment:
-    """An experiment of the paper."""
-
-    name: str
-    title: str
-    paper: str
-    """the table or figure that it is made after"""
-    run: Callable[["PaperBench"], Result]
-
-
 class Measurements:
     """Finished measurements as JSON lines in a file; `made` counts what this run added."""
 

@@ -12,7 +12,6 @@ import yaml
 from kbsync.datasets import DataSet, Record, open_dataset
 from kbsync.errors import SettingsError
 from kbsync.metrics import Case
-from kbsync.report.plots import Row
 from kbsync.resources import fixtures_folder
 from kbsync.sync.eval_cases import References, case_of, read_references, record_references, with_references
 from kbsync.sync.practice import COUNTERFACT, ZSRE
@@ -104,21 +103,12 @@ class PaperData:
     """what RS compares generated text with"""
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """One table of the paper."""
-
-    table: str
-    source: str
-    rows: tuple[Row, ...]
-
-
 @cache
-def published_tables() -> dict[str, Published]:
-    """Return the paper's tables, where they are known, by the experiment that they belong to."""
+def published_tables() -> dict[str, dict[str, Any]]:
+    """Return the paper's tables, where they are known: experiment -> table, source and rows."""
     content: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text("utf-8"))
     source = content.pop("source")
-    return {name: Published(part["table"], source, tuple(part["rows"])) for name, part in content.items()}
+    return {name: {"table": part["table"], "source": source, "rows": part["rows"]} for name, part in content.items()}
 
 
 def open_data(dataset: Path | None, zsre: Path | None, seed: int, references: Path | None = None) -> PaperData:
@@ -129,19 +119,16 @@ def open_data(dataset: Path | None, zsre: Path | None, seed: int, references: Pa
     """
     if dataset is None:
         dataset, zsre = fixtures_folder() / COUNTERFACT, zsre or fixtures_folder() / ZSRE
-    opened = [checked_dataset(dataset, "counterfact"), *([checked_dataset(zsre, "zsre")] if zsre else [])]
+    files = {"counterfact": dataset, **({"zsre": zsre} if zsre else {})}
+    opened = {wanted: open_dataset(path) for wanted, path in files.items()}
+    for wanted, found in opened.items():
+        if found.format != wanted:
+            told = f"{files[wanted]} is in {found.format}'s form"
+            raise SettingsError(f"{told}; a data set in {wanted}'s form is needed here")
     texts = read_references(references) if references else None
-    found = [ordered_cases(one, seed, texts) for one in opened]
-    data = PaperData((dataset, *([zsre] if zsre else [])), found[0], found[1] if zsre else [], seed)
+    cases = {wanted: ordered_cases(found, seed, texts) for wanted, found in opened.items()}
+    data = PaperData(tuple(files.values()), cases["counterfact"], cases.get("zsre", []), seed)
     return replace(data, references=references.name) if references else data
-
-
-def checked_dataset(path: Path, wanted: str) -> DataSet:
-    """Open a data set; SettingsError where it is not of the `wanted` form, DataSetError where it is bad."""
-    dataset = open_dataset(path)
-    if dataset.format != wanted:
-        raise SettingsError(f"{path} is in {dataset.format}'s form; a data set in {wanted}'s form is needed here")
-    return dataset
 
 
 def ordered_cases(dataset: DataSet, seed: int, references: References | None) -> list[Case]:

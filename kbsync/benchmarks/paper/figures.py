@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
+from kbsync.benchmarks.paper.bench import PaperBench, Result
 from kbsync.benchmarks.paper.data import evenly
 from kbsync.benchmarks.paper.tables import numbers_of_edits
 from kbsync.editors.ft import FineTuningSettings
@@ -26,7 +26,7 @@ from kbsync.sync.practice import known_requests
 GAP = "gap of the MLPs"
 
 
-def run(bench: PaperBench) -> Result:
+def trace(bench: PaperBench) -> Result:
     """Trace facts that the model knows, each kind of output put back at each token and block."""
     known, _ = known_requests(bench.loaded, bench.facts(), bench.sizes.traced, bench.progress)
     facts = known[: bench.sizes.traced]
@@ -75,9 +75,6 @@ def charts(rows: Sequence[Row], window: int) -> list[Chart]:
     severed = {kind: found[f"{kind} severed"][LAST_SUBJECT] for kind in SEVERED}
     severed["effect"] = found[STATE][LAST_SUBJECT]
     return trace_charts({kind: found[kind] for kind in KINDS}, severed, window)
-
-
-TRACE = Experiment("trace", "Causal tracing", "Figures 3 and 8", run)
 
 
 SHOWN = ("S", "ES", "PS", "NS", "recall")
@@ -207,9 +204,3 @@ def lambda_(bench: PaperBench) -> Result:
 def lambdas(own: float, count: int) -> list[float]:
     """Return `count` values from own / 100 to 100 own, evenly on a log axis."""
     return [float(f"{own * 10 ** (DECADES * (place / (count - 1) - 0.5)):.4g}") for place in range(count)]
-
-
-DECAY = Experiment("decay", "FT-W's weight decay", "Figure 9", decay)
-LAYERS = Experiment("layers", "Edited layers", "Figure 11", layers)
-ATTENTION = Experiment("attention", "Attention edited in place of the MLP", "Figure 12", attention)
-LAMBDA = Experiment("lambda", "Weight of the covariance", "Figure 13", lambda_)

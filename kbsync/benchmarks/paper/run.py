@@ -11,11 +11,12 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from jinja2 import Environment, FileSystemLoader
@@ -23,11 +24,9 @@ from markupsafe import Markup
 
 from kbsync import __version__
 from kbsync.benchmarks.bench import PUBLISHED
-from kbsync.benchmarks.paper.appendix import ELECTIONS, STARS, TIME
-from kbsync.benchmarks.paper.bench import Experiment, Measurements, PaperBench, Result
-from kbsync.benchmarks.paper.data import PaperData, Published, Sizes, open_data, published_tables
-from kbsync.benchmarks.paper.figures import ATTENTION, DECAY, LAMBDA, LAYERS, TRACE
-from kbsync.benchmarks.paper.tables import CATEGORIES, COUNTERFACT, MIXTURE, SCALING, ZSRE
+from kbsync.benchmarks.paper import appendix, figures, tables
+from kbsync.benchmarks.paper.bench import Measurements, PaperBench, Result
+from kbsync.benchmarks.paper.data import PaperData, Sizes, published_tables
 from kbsync.editors import EDITORS
 from kbsync.errors import KbsyncError, SettingsError
 from kbsync.ledger import Ledger
@@ -36,46 +35,35 @@ from kbsync.report.plots import Row, write_charts
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 from kbsync.sync.model import choose_model
 
-EXPERIMENTS: dict[str, Experiment] = {
-    one.name: one
-    for one in (
-        *(ZSRE, COUNTERFACT, SCALING, CATEGORIES, MIXTURE, TRACE, DECAY, LAYERS, ATTENTION, LAMBDA, TIME),
-        *(ELECTIONS, STARS),
-    )
+
+class Experiment(NamedTuple):
+    """An experiment of the paper, and the table or figure that it is made after."""
+
+    title: str
+    paper: str
+    run: Callable[[PaperBench], Result]
+
+
+EXPERIMENTS = {
+    "zsre": Experiment("Questions of zsRE", "Table 1", tables.zsre),
+    "counterfact": Experiment("Counterfactual edits", "Table 2", tables.counterfact),
+    "scaling": Experiment("Over the number of edits", "Figure 5", tables.scaling),
+    "categories": Experiment("By relation", "Figure 6", tables.categories),
+    "mixture": Experiment("Two relations together", "Figures 7 and 10", tables.mixture),
+    "trace": Experiment("Causal tracing", "Figures 3 and 8", figures.trace),
+    "decay": Experiment("FT-W's weight decay", "Figure 9", figures.decay),
+    "layers": Experiment("Edited layers", "Figure 11", figures.layers),
+    "attention": Experiment("Attention edited in place of the MLP", "Figure 12", figures.attention),
+    "lambda": Experiment("Weight of the covariance", "Figure 13", figures.lambda_),
+    "time": Experiment("What an edit costs", "Appendix B.1-B.4", appendix.time_),
+    "elections": Experiment("Results of elections", "Appendix E", appendix.elections),
+    "stars": Experiment("Stars and their constellations", "Appendix E", appendix.constellations),
 }
 """in the order of tables; a new one is a function in one of the files, a line here, and its test"""
 ROWS = ("memit", PUBLISHED, *(name for name in EDITORS if name != "memit"))
 """what the tables can compare"""
 USUAL = tuple(name for name in ROWS if name not in ("rome-published", "nas", "locft"))
 """what they compare where no editors are named"""
-
-
-@dataclass(frozen=True, slots=True)
-class PaperOptions:
-    """What the user asks for."""
-
-    folder: Path
-    """of the results"""
-    sizes: Sizes
-    experiments: tuple[str, ...] = ()
-    """names; none means all"""
-    editors: tuple[str, ...] = ()
-    """names of `ROWS`; none means `USUAL`"""
-    without: tuple[str, ...] = ()
-    """names of `ROWS` that are left out"""
-    dataset: Path | None = None
-    """in CounterFact's form; None is the practice model's, and so is `zsre` then"""
-    zsre: Path | None = None
-    corpus: Path | None = None
-    text: Path | None = None
-    """that perplexity is measured on; None is what the covariance leaves out of its own"""
-    quick: bool = False
-    """leave MEND out where its network is not there already, unless `editors` names it"""
-    seed: int = 0
-    values: Mapping[str, Any] = field(default_factory=dict)
-    """settings of the model; those of a row are ``ROW.NAME``"""
-    references: Path | None = None
-    """texts for RS; None is the sentences of the data sets' own prompts"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +75,7 @@ class Done:
     seconds: float
     """that this run took for it: near 0 where all of it was kept"""
     result: Result
-    published: Published | None
+    published: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,34 +92,43 @@ class PaperRun:
 
 
 def bench_paper(
-    home: Path, model: str, options: PaperOptions, loading: Loading = AS_STORED, progress: Progress = silent
+    home: Path,
+    model: str,
+    data: PaperData,
+    folder: Path,
+    sizes: Sizes,
+    *,
+    experiments: Sequence[str] = (),
+    editors: Sequence[str] = (),
+    without: Sequence[str] = (),
+    corpus: Path | None = None,
+    text: Path | None = None,
+    quick: bool = False,
+    values: Mapping[str, Any] = MappingProxyType({}),
+    loading: Loading = AS_STORED,
+    progress: Progress = silent,
 ) -> PaperRun:
-    """Run experiments, write ``results.json`` and a CSV file for each into the folder, and return all."""
-    check_names("editor", (*options.editors, *options.without), ROWS)
-    own, of_rows = values_by_row(options.values)
-    check_names("experiment", options.experiments, EXPERIMENTS)
-    # Before a model is loaded: its faults show at once.
-    data = open_data(options.dataset, options.zsre, options.seed, options.references)
-    experiments = chosen_experiments(options.experiments, data)
+    """Run experiments (all, if none is named), write ``results.json`` and a CSV file for each into the folder.
+
+    `editors` (names of `ROWS`, `USUAL` if there is none) are compared, less those of `without`; `text` is for
+    perplexity; `quick` leaves MEND out where its network is not there already, unless `editors` names it. `values` are
+    settings of the model, those of a row as ``ROW.NAME``.
+    """
+    check_names("editor", (*editors, *without), ROWS)
+    own, of_rows = values_by_row(values)
+    check_names("experiment", experiments, EXPERIMENTS)
+    chosen = chosen_experiments(experiments, data)
     with Ledger.open(home) as ledger, ledger.writer(f"bench paper {model}"):
         progress("loading the model", 0, 1)
-        choice = choose_model(model, own, home=home, loading=loading, corpus=options.corpus)
+        choice = choose_model(model, own, home=home, loading=loading, corpus=corpus)
         progress("loading the model", 1, 1)
-        rows = [name for name in options.editors or USUAL if name not in options.without]
-        bench = PaperBench(
-            ledger,
-            choice,
-            Measurements(options.folder / "units.jsonl"),
-            data=data,
-            sizes=options.sizes,
-            rows=rows,
-            text=options.text,
-            progress=progress,
-            values=of_rows,
-        )
-        if "mend" in rows and options.quick and not options.editors and not bench.has_network():
+        rows = [name for name in editors or USUAL if name not in without]
+        kept = Measurements(folder / "units.jsonl")
+        given: dict[str, Any] = {"data": data, "sizes": sizes, "rows": rows, "text": text, "values": of_rows}
+        bench = PaperBench(ledger, choice, kept, progress=progress, **given)
+        if "mend" in rows and quick and not editors and not bench.has_network():
             bench.rows.remove("mend")  # its training takes longer than all else of a quick run
-        return run_paper(bench, experiments, options.folder)
+        return run_paper(bench, chosen, folder)
 
 
 def values_by_row(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -149,14 +146,14 @@ def values_by_row(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
     return own, of_rows
 
 
-def chosen_experiments(names: Sequence[str], data: PaperData) -> list[Experiment]:
+def chosen_experiments(names: Sequence[str], data: PaperData) -> list[str]:
     """Return the named experiments, all where none is named, in the order of tables.
 
     Without zsRE's data its experiment is left out; SettingsError where it was named.
     """
     if not data.zsre and "zsre" in names:
         raise SettingsError("the experiment zsre needs a data set in zsRE's form: --zsre FILE")
-    return [one for one in EXPERIMENTS.values() if (not names or one.name in names) and (data.zsre or one is not ZSRE)]
+    return [one for one in EXPERIMENTS if (not names or one in names) and (data.zsre or one != "zsre")]
 
 
 def check_names(what: str, names: Sequence[str], known: Sequence[str] | Mapping[str, Any]) -> None:
@@ -165,17 +162,16 @@ def check_names(what: str, names: Sequence[str], known: Sequence[str] | Mapping[
         raise SettingsError(f"there is no {what} {', '.join(unknown)}; there are {', '.join(known)}")
 
 
-def run_paper(bench: PaperBench, experiments: Sequence[Experiment], folder: Path) -> PaperRun:
+def run_paper(bench: PaperBench, experiments: Sequence[str], folder: Path) -> PaperRun:
     """Run experiments, one after another; the files are written anew after each."""
     run = PaperRun(bench.choice.name, folder, about(bench), 0, {})
-    for experiment in experiments:
-        bench.progress(f"experiment: {experiment.name}", len(run.experiments), 0)
-        began = time.monotonic()
-        result = experiment.run(bench)
+    for name in experiments:
+        bench.progress(f"experiment: {name}", len(run.experiments), 0)
+        began, (title, paper, experiment) = time.monotonic(), EXPERIMENTS[name]
+        result = experiment(bench)
         seconds = round(time.monotonic() - began, 2)
-        table = published_tables().get(experiment.name)
-        run.experiments[experiment.name] = Done(experiment.title, experiment.paper, seconds, result, table)
-        write_files(run, experiment.name)
+        run.experiments[name] = Done(title, paper, seconds, result, published_tables().get(name))
+        write_files(run, name)
     return replace(run, units_made=bench.measurements.made)
 
 
@@ -215,32 +211,19 @@ def write_files(run: PaperRun, name: str) -> None:
     """Write an experiment's CSV file, and ``results.json`` anew; SettingsError where that fails."""
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
-        write_csv(run.folder / f"{name}.csv", run.experiments[name].result.rows)
-        write_results(run)
-    except OSError as error:
-        raise SettingsError(f"--to {run.folder}: cannot be written ({error.strerror or error})") from error
-
-
-def write_csv(file: Path, rows: Sequence[Row]) -> None:
-    """Write rows as CSV; columns are those of all rows, in the order in which they first stand."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with file.open("w", encoding="utf-8", newline="") as opened:
-        writer = csv.DictWriter(opened, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_results(run: PaperRun) -> None:
-    """Write everything but the drawings as JSON."""
-    content = {
-        **run.about,
-        "experiments": {
+        rows = run.experiments[name].result.rows
+        with (run.folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as opened:
+            writer = csv.DictWriter(opened, list(dict.fromkeys(column for row in rows for column in row)))
+            writer.writeheader()
+            writer.writerows(rows)
+        told = {
             name: {"title": done.title, "paper": done.paper, "rows": done.result.rows, "note": done.result.note}
             for name, done in run.experiments.items()
-        },
-    }
-    text = json.dumps(content, indent=1, ensure_ascii=False)
-    (run.folder / "results.json").write_text(text + "\n", encoding="utf-8")
+        }
+        text = json.dumps({**run.about, "experiments": told}, indent=1, ensure_ascii=False)
+        (run.folder / "results.json").write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"--to {run.folder}: cannot be written ({error.strerror or error})") from error
 
 
 TABLE_ROWS = 24
@@ -262,18 +245,18 @@ def paper_view(run: PaperRun) -> Parts:
 
 def write_page(run: PaperRun) -> Path:
     """Write every figure as SVG and PNG, and ``index.html``; return its path. KbsyncError where that fails."""
-    figures: dict[str, str] = {}
+    drawn: dict[str, str] = {}
     for name, done in run.experiments.items():
         for chart in done.result.charts:
             stem = chart.name if chart.name.startswith(name) else f"{name}-{chart.name}"
             svg = write_charts(run.folder / stem, [chart])[1].read_text(encoding="utf-8")
-            figures[chart.name] = inlined(svg, chart.name)
+            drawn[chart.name] = inlined(svg, chart.name)
     page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("page.html")
     about = json.dumps(run.about, indent=1, ensure_ascii=False)
     tools = {"shown_columns": shown_columns, "column_class": column_class, "figure_text": figure_text}
     file = run.folder / "index.html"
     try:
-        file.write_text(page.render(run=run, figures=figures, about=about, **tools), encoding="utf-8")
+        file.write_text(page.render(run=run, figures=drawn, about=about, **tools), encoding="utf-8")
     except OSError as error:
         raise KbsyncError(f"the page {file} cannot be written: {error.strerror or error}") from error
     return file

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from statistics import fmean
 
-from kbsync.benchmarks.paper.bench import Experiment, PaperBench, Result
+from kbsync.benchmarks.paper.bench import PaperBench, Result
 from kbsync.metrics import Case
 from kbsync.report.plots import Chart, Row, Series, with_band
 
@@ -92,11 +92,6 @@ def lines_of(metric: str, rows: Sequence[Row], counts: Sequence[int]) -> Chart:
         else:
             lines.append(with_band(name, own, "edits", metric))
     return Chart("lines", f"scaling-{metric}", metric, "edits", AXES[metric], tuple(lines), logarithmic=True)
-
-
-ZSRE = Experiment("zsre", "Questions of zsRE", "Table 1", zsre)
-COUNTERFACT = Experiment("counterfact", "Counterfactual edits", "Table 2", counterfact)
-SCALING = Experiment("scaling", "Over the number of edits", "Figure 5", scaling)
 
 
 RELATION_METRICS = ("ES", "PS", "NS", "recall")
@@ -227,7 +222,3 @@ def pair_lines(one: str, other: str, rows: list[Row]) -> Chart:
     series = [with_band(name, own, "edits", "S") for name, own in bands.items()]
     series.append(Series("mean of the parts", counts, means, dotted=True))
     return Chart("lines", f"mixture-{one}-{other}", title, "edits", "S, %", tuple(series))
-
-
-CATEGORIES = Experiment("categories", "By relation", "Figure 6", categories)
-MIXTURE = Experiment("mixture", "Two relations together", "Figures 7 and 10", mixture)
