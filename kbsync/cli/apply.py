@@ -7,7 +7,6 @@ import typer
 
 from kbsync.cli.choices import (
     NO_JUDGING,
-    ConflictPolicy,
     CorpusOption,
     IncludeKnownOption,
     InverseOption,
@@ -65,7 +64,7 @@ def apply(
     compile_inverse: InverseOption = None,
     retry: RetryOption = False,
     only_lost: OnlyLostOption = False,
-    on_conflict: OnConflictOption = ConflictPolicy.out,
+    on_conflict: OnConflictOption = "out",
     algorithm: AlgorithmOption = "memit",
     setting: SetOption = None,
     corpus: CorpusOption = None,
@@ -92,7 +91,7 @@ def apply(
         relation,
         limit,
         include_known,
-        on_conflict.value,
+        on_conflict,
         compile_inverse,
         parse_values(setting),
         loading,

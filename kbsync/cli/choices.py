@@ -4,9 +4,8 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -23,20 +22,13 @@ def option(spec: str, text: str, **more: Any) -> Any:
     return typer.Option(name, metavar=value or None, help=text, **more)
 
 
-class ConflictPolicy(StrEnum):
-    """What becomes of facts in conflict (Eqn. 5)."""
-
-    out = "out"
-    first = "first"
-    latest = "latest"
-    error = "error"
-
-
 ModelOption = Annotated[
     str, option("--model M", "A preset's name, a hub id, a directory, FILE.gguf, or owner/repo:FILE.gguf.")
 ]
 RelationsOption = Annotated[list[str] | None, option("--relation ID", "Only this relation; repeat for more.")]
-OnConflictOption = Annotated[ConflictPolicy, option("--on-conflict", "What to do if a subject has several objects.")]
+OnConflictOption = Annotated[
+    Literal["out", "first", "latest", "error"], option("--on-conflict", "What to do if a subject has several objects.")
+]
 ContactOption = Annotated[
     str | None,
     option(

@@ -1,8 +1,7 @@
 """``kbsync export``, ``publish`` and ``audit``: the edited model handed on to where models run."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,22 +12,6 @@ from kbsync.report.history import audit_view, exported_view, published_view
 from kbsync.sync.home import AS_STORED, Loading
 
 app = family()
-
-
-class Format(StrEnum):
-    """What an export is written as."""
-
-    checkpoint = "checkpoint"
-    lora = "lora"
-    gguf = "gguf"
-    delta = "delta"
-
-
-class Quant(StrEnum):
-    """The type of a GGUF file's edited tensors."""
-
-    F16 = "F16"
-    Q8_0 = "Q8_0"
 
 
 @command(
@@ -45,12 +28,13 @@ def export(
     model: ModelOption,
     folder: Annotated[Path, option("--to DIR", "A new folder for the files.")],
     format_: Annotated[
-        Format, option("--format", "A checkpoint of transformers, a LoRA of PEFT, a GGUF file, or the deltas alone.")
-    ] = Format.checkpoint,
+        Literal["checkpoint", "lora", "gguf", "delta"],
+        option("--format", "A checkpoint of transformers, a LoRA of PEFT, a GGUF file, or the deltas alone."),
+    ] = "checkpoint",
     rank: Annotated[
         int | None, option("--rank R", "Of a LoRA.  [the least of 16 to 512 that keeps 99.9%]", min=1)
     ] = None,
-    quant: Annotated[Quant, option("--quant", "Type of a GGUF file's edited tensors.")] = Quant.F16,
+    quant: Annotated[Literal["F16", "Q8_0"], option("--quant", "Type of a GGUF file's edited tensors.")] = "F16",
     onto: Annotated[
         Path | None, option("--onto FILE.gguf", "A GGUF file of the base model to put the edited tensors into.")
     ] = None,
@@ -71,7 +55,7 @@ def export(
     from kbsync.sync.publish import push as upload
 
     check_push(push, dry_run=dry_run)
-    form = Form(format_.value, rank, quant.value, onto)
+    form = Form(format_, rank, quant, onto)
     with progress(quiet=options.json, verbose=options.verbose) as report:
         exported = workflow(options.home, model, folder, form, loading=loading, progress=report)
     emit(exported, exported_view, as_json=options.json)

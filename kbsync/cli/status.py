@@ -1,14 +1,12 @@
 """``kbsync plan`` and ``status``: the diff between knowledge base, ledger and model, and the last figures."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from kbsync.cli.choices import (
     CheckOption,
-    ConflictPolicy,
     IncludeKnownOption,
     InverseOption,
     ModelOption,
@@ -33,7 +31,7 @@ def plan(
     options: Options,
     model: ModelOption,
     relation: RelationsOption = None,
-    on_conflict: OnConflictOption = ConflictPolicy.out,
+    on_conflict: OnConflictOption = "out",
     include_known: IncludeKnownOption = False,
     compile_inverse: InverseOption = None,
     probe: ProbeOption = False,
@@ -52,7 +50,7 @@ def plan(
                 options.home,
                 model,
                 relation,
-                on_conflict.value,
+                on_conflict,
                 include_known=include_known,
                 inverse=compile_inverse,
                 loading=loading,
@@ -63,7 +61,7 @@ def plan(
         return
     name = model_name(model, options.home)
     asked = (include_known, compile_inverse)
-    with diff_for(options.home, name, relation, on_conflict.value, *asked, whole=options.json) as found:
+    with diff_for(options.home, name, relation, on_conflict, *asked, whole=options.json) as found:
         emit(found, plan_view, plan_json, as_json=options.json)
         leave(found.in_sync, check)
 
@@ -71,23 +69,15 @@ def plan(
 EXAMPLES = ("kbsync status", "kbsync status --model gpt-j --check", "kbsync status --format html --to report.html")
 
 
-class Format(StrEnum):
-    """What a status is written as."""
-
-    table = "table"
-    json = "json"
-    markdown = "markdown"
-    html = "html"
-
-
+Format = Literal["table", "json", "markdown", "html"]
 FormatOption = Annotated[Format, option("--format", "What to write; html is one file.")]
 ToOption = Annotated[Path | None, option("--to FILE", "Write a page here, not to stdout.")]
 
 
 def takes_page(options: Options, form: Format, to: Path | None) -> bool:
     """Return whether a page is asked for, after a look at whether the options go together."""
-    options.json = options.json or form is Format.json
-    paged = form in (Format.markdown, Format.html)
+    options.json = options.json or form == "json"
+    paged = form in ("markdown", "html")
     if paged and options.json:
         raise typer.BadParameter("a page takes no --json", param_hint="--format")
     if to is not None and not paged:
@@ -103,7 +93,7 @@ def emit_page(home: Path, status: "Status[Overview]", form: Format, to: Path | N
 
     past = history(home, status.plan.model) if status.batch else None
     news = recent(home, status.plan.model or None)
-    emit_text(status_page(status, past, news, "html" if form is Format.html else "markdown"), to)
+    emit_text(status_page(status, past, news, "html" if form == "html" else "markdown"), to)
 
 
 @command(app, "status", examples=EXAMPLES)
@@ -116,7 +106,7 @@ def status(
         str | None, option("--model-file FILE", "With --probe: ask this later model what it holds of the edits.")
     ] = None,
     check: CheckOption = False,
-    form: FormatOption = Format.table,
+    form: FormatOption = "table",
     to: ToOption = None,
     loading: Loading = AS_STORED,
 ) -> None:

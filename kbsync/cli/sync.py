@@ -12,7 +12,7 @@ import typer
 
 from kbsync.cli.choices import CheckOption, ContactOption, option
 from kbsync.cli.options import DEFAULT_HOME, Options, command, family, leave
-from kbsync.cli.status import Format, FormatOption, ToOption, emit_page, takes_page
+from kbsync.cli.status import FormatOption, ToOption, emit_page, takes_page
 from kbsync.errors import SettingsError
 from kbsync.project import FILE_NAME, SCHEMA, find_project, read_project, write_project
 from kbsync.report.console import emit, progress, table, tell
@@ -32,7 +32,7 @@ def sync(
     check: CheckOption = False,
     accept_withdrawals: Annotated[bool, option("--accept-withdrawals", "Go on however much is withdrawn.")] = False,
     contact: ContactOption = None,
-    form: FormatOption = Format.table,
+    form: FormatOption = "table",
     to: ToOption = None,
     loading: Loading = AS_STORED,
 ) -> None:
