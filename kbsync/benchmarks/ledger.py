@@ -20,7 +20,7 @@ from kbsync.ledger import FactRow, Ledger, Metric, NewEdit
 from kbsync.ledger.edits import finish_batch, start_batch
 from kbsync.report.console import Parts, table
 from kbsync.sync.home import Progress, own_templates, silent
-from kbsync.templates import Template, Templates
+from kbsync.templates import Templates
 
 MODEL = "made-up"
 CHANGED = 0.01
@@ -79,7 +79,12 @@ def record_edits(home: Path, edits: int, templates: Templates) -> None:
     """Record one batch of `edits` edits of the model `MODEL`, with figures that are made up and no targets."""
     with Ledger.open(home, create=False) as ledger, ledger.writer("bench ledger"):
         rows = _editable(ledger, edits, templates)
-        made = [_edit(row, templates.require(row.relation)) for row in rows]
+        made = []
+        for row in rows:
+            prompt = templates.require(row.relation).prompt
+            named = (row.relation, row.subject_key, row.subject_label, row.object_key, row.object_label)
+            request = EditRequest(row.relation, row.subject_label, prompt, row.object_label)
+            made.append(NewEdit(row.id, *named, prompt, request.id, None))
         model = ledger.record_model(
             key="model:made-up",
             name=MODEL,
@@ -116,12 +121,6 @@ def _editable(ledger: Ledger, edits: int, templates: Templates) -> list[FactRow]
         if len(found) == edits:
             break
     return found
-
-
-def _edit(row: FactRow, template: Template) -> NewEdit:
-    request = EditRequest(row.relation, row.subject_label, template.prompt, row.object_label)
-    named = (row.relation, row.subject_key, row.subject_label, row.object_key, row.object_label)
-    return NewEdit(row.id, *named, template.prompt, request.id, None)
 
 
 def ledger_view(bench: dict[str, Any]) -> Parts:

@@ -6,8 +6,8 @@ Adam, an LU solve, a pass over the text for each layer. Nothing here calls the p
 `kbsync.models` that it is compared with. Equations as in the MEMIT paper; letters as in `kbsync.memit`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,14 +62,18 @@ def padded(loaded: LoadedModel, rows: Sequence[Sequence[int]]) -> dict[str, torc
     return {"input_ids": ids, "attention_mask": mask}
 
 
-@contextmanager
-def hooked(module: nn.Module, see: Callable[[Any, Any], Any]) -> Iterator[None]:
-    """Let `see` have the module's inputs and output on each pass; what it returns takes the output's place."""
-    handle = module.register_forward_hook(lambda _, given, output: see(given, output))
-    try:
-        yield
-    finally:
-        handle.remove()
+def seen_in_pass(loaded: LoadedModel, inputs: Mapping[str, torch.Tensor], *modules: nn.Module) -> list[Any]:
+    """Run the model once; return the input and the output of each module."""
+    seen: dict[nn.Module, Any] = {}
+    with ExitStack() as stack:
+        for module in modules:
+            stack.callback(
+                module.register_forward_hook(
+                    lambda own, given, output: seen.update({own: (given[0], first(output))})
+                ).remove
+            )
+        loaded.model(**inputs, use_cache=False)
+    return [seen[module] for module in modules]
 
 
 def log_probs(loaded: LoadedModel, texts: Sequence[Text], delta: torch.Tensor, layer: int) -> torch.Tensor:
@@ -79,12 +83,15 @@ def log_probs(loaded: LoadedModel, texts: Sequence[Text], delta: torch.Tensor, l
     for row, text in enumerate(texts):
         mask[row, text.place] = 1.0
 
-    def add(_: Any, output: Any) -> Any:
+    def add(_: nn.Module, given: Any, output: Any) -> Any:
         moved = (first(output).float() + mask * delta).to(first(output).dtype)
         return (moved, *output[1:]) if isinstance(output, tuple) else moved
 
-    with hooked(loaded.family.block_list(loaded.model)[layer], add):
+    handle = loaded.family.block_list(loaded.model)[layer].register_forward_hook(add)
+    try:
         logits: torch.Tensor = loaded.model(**inputs, use_cache=False).logits
+    finally:
+        handle.remove()
     return logits.float().log_softmax(-1)
 
 
@@ -149,43 +156,32 @@ def keys_and_hidden(
     """Return keys [P, m] of `key_layer` and hidden states [P, d] of `layer` at the subject's last token."""
     texts = [read(loaded, context, request) for context in contexts]
     inputs = padded(loaded, [text.ids for text in texts])
-    seen: dict[str, torch.Tensor] = {}
-
-    def see_key(given: Any, _: Any) -> None:
-        keys = given[0].view(*inputs["input_ids"].shape, -1)  # some families give the MLP all tokens in one dimension
-        seen["key"] = torch.stack([keys[row, text.place] for row, text in enumerate(texts)])
-
-    def see_hidden(_: Any, output: Any) -> None:
-        seen["hidden"] = torch.stack([first(output)[row, text.place] for row, text in enumerate(texts)])
-
-    down = loaded.family.down_projection(loaded.model, key_layer)
-    with hooked(down, see_key), hooked(loaded.family.block_list(loaded.model)[layer], see_hidden):
-        loaded.model(**inputs, use_cache=False)
-    return seen["key"], seen["hidden"]
+    down, block = loaded.family.down_projection(loaded.model, key_layer), loaded.family.block_list(loaded.model)[layer]
+    (keys, _), (_, hidden) = seen_in_pass(loaded, inputs, down, block)
+    keys = keys.view(*inputs["input_ids"].shape, -1)  # some families give the MLP all tokens in one dimension
+    row, place = range(len(texts)), [text.place for text in texts]
+    return keys[row, place], hidden[row, place]
 
 
 def read_at_subject(
-    loaded: LoadedModel, context: str, request: EditRequest, layer: int, key_layer: int = 0
+    loaded: LoadedModel, context: str, request: EditRequest, layer: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return key [m] of `key_layer` and hidden state [d] of `layer` of one prompt."""
-    keys, hidden = keys_and_hidden(loaded, [context], request, layer, key_layer)
+    """Return key [m] of the first layer and hidden state [d] of `layer` of one prompt."""
+    keys, hidden = keys_and_hidden(loaded, [context], request, layer, 0)
     return keys[0], hidden[0]
 
 
 def rest_moment(loaded: LoadedModel, requests: Sequence[EditRequest], layer: int) -> torch.Tensor:
     """Return the sum of k k^T [m, m] in float64 over all tokens of the prompts with their objects but each S."""
-    seen: list[torch.Tensor] = []
+    down, rest = loaded.family.down_projection(loaded.model, layer), []
     for request in requests:
         text = read(loaded, "{}", request, request.target)
-
-        def see(given: Any, _: Any, text: Text = text) -> None:
-            keys = given[0].reshape(len(text.ids), -1).double()
-            seen.append(torch.cat([keys[: text.place], keys[text.place + 1 :]]))
-
-        with hooked(loaded.family.down_projection(loaded.model, layer), see):
-            loaded.model(**padded(loaded, [text.ids]))
-    keys = torch.cat(seen)
-    return keys.T @ keys
+        ((keys, _),) = seen_in_pass(loaded, padded(loaded, [text.ids]), down)
+        keys = keys.reshape(len(text.ids), -1).double()
+        rest += [keys[: text.place], keys[text.place + 1 :]]
+    keys = torch.cat(rest)
+    moment: torch.Tensor = keys.T @ keys
+    return moment
 
 
 def mean_key(keys: torch.Tensor) -> torch.Tensor:
@@ -205,11 +201,9 @@ def nearest_before_norm(loaded: LoadedModel, request: EditRequest, layer: int, r
     text = read(loaded, "{}", request)
     norm = loaded.family.norm_behind(loaded.model, layer)
     assert norm is not None
-    seen: list[torch.Tensor] = []
-    with hooked(norm, lambda given, output: seen.extend((given[0][0, text.place], output[0, text.place]))):
-        loaded.model(**padded(loaded, [text.ids]), use_cache=False)
-    v, y = (value.double() for value in seen)
-    g = norm(torch.ones_like(seen[0])).double()
+    (seen,) = seen_in_pass(loaded, padded(loaded, [text.ids]), norm)
+    v, y = (value[0, text.place].double() for value in seen)
+    g = norm(torch.ones_like(seen[0][0, text.place])).double()
     t, d = y + residual, len(y)
     matrix = torch.cat(
         [
@@ -219,8 +213,8 @@ def nearest_before_norm(loaded: LoadedModel, request: EditRequest, layer: int, r
     )
     mu = torch.linalg.eigvals(matrix).real.max().clamp(min=0)
     w = g * t / (g**2 + mu)
-    turned: torch.Tensor = w * v.norm() / w.norm()
-    return turned - v
+    change: torch.Tensor = w * v.norm() / w.norm() - v
+    return change
 
 
 @torch.no_grad()
@@ -228,20 +222,15 @@ def plain_covariances(
     loaded: LoadedModel, rows: Sequence[Sequence[int]], layers: Sequence[int], told: Told = silent
 ) -> dict[int, torch.Tensor]:
     """Return C [m, m] of each layer (Eqn. 15) over rows of tokens, by a pass of the whole model for each."""
-    seen: dict[str, torch.Tensor] = {}
-
-    def see(given: Any, _: Any) -> None:
-        seen["keys"] = given[0]
-
     sums: dict[int, torch.Tensor] = {}
     for number, layer in enumerate(layers):
-        with hooked(loaded.family.down_projection(loaded.model, layer), see):
-            for begin in range(0, len(rows), ROWS_AT_ONCE):
-                inputs = padded(loaded, rows[begin : begin + ROWS_AT_ONCE])
-                loaded.model(**inputs, use_cache=False)
-                keys = seen["keys"].view(*inputs["input_ids"].shape, -1)[inputs["attention_mask"].bool()].float()
-                sums[layer] = sums.get(layer, torch.zeros((), device=keys.device)) + keys.T @ keys
-                told(number * len(rows) + min(begin + ROWS_AT_ONCE, len(rows)), len(layers) * len(rows))
+        down = loaded.family.down_projection(loaded.model, layer)
+        for begin in range(0, len(rows), ROWS_AT_ONCE):
+            inputs = padded(loaded, rows[begin : begin + ROWS_AT_ONCE])
+            ((keys, _),) = seen_in_pass(loaded, inputs, down)
+            keys = keys.view(*inputs["input_ids"].shape, -1)[inputs["attention_mask"].bool()].float()
+            sums[layer] = sums.get(layer, torch.zeros((), device=keys.device)) + keys.T @ keys
+            told(number * len(rows) + min(begin + ROWS_AT_ONCE, len(rows)), len(layers) * len(rows))
     return {layer: value.double() / sum(map(len, rows)) for layer, value in sums.items()}
 
 

@@ -8,18 +8,9 @@ import typer
 
 from kbsync.cli.choices import CorpusOption, ModelOption, RelationsOption, SetOption, option, parse_values
 from kbsync.cli.options import Options, command, family
+from kbsync.report import models as views
 from kbsync.report.console import emit, progress, table, tell
 from kbsync.report.explain import trace_json, trace_view
-from kbsync.report.models import (
-    calibration_json,
-    calibration_view,
-    diagnosis_json,
-    diagnosis_view,
-    exported_view,
-    imported_view,
-    mend_view,
-    stats_view,
-)
 from kbsync.report.pull import demo_view
 from kbsync.sync.home import AS_STORED, Loading
 
@@ -58,7 +49,7 @@ def calibrate(
     wanted = CalibrateOptions(model, relation, facts, corpus, write, parse_values(setting), loading)
     with progress(quiet=options.json) as report:
         found = workflow(options.home, wanted, report)
-    emit(found, calibration_view, calibration_json, as_json=options.json)
+    emit(found, views.calibration_view, views.calibration_json, as_json=options.json)
 
 
 TRACE_EXAMPLES = (
@@ -116,7 +107,7 @@ def doctor(
 
     with progress(quiet=options.json) as report:
         found = workflow(options.home, model, edits, loading=loading, progress=report)
-    emit(found, diagnosis_view, diagnosis_json, as_json=options.json)
+    emit(found, views.diagnosis_view, views.diagnosis_json, as_json=options.json)
     if not found.works:
         raise typer.Exit(1)
 
@@ -141,7 +132,7 @@ def train(
 
     with progress(quiet=options.json) as report:
         trained = train_network(options.home, MendOptions(model, facts, steps, loading), report)
-    emit(trained, mend_view, as_json=options.json)
+    emit(trained, views.mend_view, as_json=options.json)
 
 
 stats_app = family(
@@ -182,7 +173,7 @@ def collect(
 
     with progress(quiet=options.json) as report:
         found = stats(options.home, _wanted(model, corpus, tokens, sequence_length, setting, loading), report)
-    emit(found, stats_view, as_json=options.json)
+    emit(found, views.stats_view, as_json=options.json)
 
 
 @command(stats_app, "export", examples=("kbsync stats export gpt-j.safetensors --model gpt-j",))
@@ -205,7 +196,7 @@ def export(
     wanted = _wanted(model, corpus, tokens, sequence_length, setting, loading)
     with progress(quiet=options.json) as report:
         shared = export_covariances(options.home, file, wanted, report)
-    emit(shared, exported_view, as_json=options.json)
+    emit(shared, views.exported_view, as_json=options.json)
 
 
 @command(stats_app, "import", examples=("kbsync stats import gpt-j.safetensors --model gpt-j",))
@@ -220,7 +211,7 @@ def import_file(
     """Check a file of covariances and add them to the home; `kbsync apply` then needs no corpus for that model."""
     from kbsync.sync.stats import import_covariances
 
-    emit(import_covariances(options.home, file, model, loading), imported_view, as_json=options.json)
+    emit(import_covariances(options.home, file, model, loading), views.imported_view, as_json=options.json)
 
 
 def _wanted(

@@ -8,18 +8,8 @@ import typer
 
 from kbsync.cli.choices import ContactOption, ModelOption, option
 from kbsync.cli.options import Options, command, family
+from kbsync.report import pull as views
 from kbsync.report.console import emit, progress
-from kbsync.report.pull import (
-    checked_view,
-    discovered_view,
-    drafted_view,
-    found_view,
-    pulls_view,
-    relations_view,
-    template_view,
-    templates_view,
-    tested_view,
-)
 from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:
@@ -141,7 +131,7 @@ def pull(
             max_withdrawn=max_withdrawn,
             accept_withdrawals=accept_withdrawals,
         )
-    emit({"pulls": results}, pulls_view, as_json=options.json)
+    emit({"pulls": results}, views.pulls_view, as_json=options.json)
 
 
 def pull_project(options: Options, contact: str | None, accept_withdrawals: bool) -> None:
@@ -153,7 +143,7 @@ def pull_project(options: Options, contact: str | None, accept_withdrawals: bool
     project = options.require_project()
     with progress(quiet=options.json) as report:
         results = pull_sources(project, report, contact=contact, accept_withdrawals=accept_withdrawals)
-    emit({"pulls": results}, pulls_view, as_json=options.json)
+    emit({"pulls": results}, views.pulls_view, as_json=options.json)
 
 
 def print_queries(options: Options, queries: "list[DryQuery]") -> None:
@@ -172,7 +162,7 @@ def list_templates(options: Options) -> None:
     """List the relations that have a template."""
     from kbsync.sync.home import templates_for
 
-    emit({"templates": list(templates_for(options.home))}, templates_view, as_json=options.json)
+    emit({"templates": list(templates_for(options.home))}, views.templates_view, as_json=options.json)
 
 
 @command(templates_app, "show", examples=("kbsync templates show P17",))
@@ -180,7 +170,7 @@ def show(options: Options, relation: Annotated[str, typer.Argument(help="A relat
     """Show a relation's prompt, wordings, paraphrases, question and kind of subject."""
     from kbsync.sync.home import templates_for
 
-    emit(templates_for(options.home).require(relation), template_view, as_json=options.json)
+    emit(templates_for(options.home).require(relation), views.template_view, as_json=options.json)
 
 
 @command(templates_app, "check", examples=("kbsync templates check my-relations.yaml",))
@@ -188,7 +178,7 @@ def check(options: Options, file: Annotated[Path, typer.Argument(help="A templat
     """Check a template file, and that no other relation has its prompts; report every bad entry with its line."""
     from kbsync.sync.home import check_templates
 
-    emit({"file": file, "templates": check_templates(options.home, file)}, checked_view, as_json=options.json)
+    emit({"file": file, "templates": check_templates(options.home, file)}, views.checked_view, as_json=options.json)
 
 
 @command(
@@ -217,7 +207,7 @@ def new(
     from kbsync.sync.relations import new_template
 
     made = new_template(options.home, relation, source, contact, predicate=predicate)
-    emit(made, drafted_view, as_json=options.json)
+    emit(made, views.drafted_view, as_json=options.json)
 
 
 @command(templates_app, "test", examples=("kbsync templates test P17 --model practice --facts 100",))
@@ -236,7 +226,7 @@ def measure(
 
     with progress(quiet=options.json) as report:
         measured = measure_wordings(options.home, relation, model, facts, loading, report)
-    emit(measured, tested_view, as_json=options.json)
+    emit(measured, views.tested_view, as_json=options.json)
 
 
 relations_app = family()
@@ -275,14 +265,14 @@ def relations(
 
     if discover:
         predicates = discover_relations(options.home, source, contact)
-        emit({"source": source, "predicates": predicates}, discovered_view, as_json=options.json)
+        emit({"source": source, "predicates": predicates}, views.discovered_view, as_json=options.json)
         return
     options.require_home()
     if search is None:
         if online:
             raise typer.BadParameter("goes with --search TEXT", param_hint="--online")
-        emit(relations_for(options.home, model), relations_view, as_json=options.json)
+        emit(relations_for(options.home, model), views.relations_view, as_json=options.json)
         return
     home = options.home
     found = search_online(home, search, source, contact) if online else search_templates(home, search)
-    emit({"search": search, "relations": found}, found_view, as_json=options.json)
+    emit({"search": search, "relations": found}, views.found_view, as_json=options.json)

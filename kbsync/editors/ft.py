@@ -90,40 +90,38 @@ def fine_tune(task: Task, own: FineTuningSettings, share: float = GPTJ_SHARE) ->
         for epoch in range(own.steps):
             if own.shuffled:
                 batches = batched(loaded, layer, random.Random(epoch).sample(texts, len(texts)), own.batch)
-            losses = [step(batch, optimizer, own.stop_loss) * batch.size for batch in batches]
+            losses = [step(batch, optimizer, own.stop_loss) for batch in batches]
             task.progress("fine-tuning", epoch + 1, own.steps)
             if sum(losses) < own.stop_loss * len(texts):
                 break
     return {layer: weight.detach() - base}
 
 
-def step(batch: "Batch", optimizer: torch.optim.Optimizer, stop_loss: float) -> float:
-    """Take one step on the mean loss of a batch, unless it is small enough; return it as it was before."""
+def step(batch: Sequence["Part"], optimizer: torch.optim.Optimizer, stop_loss: float) -> float:
+    """Take one step on the mean loss of a batch, unless it is small enough; return the losses' sum before it."""
     optimizer.zero_grad()
-    loss = 0.0
-    for part in batch.parts:
-        mean = part.losses().sum() / batch.size
+    size, loss = sum(len(part.texts) for part in batch), 0.0
+    for part in batch:
+        mean = part.losses().sum() / size
         mean.backward()
         loss += mean.item()
     if not math.isfinite(loss):
         raise EditError("the loss of fine-tuning is not finite: use a smaller lr, or --dtype float32")
     if loss >= stop_loss:
         optimizer.step()
-    return loss
+    return loss * size
 
 
-def batched(loaded: LoadedModel, layer: int, texts: Sequence[TokenizedPrompt], size: int) -> list["Batch"]:
-    """Return the texts in batches of a size, in their order."""
-    return [Batch(loaded, layer, texts[start : start + size]) for start in range(0, len(texts), size)]
-
-
-class Batch:
-    """The texts of one step, in parts of alike lengths."""
-
-    def __init__(self, loaded: LoadedModel, layer: int, texts: Sequence[TokenizedPrompt]) -> None:
-        self.size = len(texts)
-        places = batches_by_length([len(text.ids) for text in texts], TOKEN_BUDGET)
-        self.parts = [Part(loaded, layer, [texts[place] for place in one]) for one in places]
+def batched(loaded: LoadedModel, layer: int, texts: Sequence[TokenizedPrompt], size: int) -> list[list["Part"]]:
+    """Return the texts in batches of a size, in their order; a batch is in parts of alike lengths."""
+    batches = [texts[start : start + size] for start in range(0, len(texts), size)]
+    return [
+        [
+            Part(loaded, layer, [batch[place] for place in places])
+            for places in batches_by_length([len(text.ids) for text in batch], TOKEN_BUDGET)
+        ]
+        for batch in batches
+    ]
 
 
 class Part:

@@ -49,6 +49,11 @@ class Factors:
     gradients: torch.Tensor
     """g, [n, d]"""
 
+    @property
+    def z(self) -> torch.Tensor:
+        """[u; g] of each token, [n, m + d]."""
+        return torch.cat([self.inputs, self.gradients], dim=1)
+
 
 def gradient_factors(
     loaded: LoadedModel, texts: Sequence[TokenizedPrompt], layers: Sequence[int]
@@ -125,7 +130,7 @@ class FactorNetwork(nn.Module):
     @torch.no_grad()
     def see(self, factors: Factors) -> None:
         """Take more tokens into mean and standard deviation (Chan et al. 1979, their pairwise update)."""
-        z = joined(factors)
+        z = factors.z
         count, mean = len(z), z.mean(0)
         squares = (z - mean).pow(2).sum(0)
         apart, total = mean - self.mean, self.count + count
@@ -137,15 +142,10 @@ class FactorNetwork(nn.Module):
 
     def forward(self, factors: Factors, place: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return u~ [n, m] and g~ [n, d] of the down projection at `place`."""
-        x = (joined(factors) - self.mean) / (self.spread + EPSILON)
+        x = (factors.z - self.mean) / (self.spread + EPSILON)
         for layer in self.layers:
             x = layer(x, place)
         return x[:, : self.m], x[:, self.m :]
-
-
-def joined(factors: Factors) -> torch.Tensor:
-    """Return z = [u; g] of each token, [n, m + d]."""
-    return torch.cat([factors.inputs, factors.gradients], dim=1)
 
 
 class MendNetwork(nn.Module):

@@ -118,7 +118,7 @@ def evaluate(
 
     `score` may know some scores already. `told` says what stands before each prompt, as a retriever does.
     """
-    told = told or nothing
+    told = told or (lambda prompt: "")
     score = told_before(score, told)
     chosen = [METRICS[name] for name in metrics]
     pairs = [(metric, case) for metric in chosen for case in cases]
@@ -149,10 +149,6 @@ def unique(items: Iterable[Item]) -> list[Item]:
 def counting(progress: Progress, phase: str, items: Sequence[object]) -> Callable[[int], None]:
     """Return what tells how many of the items are done."""
     return lambda done: progress(phase, done, len(items))
-
-
-def nothing(prompt: str) -> str:
-    return ""
 
 
 def told_before(score: Scorer, told: Told) -> Scorer:

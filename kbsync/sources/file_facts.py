@@ -17,6 +17,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import AnyStr
 from weakref import finalize
 
 from kbsync.datasets import DataSet, open_dataset
@@ -189,13 +190,17 @@ def _chosen(facts: Iterable[Fact], ask: Ask, notes: Notes) -> Iterator[Fact]:
             notes.add(f"subject asked for that has no {ask.relation} here", name)
 
 
-def counted(statements: Iterable[tuple[str, str, str]]) -> Counted:
+def counted(
+    statements: Iterable[tuple[AnyStr, AnyStr, AnyStr]],
+) -> list[tuple[AnyStr, tuple[int, AnyStr, AnyStr]]]:
     """Return each relation of `statements` (relation, subject, object) with their number and the first, most first."""
-    found: dict[str, tuple[int, str, str]] = {}
+    found: dict[AnyStr, tuple[int, AnyStr, AnyStr]] = {}
     for relation, subject, thing in statements:
-        count, *first = found.get(relation, (0, subject, thing))
-        if count or len(found) < MOST_RELATIONS:
-            found[relation] = (count + 1, first[0], first[1])
+        if relation in found:
+            count, one, other = found[relation]
+            found[relation] = (count + 1, one, other)
+        elif len(found) < MOST_RELATIONS:
+            found[relation] = (1, subject, thing)
     return sorted(found.items(), key=lambda pair: (-pair[1][0], pair[0]))
 
 

@@ -179,14 +179,18 @@ def other_form(ask: Ask) -> str:
     return Query("?property", f"  {' UNION '.join(ways)}").text(10)
 
 
-def about_property(iri: str, language: str) -> str:
+ENGLISH = label_languages("en")
+"""of what is said of properties"""
+
+
+def about_property(iri: str) -> str:
     """The text for what is said of the property itself: rows of ``?what`` (label, alias, ...) and ``?text``."""
-    spoken = _in_languages("?text", label_languages(language))
+    spoken = _in_languages("?text", ENGLISH)
     ways = " UNION ".join(
         f'{{ {_term(iri)} {predicate} ?text BIND("{what}" AS ?what) {kept} }}'
         for what, predicate, kept in (
             ("label", "rdfs:label", spoken),
-            ("alias", "skos:altLabel", _in_languages("?text", language.lower().split(",")[:1])),
+            ("alias", "skos:altLabel", _in_languages("?text", ENGLISH[:1])),
             ("description", "schema:description", spoken),
             ("kind", "wikibase:propertyType", ""),
         )
@@ -222,14 +226,13 @@ def predicates(limit: int) -> str:
     )
 
 
-def properties_named(text: str, language: str, limit: int) -> str:
+def properties_named(text: str, limit: int) -> str:
     """The text for the properties of which a name holds `text`: rows of ``?property ?label ?name``, one a name."""
-    first = language.lower().split(",")[:1]
     return Query(
         "?property ?label ?name",
         f"""  ?property a wikibase:Property ; rdfs:label|skos:altLabel ?name ; rdfs:label ?label .
   FILTER(CONTAINS(LCASE(STR(?name)), "{text.lower().translate(_ESCAPES)}"))
-  {_in_languages("?name", first)} {_in_languages("?label", first)}""",
+  {_in_languages("?name", ENGLISH[:1])} {_in_languages("?label", ENGLISH[:1])}""",
     ).text(limit, ordered=True)
 
 

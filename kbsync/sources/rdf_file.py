@@ -18,7 +18,8 @@ from pyoxigraph import RdfFormat
 from kbsync.errors import SourceError
 from kbsync.files import DEPTH, DOCUMENT, LINE, MEGABYTE, Unchanged, is_compressed, kind_of, lines_of, open_stream
 from kbsync.sources.base import Ask, Counted, Reading, locate, shown
-from kbsync.sources.dump_lines import MOST_PREDICATES, NeededLines
+from kbsync.sources.dump_lines import NeededLines
+from kbsync.sources.file_facts import counted
 from kbsync.sources.own_query import OwnQuery
 from kbsync.sources.queries import in_its_form
 from kbsync.sources.rdf_changes import Digest, changed_lines, digest_of
@@ -96,19 +97,14 @@ class RdfFile:
         """Return each predicate with its number of statements and one of them, most first; None if not in lines."""
         if self._form not in IN_LINES:
             return None
-        found: dict[bytes, list[Any]] = {}
         with self._reading():
-            for line in lines_of(self._path):
-                fields = line.split(None, 2)
-                if len(fields) == 3 and fields[1][:1] == b"<" and fields[0][:1] in (b"<", b"_"):
-                    known = found.get(fields[1])
-                    if known is not None:
-                        known[0] += 1
-                    elif len(found) < MOST_PREDICATES:
-                        found[fields[1]] = [1, fields[0], fields[2].rstrip(b" .\r\n")]
-        pairs = sorted(found.items(), key=lambda pair: (-pair[1][0], pair[0]))
-        told = [(iri, count, *(_written(term) for term in example)) for iri, (count, *example) in pairs]
-        return [(_written(iri), (count, subject, thing)) for iri, count, subject, thing in told]
+            lines = (line.split(None, 2) for line in lines_of(self._path))
+            found = counted(
+                (fields[1], fields[0], fields[2])
+                for fields in lines
+                if len(fields) == 3 and fields[1][:1] == b"<" and fields[0][:1] in (b"<", b"_")
+            )
+        return [(_written(iri), (count, _written(one), _written(other))) for iri, (count, one, other) in found]
 
     def digest(self) -> Digest | None:
         """Return what tells later which subjects have changed; None for a file that is not plain N-Triples.
@@ -163,7 +159,7 @@ class RdfFile:
 
 
 def _written(term: bytes) -> str:
-    return term.decode("utf-8", "replace").removeprefix("<").removesuffix(">")
+    return term.rstrip(b" .\r\n").decode("utf-8", "replace").removeprefix("<").removesuffix(">")
 
 
 class _Lines(io.RawIOBase):

@@ -22,7 +22,7 @@ from kbsync.sources.base import ALONE, Access, Ask, Reading, Source, clean, loca
 from kbsync.sources.endpoint import RequestError, ask_endpoint
 from kbsync.sources.own_query import OwnQuery
 from kbsync.sources.paging import TRIES, Paged, TooLongError
-from kbsync.sources.queries import in_its_form, label_languages, language_rank, whole
+from kbsync.sources.queries import in_its_form, language_rank, whole
 from kbsync.sources.results import Row, check_rows, parse_results
 from kbsync.sources.statements import read_aliases, read_facts
 
@@ -133,9 +133,7 @@ class Property:
     kind: str = ""
 
 
-def read_property(
-    source: "SparqlSource | RdfFile", relation: str, language: str = "en", *, predicate: str | None = None
-) -> Property:
+def read_property(source: "SparqlSource | RdfFile", relation: str, *, predicate: str | None = None) -> Property:
     """Return what a source says of `relation`, or of the `predicate` (an IRI) that states it.
 
     Raises SourceError where it has no label for the relation; a predicate is called what its IRI ends with then.
@@ -143,12 +141,12 @@ def read_property(
     if predicate is None and not re.fullmatch(r"P[1-9][0-9]*", relation):
         raise SettingsError(f"relation {relation!r} is no Wikidata property: say with --predicate how sources state it")
     with locate(f"{source.name}, relation {relation}"):
-        rows = source.select(queries.about_property(predicate or PREFIXES["wd"] + relation, language))
-    label, description = _best(rows, "label", language), _best(rows, "description", language)
+        rows = source.select(queries.about_property(predicate or PREFIXES["wd"] + relation))
+    label, description = _best(rows, "label"), _best(rows, "description")
     if label is None and predicate is not None:
         label = re.sub(r"(?<=[a-z])(?=[A-Z])|[_-]+", " ", re.split("[/#:]", predicate)[-1]).lower()
     if label is None:
-        tags = ", ".join(tag for tag in label_languages(language) if tag and "*" not in tag)
+        tags = ", ".join(tag for tag in queries.ENGLISH if tag and "*" not in tag)
         raise SourceError(
             f"{source.name} has no label of {relation} in {tags}: "
             "check the relation's id, or name another endpoint with --source"
@@ -194,13 +192,13 @@ def _shortened(subject: str, thing: str) -> str:
     return f"{shown(short_name(subject), 40)} -> {shown(short_name(thing), 40)}"
 
 
-def find_properties(endpoint: SparqlSource, text: str, language: str = "en") -> list[Property]:
+def find_properties(endpoint: SparqlSource, text: str) -> list[Property]:
     """Return the properties one of whose names holds `text` (in either case), by number, `FOUND` at most.
 
     Of their aliases there are those that hold it.
     """
     with locate(f"{endpoint.endpoint}, properties"):
-        rows = endpoint.select(queries.properties_named(text, language, NAMES))
+        rows = endpoint.select(queries.properties_named(text, NAMES))
     labels: dict[str, str] = {}
     names: dict[str, set[str]] = {}
     for row in rows:
@@ -211,12 +209,11 @@ def find_properties(endpoint: SparqlSource, text: str, language: str = "en") -> 
     return [Property(one, labels[one], tuple(sorted(names[one] - {labels[one]}))) for one in found]
 
 
-def _best(rows: list[Row], what: str, language: str) -> str | None:
-    order = label_languages(language)
+def _best(rows: list[Row], what: str) -> str | None:
     ranked = [
         (rank, text)
         for row in rows
         if row["what"].value == what and (text := clean(row["text"].value))
-        if (rank := language_rank(row["text"].language, order)) is not None
+        if (rank := language_rank(row["text"].language, queries.ENGLISH)) is not None
     ]
     return min(ranked)[1] if ranked else None

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from kbsync.benchmarks.plain import hooked
+from kbsync.benchmarks.plain import seen_in_pass
 from kbsync.errors import EditError
 from kbsync.memit import MemitSettings, collect_covariances
 from kbsync.memit import covariance as covariance_module
@@ -33,15 +33,9 @@ def plain_rows(loaded: LoadedModel, lines: Sequence[str], length: int, wanted: i
 
 
 def plain_moment(loaded: LoadedModel, rows: list[list[int]], layer: int) -> torch.Tensor:
-    keys: list[torch.Tensor] = []
-
-    def see(given: Any, _: Any) -> None:
-        keys.append(given[0].flatten(0, -2).double())
-
-    with hooked(loaded.family.down_projection(loaded.model, layer), see):
-        for row in rows:
-            loaded.model(torch.tensor([row]))
-    every = torch.cat(keys)
+    down = loaded.family.down_projection(loaded.model, layer)
+    seen = [seen_in_pass(loaded, {"input_ids": torch.tensor([row])}, down)[0] for row in rows]
+    every = torch.cat([keys.flatten(0, -2).double() for keys, _ in seen])
     return every.T @ every / len(every)
 
 

@@ -171,16 +171,11 @@ class PaperBench(Bench):
         order = [case.request for case in self.counterfact[: self.largest]]
         if name not in ROMES or order[: len(requests)] != list(requests):
             return super().deltas(name, requests, settings)
-        count = len(requests)
-        whole = self.rome_order(name)
-        return {layer: WeightDelta(delta.left[:, :count], delta.right[:count]) for layer, delta in whole.items()}
-
-    def rome_order(self, name: str) -> dict[int, WeightDelta]:
-        """ROME's deltas for the N edits: a factor for each request, in their order."""
         if name not in self.romes:
-            requests = [case.request for case in self.counterfact[: self.largest]]
-            self.romes[name] = dict(super().deltas(name, requests))  # type: ignore[arg-type]
-        return self.romes[name]
+            self.romes[name] = dict(super().deltas(name, order))  # type: ignore[arg-type]
+        count = len(requests)
+        whole = self.romes[name].items()
+        return {layer: WeightDelta(delta.left[:, :count], delta.right[:count]) for layer, delta in whole}
 
     def measured(
         self, name: str, cases: Sequence[Case], metrics: Sequence[str], settings: MemitSettings | None = None
