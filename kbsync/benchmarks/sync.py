@@ -13,12 +13,11 @@ Each day adds facts, changes some that were added before, and withdraws some.
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from rich.console import Group, RenderableType
 
 from kbsync.benchmarks.bench import Bench, Pool, edit_pool, matrices
 from kbsync.errors import SettingsError
@@ -28,7 +27,7 @@ from kbsync.memit import RequestGroup, edited, optimise_targets, spread
 from kbsync.memit.keys import SubjectStates
 from kbsync.metrics import Counterfact
 from kbsync.models import greedy_answers
-from kbsync.report.console import plain, table
+from kbsync.report.console import Parts, table
 from kbsync.report.plots import Chart, Series, write_charts
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 from kbsync.sync.model import choose_model
@@ -64,40 +63,6 @@ class Day:
     def requests(self) -> list[EditRequest]:
         """What an editor is asked to write on this day."""
         return [edit.request for edit in (*self.added, *self.changed)]
-
-
-@dataclass(frozen=True, slots=True)
-class SyncDay:
-    """One day, all ways."""
-
-    day: int
-    active: int
-    requests: int
-    withdrawn: int
-    one_batch: float
-    """how far rebase is from one batch of the day's facts, relative to that batch's delta"""
-    ways: dict[str, dict[str, float | None]]
-    """ES, PS, NS, S and recall over the measured active facts in percent; ``kept_...``, the percentage of top answers
-    around them that stay; ``recall_first``, over the first day's facts that are active still; ``withdrawn_restored``,
-    that of the facts withdrawn so far that get the base model's answer again; both None where there are none;
-    ``perplexity`` on sentences that name nothing that is edited; ``delta_norm``, the Frobenius norm of the whole change
-    of weights"""
-
-
-@dataclass(frozen=True, slots=True)
-class SyncBench:
-    """All days."""
-
-    model: str
-    source: str
-    """of the facts"""
-    measured: int | None
-    """active facts that are measured on a day at most; None: all"""
-    requests: int
-    changes: int
-    withdrawals: int
-    settings: dict[str, Any]
-    days: list[SyncDay] = field(default_factory=list)
 
 
 def draw_days(pool: Pool, days: int, daily: int = DAILY, seed: int = 0) -> list[Day]:
@@ -144,35 +109,33 @@ def other_object(edit: Counterfact, objects: dict[str, set[str]], draw: random.R
     return replace(edit, request=replace(edit.request, target=draw.choice(others))) if others else edit
 
 
-class Way(Protocol):
-    """A way to keep a model in step; `deltas` are layer -> change of W_out from the base, [d, m]."""
+class Way:
+    """A way to keep a model in step; this one does nothing, and leaves the base model."""
 
-    deltas: dict[int, torch.Tensor]
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.deltas: dict[int, torch.Tensor] = {}
+        """layer -> change of W_out from the base, [d, m]"""
 
     def sync(self, day: Day) -> None:
         """Bring `deltas` from the day before to this day."""
 
 
-class Rebase:
+class Rebase(Way):
     """All active facts from the base weights, with targets kept in the home."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-        self.deltas: dict[int, torch.Tensor] = {}
 
     def sync(self, day: Day) -> None:
         """Find the targets that are new, and solve for all."""
         self.deltas = matrices(self.bench.deltas("memit", [edit.request for edit in day.active]))
 
 
-class Stacked:
+class Stacked(Way):
     """Each day's requests upon the weights of the day before; `incremental` adds the keys of earlier edits."""
 
     def __init__(self, bench: Bench, *, incremental: bool) -> None:
-        self.bench, self.incremental = bench, incremental
-        self.settings = bench.settings.published()
+        super().__init__(bench)
+        self.incremental, self.settings = incremental, bench.settings.published()
         self.contexts = bench.contexts_for(self.settings)
-        self.deltas: dict[int, torch.Tensor] = {}
         self.moments: dict[int, torch.Tensor] = {}
         """sum of k k^T over earlier edits, by layer, [m, m]"""
 
@@ -207,21 +170,11 @@ class Stacked:
                 self.moments[layer] = self.moments.get(layer, 0) + keys @ keys.T
 
 
-class Nothing:
-    """The base model."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.deltas: dict[int, torch.Tensor] = {}
-
-    def sync(self, day: Day) -> None:
-        """Do nothing."""
-
-
 WAYS: dict[str, Callable[[Bench], Way]] = {
     "rebase": Rebase,
     "stacked": lambda bench: Stacked(bench, incremental=False),
     "incremental": lambda bench: Stacked(bench, incremental=True),
-    "none": Nothing,
+    "none": Way,
 }
 
 
@@ -239,7 +192,14 @@ class Measure:
     def figures(
         self, day: Day, deltas: Mapping[int, torch.Tensor], withdrawn: Sequence[Counterfact]
     ) -> dict[str, float | None]:
-        """Measure one way's state; `withdrawn` are the facts of all days so far."""
+        """Measure one way's state; `withdrawn` are the facts of all days so far.
+
+        ES, PS, NS, S and recall are over the measured active facts, in percent; ``kept_...`` is the percentage of top
+        answers around them that stay; ``recall_first`` is over the first day's facts that are active still, and
+        ``withdrawn_restored`` the percentage of the withdrawn facts that get the base model's answer again, None where
+        there are none; ``perplexity`` is on sentences that name nothing that is edited; ``delta_norm`` is the Frobenius
+        norm of the whole change of weights.
+        """
         bench, prompts = self.bench, [prompt(edit) for edit in withdrawn]
         first = self.pool.cases([edit for edit in day.active if key(edit) in self.first])
         active = [edit.request for edit in day.active]
@@ -278,7 +238,7 @@ def bench_sync(
     corpus: Path | None = None,
     loading: Loading = AS_STORED,
     progress: Progress = silent,
-) -> SyncBench:
+) -> dict[str, Any]:
     """Sync `syncs` days on a data set's records, or the fixtures' facts; targets and covariances stay in the home."""
     with Ledger.open(home) as ledger, ledger.writer(f"bench sync {model}"):
         choice = choose_model(model, values, home=home, loading=loading, corpus=corpus)
@@ -287,23 +247,16 @@ def bench_sync(
         return run_days(Bench(ledger, choice, progress), pool, days, cases, seed)
 
 
-def run_days(bench: Bench, pool: Pool, days: Sequence[Day], cases: int | None = None, seed: int = 0) -> SyncBench:
+def run_days(bench: Bench, pool: Pool, days: Sequence[Day], cases: int | None = None, seed: int = 0) -> dict[str, Any]:
     """Sync the days each way, and compare rebase with one batch of each day's facts, searched all at once.
 
-    With `cases`, so many active facts are measured on a day at most.
+    With `cases`, so many active facts are measured on a day at most. `one_batch` is how far rebase is from one batch of
+    a day's facts, relative to that batch's delta; `ways` have what `Measure.figures` gives.
     """
     measure, withdrawn = Measure(bench, pool, days, cases, seed), list[Counterfact]()
     ways = {name: make(bench) for name, make in WAYS.items()}
     one_batch = search(bench, days)
-    done = SyncBench(
-        bench.choice.name,
-        pool.source,
-        cases,
-        sum(len(day.requests) for day in days),
-        sum(len(day.changed) for day in days),
-        sum(len(day.withdrawn) for day in days),
-        bench.settings.as_dict(),
-    )
+    told: list[dict[str, Any]] = []
     for day in days:
         withdrawn += day.withdrawn
         figures = {}
@@ -314,9 +267,19 @@ def run_days(bench: Bench, pool: Pool, days: Sequence[Day], cases: int | None = 
         groups = bench.groups("memit", [edit.request for edit in day.active])
         task = replace(bench.task(groups, bench.settings), z=torch.stack([one_batch[group.id] for group in groups]))
         apart = difference(ways["rebase"].deltas, matrices(bench.editor("memit").edit(task)))
-        done.days.append(SyncDay(day.number, len(day.active), len(day.requests), len(day.withdrawn), apart, figures))
+        counts = {"active": len(day.active), "requests": len(day.requests), "withdrawn": len(day.withdrawn)}
+        told.append({"day": day.number, **counts, "one_batch": apart, "ways": figures})
     bench.progress("days and ways", len(days) * len(ways), len(days) * len(ways))
-    return done
+    return {
+        "model": bench.choice.name,
+        "source": pool.source,
+        "measured": cases,
+        "requests": sum(len(day.requests) for day in days),
+        "changes": sum(len(day.changed) for day in days),
+        "withdrawals": sum(len(day.withdrawn) for day in days),
+        "settings": bench.settings.as_dict(),
+        "days": told,
+    }
 
 
 def search(bench: Bench, days: Sequence[Day]) -> dict[str, torch.Tensor]:
@@ -332,28 +295,27 @@ def difference(left: Mapping[int, torch.Tensor], right: Mapping[int, torch.Tenso
     return max(float((left[layer] - right[layer]).norm() / right[layer].norm()) for layer in right)
 
 
-def sync_view(bench: SyncBench) -> RenderableType:
-    """Return the last day's figures for each way, and what the days held."""
-    last = bench.days[-1]
+def sync_view(bench: dict[str, Any]) -> Parts:
+    """Yield the last day's figures for each way, and what the days held."""
+    last, most = bench["days"][-1], bench["measured"]
     rows = []
-    for way, one in last.ways.items():
+    for way, one in last["ways"].items():
         values = [one.get(name) for name in COLUMNS]
         rows.append((way, *(None if value is None else round(value, 2) for value in values)))
-    of = f", {bench.measured} of them measured" if bench.measured and bench.measured < last.active else ""
-    held = f"{bench.requests} requests, {bench.changes} of them changes; {bench.withdrawals} withdrawals"
-    apart = max(day.one_batch for day in bench.days)
-    return Group(
-        table(("way", *COLUMNS), rows, title=f"{bench.model}, day {last.day}: {last.active} facts active{of}"),
-        plain(f"facts from {bench.source}: {held}"),
-        plain(f"rebase and one batch of the day's facts differ by {apart:.1e} of the delta at most"),
-    )
+    of = f", {most} of them measured" if most and most < last["active"] else ""
+    title = f"{bench['model']}, day {last['day']}: {last['active']} facts active{of}"
+    yield table(("way", *COLUMNS), rows, title=title)
+    held = "{requests} requests, {changes} of them changes; {withdrawals} withdrawals".format(**bench)
+    yield f"facts from {bench['source']}: {held}"
+    apart = max(day["one_batch"] for day in bench["days"])
+    yield f"rebase and one batch of the day's facts differ by {apart:.1e} of the delta at most"
 
 
-def plot_sync(bench: SyncBench, path: Path) -> list[Path]:
+def plot_sync(bench: dict[str, Any], path: Path) -> list[Path]:
     """Write the plot of all days as `path` with .png and .svg in place of its suffix; return both paths."""
-    days = tuple(day.day for day in bench.days)
+    days = tuple(day["day"] for day in bench["days"])
     charts = []
     for name, title in PLOTTED.items():
-        series = tuple(Series(way, days, tuple(day.ways[way].get(name) for day in bench.days)) for way in WAYS)
+        series = tuple(Series(way, days, tuple(day["ways"][way].get(name) for day in bench["days"])) for way in WAYS)
         charts.append(Chart("lines", name, title, "day", "", series))
     return write_charts(path, charts)

@@ -6,20 +6,29 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kbsync.benchmarks.sync import WAYS, SyncBench, SyncDay, plot_sync, sync_view
+from kbsync.benchmarks.sync import WAYS, plot_sync, sync_view
 from kbsync.errors import KbsyncError
+from kbsync.report.console import stacked
 
 FIGURES = {"ES": 99.0, "NS": 80.0, "recall": 83.2, "withdrawn_restored": None, "perplexity": 3.44, "delta_norm": 12.5}
 DAYS = [
-    SyncDay(day, 10 * day, 12, day - 1, 2e-5 * day, {way: {**FIGURES, "S": 60.0 + day} for way in WAYS})
+    {
+        "day": day,
+        "active": 10 * day,
+        "one_batch": 2e-5 * day,
+        "ways": {way: {**FIGURES, "S": 60.0 + day} for way in WAYS},
+    }
     for day in (1, 2)
 ]
-BENCH = SyncBench("practice", "fixtures", 12, 24, 4, 1, {}, DAYS)
+BENCH = {
+    **{"model": "practice", "source": "fixtures", "measured": 12, "requests": 24, "changes": 4, "withdrawals": 1},
+    "days": DAYS,
+}
 
 
 def test_the_table_has_every_way_and_the_last_day() -> None:
     console = Console(width=200, file=io.StringIO(), record=True)
-    console.print(sync_view(BENCH))
+    console.print(stacked(sync_view(BENCH)))
     text = console.export_text()
     assert "practice, day 2: 20 facts active, 12 of them measured" in text
     assert all(way in text for way in WAYS)
