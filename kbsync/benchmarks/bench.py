@@ -133,7 +133,6 @@ class Bench:
 
     @cached_property
     def contexts(self) -> tuple[str, ...]:
-        """The contexts x_j of the model's own search."""
         return model_contexts(self.model, self.choice)
 
     def contexts_for(self, settings: MemitSettings) -> tuple[str, ...]:
@@ -148,7 +147,6 @@ class Bench:
         return editor(name, self.values.get(name, {}), model=self.choice.name)
 
     def settings_for(self, name: str) -> MemitSettings:
-        """Return the model's settings as an editor gets them."""
         if name == "memit":
             return self.settings
         return self.settings.published().with_values(self.values.get(PUBLISHED, {}))
@@ -181,7 +179,6 @@ class Bench:
         return Task(*given, covariances=self.covariances, z=z, held=held, progress=self.progress)
 
     def deltas(self, name: str, requests: Sequence[EditRequest], settings: MemitSettings | None = None) -> Deltas:
-        """Return an editor's deltas for the requests."""
         groups = self.groups(name, requests)
         task = self.task(groups, settings or self.settings_for(name), search=name in REUSES_TARGETS)
         return self.editor(name).edit(task)
@@ -244,5 +241,4 @@ def flat(found: Mapping[str, Figure]) -> dict[str, float]:
 
 
 def matrices(deltas: Deltas) -> dict[int, torch.Tensor]:
-    """Return deltas as matrices [d, m]."""
     return {layer: one if isinstance(one, torch.Tensor) else one.matrix() for layer, one in deltas.items()}

@@ -123,8 +123,6 @@ def random_model(config: PreTrainedConfig, device: torch.device, dtype: torch.dt
 
 
 class Run:
-    """One measuring of one model."""
-
     def __init__(self, config: str, loaded: LoadedModel, settings: MemitSettings, edits: int) -> None:
         self.config, self.loaded, self.settings, self.edits = config, loaded, settings, edits
         self.draw = random.Random(0)
@@ -135,17 +133,14 @@ class Run:
         self.clock = Phases(str(loaded.device))
 
     def words(self, count: int) -> str:
-        """Return so many random tokens as text."""
         every = range(self.loaded.model.config.vocab_size)
         return " ".join(f"w{number}" for number in self.draw.choices(every, k=count))
 
     def request(self, number: int) -> EditRequest:
-        """Return a request with CounterFact's lengths."""
         target = self.words(OBJECT[number % len(OBJECT)])
         return EditRequest("P1", self.words(SUBJECT), f"{{}} {self.words(PROMPT_END)}", target)
 
     def measured(self, memory_cap: float | None, progress: Progress) -> dict[str, Any]:
-        """Run the phases and return the figures."""
         loaded, groups, settings = self.loaded, self.groups, self.settings
         optimise_targets(loaded, groups[:2], self.contexts, replace(settings, steps=2))  # what is made at first use
         with self.clock.phase("targets"):

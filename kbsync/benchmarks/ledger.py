@@ -124,7 +124,6 @@ def _editable(ledger: Ledger, edits: int, templates: Templates) -> list[FactRow]
 
 
 def ledger_view(bench: dict[str, Any]) -> Parts:
-    """Yield each step's seconds and memory, and what the steps worked on."""
     rows = [
         (name, round(one.seconds, 2), round(one.cpu_seconds, 2), round(one.peak_mb))
         for name, one in bench["steps"].items()
@@ -136,7 +135,6 @@ def ledger_view(bench: dict[str, Any]) -> Parts:
 
 
 def curve_view(curve: Mapping[str, Sequence[dict[str, Any]]]) -> RenderableType:
-    """Return seconds and memory of each step by the number of facts."""
     benches = curve["curve"]
     rows = []
     for name in benches[0]["steps"]:

@@ -141,7 +141,6 @@ class Phases:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time what runs inside, and watch its memory."""
         with self._cuda(name) if self.device.startswith("cuda") else self._resident(name):
             began = time.perf_counter()
             yield
@@ -200,6 +199,5 @@ def run_process(arguments: Sequence[str]) -> tuple[Took, str]:
 
 
 def end_of(file: IO[bytes]) -> str:
-    """Return the last part of a file's text."""
     file.seek(max(0, file.seek(0, os.SEEK_END) - END))
     return file.read().decode(errors="replace")

@@ -42,8 +42,6 @@ ROUNDS = 2
 
 @dataclass
 class _Noted:
-    """The queries that a reading sends."""
-
     queries: list[str] = field(default_factory=list)
     size: int = 0
 
@@ -88,7 +86,6 @@ def _note(url: str, asks: list[Ask], progress: Progress) -> _Noted:
 
 
 def _bare(url: str, queries: list[str], progress: Progress) -> float:
-    """Return the seconds of a loop over the queries."""
     started = time.perf_counter()
     for done, query in enumerate(queries):
         progress("the bare loop", done, len(queries))
@@ -100,7 +97,6 @@ def _bare(url: str, queries: list[str], progress: Progress) -> float:
 
 
 def pull_view(bench: dict[str, float]) -> Parts:
-    """Yield the seconds of both ways and their ratio."""
     rows = [("kbsync pull", f"{bench['kbsync']:.1f}"), ("bare SPARQLWrapper loop", f"{bench['bare']:.1f}")]
     title = "{facts:,} facts in {pages:,} pages, {megabytes:.0f} MB".format(**bench)
     yield table(("", "seconds"), rows, title=title)
@@ -144,7 +140,6 @@ def read_dump(way: str, file: Path, triples: int) -> dict[str, float]:
 
 
 def dump_view(bench: dict[str, Any]) -> Parts:
-    """Yield seconds, speed and memory of each way, and the ratios."""
     forms = {"found": ",", "seconds": ".1f", "triples_per_second": ",.0f", "peak_mb": ",.0f"}
     rows = [
         (WAYS[name][0], *(f"{way[key]:{form}}" for key, form in forms.items())) for name, way in bench["ways"].items()

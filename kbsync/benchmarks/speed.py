@@ -52,8 +52,6 @@ Deltas = Mapping[int, torch.Tensor] | Mapping[int, WeightDelta]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What both sides are given."""
-
     model: str
     loaded: LoadedModel
     settings: MemitSettings
@@ -64,7 +62,6 @@ class Work:
     groups: Sequence[RequestGroup]
 
     def first(self, count: int) -> "Work":
-        """Return the same work with the first `count` edits alone."""
         edits = self.edits[:count]
         return replace(self, edits=edits, groups=group_requests(self.loaded, [edit.request for edit in edits]))
 
@@ -242,7 +239,6 @@ def distance(expected: Deltas, found: Deltas) -> float:
 
 
 def whole(delta: torch.Tensor | WeightDelta) -> torch.Tensor:
-    """Return a delta as a matrix, in float64 on the CPU."""
     return (delta.matrix() if isinstance(delta, WeightDelta) else delta).double().cpu()
 
 
@@ -252,7 +248,6 @@ def slope(counts: Sequence[float], seconds: Sequence[float]) -> float:
 
 
 def machine(loaded: LoadedModel) -> dict[str, Any]:
-    """Return what the time was taken on."""
     dtype = str(loaded.model.dtype).removeprefix("torch.")
     threads = {"threads": torch.get_num_threads(), "processors": os.cpu_count() or 1}
     return {"device": str(loaded.device), "dtype": dtype, **threads}
@@ -283,7 +278,6 @@ def speed_view(bench: dict[str, Any]) -> Parts:
 
 
 def scale_view(bench: dict[str, Any]) -> Parts:
-    """Yield seconds by number of edits, and the exponent of their growth."""
     columns = ("edits", "targets", "insertion", "total")
     yield table(
         columns, [[row[name] for name in columns] for row in bench["scale"]], title=f"seconds, {bench['model']}"

@@ -61,7 +61,6 @@ class Day:
 
     @property
     def requests(self) -> list[EditRequest]:
-        """What an editor is asked to write on this day."""
         return [edit.request for edit in (*self.added, *self.changed)]
 
 
@@ -296,7 +295,6 @@ def difference(left: Mapping[int, torch.Tensor], right: Mapping[int, torch.Tenso
 
 
 def sync_view(bench: dict[str, Any]) -> Parts:
-    """Yield the last day's figures for each way, and what the days held."""
     last, most = bench["days"][-1], bench["measured"]
     rows = []
     for way, one in last["ways"].items():

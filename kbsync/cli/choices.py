@@ -98,7 +98,6 @@ def keyword_options(**options: Any) -> list[inspect.Parameter]:
 
 
 def listed(names: str) -> tuple[str, ...]:
-    """Return names that commas part."""
     return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
@@ -185,7 +184,6 @@ class Judging:
         return cls(read_canaries(canaries), listed(tasks or ""), bounds)
 
     def as_options(self) -> dict[str, Any]:
-        """Return it by the names that an `ApplyOptions` has."""
         return {"canaries": self.canaries, "tasks": self.tasks, "bounds": self.bounds}
 
 

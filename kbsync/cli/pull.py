@@ -135,7 +135,6 @@ def pull(
 
 
 def pull_project(options: Options, contact: str | None, accept_withdrawals: bool) -> None:
-    """Pull all that the project file names."""
     from kbsync.sync.daily import pull_sources
 
     if options.project is None:

@@ -86,7 +86,6 @@ def takes_page(options: Options, form: Format, to: Path | None) -> bool:
 
 
 def emit_page(home: Path, status: "Status[Overview]", form: Format, to: Path | None) -> None:
-    """Write a status as a page."""
     from kbsync.report.apply import status_page
     from kbsync.sync.history import history
     from kbsync.sync.status import recent

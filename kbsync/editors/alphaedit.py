@@ -43,7 +43,6 @@ class AlphaEditSettings:
     """weight of |delta|^2; the paper's equation has 1, its published code 10"""
 
     def __post_init__(self) -> None:
-        """Refuse what no model can be edited with."""
         check(self, "above 0", lambda value: value > 0, "threshold", "alpha")
 
 
@@ -114,7 +113,6 @@ class NasSettings:
     """a v* of more than this times n is left out"""
 
     def __post_init__(self) -> None:
-        """Refuse what no model can be edited with."""
         check(self, "above 0", lambda value: value > 0, "threshold", "alpha", "skipped")
         check(self, "from 0 to below 1", lambda value: 0 <= value < 1, "dropped")
 

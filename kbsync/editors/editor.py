@@ -61,7 +61,6 @@ class Task:
 
     @property
     def requests(self) -> list[EditRequest]:
-        """The members of all groups, in order."""
         return [request for group in self.groups for request in group.requests]
 
     def alone(self) -> list[RequestGroup]:
@@ -115,7 +114,6 @@ def check(settings: object, wanted: str, good: Callable[[Any], bool], *names: st
 
 
 def object_texts(loaded: LoadedModel, requests: Sequence[EditRequest]) -> list[TokenizedPrompt]:
-    """Return the tokens of each request's prompt and target."""
     return locate(loaded.tokenizer, [(request.prompt, request.subject, request.target) for request in requests])
 
 

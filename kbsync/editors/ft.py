@@ -54,13 +54,11 @@ class FineTuningSettings:
     """whether the token that ends a text follows the object, so that answers learn to stop"""
 
     def __post_init__(self) -> None:
-        """Refuse what no model can be tuned with."""
         check(self, "0 or more", lambda value: value >= 0, "layer", "weight_decay", "stop_loss")
         check(self, "1 or more", lambda value: value >= 1, "steps", "batch")
         check(self, "above 0", lambda value: value > 0, "lr")
 
     def decay(self, requests: int) -> float:
-        """Return the weight decay for this many requests."""
         return requests**-0.87028798 * math.exp(0.15589562) if self.weight_decay is None else self.weight_decay
 
 

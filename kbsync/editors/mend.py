@@ -163,7 +163,6 @@ class MendNetwork(nn.Module):
 
     @property
     def layers(self) -> list[int]:
-        """The edited layers, ascending."""
         return sorted(self.shapes)
 
     def by_shape(self) -> Iterator[tuple[str, tuple[int, int], list[int]]]:
@@ -187,7 +186,6 @@ class MendNetwork(nn.Module):
         return found
 
     def metadata(self) -> dict[str, str]:
-        """Return what a file's header says of the network."""
         shapes = " ".join(f"{layer}:{d}x{m}" for layer, (d, m) in sorted(self.shapes.items()))
         return {"kind": "mend", "shapes": shapes, "rank": str(self.rank), "weights": self.weights}
 
@@ -276,7 +274,6 @@ class MendSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what nothing can be trained with."""
         check(self, "1 or more", lambda value: value >= 1, "rank", "steps", "edits")
         check(self, "above 0", lambda value: value > 0, "lr", "step_lr", "edit_weight", "clip")
         if self.layers is not None and sorted(set(self.layers)) != list(self.layers):
@@ -294,8 +291,6 @@ class MendTraining:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What one step trains on."""
-
     requests: list[EditRequest]
     """to edit"""
     reworded: list[EditRequest]

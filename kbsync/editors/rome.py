@@ -46,7 +46,6 @@ class RomeSettings:
     """weight of KL(after || before) on the bare subject"""
 
     def __post_init__(self) -> None:
-        """Refuse what no model can be edited with."""
         check(self, "0 or more", lambda value: value >= 0, "layer", "weight_decay", "kl_factor")
         check(self, "1 or more", lambda value: value >= 1, "steps")
         check(self, "above 0", lambda value: value > 0, "lr", "clamp_norm_factor")

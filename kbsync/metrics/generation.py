@@ -44,7 +44,6 @@ def ngram_entropy(text: str) -> float:
 
 
 def entropies(cases: Sequence[Case], read: Readings) -> Values:
-    """Return 100 times the mean entropy of each case's generated texts."""
     return [mean([ngram_entropy(read.texts[prompt]) for prompt in case.generation]) for case in cases]
 
 
@@ -70,7 +69,6 @@ class Weights:
 
 
 def cosine(one: Mapping[str, float], other: Mapping[str, float]) -> float:
-    """Return the dot product of two vectors."""
     return sum(value * other.get(word, 0.0) for word, value in one.items())
 
 

@@ -142,7 +142,6 @@ def evaluate(
 
 
 def unique(items: Iterable[Item]) -> list[Item]:
-    """Return each item once, in their order."""
     return list(dict.fromkeys(items))
 
 

@@ -139,7 +139,6 @@ def triples(case: Case, kind: str) -> list[Triple]:
 
 
 def right(one: Ripple, read: Readings) -> bool:
-    """Tell whether a question was answered right."""
     if not one.wrong:
         return says_first(read.said[Spoken(one.prompt)], one.names, one.prompt)
     good, bad = (read.scores["{}", one.prompt, answer].log_prob for answer in (one.names[0], one.wrong))

@@ -218,5 +218,4 @@ def means(table: torch.Tensor) -> tuple[Figure | None, ...]:
 
 
 def whole(table: torch.Tensor) -> tuple[Figure, ...]:
-    """Return the figures of a table without NaN."""
     return tuple(figure for figure in means(table) if figure is not None)

@@ -80,7 +80,6 @@ def plan_json(plan: "Plan | Overview") -> dict[str, Any]:
 
 
 def status_view(status: "Status[Plan] | Status[Overview]") -> Parts:
-    """Yield the plan and the figures of the last batch."""
     yield from plan_view(status.plan)
     if status.batch is not None:
         yield metrics_table(status.metrics, f"batch {status.batch.id}, {status.batch.finished}")
@@ -92,7 +91,6 @@ def status_json(status: "Status[Plan] | Status[Overview]") -> dict[str, Any]:
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, float | None]], title: str) -> RenderableType:
-    """Return a table of figures before and after."""
     rows = [(name, figure(values["before"]), figure(values["after"])) for name, values in metrics.items()]
     return table(("figure", "before", "after"), rows, title=title)
 
@@ -142,7 +140,6 @@ def cost_view(cost: "Cost") -> Parts:
 
 
 def found_table(found: "Sequence[Found]") -> RenderableType:
-    """Return the facts that a bisect found, and what each breaks."""
     rows = [(one.relation, one.subject, one.object, one.breaks) for one in found]
     return table(("relation", "subject", "object", "breaks"), rows, title="found")
 
@@ -186,7 +183,6 @@ def _others(done: "Retraction") -> Parts:
 
 
 def lifted_view(result: Mapping[str, Sequence["Lifted"]]) -> Parts:
-    """Yield the vetoes that hold no longer."""
     for veto in result["lifted"]:
         named = f" ({veto.object})" if veto.object else ""
         yield f"{veto.relation} of {veto.subject}{named}: the next apply writes it again"

@@ -277,8 +277,6 @@ class Lines(Reporter):
 
 
 class Bars(Reporter):
-    """A bar for each phase."""
-
     def __init__(self, bars: Progress, verbose: bool) -> None:
         super().__init__(bars.console, verbose)
         self.bars = bars

@@ -45,7 +45,6 @@ def sides_of(found: "Evaluation") -> dict[str, Mapping[str, "Figure"]]:
 
 
 def remarks(found: "Evaluation") -> Iterator[str]:
-    """Yield what there is to know about the figures."""
     if found.edited is None:
         yield "this home has no edits of the model: only the base model was measured"
     if found.text is not None:

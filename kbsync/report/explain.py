@@ -154,7 +154,6 @@ def plot_trace(found: "Trace", path: Path) -> list[Path]:
 
 
 def means(columns: "Mapping[str, Sequence[Figure | None]]") -> dict[str, tuple[float | None, ...]]:
-    """Return the means of columns, a value for each block."""
     return {
         name: tuple(None if one is None else round(one.mean, 3) for one in column) for name, column in columns.items()
     }

@@ -54,7 +54,6 @@ def rollback_view(result: "RolledBack") -> str:
 
 
 def log_view(log: "FactLog") -> RenderableType:
-    """Return a row for each event."""
     title = f"{log.subject} ({', '.join(log.ids)})" if log.ids else log.subject
     return table(_LOG_COLUMNS, [_event_row(event) for event in log.events], title=title)
 
@@ -80,7 +79,6 @@ def verified_view(result: Mapping[str, Any]) -> Parts:
 
 
 def pruned_view(result: Mapping[str, Any]) -> Parts:
-    """Yield a row for each file that no state needs, and the sum."""
     files: Sequence[Leftover] = result["files"]
     if not files:
         yield "nothing to remove: every tensor file is needed"
@@ -126,7 +124,6 @@ def audit_view(found: "Audit") -> Parts:
 
 
 def published_view(done: "Published") -> Parts:
-    """Yield where an export is now and, with a server, what that answers."""
     yield f"{done.place}: published as {done.name}"
     if done.asked:
         yield f"the server answers {done.recalled} of {done.asked} facts through it"

@@ -87,7 +87,6 @@ _COLUMNS = ("layer", "m", "tokens", "change since half", "condition", "seconds",
 
 
 def stats_view(stats: "Stats") -> Parts:
-    """Yield a table with a row for each layer."""
     rows = [
         (
             *(one.layer, one.m, one.tokens),
@@ -104,14 +103,12 @@ def stats_view(stats: "Stats") -> Parts:
 
 
 def exported_view(shared: "SharedCovariances") -> str:
-    """Return one line that says what was written where."""
     layers = ", ".join(map(str, shared.layers))
     about = f"covariances of {shared.model}, layers {layers}, over {shared.tokens} tokens of {shared.corpus}"
     return f"{shared.file}: {about}"
 
 
 def imported_view(shared: "SharedCovariances") -> str:
-    """Return one line that says what was taken in."""
     return f"{exported_view(shared)}; " + (f"{len(shared.new)} new" if shared.new else "all on record already")
 
 
@@ -129,7 +126,6 @@ _FIGURES = ("ES", "PS", "NS", "S", "recall", "perplexity")
 
 
 def calibration_view(found: "Calibration") -> Parts:
-    """Yield the causal trace, the trials, and what was chosen."""
     yield (
         f"{found.model} knows {found.known} of {found.asked} facts of the {found.source} that it was asked about;"
         f" each trial edits {found.edits} of them to another object"

@@ -94,7 +94,6 @@ def synced_view(done: "Synced") -> Parts:
 
 
 def synced_json(done: "Synced") -> dict[str, Any]:
-    """Return one document for machines."""
     return {
         **fields_of(done, "model", "in_sync", "dry_run", "pulls"),
         "counts": done.plan.counts,
@@ -104,7 +103,6 @@ def synced_json(done: "Synced") -> dict[str, Any]:
 
 
 def relations_view(result: "Relations") -> Parts:
-    """Yield a row for each relation, and which model is spoken of."""
     rows = [
         (
             *(row.relation, row.label, "yes" if row.template else "no", row.facts, row.conflicts),
@@ -118,7 +116,6 @@ def relations_view(result: "Relations") -> Parts:
 
 
 def found_view(result: Mapping[str, Any]) -> RenderableType:
-    """Return a row for each relation that a search found."""
     found = result["relations"]
     if not found:
         return f"no relation with {result['search']!r}: try another word (--online asks an endpoint)"
@@ -127,19 +124,16 @@ def found_view(result: Mapping[str, Any]) -> RenderableType:
 
 
 def discovered_view(result: Mapping[str, Any]) -> RenderableType:
-    """Return a row for each predicate of a source."""
     rows = [(one.predicate, f"{one.statements:,}", one.example, one.relation or "-") for one in result["predicates"]]
     return table(("predicate", "statements", "such as", "template"), rows)
 
 
 def templates_view(result: Mapping[str, Sequence["Template"]]) -> RenderableType:
-    """Return a table with a row for each template."""
     rows = [(t.relation, t.label, t.prompt, len(t.paraphrases), t.file.name) for t in result["templates"]]
     return table(("relation", "label", "prompt", "paraphrases", "file"), rows)
 
 
 def template_view(template: "Template") -> RenderableType:
-    """Return all of one template, a line for each text."""
     grid = Table.grid(padding=(0, 2))
     lines = [("relation", template.relation), ("label", template.label), ("prompt", template.prompt)]
     lines += [("wording", text) for text in template.wordings]
@@ -155,13 +149,11 @@ def template_view(template: "Template") -> RenderableType:
 
 
 def checked_view(result: Mapping[str, Any]) -> str:
-    """Return one line that says how many templates a file holds."""
     count = len(result["templates"])
     return f"{result['file']}: {count} template{'' if count == 1 else 's'}, all valid"
 
 
 def drafted_view(result: "NewTemplate") -> Parts:
-    """Yield where the draft is, and what is left to do."""
     yield f"{result.file}: a draft for {result.relation} ({result.label}); read and correct its wordings"
     if result.remark:
         yield result.remark

@@ -117,7 +117,6 @@ class Ask:
 
     @property
     def day(self) -> datetime.date:
-        """The day on which a statement must be current."""
         return self.as_of or datetime.date.today()
 
 
@@ -223,7 +222,6 @@ class Notes:
                 examples.append(shown(example, 100))
 
     def lines(self) -> tuple[str, ...]:
-        """One line for each kind: what, how many, and the first three."""
         return tuple(
             f"{kind}: {len(seen)} ({', '.join(examples)}{', ...' if len(seen) > len(examples) else ''})"
             for kind, (seen, examples) in self._kinds.items()

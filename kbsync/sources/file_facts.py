@@ -49,7 +49,6 @@ class Gathered(Collection[Fact]):
         self.add(facts)
 
     def add(self, facts: Iterable[Fact]) -> None:
-        """Take more facts."""
         for fact in facts:
             key = fact.subject.key, fact.object.key
             same = self._held.get(key)
@@ -205,7 +204,6 @@ def counted(
 
 
 def is_day(text: str) -> bool:
-    """Whether a text is a day of the form YYYY-MM-DD."""
     try:
         return bool(re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII) and datetime.date.fromisoformat(text))
     except ValueError:
@@ -239,7 +237,6 @@ class DataSetFile:
         return notes.reading(self.name, None, facts, more=more)
 
     def predicates(self) -> Counted:
-        """Return what `counted` gives of the facts."""
         with self._state.reading():
             facts = _facts(open_dataset(self._path))
             return counted((fact.relation, fact.subject.label, fact.object.label) for fact in facts)

@@ -57,7 +57,6 @@ class KgtkFile:
             return store.read(self.name, ask)
 
     def predicates(self) -> Counted:
-        """Return what `counted` gives of the edges."""
         with self._state.reading():
             rows = (line.rstrip("\r\n").split("\t") for line in text_lines(self._path, ROW))
             return counted(stated(next(rows, []), rows))

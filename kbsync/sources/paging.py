@@ -67,7 +67,6 @@ class Whole:
         self.select: Callable[[str], list[Row]] = lambda text: list(stream(text))
 
     def subjects(self, ask: Ask) -> Iterator[Row]:
-        """Give them by IRI."""
         # Told apart and sorted here: a store would hold all of them, and look both up for each comparison.
         text = queries.subjects_streamed(ask)
         with closing(sqlite3.connect("")) as base:

@@ -48,7 +48,6 @@ class ChangedPart:
     keys: frozenset[str]
 
     def read(self, ask: Ask) -> Reading:
-        """Read the current facts of `ask`'s relation."""
         with locate(f"{self.name}, relation {ask.relation}"):
             return self.loaded.read(self.name, ask)
 
@@ -89,7 +88,6 @@ class RdfFile:
             return self._needed.store_for(ask) if self._form in IN_LINES and self._is_large() else self._loaded
 
     def select(self, query: str) -> list[Row]:
-        """Return the rows of one query over the whole file."""
         with self._reading():
             return self._loaded.rows.select(query)
 
@@ -170,11 +168,9 @@ class _Lines(io.RawIOBase):
         self._number, self._length, self._most = 1, 0, LINE.bytes
 
     def readable(self) -> bool:
-        """It is."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read the next bytes."""
         piece = self._stream.read(len(buffer))
         buffer[: len(piece)] = piece
         ends = piece.count(b"\n")

@@ -50,11 +50,9 @@ class PassedOver:
         self._statements: dict[str, Notes] = {}
 
     def add_line(self, number: int | str, why: str) -> None:
-        """Note a line that is no statement."""
         self._lines.add("line that cannot be read", f"{number}: {why}")
 
     def add(self, quad: Quad) -> None:
-        """Note a statement with a bad IRI or language tag."""
         notes = self._statements.setdefault(quad.predicate.value, Notes())
         subject, value = (str(getattr(term, "value", term)) for term in (quad.subject, quad.object))
         notes.add("statement with a bad IRI or language tag", f"{short_name(subject)} -> {value}")
@@ -77,7 +75,6 @@ class RdfStore:
 
     @property
     def store(self) -> Store:
-        """Oxigraph's own."""
         return self._opened[0]
 
     def load(
@@ -162,7 +159,6 @@ class RdfStore:
         return True
 
     def read(self, name: str, ask: Ask) -> Reading:
-        """Return `ask`'s facts, with `name` as their source."""
         facts, notes = read_facts(self.rows, ask)
         aliases = read_aliases(self.rows, facts, ask)
         return notes.reading(name, whole(ask).text(), facts, aliases, self.passed.lines(shape_of(ask).predicates))

@@ -110,7 +110,6 @@ def _parsed(body: bytes, kind: str) -> list[Row]:
 
 
 def rows_of(solutions: Any) -> Iterator[Row]:
-    """Yield pyoxigraph's solutions as rows."""
     from pyoxigraph import BlankNode, Literal, NamedNode
 
     def term_of(value: Any) -> Term:

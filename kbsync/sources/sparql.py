@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 
 class SparqlSource:
-    """A SPARQL endpoint."""
-
     def __init__(
         self,
         endpoint: str,
@@ -104,7 +102,6 @@ class SparqlSource:
         raise AssertionError("the last try returns or raises")
 
     def _wait(self, seconds: float) -> None:
-        """Wait with a countdown."""
         total = math.ceil(seconds)
         for passed in range(total):
             self._access.progress(f"waiting for {self.name}: {total - passed} s more", passed, total)

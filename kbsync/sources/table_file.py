@@ -107,7 +107,6 @@ class Columns:
         self._places: dict[str, int] = {}
 
     def are_in(self, header: Collection[str]) -> bool:
-        """Whether a header has all columns that are needed."""
         return {self._names[field] for field in self._needed} <= set(header)
 
     def facts(self, header: Sequence[str], rows: Iterable[tuple[int, Sequence[str]]]) -> Iterator[Fact]:
@@ -192,8 +191,6 @@ _QueryRows = Iterator[Sequence[Any]]
 
 
 class Database:
-    """A database, asked one query for each relation."""
-
     def __init__(self, url: str, query: OwnQuery | None) -> None:
         """Raises SettingsError for an address or query that is none, or that holds a password."""
         _check_address(url)

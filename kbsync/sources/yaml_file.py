@@ -69,7 +69,6 @@ class YamlFile:
         return notes.reading(self.name, None, facts, aliases, self._notes)
 
     def predicates(self) -> Counted:
-        """Return what `counted` gives of the facts."""
         return counted((fact.relation, fact.subject.label, fact.object.label) for fact in self._content.found)
 
     @cached_property
@@ -263,7 +262,6 @@ class _Reader:
         return ""
 
     def _texts(self, node: yaml.Node, what: str) -> list[str]:
-        """Return the texts of a list; what is wrong with it is noted."""
         if isinstance(node, yaml.SequenceNode):
             return [self._text(item, "alias") for item in node.value]
         self._wrong(node, f"{what} is not a list: write [one, another]")

@@ -36,7 +36,6 @@ class PhaseClock:
         self.last = time.monotonic()
 
     def __call__(self, phase: str, done: int, total: int) -> None:
-        """Take a report."""
         present = time.monotonic()
         self.seconds[phase] = self.seconds.get(phase, 0.0) + present - self.last
         self.last = present
@@ -74,7 +73,6 @@ def covariance_row(bench: PaperBench) -> Row:
 
 
 def editor_rows(bench: PaperBench, name: str) -> list[Row]:
-    """Return an editor's seconds by phase and as a whole."""
     requests = [case.request for case in bench.counterfact[: bench.sizes.timed]]
     own, settings = bench.editor(name), bench.settings_for(name)
 

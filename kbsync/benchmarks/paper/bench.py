@@ -37,8 +37,6 @@ MEND_FACTS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an experiment gave."""
-
     rows: tuple[Row, ...]
     charts: tuple[Chart, ...] = ()
     note: str = ""
@@ -67,7 +65,6 @@ class Measurements:
         return self.add(about, make()) if kept is None else kept
 
     def find(self, about: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the kept measurement, or None."""
         return self.values.get(content_id("unit1", about))
 
     def add(self, about: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,7 +157,6 @@ class PaperBench(Bench):
         return content_id("network1", {name: value.double().sum().item() for name, value in state.items()})
 
     def task(self, groups: Sequence[RequestGroup], settings: MemitSettings, *, search: bool = False) -> Task:
-        """Return a task that has MEND's network too."""
         return replace(super().task(groups, settings, search=search), network=self.network)
 
     def deltas(self, name: str, requests: Sequence[EditRequest], settings: MemitSettings | None = None) -> Deltas:

@@ -80,8 +80,6 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class PaperRun:
-    """All experiments of one run."""
-
     model: str
     folder: Path
     about: dict[str, Any]
@@ -233,7 +231,6 @@ LONG = 30
 
 
 def paper_view(run: PaperRun) -> Parts:
-    """Yield a table for each experiment, and where the rest is."""
     for done in run.experiments.values():
         rows, columns = done.result.rows, shown_columns(done.result.rows)
         cells = [[figure_text(row.get(name), places=2) for name in columns] for row in rows[:TABLE_ROWS]]

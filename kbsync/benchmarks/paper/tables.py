@@ -68,7 +68,6 @@ def scaling(bench: PaperBench) -> Result:
 
 
 def editor_row(bench: PaperBench, name: str, count: int) -> Row:
-    """Return an editor's row for the first `count` edits of the order."""
     return {"editor": name, "edits": count, **bench.measured(name, bench.counterfact[:count], METRICS)}
 
 
@@ -156,7 +155,6 @@ def largest_relations(bench: PaperBench) -> list[str]:
 
 
 def of_relation(bench: PaperBench, relation: str, count: int) -> list[Case]:
-    """Return the first `count` cases of a relation, in the data's order."""
     return [case for case in bench.counterfact if case.request.relation == relation][:count]
 
 
