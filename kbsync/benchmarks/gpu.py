@@ -63,8 +63,7 @@ TINY = MemitSettings(layers=(0, 1), lambda_=100.0, sequence_length=64)
 
 SUBJECT, PROMPT_END, OBJECT, CONTEXT = 4, 6, (1, 2, 3), 11
 """tokens, as in CounterFact: of a subject, of the prompt after it, of objects in turn, of a context"""
-CONTEXTS = 5
-"""contexts beside the empty one"""
+CONTEXTS = 5  # contexts beside the empty one
 PROJECTED = 10_000
 
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12, "4090": 165e12}

@@ -17,8 +17,7 @@ from kbsync.report.console import Parts, table
 from kbsync.sync.home import Progress, silent
 from kbsync.sync.model import choose_model
 
-OBJECTS = (1, 2, 4, 8)
-"""objects to edit for each subject"""
+OBJECTS = (1, 2, 4, 8)  # objects to edit for each subject
 METRICS = ("ES", "PS", "NS", "recall", "paraphrase_recall", "perplexity")
 FIGURES = ("ES", "PS", "NS", "S", "recall", "paraphrase_recall", "perplexity")
 

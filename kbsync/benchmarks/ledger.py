@@ -23,10 +23,8 @@ from kbsync.sync.home import Progress, own_templates, silent
 from kbsync.templates import Templates
 
 MODEL = "made-up"
-CHANGED = 0.01
-"""share of the facts that differ at the second pull"""
-UNTOLD = ("P1999999", "P2999999")
-"""relations without a template, so that these are met too"""
+CHANGED = 0.01  # share of the facts that differ at the second pull
+UNTOLD = ("P1999999", "P2999999")  # relations without a template, so that these are met too
 
 
 def bench_ledger(home: Path, facts: int, edits: int, *, seed: int = 0, progress: Progress = silent) -> dict[str, Any]:

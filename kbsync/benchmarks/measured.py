@@ -33,14 +33,11 @@ if TYPE_CHECKING:
 
 FACTS_PER_SUBJECT = 5
 OBJECTS = 5_000
-HOMONYMS = 0.002
-"""share of subjects that bear the label of the one before"""
+HOMONYMS = 0.002  # share of subjects that bear the label of the one before
 CONTESTED = 0.002
 """share of facts that are a second object for the subject and relation before: conflicts (Eqn. 5)"""
-LINES = 25
-"""statements of an item"""
-EVERY = 40
-"""one item in so many has the relations `ASKED`"""
+LINES = 25  # statements of an item
+EVERY = 40  # one item in so many has the relations `ASKED`
 ASKED = ("P36", "P30")
 
 _ENTITY = "http://www.wikidata.org/entity/Q"
@@ -111,10 +108,8 @@ def _item(number: int) -> list[str]:
     return [f"{line}\n" for line in lines]
 
 
-SAMPLED_EVERY = 0.02
-"""seconds between two looks at the memory"""
-END = 4096
-"""bytes of a process's output that are read"""
+SAMPLED_EVERY = 0.02  # seconds between two looks at the memory
+END = 4096  # bytes of a process's output that are read
 MAXRSS_IN_MB = 2**20 if sys.platform == "darwin" else 2**10
 """what ru_maxrss counts, in a MB"""
 

@@ -41,11 +41,9 @@ from kbsync.sync.home import Progress, silent
 from kbsync.sync.model import choose_model
 
 PHASES = ("targets", "covariance", "insertion")
-SCALE = (10, 30, 100, 300, 1000)
-"""edits of `bench_scale`"""
+SCALE = (10, 30, 100, 300, 1000)  # edits of `bench_scale`
 MACHINE = "{device}, {dtype}, {threads} threads of {processors} processors"
-WARM_UP = 2
-"""edits that go through both sides before the clock starts"""
+WARM_UP = 2  # edits that go through both sides before the clock starts
 
 Deltas = Mapping[int, torch.Tensor] | Mapping[int, WeightDelta]
 

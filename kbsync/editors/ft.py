@@ -24,12 +24,9 @@ from kbsync.models import LoadedModel, TokenizedPrompt, execution_device
 from kbsync.models.forward import Captured, batches_by_length, capture, resume
 from kbsync.models.generation import end_tokens
 
-GPTJ_SHARE = 21 / 28
-"""layer 21 of GPT-J's 28"""
-LLAMA3_SHARE = 22 / 32
-"""layer 22 of Llama 3's 32: LocFT-BF's"""
-TOKEN_BUDGET = 8192
-"""padded tokens of one pass"""
+GPTJ_SHARE = 21 / 28  # layer 21 of GPT-J's 28
+LLAMA3_SHARE = 22 / 32  # layer 22 of Llama 3's 32: LocFT-BF's
+TOKEN_BUDGET = 8192  # padded tokens of one pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,8 +86,7 @@ def factors(given: torch.Tensor, gradient: torch.Tensor) -> Factors:
 
 
 EPSILON = 1e-7
-FIRST_STEP = 1e-4
-"""alpha before training"""
+FIRST_STEP = 1e-4  # alpha before training
 
 
 class LowRankLayer(nn.Module):
@@ -224,8 +223,7 @@ def read_network(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str
     return network.to(loaded.device).requires_grad_(False)
 
 
-TOKEN_BUDGET = 8192
-"""padded tokens of one pass"""
+TOKEN_BUDGET = 8192  # padded tokens of one pass
 
 
 @torch.no_grad()
@@ -247,8 +245,7 @@ def write_mend(task: Task, _: NoSettings) -> Deltas:
     return total
 
 
-PUBLISHED_LAYERS = 3
-"""MLPs that the paper edits: the last ones"""
+PUBLISHED_LAYERS = 3  # MLPs that the paper edits: the last ones
 
 
 @dataclass(frozen=True, slots=True)

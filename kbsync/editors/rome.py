@@ -24,8 +24,7 @@ from kbsync.memit.keys import SubjectStates
 from kbsync.memit.solve import factorise
 from kbsync.models import hold_weights
 
-GPTJ_SHARE = 5 / 28
-"""layer 5 of GPT-J's 28"""
+GPTJ_SHARE = 5 / 28  # layer 5 of GPT-J's 28
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,9 @@ from kbsync.metrics.registry import MEANS
 from kbsync.metrics.said import next_tokens, says_first
 from kbsync.models import LoadedModel, greedy_answers
 
-DRAWS = 1000
-"""resamples of the cases"""
+DRAWS = 1000  # resamples of the cases
 LEVELS = (0.025, 0.975)
-CHUNK = 1 << 22
-"""drawn indices that are held at once"""
+CHUNK = 1 << 22  # drawn indices that are held at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +95,7 @@ def harmonic(parts: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 BINS = 5
-CALIBRATION_DRAWS = 200
-"""resamples of the answers"""
+CALIBRATION_DRAWS = 200  # resamples of the answers
 
 
 @dataclass(frozen=True, slots=True)

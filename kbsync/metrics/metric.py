@@ -130,8 +130,7 @@ def mean(values: Sequence[float]) -> float | None:
     return 100 * sum(values) / len(values) if values else None
 
 
-NEIGHBOURS = 5
-"""neighbourhood prompts of a case at most"""
+NEIGHBOURS = 5  # neighbourhood prompts of a case at most
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,11 +93,9 @@ ABOUT: dict[str, About] = {
 }
 """figure -> what it is; the name of a layer's figure has its number behind a dot"""
 
-TEXT_LENGTH = 100
-"""tokens of a generated text, those of its prompt counted, as in the published evaluation"""
+TEXT_LENGTH = 100  # tokens of a generated text, those of its prompt counted, as in the published evaluation
 TOP_K = 5
-ANSWER = 32
-"""tokens of a greedy answer, which ends by itself before, or is cut"""
+ANSWER = 32  # tokens of a greedy answer, which ends by itself before, or is cut
 
 Item = TypeVar("Item")
 

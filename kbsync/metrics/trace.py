@@ -28,10 +28,8 @@ from kbsync.metrics.trace_batch import (
 from kbsync.models import LoadedModel
 from kbsync.models.forward import batches_by_length
 
-NOISE = 3.0
-"""standard deviations of the subjects' embeddings"""
-SAMPLES = 3
-"""draws of noise for each fact"""
+NOISE = 3.0  # standard deviations of the subjects' embeddings
+SAMPLES = 3  # draws of noise for each fact
 KINDS = (STATE, MLP, ATTENTION)
 SEVERED = (MLP, ATTENTION)
 TOKEN_BUDGET = {"cpu": 2048, "cuda": 16384, "mps": 4096}

@@ -41,8 +41,7 @@ _LEFT_OUT: Mapping["Sign", str] = {
     "x": "not recalled (`kbsync apply --retry`)",
 }
 """signs of facts that an apply leaves as they are, though the model does not hold them"""
-_QUIET = "=k"
-"""signs whose rows are only counted"""
+_QUIET = "=k"  # signs whose rows are only counted
 _MOST_ROWS = 40
 
 
@@ -188,10 +187,8 @@ def lifted_view(result: Mapping[str, Sequence["Lifted"]]) -> Parts:
         yield f"{veto.relation} of {veto.subject}{named}: the next apply writes it again"
 
 
-MOST_ROWS = 200
-"""of a sign; what a reader of a page goes through"""
-LAST = 10
-"""batches that a plot goes back"""
+MOST_ROWS = 200  # of a sign; what a reader of a page goes through
+LAST = 10  # batches that a plot goes back
 _TICKS = re.compile(r"`([^`]+)`")
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~&])")
 

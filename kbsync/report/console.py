@@ -100,10 +100,8 @@ def _entries(value: object) -> Mapping[object, object]:
     return value if isinstance(value, Mapping) else {}
 
 
-FOLDED = 16
-"""columns that a column of longer texts may be folded to"""
-GAP = 3
-"""columns between two of a table's"""
+FOLDED = 16  # columns that a column of longer texts may be folded to
+GAP = 3  # columns between two of a table's
 
 _TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 

@@ -132,8 +132,7 @@ def _answer(answer: "Answer | None") -> tuple[str, str]:
 
 TRUSTED, CAREFUL = 90.0, 60.0
 """percent from which a model can be trusted with something, and from which only with care"""
-POINTS = 1.0
-"""points of a task, and percent of perplexity, that count as no loss"""
+POINTS = 1.0  # points of a task, and percent of perplexity, that count as no loss
 ASKED = {
     "said": "answering the edited facts in the words in which they were edited",
     "said_paraphrase": "answering them in other words",

@@ -14,10 +14,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 """a flat row of a table; an interval stands in ``NAME_low`` and ``NAME_high``"""
 
-SIZE = (6.4, 3.8)
-"""inches of a chart"""
-COLUMNS = 3
-"""charts beside each other in a figure"""
+SIZE = (6.4, 3.8)  # inches of a chart
+COLUMNS = 3  # charts beside each other in a figure
 COLOURS = (
     *("#08306b", "#d94801", "#238b45", "#807dba", "#6b6b6b", "#9ecae1", "#fd8d3c", "#54278f"),
     *("#a1d99b", "#bd0026", "#41b6c4"),

@@ -21,8 +21,7 @@ from kbsync.shapes import Shape, expand, iri_of, wikibase
 MOST_LETTERS = 250
 """of a label that a fact can have: Wikidata allows no longer ones, and what is longer is no name"""
 
-SHOWN = 500
-"""letters of a text from outside that a message shows"""
+SHOWN = 500  # letters of a text from outside that a message shows
 
 SECRET = re.compile(r"(?i)(^|[?&;_-])(\w*(password|passwd|pwd|secret|token|signature|credential)|api_?key|key|sig)=")
 """in an address: the name of something that nobody else may know"""

@@ -35,8 +35,7 @@ _CLAIM = b"<http://wikiba.se/ontology#directClaim>"
 _OF_VALUES = (b"<http://wikiba.se/ontology#timeValue>", b"<http://wikiba.se/ontology#timePrecision>")
 _LAST = 2**25 - 1
 """byte of a table of nodes (32 MB); beside ten million nodes one other in 200 is kept for nothing"""
-MOST_PREDICATES = 1_000_000
-"""predicates remembered as well written; a dump has some ten thousand"""
+MOST_PREDICATES = 1_000_000  # predicates remembered as well written; a dump has some ten thousand
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,12 +27,9 @@ from kbsync.files import ANSWER, DEADLINE, ERROR_BODY, MEGABYTE, RATIO, REDIRECT
 from kbsync.sources.base import Access, shown
 from kbsync.sources.results import ACCEPTED, Row, parse_results
 
-NO_RETRY_AFTER = 60.0
-"""Seconds to wait after a 429 that does not say how long."""
-LONGEST_PAUSE = 900.0
-"""Seconds; an endpoint that asks for more patience than this ends the pull."""
-LONGEST_ADDRESS = 8_000
-"""Letters of an address with a query in it, for endpoints that take GET alone."""
+NO_RETRY_AFTER = 60.0  # Seconds to wait after a 429 that does not say how long
+LONGEST_PAUSE = 900.0  # Seconds; an endpoint that asks for more patience than this ends the pull
+LONGEST_ADDRESS = 8_000  # Letters of an address with a query in it, for endpoints that take GET alone
 
 Remedy = Literal["none", "again", "less"]
 """What may help after a fault: nothing, the same query later, or a smaller one."""
@@ -44,8 +41,7 @@ _BUSY = (429, 500, 502, 503, 504)
 # Blazegraph's and Virtuoso's ways to say that a query took too long; Blazegraph may do so in an answer it has begun.
 _TIMED_OUT = (b"TimeoutException", b"QueryTimeout", b"exceeds the limit of")
 _PIECE = 65_536
-_SMALL = 16 * MEGABYTE
-"""An answer up to this may grow by any ratio."""
+_SMALL = 16 * MEGABYTE  # An answer up to this may grow by any ratio
 
 
 class RequestError(Exception):

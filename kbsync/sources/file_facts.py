@@ -27,8 +27,7 @@ from kbsync.files import TEMPORARY, Unchanged, writing
 from kbsync.shapes import iri_of, short_id
 from kbsync.sources.base import Ask, Counted, Notes, Reading, clean, short_enough, shown
 
-MOST = 20_000
-"""facts that lie in memory"""
+MOST = 20_000  # facts that lie in memory
 
 _TABLE = """CREATE TABLE read (subject_key, object_key, subject, subject_id, relation, object, object_id, rank, since,
     wording)"""
@@ -108,10 +107,8 @@ def _values(fact: Fact) -> tuple[object, ...]:
     return (subject.label, subject.id, fact.relation, thing.label, thing.id, fact.rank, fact.since, wording)
 
 
-SHOWN = 20
-"""problems told in full"""
-MOST_RELATIONS = 100_000
-"""that are counted"""
+SHOWN = 20  # problems told in full
+MOST_RELATIONS = 100_000  # that are counted
 NO_LINE_END = "last line without a line end, as in a file that was cut off"
 
 

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from kbsync.errors import SourceError
 
-PATIENCE = 30.0
-"""Seconds for the server to come up."""
+PATIENCE = 30.0  # Seconds for the server to come up
 
 
 @contextlib.contextmanager

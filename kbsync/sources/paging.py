@@ -26,14 +26,10 @@ from kbsync.sources import queries
 from kbsync.sources.base import Ask
 from kbsync.sources.results import Row, Term
 
-PAGE = 50_000
-"""Subjects asked for at once."""
-BATCH = 500
-"""Subjects, names or entities put into one query."""
-MOVED = 0.001
-"""share of a relation's statements that may come or go while they are read"""
-TRIES = 5
-"""How often in a row a request may fail."""
+PAGE = 50_000  # Subjects asked for at once
+BATCH = 500  # Subjects, names or entities put into one query
+MOVED = 0.001  # share of a relation's statements that may come or go while they are read
+TRIES = 5  # How often in a row a request may fail
 
 
 _Place = TypeVar("_Place")

@@ -22,8 +22,7 @@ from kbsync.shapes import short_id
 
 MOST_SUBJECTS = 2_000_000
 """Subjects that a digest is made for; a larger file is read whole each time, as a digest (packed) lies in memory."""
-MOST_AGAIN = 0.3
-"""Share of the subjects above which the file is better read whole."""
+MOST_AGAIN = 0.3  # Share of the subjects above which the file is better read whole
 MOST_CHANGED = 50_000
 """Subjects above which it is read whole too, as what is said of those that changed lies in memory."""
 
@@ -37,8 +36,7 @@ _TIMES = tuple(
 _LINE = re.compile(rb'(<[^<>\\\s]+>|_:\S+) (<[^<>\\\s]+>) (<[^<>\\\s]+>|_:\S+|"(?:[^"\\]|\\.)*"\S*) \.\r?\n?')
 _BYTES = 16
 _FORM = b"sorted"
-_PART = 10_000
-"""subjects packed at once"""
+_PART = 10_000  # subjects packed at once
 
 
 @dataclass(frozen=True, slots=True)

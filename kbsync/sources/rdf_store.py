@@ -23,13 +23,10 @@ from kbsync.sources.queries import shape_of, whole
 from kbsync.sources.results import Row, rows_of
 from kbsync.sources.statements import read_aliases, read_facts
 
-LARGE = 32 * 2**20
-"""Bytes; what is above this is loaded into a store on disk."""
+LARGE = 32 * 2**20  # Bytes; what is above this is loaded into a store on disk
 REMEDY = "the file may have been cut off: get it again, or correct that line; nothing was taken from it"
-PART = 50_000
-"""statements that are put into a store at once"""
-IN_LINES = (RdfFormat.N_TRIPLES, RdfFormat.N_QUADS)
-"""formats with one statement a line"""
+PART = 50_000  # statements that are put into a store at once
+IN_LINES = (RdfFormat.N_TRIPLES, RdfFormat.N_QUADS)  # formats with one statement a line
 
 _GOES_ON = (*IN_LINES, RdfFormat.TURTLE, RdfFormat.TRIG, RdfFormat.N3)
 

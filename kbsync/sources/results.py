@@ -22,8 +22,7 @@ TEXT = ("http://www.w3.org/2001/XMLSchema#string", "http://www.w3.org/1999/02/22
 """types of plain text"""
 IN_ONE = 32 * MEGABYTE
 """bytes of JSON that are parsed at once; more are read in a stream, as a parsed document takes many times its size"""
-COUNT = 15
-"""digits of a count, at most"""
+COUNT = 15  # digits of a count, at most
 
 _JSON = ("application/sparql-results+json", "application/json", "text/json", "text/plain")
 _XML = ("application/sparql-results+xml", "application/xml", "text/xml")

@@ -109,12 +109,9 @@ class SparqlSource:
         self._access.progress(f"waiting for {self.name}: over", total, total)
 
 
-FOUND = 50
-"""Properties that a search gives at most."""
-MOST = 200
-"""Predicates that are listed at most."""
-NAMES = 200
-"""Names that it looks at."""
+FOUND = 50  # Properties that a search gives at most
+MOST = 200  # Predicates that are listed at most
+NAMES = 200  # Names that it looks at
 
 _PROPERTY = re.compile(r"http://www\.wikidata\.org/entity/(P[1-9][0-9]*)")
 

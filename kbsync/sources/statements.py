@@ -29,8 +29,7 @@ from kbsync.sources.results import Row, Term
 
 _T = TypeVar("_T")
 
-MOST_NAMES = 100_000
-"""objects whose names are remembered, as many subjects have the same ones"""
+MOST_NAMES = 100_000  # objects whose names are remembered, as many subjects have the same ones
 
 
 _RANKS = {

@@ -24,10 +24,8 @@ from kbsync.files import LINE
 from kbsync.sources.base import Access, shown
 from kbsync.sources.endpoint import plain_opener, retry_after
 
-PAUSES = (1.0, 60.0)
-"""seconds between two connections, where the server says nothing: at first, and at most"""
-WAITING = 10_000
-"""events that wait to be taken; beyond these the server has to wait"""
+PAUSES = (1.0, 60.0)  # seconds between two connections, where the server says nothing: at first, and at most
+WAITING = 10_000  # events that wait to be taken; beyond these the server has to wait
 _RETRY = re.compile(rb"^retry: ?([0-9]{1,9})\r?$", re.MULTILINE)
 """read here, as the client tells of it only beside data"""
 _BUSY = (408, 425, 429, 500, 502, 503, 504)

@@ -181,8 +181,7 @@ def _lines(path: Path, notes: Notes) -> Iterator[str]:
 
 _READS = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
-_ROWS = 1_000
-"""fetched at once from a server"""
+_ROWS = 1_000  # fetched at once from a server
 _TABLES_OF_SQLITE = """SELECT name FROM sqlite_master
     WHERE type IN ('table', 'view') AND substr(name, 1, 7) <> 'sqlite_' ORDER BY name"""
 _TABLES_OF_A_SERVER = """SELECT quote_ident(table_schema) || '.' || quote_ident(table_name)

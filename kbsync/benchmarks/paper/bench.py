@@ -28,11 +28,9 @@ from kbsync.sync.home import Progress, silent
 from kbsync.sync.model import ModelChoice
 from kbsync.sync.practice import facts_to_ask, has_network, mend_network, train_for
 
-OF_TEXT = ("GE", "RS")
-"""metrics that read generated text"""
+OF_TEXT = ("GE", "RS")  # metrics that read generated text
 ROMES = ("rome", "rome-published")
-MEND_FACTS = 1000
-"""known facts that MEND's network is trained on, at most or a few more"""
+MEND_FACTS = 1000  # known facts that MEND's network is trained on, at most or a few more
 
 
 @dataclass(frozen=True, slots=True)

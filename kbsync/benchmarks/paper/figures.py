@@ -80,8 +80,7 @@ def charts(rows: Sequence[Row], window: int) -> list[Chart]:
 SHOWN = ("S", "ES", "PS", "NS", "recall")
 METRICS = (*SHOWN[1:], "GE")
 CHOICES = 5
-POINTS = 3
-"""numbers of edits that FT-W is measured at"""
+POINTS = 3  # numbers of edits that FT-W is measured at
 DECADES = 4
 
 

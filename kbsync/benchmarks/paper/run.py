@@ -224,10 +224,8 @@ def write_files(run: PaperRun, name: str) -> None:
         raise SettingsError(f"--to {run.folder}: cannot be written ({error.strerror or error})") from error
 
 
-TABLE_ROWS = 24
-"""rows of a table on the terminal; all are in the CSV file and on the page"""
-LONG = 30
-"""letters of a cell that stays on one line"""
+TABLE_ROWS = 24  # rows of a table on the terminal; all are in the CSV file and on the page
+LONG = 30  # letters of a cell that stays on one line
 
 
 def paper_view(run: PaperRun) -> Parts:

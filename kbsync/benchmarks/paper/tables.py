@@ -94,8 +94,7 @@ def lines_of(metric: str, rows: Sequence[Row], counts: Sequence[int]) -> Chart:
 
 
 RELATION_METRICS = ("ES", "PS", "NS", "recall")
-LEAST = 4
-"""edits that a mixture needs of each relation to be measured"""
+LEAST = 4  # edits that a mixture needs of each relation to be measured
 KINDS = {
     ("P27", "P37"): "unlike subjects (people, countries), unlike objects (countries, languages)",
     ("P413", "P1412"): "like subjects (people), unlike objects (positions in a team, languages)",
