@@ -7,7 +7,7 @@ import typer
 
 from kbsync.cli.choices import ModelOption, ReferencesOption, TasksOption, listed, option
 from kbsync.cli.options import Options, command, family
-from kbsync.errors import SettingsError
+from kbsync.files import writing
 from kbsync.report.console import emit, emit_text, json_text, progress, tell
 from kbsync.report.evaluate import asked_view, eval_json, eval_view
 from kbsync.report.explain import explained_view, plot_explained
@@ -114,7 +114,8 @@ def evaluate(
         page="quick" if quick else "full" if report else None,
     )
     if report is not None:
-        make_folder(report)
+        with writing(report):  # before the long work
+            report.mkdir(parents=True, exist_ok=True)
     with progress(quiet=options.json, verbose=options.verbose) as told:
         found = run_eval(options.home, model, wanted, loading=loading, progress=told)
     if report is not None:
@@ -123,14 +124,6 @@ def evaluate(
         emit_text(eval_page(found), report / "eval.html")
         emit_text("".join(json_text(eval_json(found), ascii_only=False)), report / "eval.json")
     emit(found, eval_view, eval_json, as_json=options.json)
-
-
-def make_folder(path: Path) -> None:
-    """Make the folder of a page before the long work; raise SettingsError where that fails."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"--report {path}: cannot be made ({error.strerror or error})") from error
 
 
 ask_app = family()

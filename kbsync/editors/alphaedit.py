@@ -100,13 +100,9 @@ def null_space(covariance: torch.Tensor, threshold: float) -> torch.Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class NasSettings:
-    """NAS's settings; the defaults are those published for GPT-J. R and the search are the model's own."""
+class NasSettings(AlphaEditSettings):
+    """AlphaEdit's settings and NAS's own; the defaults are those published for GPT-J."""
 
-    threshold: float = 0.02
-    """AlphaEdit's"""
-    alpha: float = 10.0
-    """AlphaEdit's"""
     dropped: float = 0.05
     """share of the largest |v*| that n is taken without"""
     skipped: float = 2.0
@@ -126,7 +122,7 @@ def write_nas(task: Task, own: NasSettings) -> Deltas:
     hidden, added = at_subject(task, groups, layer)
     values = anchored(added + (z.double() - hidden), added, own.dropped, own.skipped)
     targets = (hidden - added + values).to(z)
-    return write_alphaedit(replace(task, groups=groups, z=targets), AlphaEditSettings(own.threshold, own.alpha))
+    return write_alphaedit(replace(task, groups=groups, z=targets), own)
 
 
 def anchored(values: torch.Tensor, before: torch.Tensor, dropped: float, skipped: float) -> torch.Tensor:

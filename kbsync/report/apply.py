@@ -3,7 +3,6 @@
 A status as a page: Markdown for a pull request, or one HTML file that needs no network.
 """
 
-import datetime
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from markupsafe import Markup, escape
 from rich.console import RenderableType
 
-from kbsync import __version__
-from kbsync.report.console import Parts, fields_of, plain, table
+from kbsync.report.console import Parts, fields_of, page, plain, table
 
 if TYPE_CHECKING:
     from kbsync.sync.batch import Applied
@@ -197,18 +195,14 @@ def status_page(
     status: "Status[Overview]", history: "History | None", recent: "Recent", form: Literal["markdown", "html"]
 ) -> str:
     """Return a status, with what was new lately and the figures of the last batches from `history`, as one page."""
-    from jinja2 import Environment, PackageLoader, select_autoescape  # here, as the other views need none of it
-
     rows: dict[str, list[PlanRow]] = defaultdict(list)
     for row in status.plan.rows:
         if len(rows[row.sign]) < MOST_ROWS:
             rows[row.sign].append(row)
     counts = {sign: count for sign, count in status.plan.counts.items() if count}
-    pages = Environment(loader=PackageLoader("kbsync.report", "pages"), autoescape=select_autoescape(["html.j2"]))
-    pages.filters["cell"] = cell
-    pages.filters["bars"] = bars
-    pages.filters["code"] = code
-    return pages.get_template("status.html.j2" if form == "html" else "status.md.j2").render(
+    return page(
+        "status.html.j2" if form == "html" else "status.md.j2",
+        {"cell": cell, "bars": bars, "code": code},
         model=status.plan.model,
         verdict=verdict(status),
         counts=[(sign, count, MEANING[sign]) for sign, count in counts.items()],
@@ -222,8 +216,6 @@ def status_page(
         changes=recent.changes,
         answers=recent.answers,
         failed=recent.failed,
-        version=__version__,
-        made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 

@@ -8,9 +8,10 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from rich import box
@@ -20,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from kbsync import __version__
 from kbsync.errors import KbsyncError
 from kbsync.files import writing
 
@@ -224,6 +226,16 @@ def emit_text(text: str, to: Path | None) -> None:
             new.replace(to)
         finally:
             new.unlink(missing_ok=True)
+
+
+def page(template: str, filters: Mapping[str, Callable[..., object]] = MappingProxyType({}), **values: object) -> str:
+    """Return one of the pages beside this file, filled with `values`, the version and the time."""
+    from jinja2 import Environment, PackageLoader, select_autoescape  # here, as the other views need none of it
+
+    pages = Environment(loader=PackageLoader("kbsync.report", "pages"), autoescape=select_autoescape(["html.j2"]))
+    pages.filters.update(filters)
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return pages.get_template(template).render(version=__version__, made=made, **values)
 
 
 def _let_go() -> None:

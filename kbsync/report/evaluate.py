@@ -1,14 +1,12 @@
 """How an evaluation and answers to prompts are shown; an evaluation also as a page that says what to trust."""
 
-import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import RenderableType
 
-from kbsync import __version__
-from kbsync.report.console import Parts, fields_of, table
+from kbsync.report.console import Parts, fields_of, page, table
 
 if TYPE_CHECKING:
     from kbsync.metrics import Figure
@@ -231,11 +229,9 @@ def grouped(names: Sequence[str]) -> dict[str, list[str]]:
 
 def eval_page(found: "Evaluation") -> str:
     """Return an evaluation as one HTML page that needs no network."""
-    from jinja2 import Environment, PackageLoader, select_autoescape  # here, as the other views need none of it
-
     sides = sides_of(found)
-    pages = Environment(loader=PackageLoader("kbsync.report", "pages"), autoescape=select_autoescape(["html.j2"]))
-    return pages.get_template("eval.html.j2").render(
+    return page(
+        "eval.html.j2",
         found=found,
         sides_of=lambda names: {name: side for name, side in sides.items() if side.keys() & set(names)},
         remarks=list(remarks(found)),
@@ -244,6 +240,4 @@ def eval_page(found: "Evaluation") -> str:
         verdicts=list(verdicts(found)),
         told=beside_told(found),
         headings={"yes": "Can be trusted with", "care": "With care", "no": "Not to be trusted with"},
-        version=__version__,
-        made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kbsync.errors import KbsyncError
+from kbsync.files import writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -157,7 +157,7 @@ def looks_of(names: Sequence[str]) -> dict[str, int]:
 def write_charts(path: Path, charts: Sequence[Chart]) -> list[Path]:
     """Write charts as one figure, as PNG and SVG; `path` gives folder and stem, and both paths are returned.
 
-    The same charts give the same files. Raises KbsyncError where they cannot be written.
+    The same charts give the same files. Raises WriteError where they cannot be written.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -177,11 +177,9 @@ def write_charts(path: Path, charts: Sequence[Chart]) -> list[Path]:
         if len(named) > 1:
             columns = min(6, len(named))
             figure.legend([*named.values()], [*named], loc="outside lower center", ncols=columns, frameon=False)
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(written[0], dpi=130)
             figure.set_layout_engine("none")  # all is in its place by now
             figure.savefig(written[1], metadata={"Date": None})
-        except OSError as error:
-            raise KbsyncError(f"the plot {path} cannot be written: {error.strerror or error}") from error
     return written

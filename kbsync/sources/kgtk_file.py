@@ -43,7 +43,7 @@ class KgtkFile:
 
     def __init__(self, path: Path, asks: tuple[Ask, ...] = ()) -> None:
         self._path = path
-        self._needed = NeededLines(path, lambda: _Edges(path).triples(), RdfFormat.N_TRIPLES, asks)
+        self._needed = NeededLines(path, lambda: _triples(path), RdfFormat.N_TRIPLES, asks)
         self._state = Unchanged(path)
         self.name = str(path.resolve())
 
@@ -62,31 +62,24 @@ class KgtkFile:
             return counted(stated(next(rows, []), rows))
 
 
-class _Edges:
-    """The edges of a file as lines of N-Triples."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._problems = Problems(path)
-
-    def triples(self) -> Iterator[bytes]:
-        """Yield the lines; raise SourceError after the last edge if any was bad."""
-        lines = text_lines(self._path, ROW)
-        header = next(lines, "").rstrip("\r\n").split("\t")
-        for number, line in enumerate(lines, start=2):
-            fields = line.rstrip("\r\n").split("\t")
-            if not line.strip() or line.startswith("#"):
-                continue
-            if len(fields) != len(header):
-                self._problems.add(number, f"{len(fields)} fields where the header has {len(header)} columns")
-                continue
-            edge = dict(zip(header, fields, strict=True))
-            if empty := [name for name in ("node1", "label", "node2") if not edge[name]]:
-                self._problems.add(number, f"{' and '.join(empty)} empty: an edge needs node1, label and node2")
-                continue
-            for subject, predicate, value in _statements(number, edge):
-                yield f"{_node(subject)} <{predicate}> {value} .\n".encode()
-        self._problems.raise_any()
+def _triples(path: Path) -> Iterator[bytes]:
+    """Yield a file's edges as lines of N-Triples; raise SourceError after the last edge if any was bad."""
+    problems, lines = Problems(path), text_lines(path, ROW)
+    header = next(lines, "").rstrip("\r\n").split("\t")
+    for number, line in enumerate(lines, start=2):
+        fields = line.rstrip("\r\n").split("\t")
+        if not line.strip() or line.startswith("#"):
+            continue
+        if len(fields) != len(header):
+            problems.add(number, f"{len(fields)} fields where the header has {len(header)} columns")
+            continue
+        edge = dict(zip(header, fields, strict=True))
+        if empty := [name for name in ("node1", "label", "node2") if not edge[name]]:
+            problems.add(number, f"{' and '.join(empty)} empty: an edge needs node1, label and node2")
+            continue
+        for subject, predicate, value in _statements(number, edge):
+            yield f"{_node(subject)} <{predicate}> {value} .\n".encode()
+    problems.raise_any()
 
 
 def _statements(number: int, edge: dict[str, str]) -> Iterator[tuple[str, str, object]]:

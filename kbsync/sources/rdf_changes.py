@@ -77,14 +77,6 @@ class Digest:
             yield rest
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """What is to be read again: `lines` of N-Triples, whose facts are those of the subjects with these `keys`."""
-
-    lines: bytes
-    keys: frozenset[str]
-
-
 def digest_of(path: Path) -> Digest | None:
     """Return the digest of an N-Triples file; None for one with redirects, lines of another form, or too many.
 
@@ -128,8 +120,11 @@ class _Told:
                 yield subject, told.digest()
 
 
-def changed_lines(path: Path, earlier: Digest, now: Digest) -> Changed | None:
-    """Return what to read again of the file with digest `now`; None where it is better read whole."""
+def changed_lines(path: Path, earlier: Digest, now: Digest) -> tuple[bytes, frozenset[str]] | None:
+    """Return what to read again of the file with digest `now`; None where it is better read whole.
+
+    It is lines of N-Triples, whose facts are those of the subjects with these keys.
+    """
     changed: set[bytes] = set()
     subjects = 0
     pairs = (line.split(b" ") for line in heapq.merge(earlier.lines(), now.lines()))
@@ -141,7 +136,7 @@ def changed_lines(path: Path, earlier: Digest, now: Digest) -> Changed | None:
         if len(changed) > MOST_CHANGED:
             return None
     if not changed:
-        return Changed(b"", frozenset())
+        return b"", frozenset()
     naming: set[bytes] = set()
     nodes_named = False
     for subject, predicate, value, _ in _triples(path):
@@ -153,9 +148,7 @@ def changed_lines(path: Path, earlier: Digest, now: Digest) -> Changed | None:
         again |= {subject for subject, p, value, _ in _triples(path) if p.startswith(_NODE) and value in again}
     if len(again) > min(MOST_CHANGED, MOST_AGAIN * subjects):
         return None
-    return Changed(
-        _lines_about(path, again), frozenset(short_id(one.decode()[1:-1]) for one in again if one[:1] == b"<")
-    )
+    return _lines_about(path, again), frozenset(short_id(one.decode()[1:-1]) for one in again if one[:1] == b"<")
 
 
 def _lines_about(path: Path, again: set[bytes]) -> bytes:

@@ -120,12 +120,12 @@ class RdfFile:
             changed = changed_lines(self._path, earlier, now)
             if changed is None:
                 return None
-            loaded = RdfStore()
+            loaded, (lines, keys) = RdfStore(), changed
             try:
-                loaded.store.bulk_load(changed.lines, format=RdfFormat.N_TRIPLES)
+                loaded.store.bulk_load(lines, format=RdfFormat.N_TRIPLES)
             except SyntaxError:
                 return None  # a reading of the whole file tells the line
-            return ChangedPart(self.name, loaded, changed.keys)
+            return ChangedPart(self.name, loaded, keys)
 
     @cached_property
     def _loaded(self) -> RdfStore:

@@ -47,5 +47,5 @@ def test_the_plot_is_two_files_and_the_same_each_time(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(KbsyncError, match="cannot be written"):
+    with pytest.raises(KbsyncError, match=r"cannot write .*month"):
         plot_sync(BENCH, tmp_path / "file" / "month.png")

@@ -19,6 +19,7 @@ from kbsync.editors import Deltas, Task
 from kbsync.editors.mend import MendNetwork
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, content_id
+from kbsync.files import writing
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta
 from kbsync.metrics import TEXT_METRICS, Case
@@ -68,15 +69,13 @@ class Measurements:
     def add(self, about: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:
         """Keep a measurement, in the place of an earlier one; it is on the disk when this returns, as JSON gives it."""
         key, kept = content_id("unit1", about), json.loads(json.dumps(value))
-        try:
+        with writing(self.file):
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open("a", encoding="utf-8") as opened:
                 line = {"key": key, "about": dict(about), "value": kept}
                 opened.write(json.dumps(line, ensure_ascii=False) + "\n")
                 opened.flush()
                 os.fsync(opened.fileno())
-        except OSError as error:
-            raise SettingsError(f"{self.file} cannot be written: {error.strerror or error}") from error
         self.values[key] = kept
         self.made += 1
         return dict(kept)

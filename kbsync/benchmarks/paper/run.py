@@ -28,7 +28,8 @@ from kbsync.benchmarks.paper import appendix, figures, tables
 from kbsync.benchmarks.paper.bench import Measurements, PaperBench, Result
 from kbsync.benchmarks.paper.data import PaperData, Sizes, published_tables
 from kbsync.editors import EDITORS
-from kbsync.errors import KbsyncError, SettingsError
+from kbsync.errors import SettingsError
+from kbsync.files import writing
 from kbsync.ledger import Ledger
 from kbsync.report.console import Parts, table
 from kbsync.report.plots import Row, write_charts
@@ -206,8 +207,8 @@ def commit() -> str | None:
 
 
 def write_files(run: PaperRun, name: str) -> None:
-    """Write an experiment's CSV file, and ``results.json`` anew; SettingsError where that fails."""
-    try:
+    """Write an experiment's CSV file, and ``results.json`` anew; WriteError where that fails."""
+    with writing(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)
         rows = run.experiments[name].result.rows
         with (run.folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as opened:
@@ -220,8 +221,6 @@ def write_files(run: PaperRun, name: str) -> None:
         }
         text = json.dumps({**run.about, "experiments": told}, indent=1, ensure_ascii=False)
         (run.folder / "results.json").write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"--to {run.folder}: cannot be written ({error.strerror or error})") from error
 
 
 TABLE_ROWS = 24  # rows of a table on the terminal; all are in the CSV file and on the page
@@ -239,7 +238,7 @@ def paper_view(run: PaperRun) -> Parts:
 
 
 def write_page(run: PaperRun) -> Path:
-    """Write every figure as SVG and PNG, and ``index.html``; return its path. KbsyncError where that fails."""
+    """Write every figure as SVG and PNG, and ``index.html``; return its path. WriteError where that fails."""
     drawn: dict[str, str] = {}
     for name, done in run.experiments.items():
         for chart in done.result.charts:
@@ -250,10 +249,8 @@ def write_page(run: PaperRun) -> Path:
     about = json.dumps(run.about, indent=1, ensure_ascii=False)
     tools = {"shown_columns": shown_columns, "column_class": column_class, "figure_text": figure_text}
     file = run.folder / "index.html"
-    try:
+    with writing(file):
         file.write_text(page.render(run=run, figures=drawn, about=about, **tools), encoding="utf-8")
-    except OSError as error:
-        raise KbsyncError(f"the page {file} cannot be written: {error.strerror or error}") from error
     return file
 
 
