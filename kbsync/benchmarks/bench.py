@@ -42,12 +42,12 @@ from kbsync.models import LoadedModel, score_targets
 from kbsync.sync.corpus import documents
 from kbsync.sync.covariances import Covariances, covariances_for, with_text
 from kbsync.sync.deltas import cached_targets
-from kbsync.sync.edits import held_beside, other_relations
+from kbsync.sync.edits import held_beside
 from kbsync.sync.eval_cases import HeldOut, case_of, text_figures
 from kbsync.sync.evaluate import neighbourhood, prompt_figures
 from kbsync.sync.home import Progress, silent, templates_for
 from kbsync.sync.measure import beginnings, prompts_beside
-from kbsync.sync.model import ModelChoice, identify, model_contexts
+from kbsync.sync.model import ModelChoice, Session, identify, model_contexts
 from kbsync.sync.practice import practice_requests
 
 
@@ -171,8 +171,10 @@ class Bench:
         """Return a task; with `search` it has the groups' target vectors, and those in the home are not searched."""
         contexts, z = self.contexts_for(settings), None
         if search:
+            model = replace(self.model, contexts=tuple(contexts), settings=settings.as_dict())
             choice = replace(self.choice, settings=settings)
-            z = cached_targets(self.ledger, self.model, choice, groups, contexts, self.progress).z
+            work = Session(self.ledger, templates_for(self.ledger.home), choice, model, self.progress)
+            z = cached_targets(work, groups).z
         edits = {(request.relation, request.subject) for group in groups for request in group.requests}
         held = held_beside(self.ledger, templates_for(self.ledger.home), self.loaded, settings, edits)
         given = self.loaded, groups, contexts, settings
@@ -201,8 +203,9 @@ class Bench:
         The other relations are those that templates have for subjects of the same kind, but for the held ones.
         """
         templates, pairs = templates_for(self.ledger.home), {(one.relation, one.subject) for one in edits}
-        held = {one.relation for one in other_relations(templates, self.settings, pairs)}
-        same = prompts_beside(templates, self.loaded, pairs, held)
+        settings = replace(self.settings, hold_subjects=0)
+        held = held_beside(self.ledger, templates, self.loaded, settings, pairs)
+        same = prompts_beside(templates, self.loaded, pairs, {one.relation for one in held})
         return replace(neighbourhood(cases), same=same, unrelated=beginnings(text.lines))
 
     def figures(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kbsync.facts import Entity, Fact, Skipped, Wording
+from kbsync.facts import EditRequest, Entity, Fact, Skipped, Wording
 
 Withdraw = Literal["all", "none"] | frozenset[str]
 
@@ -237,6 +237,11 @@ class EditRow:
     state: Literal["active", "superseded", "retracted", "rolled back"]
     ended_by: int | None
     retries: int = 0
+
+    @property
+    def as_request(self) -> EditRequest:
+        """The request as it was written, without what was beside the prompt."""
+        return EditRequest(self.relation, self.subject, self.prompt, self.object)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
+from functools import partial
 from math import exp, isfinite, log
 from pathlib import Path
 
@@ -14,29 +15,30 @@ from kbsync.metrics import Triple, perplexity, recalled
 from kbsync.models import Answer, LoadedModel, TargetScore, greedy_answers, load_model, score_targets, top_answers
 from kbsync.sync.history import model_meant
 from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent, templates_for
-from kbsync.sync.known import prompt_of, says
-from kbsync.sync.model import ModelChoice, choose_model, current_deltas, edited_state, identify
+from kbsync.sync.known import Answers, prompt_of, says
+from kbsync.sync.model import Session, choose_model, current_deltas, edited_state
 from kbsync.sync.plan import NOT_RECALLED, SIGNS, Plan, PlanRow, known_facts, make_plan
 
 
-def base_answers(
-    ledger: Ledger, choice: ModelChoice, model: ModelRow, asked: Mapping[str, str], progress: Progress
-) -> dict[str, str]:
+def base_answers(work: Session, asked: Mapping[str, str]) -> dict[str, str]:
     """Return what the base model says to each prompt of `asked`: from the ledger, or asked now and recorded.
 
     `asked` maps a prompt to the object that is hoped for: where that is the model's top answer, one forward pass
     tells; only the others are generated.
     """
-    said = ledger.answers(model.key, list(asked))
+    said = work.ledger.answers(work.model.key, list(asked))
     triples = [("{}", prompt, target) for prompt, target in asked.items() if prompt not in said]
     if not triples:
         return said
-    phase = "asking the base model"
-    scores = BaseScores(ledger, model)(choice.loaded, triples, lambda done: progress(phase, done, len(triples)))
+
+    def told(done: int) -> None:
+        work.progress("asking the base model", done, len(triples))
+
+    scores = BaseScores(work.ledger, work.model)(work.loaded, triples, told)
     fresh = {prompt: target for (_, prompt, target), score in zip(triples, scores, strict=True) if score.exact}
     others = [prompt for _, prompt, _ in triples if prompt not in fresh]
-    fresh |= zip(others, greedy_answers(choice.loaded, others), strict=True)
-    ledger.record_answers(model.key, fresh)
+    fresh |= zip(others, greedy_answers(work.loaded, others), strict=True)
+    work.ledger.record_answers(work.model.key, fresh)
     return said | fresh
 
 
@@ -52,14 +54,12 @@ class BaseScores:
         """Score (template, subject, object) triples; `progress` is told of those that the model is asked for."""
         asked = [(template.replace("{}", subject, 1), thing) for template, subject, thing in triples]
         known = self.ledger.base_scores(self.sha256, set(asked))
-        missing = [triple for triple, about in zip(triples, asked, strict=True) if about not in known]
+        missing = [(triple, about) for triple, about in zip(triples, asked, strict=True) if about not in known]
         if missing:
-            fresh = score_targets(loaded, missing, progress)
-            places = [about for about in asked if about not in known]
-            found = {about: astuple(score) for about, score in zip(places, fresh, strict=True)}
-            self.ledger.record_base_scores(
-                self.sha256, {about: one for about, one in found.items() if isfinite(one[0])}
-            )
+            fresh = score_targets(loaded, [triple for triple, _ in missing], progress)
+            found = {about: astuple(score) for (_, about), score in zip(missing, fresh, strict=True)}
+            finite = {about: one for about, one in found.items() if isfinite(one[0])}
+            self.ledger.record_base_scores(self.sha256, finite)
             known |= found
         return [TargetScore(*known[about]) for about in asked]
 
@@ -75,20 +75,18 @@ class BaseScores:
         return found
 
 
-def other_answers(
-    ledger: Ledger, choice: ModelChoice, model: ModelRow, requests: Sequence[EditRequest], progress: Progress
-) -> dict[str, str]:
+def other_answers(work: Session, requests: Sequence[EditRequest]) -> dict[str, str]:
     """Return o^c for each request's id: what the base model says or, where that is the object, what comes next."""
-    said = base_answers(ledger, choice, model, {prompt_of(one): one.target for one in requests}, progress)
-    return {one.id: other_answer(choice.loaded, one, said[prompt_of(one)]) for one in requests}
+    said = base_answers(work, {prompt_of(one): one.target for one in requests})
 
+    def other(request: EditRequest) -> str:
+        answer = said[prompt_of(request)]
+        if not says(answer, request):
+            return answer
+        answers = top_answers(work.loaded, prompt_of(request), 3 + len(request.aliases))
+        return next((one.text for one in answers if not says(one.text, request)), answers[-1].text)
 
-def other_answer(loaded: LoadedModel, request: EditRequest, answer: str) -> str:
-    """Return the answer; where it is the request's object, the model's next likeliest one."""
-    if not says(answer, request):
-        return answer
-    answers = top_answers(loaded, prompt_of(request), 3 + len(request.aliases))
-    return next((one.text for one in answers if not says(one.text, request)), answers[-1].text)
+    return {one.id: other(one) for one in requests}
 
 
 def probed_plan(
@@ -108,33 +106,27 @@ def probed_plan(
     model is loaded. Raises as `apply` does.
     """
     with Ledger.open(home, create=False) as ledger:
-        if loading.dtype is None:
-            named = model_name(model, home)
-            told = plan_on_record(ledger, named, home, relations, on_conflict, include_known, inverse)
-            if told is not None:
-                return told
-        choice = choose_model(model, home=home, loading=loading)
-        known = identify(ledger, choice)
-        plan = make_plan(ledger, templates_for(home), choice.name, known, relations, on_conflict, inverse=inverse)
-        if not include_known:
-            plan = known_facts(plan, lambda asked: base_answers(ledger, choice, known, asked, progress))
-        applied = [row for row in plan.having("=", "x") if row.request is not None]
-        with edited(choice.loaded, current_deltas(ledger, ledger.current_batch(known.key))):
-            kept = recalled(
-                choice.loaded,
-                [row.request for row in applied if row.request],
-                lambda done: progress("asking the edited model", done, len(applied)),
-            )
-        found = {id(row): right for row, right in zip(applied, kept, strict=True)}
 
-    def judged(row: PlanRow) -> PlanRow:
-        if id(row) not in found:
-            return row
-        return (
-            replace(row, sign="=", reason="applied") if found[id(row)] else replace(row, sign="x", reason=NOT_RECALLED)
-        )
+        def plan_by(answers: Answers, known: ModelRow) -> Plan:
+            plan = make_plan(ledger, templates_for(home), known.name, known, relations, on_conflict, inverse=inverse)
+            return plan if include_known else known_facts(plan, answers)
 
-    return replace(plan, rows=tuple(sorted(map(judged, plan.rows), key=lambda row: SIGNS.index(row.sign))))
+        latest = ledger.latest_model(model_name(model, home)) if loading.dtype is None else None
+        if latest is not None:
+            unasked: set[str] = set()
+
+            def on_record(asked: Mapping[str, str]) -> Mapping[str, str]:
+                said = ledger.answers(latest.key, list(asked))
+                unasked.update(asked.keys() - said.keys())
+                return said
+
+            plan = plan_by(on_record, latest)
+            if not unasked and not plan.having("=", "x"):
+                return plan
+        work = Session.of(ledger, choose_model(model, home=home, loading=loading), progress)
+        plan = plan_by(partial(base_answers, work), work.model)
+        with edited(work.loaded, current_deltas(ledger, ledger.current_batch(work.model.key))):
+            return by_recall(plan, work.loaded, "asking the edited model", progress)
 
 
 def probed_file(
@@ -156,40 +148,24 @@ def probed_file(
         known = model_meant(ledger, model)
         plan = make_plan(ledger, templates_for(home), known.name, known, relations)
     loaded = load_model(file, **asdict(loading))
-    applied = [row for row in plan.having("=", "x") if row.request is not None]
-    requests = [row.request for row in applied if row.request]
-    found = recalled(loaded, requests, lambda done: progress(f"asking {file}", done, len(applied)))
-    rows = [
-        replace(row, sign="=", reason="applied") if right else replace(row, sign="x", reason=NOT_RECALLED)
-        for row, right in zip(applied, found, strict=True)
-    ]
-    return replace(plan, rows=tuple(sorted(rows, key=lambda row: SIGNS.index(row.sign))))
+    plan = replace(plan, rows=tuple(row for row in plan.having("=", "x") if row.request is not None))
+    return by_recall(plan, loaded, f"asking {file}", progress)
 
 
-def plan_on_record(
-    ledger: Ledger,
-    name: str,
-    home: Path,
-    relations: Collection[str] | None,
-    on_conflict: Policy,
-    include_known: bool,
-    inverse: bool | None,
-) -> Plan | None:
-    """Return the plan by what the model of this name said when it was asked last; None where it must be asked."""
-    known = ledger.latest_model(name)
-    if known is None:
-        return None
-    plan = make_plan(ledger, templates_for(home), name, known, relations, on_conflict, inverse=inverse)
-    unasked: set[str] = set()
+def by_recall(plan: Plan, loaded: LoadedModel, phase: str, progress: Progress) -> Plan:
+    """Return the plan with its applied facts marked by whether a model recalls them, as it is now."""
+    requests = {id(row): row.request for row in plan.having("=", "x") if row.request is not None}
+    right = recalled(loaded, list(requests.values()), lambda done: progress(phase, done, len(requests)))
+    found = dict(zip(requests, right, strict=True))
 
-    def answers(asked: Mapping[str, str]) -> Mapping[str, str]:
-        said = ledger.answers(known.key, list(asked))
-        unasked.update(asked.keys() - said.keys())
-        return said
+    def judged(row: PlanRow) -> PlanRow:
+        if id(row) not in found:
+            return row
+        if found[id(row)]:
+            return replace(row, sign="=", reason="applied")
+        return replace(row, sign="x", reason=NOT_RECALLED)
 
-    if not include_known:
-        plan = known_facts(plan, answers)
-    return None if unasked or plan.having("=", "x") else plan
+    return replace(plan, rows=tuple(sorted(map(judged, plan.rows), key=lambda row: SIGNS.index(row.sign))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,13 +196,16 @@ def ask(
     if not base_only and not (home / "ledger.db").exists():
         raise LedgerError(f"no ledger in {home}: name another --home, or ask the base model alone with --base")
     choice = choose_model(model, home=home, loading=loading)
-    base = [tuple(top_answers(choice.loaded, prompt, count)) for prompt in prompts]
-    if base_only:
-        return [Asked(prompt, answers, None) for prompt, answers in zip(prompts, base, strict=True)]
-    with Ledger.open(home, create=False) as ledger:
-        _, batch, deltas = edited_state(ledger, choice)
-    if batch is None:
-        return [Asked(prompt, answers, None) for prompt, answers in zip(prompts, base, strict=True)]
-    with edited(choice.loaded, deltas):
-        after = [tuple(top_answers(choice.loaded, prompt, count)) for prompt in prompts]
+
+    def said() -> list[tuple[Answer, ...]]:
+        return [tuple(top_answers(choice.loaded, prompt, count)) for prompt in prompts]
+
+    base: list[tuple[Answer, ...]] = said()
+    after: list[tuple[Answer, ...]] | list[None] = [None] * len(prompts)
+    if not base_only:
+        with Ledger.open(home, create=False) as ledger:
+            _, batch, deltas = edited_state(ledger, choice)
+        if batch is not None:
+            with edited(choice.loaded, deltas):
+                after = said()
     return [Asked(*row) for row in zip(prompts, base, after, strict=True)]

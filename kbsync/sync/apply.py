@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from kbsync.sync.answers import base_answers
 from kbsync.sync.batch import Applied, Batch, Clock
 from kbsync.sync.corpus import settle_stdin
 from kbsync.sync.doctor import check_before_load, check_before_work, check_lengths
-from kbsync.sync.edits import Edits, chosen_editor, make_edits
+from kbsync.sync.edits import chosen_editor, make_edits
 from kbsync.sync.guards import Canary, Cost, Guard
 from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent, templates_for
-from kbsync.sync.model import ModelChoice, choose_model, identify, led
+from kbsync.sync.model import Session, choose_model, led
 from kbsync.sync.plan import Plan, PlanRow, known_facts, make_plan, with_their_facts
 from kbsync.sync.tasks import Tasks
 from kbsync.templates import Templates
@@ -89,47 +90,59 @@ def apply(
     `remark` is told how the work is done, which `team` shares (this process leads it). Raises LedgerError, ModelError,
     SettingsError, TemplateError, ConflictError and EditError; the state before stays in each case.
     """
-    with prepared(home, options, progress, remark, team) as work:
-        plan = work.plan()
-        batch = work.batch(plan)
-        if not confirm(Proposal(plan, work.choice.remark, batch.cost(), batch.edits.needed)):
+    with prepared(home, options, progress, remark, team) as ready:
+        plan = ready.plan()
+        batch = ready.batch(plan)
+        if not confirm(Proposal(plan, ready.work.choice.remark, batch.cost(), batch.edits.needed)):
             return None
-        return batch.run() if batch.edits.needed else nothing_to_do(plan, batch.edits, work.clock)
+        return ready.carry_out(plan, batch)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A ledger that this process alone writes to, and a loaded model: all that plans and batches are made of."""
 
-    ledger: Ledger
-    templates: Templates
+    work: Session
     options: ApplyOptions
-    choice: ModelChoice
-    model: ModelRow
     editor: Editor
     guard: Guard
     clock: Clock
-    progress: Progress
     remark: Callable[[str], None]
-    compared: Plan | None = None
+    tasks: Tasks | None
+    compared: Plan | None
     """facts and edits as they were compared before the load; None: to be compared"""
-    tasks: Tasks | None = None
 
     def plan(self) -> Plan:
-        """Return what the user asks for, by what is on record now."""
+        """Return what the user asks for, facts that the base model knows marked.
+
+        The base model is asked what the ledger has no answer for.
+        """
         with self.clock.phase("plan"):
-            plan = self.compared
-            if plan is None:
-                plan = compared(self.ledger, self.templates, self.choice.name, self.model, self.options)
-            return narrowed(plan, self.ledger, self.choice, self.model, self.options, self.progress)
+            work, options = self.work, self.options
+            plan = self.compared or compared(work.ledger, work.templates, work.choice.name, work.model, options)
+            if options.only is not None:
+                plan = narrowed(plan, options.only)
+            written = [row.request for row in plan.having("+", "~", "x") if row.request is not None]
+            check_lengths(work.loaded, written, work.model.contexts)
+            if not options.include_known:
+                plan = known_facts(plan, partial(base_answers, work))
+            if options.limit is not None:
+                changes = [row for row in plan.having("+", "~") if not is_inverse(row.relation)]
+                over = set(changes[options.limit :])
+                plan = replace(plan, rows=tuple(with_their_facts(row for row in plan.rows if row not in over)))
+            return plan
 
     def batch(self, plan: Plan) -> Batch:
         with self.clock.phase("plan"):
-            edits = make_edits(
-                plan, self.ledger, self.templates, self.choice, self.model, self.editor, retry=self.options.retry
-            )
-        told = (self.guard, self.clock, self.progress, self.remark, self.options.chat, self.tasks)
-        return Batch(self.ledger, self.templates, self.choice, self.model, edits, *told)
+            edits = make_edits(self.work, plan, self.editor, retry=self.options.retry)
+        return Batch(self.work, edits, self.guard, self.clock, self.remark, self.options.chat, self.tasks)
+
+    def carry_out(self, plan: Plan, batch: Batch) -> Applied:
+        """Run the batch of a plan; where the model's state stays, say what it does not hold all the same."""
+        if batch.edits.needed:
+            return batch.run()
+        left = {sign: count for sign, count in plan.counts.items() if sign in "!?x" and count}
+        return Applied(None, len(batch.edits.kept), 0, 0, {}, self.clock.total(), None, (), left=left)
 
 
 @contextmanager
@@ -143,11 +156,16 @@ def prepared(
     """Check what can be checked before the long work, and load the model; raises as `apply` does."""
     clock, templates = Clock(), templates_for(home)
     with led(team), Ledger.open(home, create=False) as ledger, ledger.writer(f"apply {options.model}"):
-        check_ledger(ledger, options)
+        if options.rollbacks is not None and rollback_count(ledger) != options.rollbacks:
+            raise LedgerError("the model was rolled back after this apply began: see `kbsync status`, and run it again")
+        if faults := database_faults(ledger):
+            raise LedgerError(f"{faults[0]}; restore a copy of it, or choose another --home")
         named = model_name(options.model, home)
         editor, values = chosen_editor(options.algorithm, options.values, named, retry=options.retry)
         if options.only_lost:
-            options = replace(options, only=written_elsewhere(ledger, named))
+            others = [row.key for row in ledger.models() if row.name != named]
+            elsewhere = {(edit.relation, edit.subject_key) for key in others for edit in ledger.active_edits(key)}
+            options = replace(options, only=elsewhere)
         tasks = Tasks(options.tasks) if options.tasks else None
         # Before a long load: conflicts under `error`, relation ids, and an empty ledger show at once.
         known = ledger.latest_model(named)
@@ -155,15 +173,20 @@ def prepared(
         if not plan.rows:
             raise LedgerError(f"no facts to apply in {home}: run `kbsync pull` first")
         with clock.phase("load"):
-            choice = load(home, options, values, team, progress)
-            model = identify(ledger, choice)
+            check_before_load(home, options.model, options.loading)
+            corpus, loading = settle_stdin(options.corpus, home), options.loading
+            choice = choose_model(
+                options.model, values, home=home, loading=loading, corpus=corpus, team=team, progress=progress
+            )
+            if options.chat:
+                require_chat_template(choice.loaded)
+            work = Session.of(ledger, choice, progress)
             if not plan.in_sync:
                 check_before_work(ledger, choice, editor, len(plan.having("+", "~", "=", "x")))
         guard = Guard(choice.bounds.with_values(**options.bounds), options.force, tuple(options.canaries))
         # Another model of that name may have been used last.
-        same = plan if known is None or known.key == model.key else None
-        told = (guard, clock, progress, remark, same, tasks)
-        yield Prepared(ledger, templates, options, choice, model, editor, *told)
+        same = plan if known is None or known.key == work.model.key else None
+        yield Prepared(work, options, editor, guard, clock, remark, tasks, same)
 
 
 def compared(ledger: Ledger, templates: Templates, name: str, model: ModelRow | None, options: ApplyOptions) -> Plan:
@@ -172,64 +195,17 @@ def compared(ledger: Ledger, templates: Templates, name: str, model: ModelRow | 
     return make_plan(ledger, templates, name, model, *asked, inverse=options.inverse)
 
 
-def written_elsewhere(ledger: Ledger, named: str) -> set[tuple[str, str]]:
-    """Return (relation, subject key) of the edits that are active in other models than the one of this name."""
-    others = [row.key for row in ledger.models() if row.name != named]
-    return {(edit.relation, edit.subject_key) for key in others for edit in ledger.active_edits(key)}
+def narrowed(plan: Plan, about: Collection[tuple[str, str]]) -> Plan:
+    """Return the rows of these (relation, subject key), and those of the inverses of their facts."""
 
+    def wanted(row: PlanRow) -> bool:
+        return (row.relation, row.subject_key) in about
 
-def check_ledger(ledger: Ledger, options: ApplyOptions) -> None:
-    """Raise LedgerError for a damaged ledger, or where a rollback came since the command began."""
-    if options.rollbacks is not None and rollback_count(ledger) != options.rollbacks:
-        raise LedgerError("the model was rolled back after this apply began: see `kbsync status`, and run it again")
-    if faults := database_faults(ledger):
-        raise LedgerError(f"{faults[0]}; restore a copy of it, or choose another --home")
-
-
-def load(home: Path, options: ApplyOptions, values: Mapping[str, Any], team: Team, progress: Progress) -> ModelChoice:
-    """Load the model, with the corpus and the settings that the user names."""
-    check_before_load(home, options.model, options.loading)
-    corpus = settle_stdin(options.corpus, home)
-    choice = choose_model(
-        options.model, values, home=home, loading=options.loading, corpus=corpus, team=team, progress=progress
-    )
-    if options.chat:
-        require_chat_template(choice.loaded)
-    return choice
-
-
-def narrowed(
-    plan: Plan, ledger: Ledger, choice: ModelChoice, model: ModelRow, options: ApplyOptions, progress: Progress
-) -> Plan:
-    """Return the plan of what the user asks for, facts that the base model knows marked.
-
-    The base model is asked what the ledger has no answer for.
-    """
-    if options.only is not None:
-        about = {one for row in plan.rows if (row.relation, row.subject_key) in options.only for one in facts_of(row)}
-        rows = tuple(
-            row
-            for row in plan.rows
-            if (row.relation, row.subject_key) in options.only or (is_inverse(row.relation) and about & facts_of(row))
-        )
-        plan = replace(plan, rows=rows)
-    written = [row.request for row in plan.having("+", "~", "x") if row.request is not None]
-    check_lengths(choice.loaded, written, model.contexts)
-    if not options.include_known:
-        plan = known_facts(plan, lambda asked: base_answers(ledger, choice, model, asked, progress))
-    if options.limit is not None:
-        changes = [row for row in plan.having("+", "~") if not is_inverse(row.relation)]
-        over = set(changes[options.limit :])
-        plan = replace(plan, rows=tuple(with_their_facts(row for row in plan.rows if row not in over)))
-    return plan
+    facts = {one for row in filter(wanted, plan.rows) for one in facts_of(row)}
+    rows = [row for row in plan.rows if wanted(row) or (is_inverse(row.relation) and facts & facts_of(row))]
+    return replace(plan, rows=tuple(rows))
 
 
 def facts_of(row: PlanRow) -> set[int]:
     """Return the ids of the facts that a row is about: that of now, and that of its edit."""
     return ({row.fact.id} if row.fact else set()) | ({row.edit.fact} if row.edit else set())
-
-
-def nothing_to_do(plan: Plan, edits: Edits, clock: Clock) -> Applied:
-    """Return what is told where the model's state stays."""
-    left = {sign: count for sign, count in plan.counts.items() if sign in "!?x" and count}
-    return Applied(None, len(edits.kept), 0, 0, {}, clock.total(), None, (), left=left)

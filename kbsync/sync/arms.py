@@ -4,14 +4,8 @@
 - ``retrieval``: it is told what a lexical retriever (BM25) finds among all edits for the words of the question.
 - ``8bit``, ``4bit``, ``tuned``: the edited model after it was quantised, and after fine-tuning on other text.
 
-What may become of a model after it was edited: quantised as for llama.cpp, or fine-tuned on other text.
-
-Both hold the model changed while inside, and leave it as it was found.
-
-Reversibility: what is left of facts that are taken out again, by a solve without them and by edits back on top.
-
-kbsync makes the state anew from the base, without the withdrawn facts. The usual way is a counter-edit: the object of
-before is written over the edited weights, as one more edit.
+Reversibility: what is left of facts that are taken out again. kbsync makes the state anew from the base, without them;
+the usual way is a counter-edit: the object of before is written over the edited weights, as one more edit.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,21 +18,21 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from kbsync.editors import Deltas
+from kbsync.editors import Deltas, Editor
 from kbsync.errors import EditError, SettingsError
 from kbsync.facts import EditRequest
-from kbsync.ledger import Ledger, ModelRow
+from kbsync.ledger import BatchRow
 from kbsync.memit import edited, group_requests
 from kbsync.memit.settings import settings_on_record
 from kbsync.metrics import METRICS, Case, Figure, Sampled, Told, Values, evaluate, figures, kept_values, recalled, say
 from kbsync.models import LoadedModel, greedy_answers, head_log_probs, last_hidden, make_rows
-from kbsync.sync.covariances import Covariances, covariances_for, with_text
+from kbsync.sync.covariances import covariances_for, with_text
 from kbsync.sync.deltas import cached_targets, make_deltas
 from kbsync.sync.edits import in_words, recorded_editor
 from kbsync.sync.export_gguf import decode, encode
-from kbsync.sync.home import Progress, templates_for
+from kbsync.sync.home import Progress
 from kbsync.sync.known import prompt_of, requests_of
-from kbsync.sync.model import ModelChoice, current_deltas, model_contexts
+from kbsync.sync.model import Session, current_deltas
 
 QUANTISED = {"8bit": "Q8_0", "4bit": "Q4_0"}
 """name -> the type of GGUF that the blocks' matrices are rounded to: 8.5 and 4.5 bits a weight"""
@@ -63,7 +57,11 @@ def quantised(loaded: LoadedModel, kind: str) -> Iterator[None]:
     if any(weight.is_meta for weight in before.values()):
         raise SettingsError("a model that is offloaded cannot be quantised here: load it on one device")
     try:
-        after = {name: rounded(weight, kind, name, found[name]) for name, weight in before.items()}
+        after = {}
+        for name, weight in before.items():  # along rows of inputs, which are Conv1D's columns
+            turned = isinstance(found[name], Conv1D)
+            near = decode(encode(weight.T if turned else weight, kind, name)).to(weight)
+            after[name] = near.T.contiguous() if turned else near
     except ModuleNotFoundError as error:
         raise SettingsError("to quantise, the package gguf is needed: pip install 'kbsync[gguf]'") from error
     try:
@@ -73,13 +71,6 @@ def quantised(loaded: LoadedModel, kind: str) -> Iterator[None]:
     finally:
         for name, module in found.items():
             module.weight.data = before[name]
-
-
-def rounded(weight: torch.Tensor, kind: str, name: str, module: nn.Module) -> torch.Tensor:
-    """Return a module's weight rounded to a type of GGUF, along its rows of inputs."""
-    if isinstance(module, Conv1D):
-        return decode(encode(weight.T, kind, name)).to(weight).T.contiguous()
-    return decode(encode(weight, kind, name)).to(weight)
 
 
 @contextmanager
@@ -233,73 +224,46 @@ class Reversal:
     """edit prompt of a withdrawn fact, and what each says to it"""
 
 
-def reversal(
-    ledger: Ledger, choice: ModelChoice, model: ModelRow, out: Sequence[Case], seed: int, progress: Progress
-) -> Reversal:
+def reversal(work: Session, batch: BatchRow, out: Sequence[Case], seed: int) -> Reversal:
     """Take the facts of the cases `out` out of a model's current state, both ways; the ledger's state stays."""
-    batch = ledger.current_batch(model.key)
-    assert batch is not None
-    if not recorded_editor(batch).targets:
+    editor = recorded_editor(batch)
+    if not editor.targets:
         raise SettingsError(f"--withdraw is for memit; the current batch is of {batch.algorithm}")
-    now = current_deltas(ledger, batch)
-    values = settings_on_record(batch.settings)
-    choice = replace(choice, settings=choice.settings.with_values(values))
-    choice = with_text(ledger.home, choice, progress)
-    without = retracted(ledger, choice, model, [case.request for case in out], progress)
+    now, loaded = current_deltas(work.ledger, batch), work.loaded
+    choice = replace(work.choice, settings=work.settings.with_values(settings_on_record(batch.settings)))
+    work = replace(work, choice=with_text(work.ledger.home, choice, work.progress))
+    without = retracted(work, editor, [case.request for case in out])
     # The covariance is the base's: that of edited weights would be another one.
-    covariances = covariances_for(ledger.tensors, choice, progress)
-    with edited(choice.loaded, now):
-        counter = counter_edit(ledger, choice, model, out, covariances, progress)
+    covariances = covariances_for(work.ledger.tensors, work.choice, work.progress)
+    before = [replace(case.request, target=case.old, aliases=()) for case in out if case.old]
+    groups = group_requests(loaded, before, work.settings.wordings)
+    with edited(loaded, now):
+        counter = make_deltas(work, editor, groups, None, (), covariances=lambda layers: covariances)
 
     @contextmanager
     def edited_back() -> Iterator[None]:
-        with edited(choice.loaded, now), edited(choice.loaded, counter):
+        with edited(loaded, now), edited(loaded, counter):
             yield
 
     states = [
         Arm("base", nullcontext),
-        Arm("edited", lambda: edited(choice.loaded, now)),
-        Arm("retracted", lambda: edited(choice.loaded, without)),
+        Arm("edited", lambda: edited(loaded, now)),
+        Arm("retracted", lambda: edited(loaded, without)),
         Arm("counter-edit", edited_back),
     ]
-    return compare(choice.loaded, states, out, seed, progress)
+    return compare(loaded, states, out, seed, work.progress)
 
 
-def retracted(
-    ledger: Ledger, choice: ModelChoice, model: ModelRow, out: Sequence[EditRequest], progress: Progress
-) -> Deltas:
+def retracted(work: Session, editor: Editor, out: Sequence[EditRequest]) -> Deltas:
     """Return the deltas that an apply makes once the facts `out` are withdrawn."""
-    rows, templates = ledger.active_edits(model.key), templates_for(ledger.home)
-    gone = {request.id for request in out}
+    rows, gone = work.ledger.active_edits(work.model.key), {request.id for request in out}
     facts = {row.fact for row in rows if row.request in gone}  # an inverse goes with its fact
-    kept = tuple(requests_of(ledger, templates, [row for row in rows if row.fact not in facts]))
+    kept = requests_of(work.ledger, work.templates, [row for row in rows if row.fact not in facts])
     if not kept:
         return {}
-    batch = ledger.current_batch(model.key)
-    assert batch is not None
-    editor, contexts = recorded_editor(batch), model_contexts(model, choice)
-    groups, held, _ = in_words(ledger, templates, choice, editor, kept)
-    retries = {row.request: row.retries for row in rows}
-    z = cached_targets(ledger, model, choice, groups, contexts, progress, retries).z
-    return make_deltas(editor, ledger, choice, groups, contexts, z, held, {}, progress)
-
-
-def counter_edit(
-    ledger: Ledger,
-    choice: ModelChoice,
-    model: ModelRow,
-    out: Sequence[Case],
-    covariances: Covariances,
-    progress: Progress,
-) -> Deltas:
-    """Return the deltas that write the objects of before over the model as it is, edited."""
-    batch = ledger.current_batch(model.key)
-    assert batch is not None
-    editor = recorded_editor(batch)
-    requests = [replace(case.request, target=case.old, aliases=()) for case in out if case.old]
-    groups = group_requests(choice.loaded, requests, choice.settings.wordings)
-    contexts, own = model_contexts(model, choice), {"covariances": lambda layers: covariances}
-    return make_deltas(editor, ledger, choice, groups, contexts, None, (), {}, progress, **own)
+    groups, held, _ = in_words(work, editor, kept)
+    z = cached_targets(work, groups, {row.request: row.retries for row in rows}).z
+    return make_deltas(work, editor, groups, z, held)
 
 
 def compare(loaded: LoadedModel, states: Sequence[Arm], out: Sequence[Case], seed: int, progress: Progress) -> Reversal:

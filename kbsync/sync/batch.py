@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
@@ -16,21 +16,20 @@ import torch
 
 from kbsync.editors import Deltas
 from kbsync.errors import LedgerError
-from kbsync.ledger import Ledger, Metric, ModelRow, write_tensors
+from kbsync.ledger import Metric, write_tensors
 from kbsync.ledger.edits import fail_batch, finish_batch, not_recalled, start_batch
 from kbsync.memit import WeightDelta, edited
-from kbsync.models import LoadedModel, greedy_answers
+from kbsync.metrics import recalled
+from kbsync.models import greedy_answers
 from kbsync.sync.answers import BaseScores, other_answers
 from kbsync.sync.covariances import with_text
 from kbsync.sync.deltas import NO_TARGETS, Targets, cached_targets, make_deltas, stronger, target_keys, weight_changes
 from kbsync.sync.edits import Edits, new_edit, retries_now
-from kbsync.sync.guards import WEIGHT_CHANGE, Again, Canary, Cost, Guard, expected_seconds, failures, not_finite
-from kbsync.sync.home import Progress
-from kbsync.sync.measure import Failure, Measured, cases_for, measure_edits, recall_of, sampled_prompts
-from kbsync.sync.model import ModelChoice, delta_tensors
+from kbsync.sync.guards import WEIGHT_CHANGE, Again, Cost, Guard, expected_seconds, failures, not_finite
+from kbsync.sync.measure import Failure, Measured, cases_for, measure_edits, sampled_prompts
+from kbsync.sync.model import Session, delta_tensors
 from kbsync.sync.plan import Sign
 from kbsync.sync.tasks import Tasks
-from kbsync.templates import Templates
 
 
 class Clock:
@@ -67,12 +66,6 @@ def peak_memory_mb(devices: Collection[torch.device]) -> float:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
-def ask_canaries(loaded: LoadedModel, deltas: Deltas, canaries: Sequence[Canary]) -> list[str]:
-    """Return a clause for each canary that the model with `deltas` fails."""
-    with edited(loaded, deltas):
-        return failures(canaries, lambda prompts: greedy_answers(loaded, prompts))
-
-
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What an apply did. `metrics` maps a name to its figures before and after, percentages but for perplexity."""
@@ -98,14 +91,10 @@ class Applied:
 class Batch:
     """One batch of edits; `run` makes it, and `figures` are those taken of its result."""
 
-    ledger: Ledger
-    templates: Templates
-    choice: ModelChoice
-    model: ModelRow
+    work: Session
     edits: Edits
     guard: Guard
     clock: Clock
-    progress: Progress
     remark: Callable[[str], None]
     chat: bool
     tasks: Tasks | None = None
@@ -114,47 +103,40 @@ class Batch:
 
     def cost(self) -> Cost:
         """Return what the batch will do, and how long that may take."""
-        edits, settings = self.edits, self.choice.settings
-        keys: list[str] = []
-        if edits.editor.targets:
-            keys = target_keys(self.model, settings, edits.contexts, edits.groups, edits.retries)
-        on_record = self.ledger.find_targets(keys)
+        edits, work = self.edits, self.work
+        keys = target_keys(work, edits.groups, edits.retries) if edits.editor.targets else []
+        on_record = work.ledger.find_targets(keys)
         times = sorted(Counter(retries_now(row) for row in edits.added if row.sign == "x").items())
+        again = [(count, stronger(work.settings, retries)) for retries, count in times]
         cost = Cost(
             edits=len(edits.active),
             optimise=sum(key not in on_record for key in keys),
             from_cache=sum(key in on_record for key in keys),
             measure=len(edits.measured),
-            again=tuple(
-                Again(count, one.steps, one.clamp_norm_factor)
-                for retries, count in times
-                for one in [stronger(settings, retries)]
-            ),
+            again=tuple(Again(count, one.steps, one.clamp_norm_factor) for count, one in again),
         )
-        earlier = [batch for batch in self.ledger.batches(self.model.key) if batch.algorithm == edits.editor.name]
-        return replace(cost, seconds=expected_seconds(earlier, str(self.choice.loaded.device), cost))
+        earlier = [batch for batch in work.ledger.batches(work.model.key) if batch.algorithm == edits.editor.name]
+        return replace(cost, seconds=expected_seconds(earlier, str(work.loaded.device), cost))
 
     def run(self) -> Applied:
         """Make the batch; on any error it is recorded as failed and the state before stays current."""
-        cost = self.cost()
-        work = cost.record() | self.guard.record() | self.edits.record()
-        settings, device = self.choice.settings.as_dict(), str(self.choice.loaded.device)
-        batch = start_batch(self.ledger, self.model.key, self.edits.editor.name, settings, device, work)
+        cost, ledger = self.cost(), self.work.ledger
+        record = cost.record() | self.guard.record() | self.edits.record()
+        settings, device = self.work.settings.as_dict(), str(self.work.loaded.device)
+        batch = start_batch(ledger, self.work.model.key, self.edits.editor.name, settings, device, record)
         try:
             return self.make(batch, cost)
         except BaseException as error:
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
             # What cannot be recorded either (the disk is full) is told by the first error; the next writer records it.
             with suppress(LedgerError):
-                fail_batch(self.ledger, batch, reason, self.clock.total(), self.figures)
+                fail_batch(ledger, batch, reason, self.clock.total(), self.figures)
             raise
 
     def make(self, batch: int, cost: Cost) -> Applied:
         """Find targets, solve, check, write the files, and make them current."""
-        edits = self.edits
-        self.settle_text()
-        targets = self.targets()
-        deltas = self.deltas(targets)
+        edits, ledger = self.edits, self.work.ledger
+        targets, deltas = self.solve()
         failed = self.failing(deltas)
         with self.clock.phase("measure"):
             measured = self.measure(deltas)
@@ -162,11 +144,11 @@ class Batch:
         forced = self.guard.judge(measured.table, len(edits.measured), failed)
         files = {}
         if deltas:
-            name, sha256 = write_tensors(self.ledger.tensors, delta_tensors(deltas), {"model": self.model.key})
+            name, sha256 = write_tensors(ledger.tensors, delta_tensors(deltas), {"model": self.work.model.key})
             files[name] = sha256
-        seconds, peak = self.clock.total(), peak_memory_mb(self.choice.loaded.devices)
+        seconds, peak = self.clock.total(), peak_memory_mb(self.work.loaded.devices)
         finish_batch(
-            self.ledger,
+            ledger,
             batch,
             added=[new_edit(row, targets.keys) for row in edits.added],
             superseded=[edit.id for edit in edits.superseded],
@@ -180,28 +162,14 @@ class Batch:
             planned_on=edits.planned_on,
             covariances=self.covariance_files,
         )
-        return Applied(
-            batch,
-            cost.edits,
-            targets.optimised,
-            targets.from_cache,
-            measured.table,
-            seconds,
-            peak,
-            measured.failed,
-            cost,
-        )
-
-    def settle_text(self) -> None:
-        """Choose the text of the covariance, where one is needed."""
-        if self.edits.groups and self.edits.editor.covariance:
-            with self.clock.phase("covariance"):
-                self.choice = with_text(self.ledger.home, self.choice, self.progress)
+        taken = (targets.optimised, targets.from_cache, measured.table, seconds, peak, measured.failed)
+        return Applied(batch, cost.edits, *taken, planned=cost)
 
     def failing(self, deltas: Deltas) -> list[str]:
         """Return a clause for each canary that the edited model fails."""
-        with self.clock.phase("canaries") if self.guard.canaries else nullcontext():
-            return ask_canaries(self.choice.loaded, deltas, self.guard.canaries)
+        loaded, canaries = self.work.loaded, self.guard.canaries
+        with self.clock.phase("canaries") if canaries else nullcontext(), edited(loaded, deltas):
+            return failures(canaries, lambda prompts: greedy_answers(loaded, prompts))
 
     def trial(self, deltas: Deltas | None = None, *, canaries_alone: bool) -> list[str]:
         """Solve (or take `deltas`), and return what is broken: canaries, or else, unless they alone are asked, bounds.
@@ -209,8 +177,7 @@ class Batch:
         Records nothing but targets that are not in the cache.
         """
         if deltas is None:
-            self.settle_text()
-            deltas = self.deltas(self.targets())
+            _, deltas = self.solve()
         failed = self.failing(deltas)
         if failed or canaries_alone:
             return failed
@@ -218,67 +185,51 @@ class Batch:
         broken = not_finite(table)
         return [broken] if broken else self.guard.breaches(table, len(self.edits.measured))
 
-    def targets(self) -> Targets:
-        """Return the groups' target vectors, where the editor takes them."""
-        edits = self.edits
-        if not edits.editor.targets:
-            return NO_TARGETS
-        with self.clock.phase("targets"):
-            return cached_targets(
-                self.ledger, self.model, self.choice, edits.groups, edits.contexts, self.progress, edits.retries
-            )
-
-    def deltas(self, targets: Targets) -> Deltas:
-        """Return the editor's deltas; MEMIT times its phases itself."""
-        edits = self.edits
-        with nullcontext() if edits.editor.targets else self.clock.phase(edits.editor.name):
-            return make_deltas(
-                edits.editor,
-                self.ledger,
-                self.choice,
-                edits.groups,
-                edits.contexts,
-                targets.z if edits.editor.targets else None,
-                edits.held,
-                self.covariance_files,
-                self.progress,
-                phase=self.clock.phase,
-                remark=self.remark,
-            )
+    def solve(self) -> tuple[Targets, Deltas]:
+        """Return the groups' target vectors, where the editor takes them, and its deltas."""
+        edits, editor, targets = self.edits, self.edits.editor, NO_TARGETS
+        if edits.groups and editor.covariance:
+            with self.clock.phase("covariance"):  # its text, where none is named
+                choice = with_text(self.work.ledger.home, self.work.choice, self.work.progress)
+                self.work = replace(self.work, choice=choice)
+        if editor.targets:
+            with self.clock.phase("targets"):
+                targets = cached_targets(self.work, edits.groups, edits.retries)
+        z, files = targets.z if editor.targets else None, self.covariance_files
+        reports = {"phase": self.clock.phase, "remark": self.remark}
+        with nullcontext() if editor.targets else self.clock.phase(editor.name):  # MEMIT times its phases itself
+            return targets, make_deltas(self.work, editor, edits.groups, z, edits.held, files, **reports)
 
     def measure(self, deltas: Deltas) -> Measured:
         """Measure base and edited model."""
-        edits, loaded = self.edits, self.choice.loaded
+        edits, work, loaded = self.edits, self.work, self.work.loaded
         changed = [row for row in edits.added if row.sign == "~"]
         previous = {row.request.id: row.previous for row in changed if row.request and row.previous}
-        old = other_answers(self.ledger, self.choice, self.model, edits.measured, self.progress) | previous
+        old = other_answers(work, edits.measured) | previous
         about = {(request.relation, request.subject) for request in edits.active}
-        cases = cases_for(edits.measured, old, self.ledger.facts(withdrawn=False), about, self.templates)
+        cases = cases_for(edits.measured, old, work.ledger.facts(withdrawn=False), about, work.templates)
         wordings = [one for group in edits.groups for one in group.wordings]
+        sampled = sampled_prompts(work.ledger, work.templates, loaded, edits.active, wordings, edits.held)
         measured = measure_edits(
-            self.choice,
+            work.choice,
             lambda: edited(loaded, deltas),
             cases,
             edits.active,
-            self.progress,
-            BaseScores(self.ledger, self.model),
-            sampled=sampled_prompts(self.ledger, self.templates, loaded, edits.active, wordings, edits.held),
+            work.progress,
+            BaseScores(work.ledger, work.model),
+            sampled=sampled,
             chat=self.chat,
             tasks=self.tasks,
         )
-        if edits.added:
-            measured.metrics.extend(self.recall_of_kept(measured.recalled))
+        if edits.added:  # the recall of those kept edits of which the ledger has another one on record
+            lost, right = not_recalled(work.ledger, work.model.key), measured.recalled
+            turned = [edit.request for edit in edits.kept if right[edit.request] == (edit.id in lost)]
+            measured.metrics.extend(Metric("recall", None, 100.0 * right[request], request) for request in turned)
         if deltas and loaded.model.dtype in (torch.float16, torch.bfloat16):
             with edited(loaded, deltas, masters=True):
-                measured.add("recall_masters", recall_of(loaded, edits.active))
+                measured.add("recall_masters", 100 * sum(recalled(loaded, edits.active)) / len(edits.active))
         for layer, change in weight_changes(loaded, deltas).items():
             measured.add(f"{WEIGHT_CHANGE}{layer}", change)
         if jitter := max((one.jitter for one in deltas.values() if isinstance(one, WeightDelta)), default=0.0):
             measured.add("jitter", jitter)
         return measured
-
-    def recall_of_kept(self, recalled: Mapping[str, bool]) -> list[Metric]:
-        """Return the recall of those kept edits of which the ledger has another one on record."""
-        lost = not_recalled(self.ledger, self.model.key)
-        turned = [edit.request for edit in self.edits.kept if recalled[edit.request] == (edit.id in lost)]
-        return [Metric("recall", None, 100.0 * recalled[request], request) for request in turned]

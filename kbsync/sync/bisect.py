@@ -11,7 +11,7 @@ from kbsync.facts import normalise_label
 from kbsync.ledger import FactRow, Ledger
 from kbsync.ledger.facts import facts_named, record_vetoes
 from kbsync.memit import RequestGroup
-from kbsync.sync.apply import ApplyOptions, Prepared, nothing_to_do, prepared
+from kbsync.sync.apply import ApplyOptions, Prepared, prepared
 from kbsync.sync.home import Progress, silent
 from kbsync.sync.model import current_deltas
 from kbsync.sync.plan import Plan, PlanRow
@@ -59,9 +59,9 @@ def bisect(
     in the cache. What is found is put under a veto on its object, and the rest applied; where `confirm` says no,
     nothing is written. Raises as `apply` does, and EditError where it breaks without any of these edits as well.
     """
-    with prepared(home, options, progress, remark) as work:
-        plan = work.plan()
-        search = _Search(work, plan)
+    with prepared(home, options, progress, remark) as ready:
+        plan = ready.plan()
+        search = _Search(ready, plan)
         culprits = search.run()
         found = tuple(
             Found(row.relation, row.subject, row.fact.object_label if row.fact else "", breaks)
@@ -72,13 +72,11 @@ def bisect(
             return Bisected(plan.model, found, search.solves, None)
         for rows, breaks in culprits:
             for row in rows:
-                facts = _stated(work.ledger, row)
-                record_vetoes(work.ledger, facts, any_object=False, reason=f"found by bisect: {breaks}")
+                facts = _stated(ready.work.ledger, row)
+                record_vetoes(ready.work.ledger, facts, any_object=False, reason=f"found by bisect: {breaks}")
         if found:
-            plan = replace(work, compared=None).plan()
-        batch = work.batch(plan)
-        applied = batch.run() if batch.edits.needed else nothing_to_do(plan, batch.edits, work.clock)
-        return Bisected(plan.model, found, search.solves, applied)
+            plan = replace(ready, compared=None).plan()
+        return Bisected(plan.model, found, search.solves, ready.carry_out(plan, ready.batch(plan)))
 
 
 def _stated(ledger: Ledger, row: PlanRow) -> list[FactRow]:
@@ -96,8 +94,8 @@ Unit = tuple[PlanRow, ...]
 class _Search:
     """Halving over the rows of a plan: relations first, then facts."""
 
-    def __init__(self, work: Prepared, plan: Plan) -> None:
-        self.work, self.plan = work, plan
+    def __init__(self, ready: Prepared, plan: Plan) -> None:
+        self.ready, self.plan = ready, plan
         self.solves = 0
         self.canaries_alone = False
         self.units: list[Unit] = []
@@ -130,7 +128,8 @@ class _Search:
         """Choose what to search: what is new or changed; where it breaks without that, all that is active as well."""
         broken: list[str] = []
         for signs in ("+~", "+~=x"):
-            self.units = _units(self.work.batch(self.plan).edits.groups, [r for r in self.plan.rows if r.sign in signs])
+            rows = [row for row in self.plan.rows if row.sign in signs]
+            self.units = _units(self.ready.batch(self.plan).edits.groups, rows)
             if self.units and not (broken := self.trial(self.holding([]))):
                 return
         raise EditError(
@@ -151,14 +150,13 @@ class _Search:
 
     def trial(self, plan: Plan) -> list[str]:
         """Return what the model breaks once this plan is carried out."""
-        batch = self.work.batch(plan)
-        ledger, model = self.work.ledger, self.work.model
-        if not batch.edits.needed:  # that is the state on record
-            deltas = current_deltas(ledger, ledger.current_batch(model.key))
-            return batch.trial(deltas, canaries_alone=self.canaries_alone)
-        self.solves += bool(batch.edits.active)
-        self.work.progress("solving again", self.solves, 0)
-        return batch.trial(canaries_alone=self.canaries_alone)
+        batch, work, deltas = self.ready.batch(plan), self.ready.work, None
+        if batch.edits.needed:
+            self.solves += bool(batch.edits.active)
+            work.progress("solving again", self.solves, 0)
+        else:  # that is the state on record
+            deltas = current_deltas(work.ledger, work.ledger.current_batch(work.model.key))
+        return batch.trial(deltas, canaries_alone=self.canaries_alone)
 
 
 def _units(groups: Sequence[RequestGroup], rows: Sequence[PlanRow]) -> list[Unit]:

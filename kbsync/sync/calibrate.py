@@ -15,7 +15,7 @@ import torch
 
 from kbsync.errors import EditError, LedgerError, SettingsError
 from kbsync.facts import EditRequest, content_id
-from kbsync.ledger import Ledger, ModelRow
+from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings, edited, group_requests, spread, write_preset
 from kbsync.memit.extensions.calibration import (
     Trial,
@@ -32,7 +32,7 @@ from kbsync.sync.covariances import covariances_for, with_text
 from kbsync.sync.deltas import cached_targets
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 from kbsync.sync.measure import PERPLEXITY_LINES
-from kbsync.sync.model import ModelChoice, choose_model, identify, model_contexts, new_preset, preset_file_for
+from kbsync.sync.model import ModelChoice, Session, choose_model, new_preset, preset_file_for
 from kbsync.sync.practice import facts_to_ask, known_requests
 
 TRACED = 20
@@ -95,7 +95,7 @@ def calibrate(home: Path, options: CalibrateOptions, progress: Progress = silent
         choice = choose_model(
             options.model, options.values, home=home, loading=options.loading, corpus=options.corpus, progress=progress
         )
-        model = identify(ledger, choice)
+        work = Session.of(ledger, choice, progress)
         known, asked = known_requests(choice.loaded, requests, KNOWN_FACTOR * options.facts, progress)
         if len(known) < LEAST:
             raise EditError(
@@ -108,14 +108,17 @@ def calibrate(home: Path, options: CalibrateOptions, progress: Progress = silent
         suggested = suggested_window(effects.by_layer)
         blocks = len(choice.loaded.family.block_list(choice.loaded.model))
         windows = candidate_windows(suggested, choice.settings.layers, blocks)
-        bench = Workbench(ledger, with_text(home, choice, progress), model, known, options.facts, windows, progress)
+        work = replace(work, choice=with_text(home, choice, progress))
+        bench = Workbench(work, known, options.facts, windows)
         m = choice.loaded.family.weight(choice.loaded.model, 0).shape[1]
         chosen = search_settings(choice.settings, windows, m, bench.attempt)
     if chosen.reason is not None:
         raise EditError(f"no trial succeeded; the first failed so: {next(iter(bench.trials.values())).reason}")
     if file is not None:
         preset = new_preset(home, file.stem, options.model, choice, chosen.settings, options.corpus)
-        write_preset(file, preset, remark_on(chosen, len(bench.cases)))
+        told = ", ".join(f"{name} {value:.1f}" for name, value in chosen.figures.items() if name in ("S", "recall"))
+        remark = f"Found by `kbsync calibrate` with {len(bench.cases)} edits of known facts: {told}."
+        write_preset(file, preset, remark)
     return Calibration(
         choice.name,
         source,
@@ -133,45 +136,28 @@ def calibrate(home: Path, options: CalibrateOptions, progress: Progress = silent
     )
 
 
-def remark_on(chosen: Trial, edits: int) -> str:
-    """Return the comment that the preset's file begins with."""
-    figures = ", ".join(f"{name} {value:.1f}" for name, value in chosen.figures.items() if name in ("S", "recall"))
-    return f"Found by `kbsync calibrate` with {edits} edits of known facts: {figures}."
-
-
 class Workbench:
     """Makes trials on one set of edits; each is kept in the home and not made twice."""
 
     def __init__(
-        self,
-        ledger: Ledger,
-        choice: ModelChoice,
-        model: ModelRow,
-        known: Sequence[EditRequest],
-        count: int,
-        windows: Sequence[tuple[int, ...]],
-        progress: Progress,
+        self, work: Session, known: Sequence[EditRequest], count: int, windows: Sequence[tuple[int, ...]]
     ) -> None:
         edits = counterfacts(known, count)
         if not edits:
             raise EditError(
                 "the known facts of each relation all have the same object, so none can be changed: pull others"
             )
-        self.ledger, self.choice, self.model, self.progress = ledger, choice, model, progress
-        self.loaded = choice.loaded
+        self.work, self.loaded, choice = work, work.loaded, work.choice
         self.cases: list[Case] = cases(edits, known)
-        self.groups = group_requests(self.loaded, [edit.request for edit in edits], choice.settings.wordings)
-        self.contexts = model_contexts(model, choice)
+        self.groups = group_requests(self.loaded, [edit.request for edit in edits], work.settings.wordings)
         self.lines = list(islice(held_out_documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
-        union = tuple(sorted({layer for window in windows for layer in window}))
-        self.covariances = covariances_for(
-            ledger.tensors, replace(choice, settings=replace(choice.settings, layers=union)), progress
-        )
-        self.base = self.figures(choice.settings)
+        union = replace(work.settings, layers=tuple(sorted({layer for window in windows for layer in window})))
+        self.covariances = covariances_for(work.ledger.tensors, replace(choice, settings=union), work.progress)
+        self.base = self.figures(work.settings)
         self.trials: dict[str, Trial] = {}
         self.from_record = 0
         text = hashlib.sha256("\n".join(self.lines).encode()).hexdigest()
-        self.about = [model.key, str(self.loaded.model.dtype), text, [group.id for group in self.groups]]
+        self.about = [work.model.key, str(self.loaded.model.dtype), text, [group.id for group in self.groups]]
 
     def figures(self, settings: MemitSettings) -> dict[str, float]:
         """Return the figures of the model as it is now."""
@@ -183,24 +169,24 @@ class Workbench:
         """Return the trial of these settings: from this run, from the home, or made now."""
         key = content_id("trial1", [*self.about, settings.as_dict()])
         if key not in self.trials:
-            file = self.ledger.home / "calibrations" / f"{key.replace(':', '-')}.json"
+            file = self.work.ledger.home / "calibrations" / f"{key.replace(':', '-')}.json"
             if file.exists():
                 self.trials[key] = read_trial(file, settings)
                 self.from_record += 1
             else:
                 self.trials[key] = self.make(settings)
                 write_trial(file, self.trials[key])
-            self.progress("trials", len(self.trials), 0)
+            self.work.progress("trials", len(self.trials), 0)
         return self.trials[key]
 
     def make(self, settings: MemitSettings) -> Trial:
         """Edit with these settings, measure, and put the model back; an edit that fails is a trial, too."""
         before = self.base["perplexity"]
         try:
-            choice = replace(self.choice, settings=settings)
-            z = cached_targets(self.ledger, self.model, choice, self.groups, self.contexts, self.progress).z
+            trial = replace(self.work, choice=replace(self.work.choice, settings=settings))
+            z = cached_targets(trial, self.groups).z
             covariances = {layer: self.covariances[layer] for layer in settings.layers}
-            deltas = spread(self.loaded, self.groups, self.contexts, z, covariances, settings)
+            deltas = spread(self.loaded, self.groups, self.work.contexts, z, covariances, settings)
             with torch.no_grad(), edited(self.loaded, deltas):
                 return Trial(settings, self.figures(settings), before)
         except EditError as error:

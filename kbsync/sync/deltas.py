@@ -16,7 +16,7 @@ import torch
 from kbsync.editors import Deltas, Editor, Task
 from kbsync.errors import LedgerError
 from kbsync.facts import EditRequest, content_id
-from kbsync.ledger import BatchRow, Ledger, ModelRow, TargetRow, read_metadata, read_tensors, write_tensors
+from kbsync.ledger import BatchRow, Ledger, TargetRow, read_metadata, read_tensors, write_tensors
 from kbsync.memit import MemitSettings, RequestGroup, Target, WeightDelta, group_requests, optimise_targets
 from kbsync.memit.settings import retired_settings, settings_on_record
 from kbsync.models import ALONE, LoadedModel, Team
@@ -24,8 +24,8 @@ from kbsync.models.checkpoint import model_hash
 from kbsync.sync.covariances import Covariances, covariances_for, with_text
 from kbsync.sync.edits import held_prompts, recorded_editor, written_in
 from kbsync.sync.history import model_meant
-from kbsync.sync.home import Loading, Progress, silent
-from kbsync.sync.model import ModelChoice, choose_model, current_deltas, is_model_of, model_contexts, together
+from kbsync.sync.home import Loading, Progress, templates_for
+from kbsync.sync.model import Session, choose_model, current_deltas, is_model_of, together
 from kbsync.sync.practice import mend_network
 
 MORE_STEPS, MORE_CLAMP = 2, 1.5
@@ -48,13 +48,6 @@ NO_TARGETS = Targets(torch.empty(0, 0), {}, 0, 0)
 """of a way to edit that keeps no target vectors"""
 
 
-def target_key(model: ModelRow, settings: MemitSettings, contexts: Sequence[str], group: RequestGroup) -> str:
-    """Return the content id of everything that a group's target vector depends on."""
-    values = [getattr(settings, name) for name in DEPENDS_ON]
-    values += [settings.stop_weight] if settings.stop_weight else []  # without it, keys are those of earlier versions
-    return content_id("target1", [model.key, settings.layers[-1], values, list(contexts), group.id])
-
-
 def stronger(settings: MemitSettings, retries: int) -> MemitSettings:
     """Return the settings of a target that was not enough so many times: each time more steps and a larger clamp."""
     return replace(
@@ -69,113 +62,102 @@ def retries_of(group: RequestGroup, retries: Mapping[str, int]) -> int:
     return max(retries.get(request.id, 0) for request in group.requests)
 
 
-def target_keys(
-    model: ModelRow,
-    settings: MemitSettings,
-    contexts: Sequence[str],
-    groups: Sequence[RequestGroup],
-    retries: Mapping[str, int],
-) -> list[str]:
-    """Return each group's key; `retries` maps the ids of requests that were not recalled to how often."""
-    return [target_key(model, stronger(settings, retries_of(one, retries)), contexts, one) for one in groups]
+def target_keys(work: Session, groups: Sequence[RequestGroup], retries: Mapping[str, int]) -> list[str]:
+    """Return the content id of everything that each group's target vector depends on.
+
+    `retries` maps the ids of requests that were not recalled to how often.
+    """
+    keys = []
+    for group in groups:
+        own = stronger(work.settings, retries_of(group, retries))
+        values = [getattr(own, name) for name in DEPENDS_ON]
+        values += [own.stop_weight] if own.stop_weight else []  # without it, keys are those of earlier versions
+        keys.append(content_id("target1", [work.model.key, own.layers[-1], values, list(work.contexts), group.id]))
+    return keys
 
 
 def cached_targets(
-    ledger: Ledger,
-    model: ModelRow,
-    choice: ModelChoice,
-    groups: Sequence[RequestGroup],
-    contexts: Sequence[str],
-    progress: Progress,
-    retries: Mapping[str, int] = MappingProxyType({}),
+    work: Session, groups: Sequence[RequestGroup], retries: Mapping[str, int] = MappingProxyType({})
 ) -> Targets:
     """Return the target vector of each group; each batch of new ones is on record before the next is begun."""
-    keys = target_keys(model, choice.settings, contexts, groups, retries)
-    on_record = ledger.find_targets(keys)
-    found = read_rows(ledger, list(on_record.values()))
+    ledger, keys = work.ledger, target_keys(work, groups, retries)
+    found = read_targets(ledger, keys)
     missing = [place for place, key in enumerate(keys) if key not in found]
 
     def record(places: Sequence[int], finished: list[tuple[int, Target]]) -> None:
-        file, _ = write_tensors(
-            ledger.tensors,
-            {"z": torch.stack([target.z for _, target in finished])},
-            {"model": model.key, "keys": " ".join(keys[places[index]] for index, _ in finished)},
-        )
-        rows = []
-        for row, (index, target) in enumerate(finished):
-            key = keys[places[index]]
-            found[key] = target.z
-            rows.append((key, row, len(target.losses), target.losses[-1]))
-        ledger.record_targets(model.key, file, rows)
+        new = {keys[places[index]]: target for index, target in finished}
+        z = torch.stack([target.z for target in new.values()])
+        file, _ = write_tensors(ledger.tensors, {"z": z}, {"model": work.model.key, "keys": " ".join(new)})
+        found.update({key: target.z for key, target in new.items()})
+        rows = [(key, row, len(one.losses), one.losses[-1]) for row, (key, one) in enumerate(new.items())]
+        ledger.record_targets(work.model.key, file, rows)
 
     alike: dict[int, list[int]] = defaultdict(list)
     for place in missing:
         alike[retries_of(groups[place], retries)].append(place)
     for times, places in sorted(alike.items()):
-        settings = stronger(choice.settings, times)
-        wanted = [groups[place] for place in places]
-        on_done = partial(record, places)
-        together(
-            choice.team, optimise_targets, choice.loaded, wanted, contexts, settings, on_done=on_done, progress=progress
-        )
+        shared = ([groups[place] for place in places], work.contexts, stronger(work.settings, times))
+        own = {"on_done": partial(record, places), "progress": work.progress}
+        together(work.choice.team, optimise_targets, work.loaded, *shared, **own)
     by_request = {request.id: key for group, key in zip(groups, keys, strict=True) for request in group.requests}
     z = torch.stack([found[key] for key in keys]) if keys else torch.empty(0, 0)
     return Targets(z, by_request, len(missing), len(keys) - len(missing))
 
 
-def read_rows(ledger: Ledger, rows: Sequence[TargetRow]) -> dict[str, torch.Tensor]:
-    """Return key -> z of rows on record, each file read once; a file that is gone counts as not on record."""
+def read_targets(ledger: Ledger, keys: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Return key -> z of those on record, each file read once; a file that is gone counts as not on record."""
     found: dict[str, torch.Tensor] = {}
-    for file in {row.file for row in rows}:
+    files: dict[str, list[TargetRow]] = defaultdict(list)
+    for row in ledger.find_targets(keys).values():
+        files[row.file].append(row)
+    for file, rows in files.items():
         path = ledger.tensors / file
         if path.exists():
             z = read_tensors(path)["z"]
-            own = [row for row in rows if row.file == file]
-            keys = read_metadata(path).get("keys", "").split()  # files of earlier versions name none
-            if any(keys[row.row : row.row + 1] != [row.key] for row in own if keys):
-                raise LedgerError(f"{ledger.path} and {path} disagree on whose target vectors these are: {_REMEDY}")
-            found |= {row.key: z[row.row] for row in own}
+            named = read_metadata(path).get("keys", "").split()  # files of earlier versions name none
+            if any(named[row.row : row.row + 1] != [row.key] for row in rows if named):
+                raise LedgerError(
+                    f"{ledger.path} and {path} disagree on whose target vectors these are: restore a copy of the"
+                    " ledger, or delete the tensor file and run `kbsync apply` to make it again"
+                )
+            found |= {row.key: z[row.row] for row in rows}
     return found
 
 
-_REMEDY = "restore a copy of the ledger, or delete the tensor file and run `kbsync apply` to make it again"
-
-
 def make_deltas(
+    work: Session,
     editor: Editor,
-    ledger: Ledger,
-    choice: ModelChoice,
     groups: Sequence[RequestGroup],
-    contexts: Sequence[str],
     z: torch.Tensor | None,
     held: Sequence[EditRequest],
-    files: dict[str, str],
-    progress: Progress = silent,
+    files: dict[str, str] | None = None,
     **reports: Any,
 ) -> Deltas:
     """Return the editor's delta of each layer that holds all groups, from the base; none where there are no groups.
 
     `z` [u, d] are the groups' target vectors, where the editor takes them. The covariances that it asks for are noted
-    in `files`, name -> hash; `reports` are a Task's `phase` and `remark`. Raises EditError where the deltas cannot be
-    found or a network is missing, SettingsError where there is no text for a covariance.
+    in `files`, name -> hash; `reports` are parts of its Task. Raises EditError where the deltas cannot be found or a
+    network is missing, SettingsError where there is no text for a covariance.
     """
     if not groups:
         return {}
+    tensors, settings = work.ledger.tensors, work.settings
 
     def covariances(layers: Sequence[int]) -> Covariances:
-        here = replace(choice, settings=replace(choice.settings, layers=tuple(sorted(layers))))
-        found = covariances_for(ledger.tensors, here, progress)
-        files.update(found.contents())
+        here = replace(work.choice, settings=replace(settings, layers=tuple(sorted(layers))))
+        found = covariances_for(tensors, here, work.progress)
+        if files is not None:
+            files.update(found.contents())
         return found
 
     own = {
         "covariances": covariances,
-        "network": lambda: mend_network(ledger.tensors, choice.loaded),
-        "progress": progress,
+        "network": lambda: mend_network(tensors, work.loaded),
+        "progress": work.progress,
         **reports,
     }
-    team = choice.team if editor.targets else ALONE
-    deltas: Deltas = together(team, edit, choice.loaded, editor, groups, contexts, choice.settings, z, held, **own)
+    team = work.choice.team if editor.targets else ALONE
+    deltas: Deltas = together(team, edit, work.loaded, editor, groups, work.contexts, settings, z, held, **own)
     return deltas
 
 
@@ -228,53 +210,38 @@ def model_checks(
     choice = choose_model(known.name, values, home=ledger.home, loading=loading, corpus=corpus)
     sha256 = model_hash(choice.loaded)
     changed = not is_model_of(known, choice, sha256)
-    yield (
-        "base model",
-        1,
-        [
-            f"{known.name} has changed: its sha256 is {sha256[:12]}, the ledger has {known.weights_sha256[:12]}; put"
-            " back the weights and tokenizer (or the --dtype) that were edited"
-        ]
-        if changed
-        else [],
+    told = (
+        f"{known.name} has changed: its sha256 is {sha256[:12]}, the ledger has {known.weights_sha256[:12]}; put back"
+        " the weights and tokenizer (or the --dtype) that were edited"
     )
+    yield "base model", 1, [told] if changed else []
     if current is not None and not changed and ledger.active_edits(known.key):
-        yield _deltas(ledger, known, current, choice, progress)
+        checked, faults = _solved_again(Session(ledger, templates_for(ledger.home), choice, known, progress), current)
+        yield "deltas solved again", checked, faults
 
 
-def _deltas(ledger: Ledger, model: ModelRow, batch: BatchRow, choice: ModelChoice, progress: Progress) -> Found:
-    name = "deltas solved again"
-    edits, editor = ledger.active_edits(model.key), recorded_editor(batch)
-    requests = [
-        written_in(EditRequest(edit.relation, edit.subject, edit.prompt, edit.object), batch.work) for edit in edits
-    ]
-    contexts = model_contexts(model, choice)
-    groups = group_requests(choice.loaded, requests, choice.settings.wordings if editor.targets else 0)
+def _solved_again(work: Session, batch: BatchRow) -> tuple[int, list[str]]:
+    """Return how many layers' deltas were made again, and how those on record differ from them."""
+    edits, editor = work.ledger.active_edits(work.model.key), recorded_editor(batch)
+    requests = [written_in(edit.as_request, batch.work) for edit in edits]
+    groups = group_requests(work.loaded, requests, work.settings.wordings if editor.targets else 0)
     z = None
     if editor.targets:
         if retired := retired_settings(batch.settings):
-            told = f"they were written with {', '.join(retired)}, which kbsync no longer has: run `kbsync apply`"
-            return name, 0, [told]
-        keys = target_keys(model, choice.settings, contexts, groups, {edit.request: edit.retries for edit in edits})
-        found = read_rows(ledger, list(ledger.find_targets(keys).values()))
+            return 0, [f"they were written with {', '.join(retired)}, which kbsync no longer has: run `kbsync apply`"]
+        keys = target_keys(work, groups, {edit.request: edit.retries for edit in edits})
+        found = read_targets(work.ledger, keys)
         if missing := sum(key not in found for key in keys):
-            told = (
-                f"{missing} of {len(keys)} target vectors are missing from the cache: the deltas cannot be solved again"
-            )
-            return name, 0, [told]
+            told = f"{missing} of {len(keys)} target vectors are missing from the cache"
+            return 0, [f"{told}: the deltas cannot be solved again"]
         z = torch.stack([found[key] for key in keys])
-    choice = with_text(ledger.home, choice, progress)
-    held = held_prompts(batch.work)
-    return compared(name, ledger, batch, make_deltas(editor, ledger, choice, groups, contexts, z, held, {}, progress))
-
-
-def compared(name: str, ledger: Ledger, batch: BatchRow, solved: Mapping[int, WeightDelta | torch.Tensor]) -> Found:
-    """Return how the deltas on record differ from those that were made again."""
-    stored = current_deltas(ledger, batch)
+    work = replace(work, choice=with_text(work.ledger.home, work.choice, work.progress))
+    solved = make_deltas(work, editor, groups, z, held_prompts(batch.work))
+    stored = current_deltas(work.ledger, batch)
     faults = [] if stored.keys() == solved.keys() else [f"layers {sorted(stored)} are stored, {sorted(solved)} solved"]
     for layer in stored.keys() & solved.keys():
         again = whole(solved[layer]).to(stored[layer])
         difference = float((again - stored[layer]).norm() / stored[layer].norm())
         if not difference <= TOLERANCE:
             faults.append(f"the delta of layer {layer} is not what its edits solve to: it differs by {difference:.1e}")
-    return name, len(solved), faults
+    return len(solved), faults

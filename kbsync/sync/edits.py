@@ -7,7 +7,7 @@ batch: a template that changes makes the next apply write the state anew, and `v
 """
 
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from kbsync.editors import EDITORS, Editor, editor
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, content_id
-from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, ModelRow, NewEdit
+from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, NewEdit
 from kbsync.memit import MemitSettings, RequestGroup, group_requests
 from kbsync.memit.extensions.groups import edited_wordings
 from kbsync.memit.settings import retired_settings, settings_on_record
@@ -23,23 +23,9 @@ from kbsync.models import LoadedModel
 from kbsync.sync.answers import base_answers
 from kbsync.sync.home import Loading, Progress, templates_for
 from kbsync.sync.known import fact_requests, requests_of, says
-from kbsync.sync.model import ModelChoice, choose_model, identify, model_contexts
+from kbsync.sync.model import Session, choose_model
 from kbsync.sync.plan import Plan, PlanRow, Sign
 from kbsync.templates import Templates
-
-
-def words_record(
-    groups: Sequence[RequestGroup], settings: MemitSettings, held: Sequence[EditRequest]
-) -> dict[str, Any]:
-    """Return what a batch keeps of them; {} where facts are written on their prompts alone and nothing is held."""
-    record: dict[str, Any] = {}
-    if settings.wordings:
-        requests = [request for group in groups for request in group.requests]
-        words = {one.relation: [one.question, *one.wordings] for one in requests if one.question or one.wordings}
-        record["wordings"] = dict(sorted(words.items()))
-    if held:
-        record["held"] = [[one.relation, one.subject, one.prompt] for one in held]
-    return record
 
 
 def written_in(request: EditRequest, record: Mapping[str, Any]) -> EditRequest:
@@ -63,53 +49,29 @@ def held_beside(
 ) -> list[EditRequest]:
     """Return the prompts that the deltas leave alone; `edited` are (relation, subject label) of the active edits.
 
-    Which are taken hangs on names alone, so that it is the same whatever else is pulled.
+    They are of at most `settings.hold_subjects` other subjects, in all words that their relation is edited in, and, for
+    each edited subject, of at most `settings.hold_relations` relations that are not edited. Which are taken hangs on
+    names alone, so that it is the same whatever else is pulled.
     """
-    found = [
-        *other_subjects(ledger, templates, loaded, settings, edited),
-        *other_relations(templates, settings, edited),
-    ]
-    return [EditRequest(one.relation, one.subject, one.prompt, "") for one in found]
-
-
-def other_subjects(
-    ledger: Ledger,
-    templates: Templates,
-    loaded: LoadedModel,
-    settings: MemitSettings,
-    edited: Collection[tuple[str, str]],
-) -> Iterator[EditRequest]:
-    """Yield at most `settings.hold_subjects` other subjects in all words that their relation is edited in."""
-    if not settings.hold_subjects:
-        return
-    relations = {relation for relation, _ in edited}
-    free = {
-        (fact.relation, fact.subject_label)
-        for fact in ledger.facts(withdrawn=False)
-        if fact.relation in relations and fact.wording is None and (fact.relation, fact.subject_label) not in edited
-    }
-    for relation, subject in sorted(free, key=by_name)[: settings.hold_subjects]:
-        if relation in templates:
-            request = templates.request(subject, relation, "")
-            yield from (request, *edited_wordings(loaded, request, settings.wordings))
-
-
-def other_relations(
-    templates: Templates, settings: MemitSettings, edited: Collection[tuple[str, str]]
-) -> Iterator[EditRequest]:
-    """Yield for each edited subject the prompts of at most `settings.hold_relations` relations that are not edited.
-
-    A prompt that begins with the subject has the same key in all relations: holding it would fight the edit.
-    """
-    edits = set(edited)
-    for relation, subject in sorted(edits):
+    found: list[EditRequest] = []
+    if settings.hold_subjects:
+        relations = {relation for relation, _ in edited}
+        facts = (fact for fact in ledger.facts(relations, withdrawn=False) if fact.wording is None)
+        others = {(fact.relation, fact.subject_label) for fact in facts} - set(edited)
+        for relation, subject in sorted(others, key=by_name)[: settings.hold_subjects]:
+            if relation in templates:
+                request = templates.request(subject, relation, "")
+                found += [request, *edited_wordings(loaded, request, settings.wordings)]
+    for relation, subject in sorted(set(edited)):
+        # A prompt that begins with the subject has the same key in all relations: holding it would fight the edit.
         free = [
             template
             for template in templates.beside(relation)
-            if (template.relation, subject) not in edits and not template.prompt.startswith("{}")
+            if (template.relation, subject) not in edited and not template.prompt.startswith("{}")
         ]
-        for template in sorted(free, key=lambda one: by_name((relation, one.relation)))[: settings.hold_relations]:
-            yield templates.request(subject, template.relation, "")
+        free.sort(key=lambda one, relation=relation: by_name((relation, one.relation)))  # type: ignore[misc]
+        found += [templates.request(subject, one.relation, "") for one in free[: settings.hold_relations]]
+    return [EditRequest(one.relation, one.subject, one.prompt, "") for one in found]
 
 
 def by_name(pair: tuple[str, str]) -> str:
@@ -156,7 +118,7 @@ def measure_wordings(
         requests = _drawn(ledger, templates, relation, facts)
         choice = choose_model(model, home=home, loading=loading, progress=progress)
         asked = {text.format(request.subject): request.target for request in requests for text in texts}
-        said = base_answers(ledger, choice, identify(ledger, choice), asked, progress)
+        said = base_answers(Session.of(ledger, choice, progress), asked)
     right = [[says(said[text.format(request.subject)], request) for text in texts] for request in requests]
     known = [row for row in right if any(row)]
     if not known:
@@ -224,7 +186,6 @@ class Edits:
     """request id -> how often its target is searched again, with more steps each time"""
     groups: tuple[RequestGroup, ...]
     """of the active requests"""
-    contexts: tuple[str, ...]
     held: tuple[EditRequest, ...]
     """prompts that the deltas leave alone"""
     words: Mapping[str, Any]
@@ -249,16 +210,7 @@ class Edits:
         return {**self.words, **({"editor": settings} if settings else {})}
 
 
-def make_edits(
-    plan: Plan,
-    ledger: Ledger,
-    templates: Templates,
-    choice: ModelChoice,
-    model: ModelRow,
-    editor: Editor,
-    *,
-    retry: bool = False,
-) -> Edits:
+def make_edits(work: Session, plan: Plan, editor: Editor, *, retry: bool = False) -> Edits:
     """Read a plan's signs; a state of other settings, words or editor, or whose file is gone, is made again.
 
     With `retry`, edits that are not recalled are written again.
@@ -268,12 +220,12 @@ def make_edits(
     superseded = tuple(row.edit for row in plan.having("~", *again) if row.edit is not None)
     retracted = tuple(row.edit for row in plan.having("-") if row.edit is not None)
     ended = {edit.id for edit in (*superseded, *retracted)}
-    kept = tuple(edit for edit in ledger.active_edits(model.key) if edit.id not in ended)
-    active = (*requests_of(ledger, templates, kept), *(row.request for row in added if row.request))
+    kept = tuple(edit for edit in work.ledger.active_edits(work.model.key) if edit.id not in ended)
+    active = (*requests_of(work.ledger, work.templates, kept), *(row.request for row in added if row.request))
     retries = {edit.request: edit.retries for edit in kept}
     retries |= {row.request.id: retries_now(row) for row in added if row.request}
-    groups, held, words = in_words(ledger, templates, choice, editor, active)
-    current = ledger.current_batch(model.key)
+    groups, held, words = in_words(work, editor, active)
+    current = work.ledger.current_batch(work.model.key)
     return Edits(
         editor,
         added,
@@ -287,16 +239,15 @@ def make_edits(
         active,
         retries,
         groups,
-        model_contexts(model, choice),
         held,
         words,
         current.id if current else None,
-        bool(added or ended or (current is not None and is_outdated(ledger, current, choice, editor, kept, words))),
+        bool(added or ended or (current and is_outdated(work, current, editor, bool(kept), words))),
     )
 
 
 def in_words(
-    ledger: Ledger, templates: Templates, choice: ModelChoice, editor: Editor, active: tuple[EditRequest, ...]
+    work: Session, editor: Editor, active: Sequence[EditRequest]
 ) -> tuple[tuple[RequestGroup, ...], tuple[EditRequest, ...], dict[str, Any]]:
     """Return the groups of the active requests, the prompts that are held beside them, and the record of both.
 
@@ -305,31 +256,31 @@ def in_words(
     if not active:
         return (), (), {}
     if not editor.targets:
-        return tuple(group_requests(choice.loaded, active)), (), {}
-    groups = group_requests(choice.loaded, active, choice.settings.wordings)
+        return tuple(group_requests(work.loaded, active)), (), {}
+    groups = tuple(group_requests(work.loaded, active, work.settings.wordings))
     edited = {(request.relation, request.subject) for request in active}
-    held = tuple(held_beside(ledger, templates, choice.loaded, choice.settings, edited))
-    return tuple(groups), held, words_record(groups, choice.settings, held)
+    held = tuple(held_beside(work.ledger, work.templates, work.loaded, work.settings, edited))
+    record: dict[str, Any] = {}
+    if work.settings.wordings:
+        requests = [request for group in groups for request in group.requests]
+        words = {one.relation: [one.question, *one.wordings] for one in requests if one.question or one.wordings}
+        record["wordings"] = dict(sorted(words.items()))
+    if held:
+        record["held"] = [[one.relation, one.subject, one.prompt] for one in held]
+    return groups, held, record
 
 
-def is_outdated(
-    ledger: Ledger,
-    current: BatchRow,
-    choice: ModelChoice,
-    editor: Editor,
-    kept: tuple[EditRow, ...],
-    words: Mapping[str, Any],
-) -> bool:
+def is_outdated(work: Session, current: BatchRow, editor: Editor, kept: bool, words: Mapping[str, Any]) -> bool:
     """Tell whether the current state is not as it would be made now, of the same edits."""
-    lost = any(not (ledger.tensors / name).exists() for name in current.files)
+    lost = any(not (work.ledger.tensors / name).exists() for name in current.files)
     if lost or not kept:
         return lost
-    retired = retired_settings(current.settings)
     # A setting that an older version did not know was at its default.
     made_with = MemitSettings().with_values(settings_on_record(current.settings))
     same_editor = current.algorithm == editor.name and current.work.get("editor", {}) == asdict(editor.settings)
     same_words = all(current.work.get(part) == words.get(part) for part in ("wordings", "held"))
-    return bool(retired) or made_with != choice.settings or not same_editor or not same_words
+    same = made_with == work.settings and same_editor and same_words and not retired_settings(current.settings)
+    return not same
 
 
 def retries_now(row: PlanRow) -> int:

@@ -16,19 +16,18 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
-from kbsync.datasets import DataSet, Expected, Record
+from kbsync.datasets import DataSet, Record
 from kbsync.errors import SettingsError, SourceError
 from kbsync.facts import EditRequest, is_inverse, normalise_label
 from kbsync.files import is_text, read_text
-from kbsync.ledger import EditRow, FactRow, Ledger, ModelRow
+from kbsync.ledger import EditRow, FactRow, Ledger
 from kbsync.ledger.facts import aliases
 from kbsync.metrics import TEXT_METRICS, Case, Figure, Neighbour, Ripple, text_figure
 from kbsync.sync.answers import other_answers
 from kbsync.sync.corpus import corpus_name, covariance_documents, documents, held_out_documents
-from kbsync.sync.home import Progress, templates_for
 from kbsync.sync.known import prompt_of, requests_of
 from kbsync.sync.measure import PERPLEXITY_LINES, cases_for
-from kbsync.sync.model import ModelChoice
+from kbsync.sync.model import ModelChoice, Session
 from kbsync.templates import Templates
 
 MOST = 3
@@ -139,24 +138,33 @@ References = Mapping[str, Sequence[str]]
 
 def fact_references(facts: Iterable[FactRow], templates: Templates) -> References:
     """Return the sentences that templates and own wordings make of facts, each under its object and its subject."""
-    found: dict[str, dict[str, None]] = defaultdict(dict)
-    for fact in facts:
-        told = templates.wording(fact.relation, fact.wording)
-        for text in (told.prompt, *told.paraphrases) if told else ():
-            sentence = f"{text.format(fact.subject_label)} {fact.object_label}."
-            for label in (fact.object_label, fact.subject_label):
-                found[normalise_label(label)][sentence] = None
-    return {label: list(texts) for label, texts in found.items()}
+    return texts_by_label(
+        (label, f"{text.format(fact.subject_label)} {fact.object_label}.")
+        for fact in facts
+        if (told := templates.wording(fact.relation, fact.wording))
+        for text in (told.prompt, *told.paraphrases)
+        for label in (fact.object_label, fact.subject_label)
+    )
 
 
 def record_references(records: Iterable[Record]) -> References:
     """Return the sentences that a data set's attribute and neighbourhood prompts make with their objects."""
+    stated = (
+        (prompt, thing)
+        for record in records
+        for prompt, thing in (
+            *((prompt, record.request.target) for prompt in record.attributes),
+            *((near.prompt, near.object) for near in record.neighbourhood),
+        )
+    )
+    return texts_by_label((thing, f"{prompt} {thing}.") for prompt, thing in stated)
+
+
+def texts_by_label(told: Iterable[tuple[str, str]]) -> References:
+    """Return (label, text) pairs by normalised label, each text once."""
     found: dict[str, dict[str, None]] = defaultdict(dict)
-    for record in records:
-        stated = [(prompt, record.request.target) for prompt in record.attributes]
-        stated += [(near.prompt, near.object) for near in record.neighbourhood]
-        for prompt, thing in stated:
-            found[normalise_label(thing)][f"{prompt} {thing}."] = None
+    for label, text in told:
+        found[normalise_label(label)][text] = None
     return {label: list(texts) for label, texts in found.items()}
 
 
@@ -216,14 +224,13 @@ def dataset_cases(
 
 
 def case_of(record: Record) -> Case:
-    near, follows = whole(record.neighbourhood), whole(record.portability)
+    # All of a whole prompt stands for the subject.
+    near, follows = (
+        tuple(Neighbour("{}", one.prompt, one.object) for one in expected)
+        for expected in (record.neighbourhood, record.portability)
+    )
     ripples = tuple(Ripple(kind, one.prompt, (one.object, *one.aliases)) for kind, one in record.ripples)
     return Case(record.request, record.old, near, follows, record.generation, ripples=ripples)
-
-
-def whole(expected: Sequence[Expected]) -> tuple[Neighbour, ...]:
-    """Return whole prompts as neighbours: all of a prompt stands for the subject."""
-    return tuple(Neighbour("{}", one.prompt, one.object) for one in expected)
 
 
 def with_references(case: Case, texts: References) -> Case:
@@ -231,34 +238,26 @@ def with_references(case: Case, texts: References) -> Case:
     return replace(case, references=tuple(texts.get(normalise_label(case.request.target), ())))
 
 
-def ledger_cases(
-    ledger: Ledger,
-    home: Path,
-    choice: ModelChoice,
-    model: ModelRow,
-    count: int | None,
-    seed: int,
-    references: References | None,
-    progress: Progress,
-) -> list[Case]:
-    """Return `count` of a model's active edits, drawn by `seed` (None: all), as cases; the base model is loaded.
+def ledger_cases(work: Session, count: int | None, seed: int, references: References | None) -> list[Case]:
+    """Return `count` of a model's active edits, drawn by `seed` (None: all), as cases.
 
     Inverse facts that are edited, too, are no cases of their own: each edit is asked for its inverse. o^c is what the
     base says; where that is the edit's object, its next likeliest answer. The neighbourhood are facts
     of the relation whose subjects are not edited; references, where none are given, the sentences of all facts.
     """
-    templates, active = templates_for(home), ledger.active_edits(model.key)
+    ledger, templates, active = work.ledger, work.templates, work.ledger.active_edits(work.model.key)
     edited = {(edit.relation, edit.subject) for edit in active}
     edits = drawn([edit for edit in active if not is_inverse(edit.relation)], count, seed)
     requests = requests_of(ledger, templates, edits)
-    old = other_answers(ledger, choice, model, requests, progress)
+    old = other_answers(work, requests)
     facts = ledger.facts(withdrawn=False)
     texts = fact_references(facts, templates) if references is None else references
     ripples = ripples_of(ledger, templates, edits, requests, old, facts)
-    cases = [
-        with_references(replace(case, generation=generation_of(case.request), ripples=asked), texts)
-        for case, asked in zip(cases_for(requests, old, facts, edited, templates), ripples, strict=True)
-    ]
+    cases = []
+    for case, asked in zip(cases_for(requests, old, facts, edited, templates), ripples, strict=True):
+        request = case.request
+        begin = [text.format(request.subject) for text in request.paraphrases[:GENERATIONS] or (request.prompt,)]
+        cases.append(with_references(replace(case, generation=tuple(begin), ripples=asked), texts))
     return with_choices(cases, ((fact.relation, fact.object_label) for fact in facts))
 
 
@@ -280,12 +279,6 @@ def with_choices(cases: Sequence[Case], more: Iterable[tuple[str, str]] = ()) ->
         few = random.Random(case.request.id).sample(others, min(CHOICES, len(others)))
         chosen.append(replace(case, choices=tuple(few)))
     return chosen
-
-
-def generation_of(request: EditRequest) -> tuple[str, ...]:
-    """Return the beginnings of free text about an edit's subject."""
-    texts = request.paraphrases[:GENERATIONS] or (request.prompt,)
-    return tuple(text.format(request.subject) for text in texts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import torch
 from kbsync.datasets import open_dataset
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
-from kbsync.ledger import BatchRow, Ledger, Metric, ModelRow
+from kbsync.ledger import BatchRow, Ledger, Metric
 from kbsync.ledger.edits import record_figures
 from kbsync.memit import edited
 from kbsync.memit.extensions.groups import edited_wordings
@@ -52,7 +52,7 @@ from kbsync.sync.eval_cases import (
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent, templates_for
 from kbsync.sync.known import requests_of
 from kbsync.sync.measure import PROMPTS, beginnings, sampled_prompts
-from kbsync.sync.model import ModelChoice, choose_model, edited_state
+from kbsync.sync.model import ModelChoice, Session, choose_model, edited_state
 from kbsync.sync.tasks import Tasks
 
 WITH_OLD = ("ES", "PS", "NS", "recall", "paraphrase_recall")
@@ -142,14 +142,6 @@ class Evaluation:
     """the file of the texts that RS compares with; None: sentences of known facts"""
 
 
-@dataclass(frozen=True, slots=True)
-class Edits:
-    """A home's edits of the model: the batch that made its state, and the delta [d, m] of each layer."""
-
-    batch: BatchRow
-    deltas: dict[int, torch.Tensor]
-
-
 def run_eval(
     home: Path, model: str, options: EvalOptions, *, loading: Loading = AS_STORED, progress: Progress = silent
 ) -> Evaluation:
@@ -173,23 +165,23 @@ def run_eval(
         return compare(choice, cases, None, options, dataset.unplaced, progress, tasks=tasks)
     with Ledger.open(home, create=False) as ledger:
         known, batch, deltas = edited_state(ledger, choice)
-        edits = Edits(batch, deltas) if batch and known and ledger.active_edits(known.key) else None
+        active = ledger.active_edits(known.key) if batch and known else []
         if dataset is not None:
-            return compare(choice, cases, edits, options, dataset.unplaced, progress, neighbourhood(cases), tasks=tasks)
-        if known is None or edits is None:
+            edits, near = (deltas if active else None), neighbourhood(cases)
+            return compare(choice, cases, edits, options, dataset.unplaced, progress, near, tasks=tasks)
+        if known is None or batch is None or not active:
             raise SettingsError(f"{choice.name} has no edits in {home}: run `kbsync apply` first, or name a --dataset")
-        cases = ledger_cases(ledger, home, choice, known, options.sample, options.seed, references, progress)
-        sampled = sampled_now(ledger, home, choice, known, edits.batch)
-        facts = requests_of(ledger, templates_for(home), ledger.active_edits(known.key))
-        evaluation = compare(choice, cases, edits, options, 0, progress, sampled, facts, tasks)
+        work = Session(ledger, templates_for(home), choice, known, progress)
+        cases = ledger_cases(work, options.sample, options.seed, references)
+        facts = requests_of(ledger, work.templates, active)
+        evaluation = compare(choice, cases, deltas, options, 0, progress, sampled_now(work, facts, batch), facts, tasks)
+        gone = None
         if options.withdraw:
-            out = drawn(cases, options.withdraw, options.seed)
-            gone = reversal(ledger, choice, known, out, options.seed, progress)
-            evaluation = replace(evaluation, reversal=gone)
+            gone = reversal(work, batch, drawn(cases, options.withdraw, options.seed), options.seed)
         after = evaluation.edited or {}
         rows = [Metric(f"{RECORDED}{name}", evaluation.base[name].mean, one.mean) for name, one in after.items()]
-        record_figures(ledger, edits.batch.id, rows)
-        return evaluation
+        record_figures(ledger, batch.id, rows)
+        return replace(evaluation, reversal=gone, batch=batch.id)
 
 
 def check_names(metrics: Sequence[str] | None) -> None:
@@ -201,14 +193,12 @@ def check_names(metrics: Sequence[str] | None) -> None:
         raise SettingsError(f"unknown metric {', '.join(unknown)}; there are {there}")
 
 
-def sampled_now(ledger: Ledger, home: Path, choice: ModelChoice, model: ModelRow, batch: BatchRow) -> Sampled:
+def sampled_now(work: Session, active: Sequence[EditRequest], batch: BatchRow) -> Sampled:
     """Return the prompts that are drawn around a model's active edits, which the current batch has written."""
-    templates = templates_for(home)
-    active = requests_of(ledger, templates, ledger.active_edits(model.key))
     count = batch.settings.get("wordings", 0)
     written = [replace(written_in(one, batch.work), aliases=one.aliases) for one in active]
-    wordings = [word for one in written for word in edited_wordings(choice.loaded, one, count)]
-    return sampled_prompts(ledger, templates, choice.loaded, active, wordings, held_prompts(batch.work))
+    wordings = [word for one in written for word in edited_wordings(work.loaded, one, count)]
+    return sampled_prompts(work.ledger, work.templates, work.loaded, active, wordings, held_prompts(batch.work))
 
 
 def neighbourhood(cases: Sequence[Case]) -> Sampled:
@@ -285,7 +275,7 @@ class Reader:
 def compare(
     choice: ModelChoice,
     cases: Sequence[Case],
-    edits: Edits | None,
+    deltas: Mapping[int, torch.Tensor] | None,
     options: EvalOptions,
     unplaced: int,
     progress: Progress,
@@ -293,7 +283,7 @@ def compare(
     facts: Sequence[EditRequest] | None = None,
     tasks: Tasks | None = None,
 ) -> Evaluation:
-    """Measure the cases on the base, the edited model where there are edits, and what is asked for beside them.
+    """Measure the cases on the base, the edited model where there are deltas, and what is asked for beside them.
 
     `facts` are all that is edited, for a retriever; None: those of the cases.
     """
@@ -304,12 +294,12 @@ def compare(
     text = held_out(choice, options.corpus) if text_there else None
     if sampled is not None and text is not None:
         sampled = replace(sampled, unrelated=beginnings(text.lines))
-    edited_model = partial(edited, choice.loaded, edits.deltas) if edits else None
+    edited_model = None if deltas is None else partial(edited, choice.loaded, deltas)
     told = [case.request for case in cases] if facts is None else facts
     named = options.beside
     lines = other_text(choice, options.corpus, text) if "tuned" in named else []
     if options.page:  # without what this model or home has nothing for
-        named = tuple(name for name in named if (edits or name not in OF_EDITS) and (lines or name != "tuned"))
+        named = tuple(name for name in named if (edited_model or name not in OF_EDITS) and (lines or name != "tuned"))
     beside = arms(named, choice.loaded, edited_model, cases, told, lines)
     reader = Reader(choice, cases, metrics, kept, sampled, text, tasks, bool(options.page), options.seed, progress)
     if not TEXT_METRICS.keys() & set(metrics):
@@ -336,7 +326,7 @@ def compare(
         edited=None if after is None else reader.figures(base, after),
         beside={arm.name: reader.figures(base, reader.look(arm)) for arm in beside},
         relations=by_relation(cases, base, after, options.seed),
-        batch=None if options.dataset or edits is None else edits.batch.id,
+        batch=None,
         lower=tuple(name for name in base_figures if name in ABOUT and ABOUT[name].better == "lower"),
         about={name: one.text for name, one in ABOUT.items()},
         text=text,
@@ -360,12 +350,12 @@ def by_relation(cases: Sequence[Case], base: Look, after: Look | None, seed: int
     places: dict[str, list[int]] = defaultdict(list)
     for place, case in enumerate(cases):
         places[case.request.relation].append(place)
+
+    def part(look: Look, own: Sequence[int]) -> Figures:
+        return figures({name: [column[place] for place in own] for name, column in look.values.items()}, seed)
+
     return {
-        relation: RelationFigures(
-            len(own),
-            figures(part(base.values, own), seed),
-            None if after is None else figures(part(after.values, own), seed),
-        )
+        relation: RelationFigures(len(own), part(base, own), None if after is None else part(after, own))
         for relation, own in sorted(places.items())
     }
 
@@ -374,7 +364,3 @@ def prompt_figures(base: Said | None, now: Said | None, names: Sequence[str], se
     """Return those figures of the sampled prompts, each by bootstrap over its own prompts."""
     values = kept_values(base, now) if base and now else {}
     return {name: figures({name: values[name]}, seed)[name] for name in names if name in values}
-
-
-def part(values: Mapping[str, Values], places: Sequence[int]) -> dict[str, Values]:
-    return {name: [column[place] for place in places] for name, column in values.items()}

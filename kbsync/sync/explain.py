@@ -17,12 +17,12 @@ from kbsync.memit.extensions.groups import edited_wordings
 from kbsync.memit.settings import settings_on_record
 from kbsync.models import LoadedModel
 from kbsync.models.scoring import question_prompt
-from kbsync.sync.deltas import read_rows, target_keys
+from kbsync.sync.deltas import read_targets, target_keys
 from kbsync.sync.edits import recorded_editor, written_in
 from kbsync.sync.history import facts_meant, model_meant
 from kbsync.sync.home import AS_STORED, Loading, templates_for
 from kbsync.sync.known import begins_with, is_called, requests_of
-from kbsync.sync.model import choose_model, current_deltas, known_model, model_contexts
+from kbsync.sync.model import Session, choose_model, current_deltas, known_model
 
 MOST_COMPARED = 300
 """other facts whose keys are compared, those of the same subject first"""
@@ -88,15 +88,12 @@ def explain(home: Path, subject: str, relation: str, model: str, *, loading: Loa
         loaded, settings, layer = choice.loaded, choice.settings, choice.settings.layers[-1]
         known_model(ledger, choice)  # raises where it is another one now
         active = {one.request: one for one in ledger.active_edits(known.key)}
-        written = [
-            written_in(EditRequest(one.relation, one.subject, one.prompt, one.object), batch.work)
-            for one in active.values()
-        ]
+        written = [written_in(one.as_request, batch.work) for one in active.values()]
         groups = group_requests(loaded, written, settings.wordings)
         group = next(one for one in groups if request.id in {member.id for member in one.requests})
-        retries = {one.request: one.retries for one in active.values()}
-        keys = target_keys(known, settings, model_contexts(known, choice), [group], retries)
-        z = read_rows(ledger, list(ledger.find_targets(keys).values())).get(keys[0])
+        work = Session(ledger, templates_for(home), choice, known)
+        keys = target_keys(work, [group], {one.request: one.retries for one in active.values()})
+        z = read_targets(ledger, keys).get(keys[0])
         if z is None:
             raise EditError(
                 f"the target vector of {relation} of {edit.subject} is not in {ledger.tensors}: restore a copy of that"
@@ -109,20 +106,14 @@ def explain(home: Path, subject: str, relation: str, model: str, *, loading: Loa
     texts = [one for one, _, _ in asked]
     said = read_ways(loaded, texts, shift, deltas, layer)
     shares = delivered(loaded, texts, shift, deltas, layer)
-    found = tuple(
+    found = []
+    for (one, kind, written_on), readings, of_row in zip(asked, said, shares, strict=True):
         # Of a question the text is shown without the words of a chat's template.
-        ExplainedWording(
-            kind,
-            written_on,
-            (one.question if kind == "question" else one.prompt).replace("{}", one.subject),
-            by_alias(readings, request),
-            of_row,
-        )
-        for (one, kind, written_on), readings, of_row in zip(asked, said, shares, strict=True)
-    )
+        text = (one.question if kind == "question" else one.prompt).replace("{}", one.subject)
+        found.append(ExplainedWording(kind, written_on, text, by_alias(readings, request), of_row))
     near = nearest(loaded, layer, request, group, written)
     told = hint(found, settings, near)
-    return Explained(edit.subject, relation, edit.object, choice.name, batch.id, found, near, told)
+    return Explained(edit.subject, relation, edit.object, choice.name, batch.id, tuple(found), near, told)
 
 
 def edit_meant(ledger: Ledger, model: ModelRow, subject: str, relation: str) -> tuple[EditRow, BatchRow]:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from kbsync.errors import KbsyncError, LedgerError, SettingsError
 from kbsync.files import writing
-from kbsync.ledger import Ledger, ModelRow
+from kbsync.ledger import Ledger
 from kbsync.ledger.edits import active_after
 from kbsync.ledger.tensors import alive
 from kbsync.memit import edited, load_preset
@@ -29,7 +29,7 @@ from kbsync.sync.export_files import Form, changes_in, weights_in, write
 from kbsync.sync.export_gguf import QUANTS
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent, templates_for
 from kbsync.sync.known import requests_of
-from kbsync.sync.model import ModelChoice, batch_tensors, choose_model, current_deltas, delta_matrices, known_model
+from kbsync.sync.model import Session, batch_tensors, choose_model, current_deltas, delta_matrices, known_model
 
 __all__ = ["Exported", "Form", "Probe", "ended_by_signals", "export", "probe", "unfinished", "whole"]
 
@@ -102,7 +102,7 @@ def export(
             figures = {}
             if form.format in ("lora", "gguf"):
                 changes = dict(changes_in(files, choice.loaded, deltas))
-                figures = asked(ledger, home, choice, known, deltas, changes, progress)
+                figures = asked(Session(ledger, templates_for(home), choice, known, progress), deltas, changes)
             (made / "kbsync.json").write_text(json.dumps(asdict(bill), indent=1) + "\n", encoding="utf-8")
             (made / "README.md").write_text(model_card(bill, ledger, batch, edits, files[0], figures), encoding="utf-8")
             progress("writing", 1, 1)
@@ -124,20 +124,14 @@ def export(
 
 
 def asked(
-    ledger: Ledger,
-    home: Path,
-    choice: ModelChoice,
-    known: ModelRow,
-    deltas: Mapping[int, torch.Tensor],
-    changes: Mapping[int, torch.Tensor],
-    progress: Progress,
+    work: Session, deltas: Mapping[int, torch.Tensor], changes: Mapping[int, torch.Tensor]
 ) -> dict[str, dict[str, float]]:
     """Return the figures of at most `MEASURED` edits, as the edited model has them and as a written file has them."""
-    cases = ledger_cases(ledger, home, choice, known, MEASURED, 0, {}, progress)
+    cases = ledger_cases(work, MEASURED, 0, {})
     found = {}
     for who, one in (("edited", deltas), ("file", changes)):
-        with edited(choice.loaded, one):
-            found[who] = summary(evaluate(choice.loaded, cases, MEASURES, progress=progress))
+        with edited(work.loaded, one):
+            found[who] = summary(evaluate(work.loaded, cases, MEASURES, progress=work.progress))
     return {name: {who: found[who][name] for who in found} for name in found["file"]}
 
 

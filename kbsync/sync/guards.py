@@ -57,14 +57,12 @@ def read_canaries(file: Path | None) -> tuple[Canary, ...]:
     if file is None:
         return ()
     content, _ = read_checked(file, SCHEMA)
-    return tuple(
-        Canary(one["prompt"].rstrip(), _texts(one.get("must_contain")), _texts(one.get("must_not_contain")))
-        for one in content
-    )
+    return tuple(map(_canary, content))
 
 
-def _texts(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value or ())
+def _canary(one: Mapping[str, Any]) -> Canary:
+    texts = (one.get(name) or () for name in ("must_contain", "must_not_contain"))
+    return Canary(one["prompt"].rstrip(), *((text,) if isinstance(text, str) else tuple(text) for text in texts))
 
 
 def failures(canaries: Sequence[Canary], answers: Callable[[Sequence[str]], Sequence[str]]) -> list[str]:
@@ -108,9 +106,7 @@ class Bounds:
     """points of a task of lm-evaluation-harness; 100 is no bound"""
 
     def with_values(self, **values: float | None) -> "Bounds":
-        """Return these bounds with those of `values` that are given."""
-        given = {name: value for name, value in values.items() if value is not None}
-        return replace(self, **given)
+        return replace(self, **{name: value for name, value in values.items() if value is not None})
 
     def breaches(self, table: Table) -> list[str]:
         """Return a clause for each bound that the figures break; a figure that was not taken breaks none."""
@@ -122,25 +118,20 @@ class Bounds:
                 f"perplexity on the corpus rose from {before:.2f} to {after:.2f}"
                 f" ({percent:.1f}%, more than the {self.max_perplexity_increase:g}% of --max-perplexity-increase)"
             )
-        before, after = pair(table, "NS")
-        if before is not None and after is not None and before - after > self.max_specificity_loss:
-            found.append(
-                f"NS fell from {before:.2f} to {after:.2f} ({before - after:.1f} points, more than the"
-                f" {self.max_specificity_loss:g} of --max-specificity-loss)"
-            )
         _, kept = pair(table, "known_kept_same")
         if kept is not None and 100 - kept > self.max_known_loss:
             found.append(
                 f"{100 - kept:.1f}% of the edited subjects' other known facts are lost (more than"
                 f" the {self.max_known_loss:g}% of --max-known-loss)"
             )
-        for name, row in table.items():
-            before, after = row["before"], row["after"]
-            lost = before - after if before is not None and after is not None else 0.0
-            if name.startswith(TASK) and lost > self.max_task_loss:
+        falls = {"NS": (self.max_specificity_loss, "--max-specificity-loss")}
+        falls |= {name: (self.max_task_loss, "--max-task-loss") for name in table if name.startswith(TASK)}
+        for name, (bound, option) in falls.items():
+            before, after = pair(table, name)
+            if before is not None and after is not None and before - after > bound:
                 found.append(
-                    f"{name.removeprefix(TASK)} fell from {before:.2f} to {after:.2f} ({lost:.1f} points, more than the"
-                    f" {self.max_task_loss:g} of --max-task-loss)"
+                    f"{name.removeprefix(TASK)} fell from {before:.2f} to {after:.2f} ({before - after:.1f} points,"
+                    f" more than the {bound:g} of {option})"
                 )
         changes = {name: row["after"] or 0.0 for name, row in table.items() if name.startswith(WEIGHT_CHANGE)}
         largest = max(changes, key=lambda name: changes[name], default=None)
@@ -203,10 +194,7 @@ class Guard:
     def recorded(cls, work: Mapping[str, Any]) -> "Guard":
         """Return the guard of a batch on record; the usual one where it has none."""
         bounds = {field.name: work.get(field.name) for field in fields(Bounds)}
-        canaries = tuple(
-            Canary(one["prompt"], tuple(one["must_contain"]), tuple(one["must_not_contain"]))
-            for one in work.get("canaries", ())
-        )
+        canaries = tuple(map(_canary, work.get("canaries", ())))
         return cls(DEFAULT_BOUNDS.with_values(**bounds), bool(work.get("force")), canaries)
 
 
@@ -252,16 +240,7 @@ class Cost:
 
     def record(self) -> dict[str, Any]:
         """Return what the ledger keeps of it, for the estimates of later batches too."""
-        return {
-            "edits": self.edits,
-            "optimise": self.optimise,
-            "from_cache": self.from_cache,
-            "measure": self.measure,
-            "again": [
-                {"edits": one.edits, "steps": one.steps, "clamp_norm_factor": one.clamp_norm_factor}
-                for one in self.again
-            ],
-        }
+        return {name: value for name, value in asdict(self).items() if name != "seconds"}
 
 
 def expected_seconds(batches: "Sequence[BatchRow]", device: str, cost: Cost) -> dict[str, float] | None:
@@ -275,21 +254,17 @@ def expected_seconds(batches: "Sequence[BatchRow]", device: str, cost: Cost) -> 
     searched = next((batch for batch in reversed(ended) if batch.work.get("optimise")), None)
     if pace is None or (cost.optimise and searched is None):
         return None
+
+    def share(batch: "BatchRow | None", phase: str, now: int, then: int) -> float:
+        return batch.seconds.get(phase, 0.0) * now / then if batch is not None else 0.0
+
+    asked = PROMPTS_OF_A_CASE * cost.measure + cost.edits
+    asked_then = PROMPTS_OF_A_CASE * pace.work["measure"] + pace.work["edits"]
     seconds = {
-        "targets": _share(searched, "targets", cost.optimise, "optimise"),
-        "keys": _share(pace, "keys", cost.edits, "edits"),
+        "targets": share(searched, "targets", cost.optimise, searched.work["optimise"] if searched else 1),
+        "keys": share(pace, "keys", cost.edits, pace.work["edits"]),
         "solve": pace.seconds.get("solve", 0.0) if cost.edits else 0.0,
-        "measure": pace.seconds.get("measure", 0.0)
-        * _prompts(cost.measure, cost.edits)
-        / _prompts(pace.work["measure"], pace.work["edits"]),
+        "measure": share(pace, "measure", asked, asked_then),
     }
     seconds["total"] = sum(seconds.values())
     return {name: round(value, 1) for name, value in seconds.items()}
-
-
-def _share(batch: "BatchRow | None", phase: str, now: int, then: str) -> float:
-    return batch.seconds.get(phase, 0.0) * now / batch.work[then] if batch is not None else 0.0
-
-
-def _prompts(measured: int, edits: int) -> int:
-    return PROMPTS_OF_A_CASE * measured + edits

@@ -109,7 +109,7 @@ def sampled_prompts(
     return Sampled(
         worded=tuple(_drawn([*active, *further], lambda one: one.id)) if further else (),
         same=prompts_beside(templates, loaded, edited, held_relations),
-        known=tuple(_told(ledger, templates, loaded, {pair: facts[pair] for pair in _drawn(known, _name)})),
+        known=tuple(_told(ledger, templates, loaded, {pair: facts[pair] for pair in _drawn(known, list)})),
         others=tuple(_open(templates, loaded, others)),
     )
 
@@ -121,9 +121,11 @@ def prompts_beside(
 
     None of them is of a relation that is `held`.
     """
+    some = set(_drawn({subject for _, subject in edited}, str))  # subjects enough for `PROMPTS`
     beside = {
         (template.relation, subject)
-        for relation, subject in _of_few_subjects(edited)
+        for relation, subject in edited
+        if subject in some
         for template in templates.beside(relation)
         if template.relation not in held
     }
@@ -135,19 +137,9 @@ def _drawn(items: Iterable[Item], name: Callable[[Item], object]) -> list[Item]:
     return nsmallest(PROMPTS, items, key=lambda item: content_id("measured1", name(item)))
 
 
-def _name(pair: Pair) -> list[str]:
-    return list(pair)
-
-
-def _of_few_subjects(edited: Collection[Pair]) -> Iterator[Pair]:
-    """Yield the edits of some subjects: enough for `PROMPTS`."""
-    some = set(_drawn({subject for _, subject in edited}, lambda subject: subject))
-    return (pair for pair in edited if pair[1] in some)
-
-
 def _open(templates: Templates, loaded: LoadedModel, pairs: Iterable[Pair]) -> Iterator[EditRequest]:
     """Yield the drawn pairs' prompts without an object."""
-    for relation, subject in _drawn(pairs, _name):
+    for relation, subject in _drawn(pairs, list):
         request = templates.request(subject, relation, "")
         if _fits(loaded, request, ""):
             yield request
@@ -301,8 +293,3 @@ def measure_edits(
 def means(values: Mapping[str, Values]) -> dict[str, float]:
     """Return the mean of each figure's values."""
     return {name: fmean(value for value in column if value is not None) for name, column in values.items()}
-
-
-def recall_of(loaded: LoadedModel, requests: Sequence[EditRequest]) -> float:
-    """Return the percentage of requests whose object is the exact top answer."""
-    return 100 * sum(recalled(loaded, requests)) / len(requests)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from kbsync.models import join_team as join_team
 from kbsync.models.checkpoint import model_hash
 from kbsync.resources import fixtures_folder, packaged_file
 from kbsync.sync.guards import DEFAULT_BOUNDS, Bounds
-from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent
+from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent, templates_for
+from kbsync.templates import Templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,11 @@ def choose_model(
 
     Raises SettingsError for a setting that does not exist or does not fit, ModelError where it cannot be loaded.
     """
-    preset = load_preset(name, home)
-    bounds = DEFAULT_BOUNDS
+    preset, values, bounds = load_preset(name, home), values or {}, DEFAULT_BOUNDS
     progress("loading the model", 0, 1)
     # A misspelt setting shows before a long load.
-    (MemitSettings() if preset is None else preset.settings).with_values(values or {})
-    source = name if preset is None else preset_source(preset)
+    (MemitSettings() if preset is None else preset.settings).with_values(values)
+    source = source_of(name, home)
     if loading.revision is not None and Path(source).expanduser().exists():
         raise SettingsError(f"--revision picks a version of a hub repository, and {source} is on this machine")
     try:
@@ -79,13 +80,13 @@ def choose_model(
     depth = len(loaded.family.block_list(loaded.model))
     if preset is None:
         settings = default_settings(depth, loaded.weight(0).shape[1])
-        remark = told_defaults(name, settings, depth, values or {})
+        remark = told_defaults(name, settings, depth, values)
     else:
         settings, remark = preset.settings, None
         bounds = bounds.with_values(**{name: getattr(preset, name) for name in BOUNDS})
         if corpus is None and preset.corpus is not None:
             corpus = Path(preset_path(preset.corpus))
-    settings = settings.with_values(values or {})
+    settings = settings.with_values(values)
     if settings.layers[-1] >= depth - 1:
         raise SettingsError(
             f"layers: {settings.layers[-1]} is too high; {name} has {depth} blocks, so {depth - 2} is the highest"
@@ -108,11 +109,9 @@ def told_defaults(name: str, settings: MemitSettings, depth: int, values: Mappin
 def source_of(name: str, home: Path | None = None) -> str:
     """Return the directory, GGUF file or hub id that `choose_model` loads for a name."""
     preset = load_preset(name, home)
-    return name if preset is None else preset_source(preset)
-
-
-def preset_source(preset: Preset) -> str:
-    """Return where a preset's model is loaded from: the file of an installed package where the hub's cache has none."""
+    if preset is None:
+        return name
+    # The file of an installed package stands in where the hub's cache has none.
     file = None if preset.package is None or in_hub_cache(preset.model) else packaged_file(preset.package)
     return preset_path(preset.model) if file is None else str(file)
 
@@ -155,14 +154,10 @@ def new_preset(
     Paths are made absolute, but for what travels with kbsync. Bounds are those of the model's preset, if it has one.
     """
     known = load_preset(model, home)
-    where = known.model if known else choice.name
-    travels = known.corpus if known and corpus is None else None
-    text = travels or (str(choice.corpus.resolve()) if choice.corpus else None)
-    own = Preset(name, where, settings, text)
+    text = str(choice.corpus.resolve()) if choice.corpus else None
     if known is None:
-        return own
-    bounds = {bound: getattr(known, bound) for bound in BOUNDS}
-    return replace(own, package=known.package, **bounds)
+        return Preset(name, choice.name, settings, text)
+    return replace(known, name=name, settings=settings, corpus=(known.corpus if corpus is None else None) or text)
 
 
 OLDER = "model1"
@@ -170,17 +165,13 @@ OLDER = "model1"
 CONTEXT_SETTINGS = ("contexts", "context_tokens", "context_starts")
 
 
-def known_model(ledger: Ledger, choice: ModelChoice) -> ModelRow | None:
-    """Return the record of a loaded base model, None where it is new. Writes nothing.
+def known_model(ledger: Ledger, choice: ModelChoice, sha256: str | None = None) -> ModelRow | None:
+    """Return the record of a loaded base model, None where it is new; `sha256` is its `model_hash`. Writes nothing.
 
     Raises ModelError where edits are on record for this name and the model is not the one that was edited.
     """
-    return recorded(ledger, choice, model_hash(choice.loaded))
-
-
-def recorded(ledger: Ledger, choice: ModelChoice, sha256: str) -> ModelRow | None:
-    """Return the record of a base model whose `model_hash` this is; raises as `known_model` does."""
     latest = ledger.latest_model(choice.name)
+    sha256 = sha256 or model_hash(choice.loaded)
     if latest is None or is_model_of(latest, choice, sha256):
         return latest
     if ledger.active_edits(latest.key):
@@ -218,7 +209,7 @@ def edited_state(
 def identify(ledger: Ledger, choice: ModelChoice) -> ModelRow:
     """Record that a loaded base model is in use, and return its record; raises as `known_model` does."""
     sha256 = model_hash(choice.loaded)
-    found = recorded(ledger, choice, sha256)
+    found = known_model(ledger, choice, sha256)
     contexts = found.contexts if found else sample_contexts(choice.loaded, choice.settings)
     return ledger.record_model(
         key=found.key if found else content_id("model2", [choice.name, sha256]),
@@ -238,6 +229,34 @@ def model_contexts(model: ModelRow, choice: ModelChoice) -> tuple[str, ...]:
     if all(model.settings.get(name) == settings[name] for name in CONTEXT_SETTINGS):
         return model.contexts
     return sample_contexts(choice.loaded, choice.settings)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A loaded base model at work on its record in a ledger: what targets, deltas and figures are made with."""
+
+    ledger: Ledger
+    templates: Templates
+    choice: ModelChoice
+    model: ModelRow
+    progress: Progress = silent
+
+    @classmethod
+    def of(cls, ledger: Ledger, choice: ModelChoice, progress: Progress = silent) -> "Session":
+        """Return a session with a model that is recorded as in use; raises as `known_model` does."""
+        return cls(ledger, templates_for(ledger.home), choice, identify(ledger, choice), progress)
+
+    @property
+    def loaded(self) -> LoadedModel:
+        return self.choice.loaded
+
+    @property
+    def settings(self) -> MemitSettings:
+        return self.choice.settings
+
+    @cached_property
+    def contexts(self) -> tuple[str, ...]:
+        return model_contexts(self.model, self.choice)
 
 
 def delta_tensors(deltas: Mapping[int, WeightDelta | torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kbsync.errors import LedgerError
-from kbsync.facts import EditRequest
 from kbsync.ledger import BatchRow, EditRow, Ledger, check_sealed, check_tensors, content_of
 from kbsync.ledger.decoding import SEALED, broken_seals
 from kbsync.ledger.edits import edits_of, endings, line_of, states_after, strange_edits
@@ -132,9 +131,7 @@ def _edits(ledger: Ledger) -> tuple[int, list[str]]:
 
 def _requests(ledger: Ledger) -> tuple[int, list[str]]:
     edits = [edit for model in ledger.models() for edit in edits_of(ledger, model.key)]
-    wrong = (
-        edit for edit in edits if EditRequest(edit.relation, edit.subject, edit.prompt, edit.object).id != edit.request
-    )
+    wrong = (edit for edit in edits if edit.as_request.id != edit.request)
     return len(edits), [f"{_about(edit)}: its prompt, subject or object does not match its id" for edit in wrong]
 
 

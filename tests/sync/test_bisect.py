@@ -100,9 +100,10 @@ HARMLESS = ("layers=1,2", "lambda=1", "contexts=1", "wordings=0", "steps=1", "lr
 def plant(home: Path, model: Editable, relation: str, subject: str) -> str:
     """Give a fact that is to be written a target far away, after which the model talks nonsense; return its prompt."""
     options = ApplyOptions(model.name, include_known=True, values=parse_values(model.settings), corpus=model.corpus)
-    with prepared(home, options) as work:
-        edits = work.batch(work.plan()).edits
-        keys = target_keys(work.model, work.choice.settings, edits.contexts, edits.groups, edits.retries)
+    with prepared(home, options) as ready:
+        edits = ready.batch(ready.plan()).edits
+        work = ready.work
+        keys = target_keys(work, edits.groups, edits.retries)
         requests = [group.requests[0] for group in edits.groups]
         (place,) = [n for n, one in enumerate(requests) if (one.relation, one.subject) == (relation, subject)]
         far = 1000 * torch.randn(1, 64, generator=torch.Generator().manual_seed(0))

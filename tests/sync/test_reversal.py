@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from kbsync.editors import editor as make_editor
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
 from kbsync.sync.arms import retracted
 from kbsync.sync.evaluate import EvalOptions, run_eval
-from kbsync.sync.home import silent, templates_for
+from kbsync.sync.home import templates_for
 from kbsync.sync.known import requests_of
-from kbsync.sync.model import choose_model
+from kbsync.sync.model import Session, choose_model
 from tests.homes import SWAPPED, Editable, deltas_of, make_home, small
 
 __all__ = ["small"]
@@ -49,8 +50,9 @@ def test_what_is_left_is_the_state_without_them(small: Editable, home: Path) -> 
     with Ledger.open(home) as ledger:
         (model,) = ledger.models()
         requests = requests_of(ledger, templates_for(home), ledger.active_edits(model.key))
-        assert retracted(ledger, choice, model, requests, silent) == {}
-        without = retracted(ledger, choice, model, requests[:1], silent)
+        work, editor = Session(ledger, templates_for(home), choice, model), make_editor("memit")
+        assert retracted(work, editor, requests) == {}
+        without = retracted(work, editor, requests[:1])
     assert without.keys() == deltas_of(home).keys()
 
 

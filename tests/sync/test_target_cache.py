@@ -1,8 +1,9 @@
 """Target vectors are searched once: by what they depend on they are found again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -12,8 +13,7 @@ from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings, RequestGroup, group_requests
 from kbsync.models import LoadedModel
 from kbsync.sync.deltas import Targets, cached_targets
-from kbsync.sync.home import silent
-from kbsync.sync.model import ModelChoice, identify
+from kbsync.sync.model import ModelChoice, Session
 from tests.homes import SWAPPED
 from tests.tiny_models import known
 
@@ -39,9 +39,14 @@ def groups(choice: ModelChoice, *subjects: str, prompt: str = "The capital of {}
 
 
 def find(
-    ledger: Ledger, choice: ModelChoice, wanted: Sequence[RequestGroup], contexts: Sequence[str] = CONTEXTS
+    ledger: Ledger,
+    choice: ModelChoice,
+    wanted: Sequence[RequestGroup],
+    contexts: tuple[str, ...] = CONTEXTS,
+    retries: Mapping[str, int] = MappingProxyType({}),
 ) -> Targets:
-    return cached_targets(ledger, identify(ledger, choice), choice, wanted, contexts, silent)
+    work = Session.of(ledger, choice)
+    return cached_targets(replace(work, model=replace(work.model, contexts=contexts)), wanted, retries)
 
 
 def test_what_was_found_is_found_again_bit_for_bit(ledger: Ledger, choice: ModelChoice) -> None:
@@ -122,7 +127,7 @@ def test_a_target_does_not_depend_on_the_subjects_other_groups(ledger: Ledger, c
     second = find(ledger, choice, both)
     assert (second.optimised, second.from_cache) == (1, 1)
     assert second.keys[TWO[0].id] == first.keys[TWO[0].id]
-    retried = cached_targets(ledger, identify(ledger, choice), choice, both, CONTEXTS, silent, {TWO[1].id: 1})
+    retried = find(ledger, choice, both, retries={TWO[1].id: 1})
     assert retried.optimised == 1
 
 

@@ -26,6 +26,7 @@ from kbsync.report.plots import Chart, Row, Series, bars_by_row
 from kbsync.sync.answers import other_answers
 from kbsync.sync.corpus import documents
 from kbsync.sync.home import templates_for
+from kbsync.sync.model import Session
 
 
 class PhaseClock:
@@ -185,7 +186,7 @@ def election_requests() -> list[EditRequest]:
 def elections(bench: PaperBench) -> Result:
     """Write everyone's state, against what the model said before; those that it knows are written too."""
     requests = evenly(election_requests(), bench.sizes.elections)
-    old = other_answers(bench.ledger, bench.choice, bench.model, requests, bench.progress)
+    old = other_answers(Session.of(bench.ledger, bench.choice, bench.progress), requests)
     cases = [Case(one, old[one.id]) for one in requests]
     rows: list[Row] = [
         {"asked": when, "edits": len(cases), **bench.measured(name, cases, ELECTED_SHOWN)}
