@@ -21,7 +21,7 @@ from kbsync.report.console import emit, emit_text, progress
 from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:
-    from kbsync.sync.status import Overview, Status
+    from kbsync.sync.status import Status
 
 app = family()
 
@@ -85,7 +85,7 @@ def takes_page(options: Options, form: Format, to: Path | None) -> bool:
     return paged
 
 
-def emit_page(home: Path, status: "Status[Overview]", form: Format, to: Path | None) -> None:
+def emit_page(home: Path, status: "Status", form: Format, to: Path | None) -> None:
     from kbsync.report.apply import status_page
     from kbsync.sync.history import history
     from kbsync.sync.status import recent

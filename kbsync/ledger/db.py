@@ -47,8 +47,7 @@ _NOT_READABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_R
 def connect(path: Path, newest: int, *, create: bool) -> Database | None:
     """Open the SQLite file `path`; None where it holds no ledger and `create` is false.
 
-    A new file gets kbsync's mark and WAL mode, and no tables. Raises LedgerError for a file of another kind, and
-    for a schema above version `newest`.
+    A new file gets kbsync's mark and WAL mode, and no tables.
     """
     if not create and not path.exists():
         return None
@@ -192,7 +191,6 @@ def _when_free(db: Database, statement: str, patience: float) -> None:
 
 
 def insert(db: Database, table: str, values: Mapping[str, object]) -> int:
-    """Insert one row and return its id."""
     return cast(int, db.table(table).insert(dict(values)).last_pk)
 
 
@@ -202,7 +200,6 @@ def iso(time: datetime.datetime) -> str:
 
 
 def now() -> str:
-    """The present, as the ledger writes it."""
     return iso(datetime.datetime.now(datetime.UTC))
 
 
@@ -219,7 +216,6 @@ class WriterLock:
 
     @property
     def held(self) -> bool:
-        """Whether this object (not merely this process) holds the lock."""
         return self._held
 
     def taken(self) -> bool:

@@ -15,14 +15,10 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import asdict, fields
 from functools import cache
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from kbsync.facts import Entity, Wording
 from kbsync.ledger.db import Database
-
-if TYPE_CHECKING:
-    from sqlite_utils import Database
-
 
 Row = TypeVar("Row")
 
@@ -112,12 +108,10 @@ def _stored(hint: Any) -> Iterator[type]:
 
 
 def columns(row: type[Any]) -> str:
-    """The fields of a row's class as SQL."""
     return ", ".join(f'"{name}"' for name in _names(row))
 
 
 def compact(value: object) -> str:
-    """`value` as JSON with sorted keys."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
@@ -126,33 +120,22 @@ def _names(row: type[Any]) -> list[str]:
 
 
 def objects_json(objects: Sequence[Entity]) -> str:
-    """The objects of a conflict as the conflicts table holds them."""
     return compact([{"id": entity.id, "label": entity.label} for entity in objects])
 
 
-def _list(text: str) -> tuple[Any, ...]:
-    return tuple(json.loads(text))
-
-
 def wording_json(wording: Wording | None) -> str | None:
-    """A wording as the facts table holds it."""
     return None if wording is None else compact(asdict(wording))
 
 
 def wording_from(text: str) -> Wording:
-    """The wording that `wording_json` wrote."""
     told = json.loads(text)
     return Wording(told["prompt"], tuple(told["paraphrases"]), told["question"])
 
 
 _DECODERS: dict[str, Callable[[str], object]] = {
-    "settings": json.loads,
-    "seconds": json.loads,
-    "files": json.loads,
-    "work": json.loads,
-    "scope": json.loads,
-    "contexts": _list,
-    "layers": _list,
+    **dict.fromkeys(("settings", "seconds", "files", "work", "scope"), json.loads),
+    "contexts": lambda text: tuple(json.loads(text)),
+    "layers": lambda text: tuple(json.loads(text)),
     "objects": lambda text: tuple(Entity(one["label"], one["id"]) for one in json.loads(text)),
     "wording": wording_from,
 }
@@ -171,7 +154,7 @@ SEALED = {
 """the sealed tables, with their primary keys"""
 
 
-def prepare(db: "Database") -> None:
+def prepare(db: Database) -> None:
     """Give the tables their seals: a column and a trigger each; the table of tables."""
     db.execute("CREATE TABLE seals (name TEXT PRIMARY KEY, rows INTEGER NOT NULL, seal TEXT NOT NULL) WITHOUT ROWID")
     for table, key in SEALED.items():
@@ -186,12 +169,11 @@ def prepare(db: "Database") -> None:
     renew(db)
 
 
-def seal(db: "Database") -> None:
+def seal(db: Database) -> None:
     """Seal the rows that have none, and the tables that they are in. The caller holds the transaction."""
-    for table in SEALED:
+    for table, key in SEALED.items():
         if db.execute(f"SELECT 1 FROM {table} WHERE seal IS NULL LIMIT 1").fetchone() is None:
             continue
-        key = SEALED[table]
         found = [(made, *values) for values, _, made in _rows(db, table, "WHERE seal IS NULL")]
         same = " AND ".join(f"{column} = ?" for column in key)
         db.conn.executemany(f"UPDATE {table} SET seal = ? WHERE {same}", found)
@@ -199,7 +181,7 @@ def seal(db: "Database") -> None:
         db.execute("INSERT OR REPLACE INTO seals (name, rows, seal) VALUES (?, ?, ?)", (table, len(seals), _all(seals)))
 
 
-def renew(db: "Database") -> None:
+def renew(db: Database) -> None:
     """Seal every row anew: the schema has changed, and with it what a row holds."""
     for table in SEALED:
         db.execute(f"UPDATE {table} SET seal = NULL")
@@ -207,18 +189,19 @@ def renew(db: "Database") -> None:
     seal(db)
 
 
-def broken_seals(db: "Database") -> list[str]:
+def broken_seals(db: Database) -> list[str]:
     """Return what is wrong with the sealed rows, each named by its table and key; none where all is as written."""
-    if db.conn.in_transaction:
-        return [fault for table in SEALED for fault in _faults(db, table)]
-    db.conn.execute("BEGIN")  # one view of all tables: another process may finish a batch meanwhile
+    inside = db.conn.in_transaction
+    if not inside:
+        db.conn.execute("BEGIN")  # one view of all tables: another process may finish a batch meanwhile
     try:
         return [fault for table in SEALED for fault in _faults(db, table)]
     finally:
-        db.conn.rollback()
+        if not inside:
+            db.conn.rollback()
 
 
-def _faults(db: "Database", table: str) -> Iterator[str]:
+def _faults(db: Database, table: str) -> Iterator[str]:
     try:
         said = [str(row[0]) for row in db.execute(f"PRAGMA integrity_check({table})")]
         rows = list(_rows(db, table))
@@ -235,7 +218,7 @@ def _faults(db: "Database", table: str) -> Iterator[str]:
         yield f"the table {table} is not what kbsync wrote: {counted}"
 
 
-def _rows(db: "Database", table: str, where: str = "") -> Iterator[tuple[tuple[object, ...], object, str]]:
+def _rows(db: Database, table: str, where: str = "") -> Iterator[tuple[tuple[object, ...], object, str]]:
     """Yield the key of each row, the seal that it has, and the one that its values make."""
     rows = raw(db, f"SELECT * FROM {table} {where}")
     names = [column[0] for column in db.conn.execute(f"SELECT * FROM {table} LIMIT 0").description]

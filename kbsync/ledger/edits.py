@@ -7,17 +7,19 @@ the edits that its line wrote and did not end. The current line is done; done ba
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import astuple
 from types import MappingProxyType
 from typing import Any
 
 from kbsync.errors import LedgerError
 from kbsync.facts import INVERSE
-from kbsync.ledger.db import Database, insert, now, telling
+from kbsync.ledger.db import Database, insert, now
 from kbsync.ledger.decoding import columns, compact, objects_json
 from kbsync.ledger.rows import BatchRow, ConflictNote, EditRow, EndingRow, Metric, MetricRow, NewEdit, RollbackRow
 from kbsync.ledger.store import Ledger
 
 _CHANGED_MEANWHILE = "the state has changed since this apply was planned: run it again"
+_LEFT_A_STATE = ("done", "rolled back")
 
 
 def start_batch(
@@ -30,9 +32,9 @@ def start_batch(
 ) -> int:
     """Record that an apply runs, and return its batch. Like the next two only inside `Ledger.writer`."""
     row = {"model": model, "algorithm": algorithm, "settings": compact(settings), "device": device}
-    row["work"] = compact(dict(work))
     with ledger.changing() as db:
-        return insert(db, "batches", {**row, "started": now(), "state": "running"})
+        row |= {"work": compact(dict(work)), "started": now(), "state": "running"}
+        return insert(db, "batches", row)
 
 
 def fail_batch(
@@ -84,9 +86,22 @@ def finish_batch(
             raise LedgerError(f"the model is at {at} now; {_CHANGED_MEANWHILE}")
         _end_edits(db, batch, model, superseded, "superseded")
         _end_edits(db, batch, model, retracted, "retracted")
-        _add_edits(db, batch, model, added)
+        sql = f"INSERT INTO edits (batch, model, state, {columns(NewEdit)}) VALUES (?, ?, 'active'{10 * ', ?'})"
+        for edit in added:
+            try:
+                db.execute(sql, (batch, model, *astuple(edit)))
+            except sqlite3.IntegrityError as error:
+                if "UNIQUE" not in str(error):
+                    raise
+                said = f"{edit.relation} of {edit.subject} has an active edit already"
+                raise LedgerError(f"{said}; {_CHANGED_MEANWHILE}") from error
         _record_metrics(db, batch, model, metrics)
-        _record_conflicts(db, batch, conflicts)
+        notes = [
+            (batch, one.relation, one.subject_key, one.subject, objects_json(one.objects), one.resolution)
+            for one in conflicts
+        ]
+        sql = "INSERT INTO conflicts (batch, relation, subject_key, subject, objects, resolution) VALUES (?,?,?,?,?,?)"
+        db.conn.executemany(sql, notes)
         ended = {"state": "done", "reason": reason, "finished": now(), "parent": current and current.id}
         db.table("batches").update(batch, {**ended, **measured})
         solved_with = "UPDATE batches SET work = json_set(work, '$.covariances', json(?)) WHERE id = ?"
@@ -102,28 +117,15 @@ def _model_of_running(db: Database, batch: int) -> str:
 
 
 def _end_edits(db: Database, batch: int, model: str, edits: Collection[int], state: str) -> None:
+    ids = sorted(set(edits))
     ended = db.conn.executemany(
         "UPDATE edits SET state = ?, ended_by = ? WHERE id = ? AND model = ? AND state = 'active'",
-        [(state, batch, edit, model) for edit in set(edits)],
+        [(state, batch, edit, model) for edit in ids],
     )
-    if edits and ended.rowcount != len(set(edits)):
-        raise LedgerError(f"of {len(edits)} edits to be {state}, {ended.rowcount} are active; {_CHANGED_MEANWHILE}")
-    rows = [(batch, edit, state) for edit in sorted(set(edits))]
+    if ids and ended.rowcount != len(ids):
+        raise LedgerError(f"of {len(ids)} edits to be {state}, {ended.rowcount} are active; {_CHANGED_MEANWHILE}")
+    rows = [(batch, edit, state) for edit in ids]
     db.conn.executemany("INSERT INTO endings (batch, edit, state) VALUES (?, ?, ?)", rows)
-
-
-def _add_edits(db: Database, batch: int, model: str, added: Sequence[NewEdit]) -> None:
-    sql = f"""INSERT INTO edits (batch, model, state, {columns(NewEdit)})
-        VALUES (?, ?, 'active', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-    for edit in added:
-        about = (edit.fact, edit.relation, edit.subject_key, edit.subject, edit.object_key, edit.object)
-        try:
-            db.execute(sql, (batch, model, *about, edit.prompt, edit.request, edit.target, edit.retries))
-        except sqlite3.IntegrityError as error:
-            if "UNIQUE" not in str(error):
-                raise
-            said = f"{edit.relation} of {edit.subject} has an active edit already"
-            raise LedgerError(f"{said}; {_CHANGED_MEANWHILE}") from error
 
 
 def _record_metrics(db: Database, batch: int, model: str, metrics: Sequence[Metric]) -> None:
@@ -134,23 +136,8 @@ def _record_metrics(db: Database, batch: int, model: str, metrics: Sequence[Metr
     unknown = {metric.request for metric in metrics if metric.request is not None and metric.request not in edits}
     if unknown:
         raise ValueError(f"metrics of requests that are no edits of this model: {sorted(unknown)[:5]}")
-    db.conn.executemany(
-        'INSERT INTO metrics (batch, edit, name, "before", "after") VALUES (?, ?, ?, ?, ?)',
-        [
-            (batch, metric.request and edits[metric.request], metric.name, metric.before, metric.after)
-            for metric in metrics
-        ],
-    )
-
-
-def _record_conflicts(db: Database, batch: int, conflicts: Sequence[ConflictNote]) -> None:
-    db.conn.executemany(
-        "INSERT INTO conflicts (batch, relation, subject_key, subject, objects, resolution) VALUES (?, ?, ?, ?, ?, ?)",
-        [
-            (batch, note.relation, note.subject_key, note.subject, objects_json(note.objects), note.resolution)
-            for note in conflicts
-        ],
-    )
+    rows = [(batch, one.request and edits[one.request], one.name, one.before, one.after) for one in metrics]
+    db.conn.executemany('INSERT INTO metrics (batch, edit, name, "before", "after") VALUES (?, ?, ?, ?, ?)', rows)
 
 
 EditState = tuple[str, int | None]
@@ -183,7 +170,6 @@ def active_after(ledger: Ledger, model: str, batch: int | None) -> list[EditRow]
 
 
 def edits_of(ledger: Ledger, model: str) -> list[EditRow]:
-    """Return all edits of a model, whatever their state, oldest first."""
     return ledger.select(EditRow, "edits", "WHERE model = ? ORDER BY id", model)
 
 
@@ -192,15 +178,13 @@ def strange_edits(ledger: Ledger) -> set[int]:
     sql = """SELECT edits.id FROM edits LEFT JOIN facts ON facts.id = edits.fact
         WHERE (facts.relation, facts.subject_key) IS NOT (edits.relation, edits.subject_key)
         AND (? || facts.relation, facts.subject_key) IS NOT (edits.relation, edits.object_key)"""
-    with telling(ledger.path):
-        return {int(row[0]) for row in ledger.db.execute(sql, [INVERSE])}
+    return {edit for (edit,) in ledger.query(sql, INVERSE)}
 
 
 def has_inverses(ledger: Ledger, model: str) -> bool:
     """Tell whether inverse facts are among a model's active edits."""
     sql = "SELECT EXISTS (SELECT 1 FROM edits WHERE model = ? AND state = 'active' AND substr(relation, 1, 1) = ?)"
-    with telling(ledger.path):
-        return bool(ledger.db.execute(sql, [model, INVERSE]).fetchone()[0])
+    return bool(ledger.query(sql, model, INVERSE)[0][0])
 
 
 def edits_about(ledger: Ledger, subjects: Collection[tuple[str, str]]) -> list[EditRow]:
@@ -221,8 +205,7 @@ def not_recalled(ledger: Ledger, model: str) -> set[int]:
     sql = """SELECT edit FROM (SELECT edit, after, max(id) FROM metrics WHERE name = 'recall'
         AND edit IN (SELECT id FROM edits WHERE model = ? AND state = 'active')
         AND batch IN (SELECT id FROM batches WHERE model = ? AND state = 'done') GROUP BY edit) WHERE after < 100"""
-    with telling(ledger.path):
-        return {int(row[0]) for row in ledger.db.execute(sql, [model, model]).fetchall()}
+    return {edit for (edit,) in ledger.query(sql, model, model)}
 
 
 def endings(ledger: Ledger, model: str | None = None) -> list[EndingRow]:
@@ -238,43 +221,32 @@ def rollbacks(ledger: Ledger, model: str | None = None) -> list[RollbackRow]:
 
 def rollback_count(ledger: Ledger) -> int:
     """Return how many rollbacks there have been: a command that takes long to begin sees that one came before it."""
-    with telling(ledger.path):
-        return int(ledger.db.execute("SELECT count(*) FROM rollbacks").fetchone()[0])
+    return int(ledger.query("SELECT count(*) FROM rollbacks")[0][0])
 
 
 def roll_back(ledger: Ledger, model: str, batch: int | None) -> None:
     """Make the state after `batch` current, in one transaction; None is the base model.
 
-    Batches and edits get the states that they had then, later ones become rolled back; a batch that was rolled back
-    can be gone forward to. Nothing is deleted. Raises LedgerError for a batch that left no state of this model.
+    Batches and edits get the states that they had then, later ones become rolled back; a batch that was rolled back can
+    be gone forward to. Nothing is deleted.
     """
     with ledger.writing() as db:
         batches = ledger.batches(model)
         reached = next((row for row in batches if row.id == batch), None)
-        if batch is not None and (reached is None or reached.state not in ("done", "rolled back")):
+        if batch is not None and (reached is None or reached.state not in _LEFT_A_STATE):
             raise LedgerError(f"batch {batch} left no state of this model: `kbsync history` lists those that did")
         current = ledger.current_batch(model)
         line = set(line_of(batches, batch))
+        done = [("done" if row.id in line else "rolled back", row.id) for row in batches if row.state in _LEFT_A_STATE]
+        db.conn.executemany("UPDATE batches SET state = ? WHERE id = ?", done)
         edits = edits_of(ledger, model)
-        _set_batches(db, batches, line)
-        _set_edits(db, edits, states_after(edits, endings(ledger, model), line))
+        states = states_after(edits, endings(ledger, model), line)
+        changed = [(*states[edit.id], edit.id) for edit in edits if states[edit.id] != (edit.state, edit.ended_by)]
+        # Those that end go first: a subject has one active edit at most at every moment (edits_active).
+        changed.sort(key=lambda change: change[0] == "active")
+        db.conn.executemany("UPDATE edits SET state = ?, ended_by = ? WHERE id = ?", changed)
         moved = {"model": model, "from_batch": current.id if current else None, "to_batch": batch, "time": now()}
         insert(db, "rollbacks", moved)
-
-
-def _set_batches(db: Database, batches: Iterable[BatchRow], line: Collection[int]) -> None:
-    with_state = [row.id for row in batches if row.state in ("done", "rolled back")]
-    db.conn.executemany(
-        "UPDATE batches SET state = ? WHERE id = ?",
-        [("done" if batch in line else "rolled back", batch) for batch in with_state],
-    )
-
-
-def _set_edits(db: Database, edits: Iterable[EditRow], states: Mapping[int, EditState]) -> None:
-    changed = [(*states[edit.id], edit.id) for edit in edits if states[edit.id] != (edit.state, edit.ended_by)]
-    # Those that end go first: a subject has one active edit at most at every moment (edits_active).
-    changed.sort(key=lambda change: change[0] == "active")
-    db.conn.executemany("UPDATE edits SET state = ?, ended_by = ? WHERE id = ?", changed)
 
 
 def record_figures(ledger: Ledger, batch: int, metrics: Sequence[Metric]) -> None:

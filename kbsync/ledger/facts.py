@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 
 from kbsync.facts import Wording, normalise_label
 from kbsync.ledger.db import insert, now, telling
@@ -21,39 +23,30 @@ def facts_named(ledger: Ledger, name: str, relation: str | None = None) -> list[
     named = "subject_id = ?1 OR subject_name = ?2"
     aliased = "subject_key IN (SELECT entity_key FROM aliases WHERE alias = ?1 COLLATE NOCASE)"
     words = (" ".join(name.split()), normalise_label(name), relation)
-    for which in (named, aliased):
-        found = ledger.select(
-            FactRow, "facts", f"WHERE relation = ifnull(?3, relation) AND ({which}) ORDER BY id", *words
-        )
-        if found:
-            break
-    return found
+    rest = "WHERE relation = ifnull(?3, relation) AND ({}) ORDER BY id"
+    return ledger.select(FactRow, "facts", rest.format(named), *words) or ledger.select(
+        FactRow, "facts", rest.format(aliased), *words
+    )
 
 
 def relations_on_record(ledger: Ledger) -> list[str]:
-    """Return the relations of which there are facts, withdrawn ones too."""
-    with telling(ledger.path):
-        return [row[0] for row in ledger.db.execute("SELECT DISTINCT relation FROM facts ORDER BY relation")]
+    return [relation for (relation,) in ledger.query("SELECT DISTINCT relation FROM facts ORDER BY relation")]
 
 
 def subject_labels(ledger: Ledger, relation: str | None) -> list[str]:
     sql = "SELECT DISTINCT subject_label FROM facts WHERE relation = ifnull(?, relation) ORDER BY subject_label"
-    with telling(ledger.path):
-        return [row[0] for row in ledger.db.execute(sql, [relation])]
+    return [label for (label,) in ledger.query(sql, relation)]
 
 
 def aliases(ledger: Ledger, keys: Collection[str]) -> dict[str, tuple[str, ...]]:
     """Return the aliases of those of the entities (by `Entity.key`) that have some, of all sources, in their order."""
-    found: dict[str, dict[str, None]] = defaultdict(dict)
-    with telling(ledger.path):
-        # Few homes have aliases, and a list of a million keys takes a while to be read.
-        if ledger.db.execute("SELECT 1 FROM aliases LIMIT 1").fetchone() is None:
-            return {}
-        sql = """SELECT entity_key, alias FROM aliases WHERE entity_key IN (SELECT value FROM json_each(?))
-            ORDER BY entity_key, alias"""
-        for key, alias in ledger.db.execute(sql, [json.dumps(list(keys))]):
-            found[key][alias] = None
-    return {key: tuple(names) for key, names in found.items()}
+    # Few homes have aliases, and a list of a million keys takes a while to be read.
+    if not ledger.query("SELECT 1 FROM aliases LIMIT 1"):
+        return {}
+    sql = """SELECT DISTINCT entity_key, alias FROM aliases WHERE entity_key IN (SELECT value FROM json_each(?))
+        ORDER BY entity_key, alias"""
+    found = groupby(ledger.query(sql, json.dumps(list(keys))), key=itemgetter(0))
+    return {key: tuple(alias for _, alias in rows) for key, rows in found}
 
 
 def record_aliases(ledger: Ledger, source: str, read: Mapping[str, Collection[str]]) -> bool:
@@ -71,8 +64,7 @@ def record_aliases(ledger: Ledger, source: str, read: Mapping[str, Collection[st
 
 def priorities(ledger: Ledger) -> dict[str, int]:
     """Return the sources that go before others, or behind them, with their priorities; all else has 0."""
-    with telling(ledger.path):
-        return dict(ledger.db.execute("SELECT name, priority FROM sources WHERE priority <> 0").fetchall())
+    return dict(ledger.query("SELECT name, priority FROM sources WHERE priority <> 0"))
 
 
 def record_priority(ledger: Ledger, source: str, priority: int) -> bool:
@@ -91,8 +83,7 @@ def standing_alone(ledger: Ledger, source: str, relation: str, others: Sequence[
             AND (other.subject_key, other.object_key) = (facts.subject_key, facts.object_key)
             AND other.source IN ({", ".join("?" for _ in others)})))
         FROM facts WHERE source = ? AND relation = ? AND withdrawn IS NULL"""
-    with telling(ledger.path):
-        stand, alone = ledger.db.execute(sql, [*others, source, relation]).fetchone()
+    ((stand, alone),) = ledger.query(sql, *others, source, relation)
     return stand, alone
 
 
@@ -100,25 +91,21 @@ def subject_base(ledger: Ledger, source: str) -> str:
     """Return what stands before ``Q42`` in the subject ids of a source: nothing at Wikidata, else a Wikibase's IRI."""
     sql = """SELECT subject_id FROM facts WHERE source = ? AND subject_id GLOB '*/[QP][1-9]*'
         AND withdrawn IS NULL ORDER BY id LIMIT 1"""
-    with telling(ledger.path):
-        found = ledger.db.execute(sql, [source]).fetchone()
-    return str(found[0]).rpartition("/")[0] + "/" if found else ""
+    found = ledger.query(sql, source)
+    return str(found[0][0]).rpartition("/")[0] + "/" if found else ""
 
 
 def object_subjects(ledger: Ledger, source: str, ids: Collection[str]) -> list[str]:
     """Return the ids of subjects that name one of `ids` as their object in what `source` states."""
     sql = """SELECT DISTINCT subject_id FROM facts WHERE source = ? AND withdrawn IS NULL
         AND subject_id IS NOT NULL AND object_id IN (SELECT value FROM json_each(?)) ORDER BY subject_id"""
-    with telling(ledger.path):
-        return [row[0] for row in ledger.db.execute(sql, [source, json.dumps(list(ids))])]
+    return [subject for (subject,) in ledger.query(sql, source, json.dumps(list(ids)))]
 
 
 def own_wordings(ledger: Ledger, facts: Collection[int]) -> dict[int, Wording]:
     """Return the wordings of those of `facts` (ids of rows) that have one of their own."""
     sql = "SELECT id, wording FROM facts WHERE wording IS NOT NULL AND id IN (SELECT value FROM json_each(?))"
-    with telling(ledger.path):
-        rows = ledger.db.execute(sql, [json.dumps(list(facts))]).fetchall()
-    return {fact: wording_from(text) for fact, text in rows}
+    return {fact: wording_from(text) for fact, text in ledger.query(sql, json.dumps(list(facts)))}
 
 
 def vetoes(ledger: Ledger, *, lifted: bool = False) -> list[VetoRow]:
@@ -127,10 +114,9 @@ def vetoes(ledger: Ledger, *, lifted: bool = False) -> list[VetoRow]:
 
 
 def withheld(facts: Collection[FactRow], held: Sequence[VetoRow]) -> dict[int, VetoRow]:
-    """Return the facts that are under a veto, by id."""
-    by_subject: dict[tuple[str, str], list[VetoRow]] = {}
+    by_subject: dict[tuple[str, str], list[VetoRow]] = defaultdict(list)
     for veto in held:
-        by_subject.setdefault((veto.relation, veto.subject_key), []).append(veto)
+        by_subject[veto.relation, veto.subject_key].append(veto)
     return {
         fact.id: veto
         for fact in (facts if by_subject else ())
@@ -156,7 +142,6 @@ def record_vetoes(ledger: Ledger, facts: Collection[FactRow], *, any_object: boo
 
 
 def lift_vetoes(ledger: Ledger, ids: Collection[int]) -> None:
-    """Lift vetoes that hold; they stay on record."""
     with ledger.writing() as db:
         db.conn.executemany("UPDATE vetoes SET lifted = ? WHERE id = ?", [(now(), veto) for veto in ids])
 
@@ -180,11 +165,8 @@ def relation_counts(ledger: Ledger) -> dict[str, RelationCounts]:
         WHERE facts.withdrawn IS NULL
         GROUP BY facts.relation, facts.subject_key HAVING count(DISTINCT facts.object_key) > 1
     ) GROUP BY relation"""
-    with telling(ledger.path):
-        contested = dict(ledger.db.execute(conflicts).fetchall())
-        return {
-            relation: RelationCounts(count, contested.get(relation, 0)) for relation, count in ledger.db.execute(facts)
-        }
+    contested = dict(ledger.query(conflicts))
+    return {relation: RelationCounts(count, contested.get(relation, 0)) for relation, count in ledger.query(facts)}
 
 
 class Standing:
@@ -196,15 +178,14 @@ class Standing:
         if relations is not None:
             wanted = json.dumps(sorted(relations)).replace("'", "''")
             self._which += f" AND facts.relation IN (SELECT value FROM json_each('{wanted}'))"
-        self._run("CREATE TEMP TABLE IF NOT EXISTS involved (id INTEGER PRIMARY KEY)")
-        self._run("DELETE FROM temp.involved")
+        ledger.query("CREATE TEMP TABLE IF NOT EXISTS involved (id INTEGER PRIMARY KEY)")
+        ledger.query("DELETE FROM temp.involved")
 
     def involve_shared(self) -> None:
         """Involve the facts that share subject and relation, or relation and (normalised) label, with another one."""
         for column in ("subject_key", "subject_name"):
-            self._run(
-                f"""INSERT OR IGNORE INTO temp.involved SELECT facts.id FROM
-                (SELECT relation, {column} FROM facts WHERE {self._which}
+            self._involve(
+                f"""FROM (SELECT relation, {column} FROM facts WHERE {self._which}
                     GROUP BY relation, {column} HAVING count(*) > 1) AS shared
                 CROSS JOIN facts ON facts.relation = shared.relation AND facts.{column} = shared.{column}
                 WHERE facts.withdrawn IS NULL"""
@@ -212,68 +193,59 @@ class Standing:
 
     def involve_edited(self, model: str) -> None:
         """Involve the facts of which the model has an active edit."""
-        self._involve("edits", "model = ? AND state = 'active'", model)
+        self._involve_of("edits", "model = ? AND state = 'active'", model)
 
     def involve_vetoed(self) -> None:
         """Involve the facts whose subject is under a veto."""
-        self._involve("vetoes", "lifted IS NULL")
+        self._involve_of("vetoes", "lifted IS NULL")
 
     def involve_worded(self) -> list[str]:
         """Involve the facts with a wording of their own; return their whole prompts."""
-        worded = f"{self._which} AND facts.wording IS NOT NULL"
-        self._run(f"INSERT OR IGNORE INTO temp.involved SELECT facts.id FROM facts WHERE {worded}")
-        found = self._rows(f"SELECT facts.wording ->> 'prompt', facts.subject_label FROM facts WHERE {worded}")
+        worded = f"FROM facts WHERE {self._which} AND facts.wording IS NOT NULL"
+        self._involve(worded)
+        found = self._ledger.query(f"SELECT facts.wording ->> 'prompt', facts.subject_label {worded}")
         return [prompt.format(subject) for prompt, subject in found]
 
     def involve_relations(self, relations: Collection[str]) -> None:
         """Involve all facts of these relations."""
-        self._run(
-            f"""INSERT OR IGNORE INTO temp.involved SELECT facts.id FROM facts
-            WHERE {self._which} AND facts.relation IN (SELECT value FROM json_each(?))""",
-            json.dumps(list(relations)),
-        )
+        which = f"FROM facts WHERE {self._which} AND facts.relation IN (SELECT value FROM json_each(?))"
+        self._involve(which, json.dumps(list(relations)))
 
     def involve_named(self, named: Collection[tuple[str, str]]) -> None:
         """Involve the facts of these relations and subject labels; letter case and spaces do not matter."""
         pairs = [(relation, normalise_label(label)) for relation, label in named]
-        self._run(
-            f"""INSERT OR IGNORE INTO temp.involved SELECT facts.id FROM json_each(?) AS named CROSS JOIN facts
+        self._involve(
+            f"""FROM json_each(?) AS named CROSS JOIN facts
             ON facts.relation = named.value ->> 0 AND facts.subject_name = named.value ->> 1 WHERE {self._which}""",
             json.dumps(pairs),
         )
 
-    def _involve(self, table: str, where: str, *values: object) -> None:
-        self._run(
-            f"""INSERT OR IGNORE INTO temp.involved SELECT facts.id FROM
-            (SELECT relation, subject_key FROM {table} WHERE {where}) AS other
+    def _involve_of(self, table: str, where: str, *values: object) -> None:
+        self._involve(
+            f"""FROM (SELECT relation, subject_key FROM {table} WHERE {where}) AS other
             CROSS JOIN facts ON facts.relation = other.relation AND facts.subject_key = other.subject_key
             WHERE {self._which}""",
             *values,
         )
 
+    def _involve(self, which: str, *values: object) -> None:
+        self._ledger.query(f"INSERT OR IGNORE INTO temp.involved SELECT facts.id {which}", *values)
+
     def involved(self) -> list[FactRow]:
-        """Return the facts that are involved, oldest first."""
         return self._ledger.select(FactRow, "facts", "WHERE id IN temp.involved ORDER BY id")
 
     def relations(self) -> list[str]:
-        """Return the relations of which facts stand, in order."""
         return list(self._all)
 
     def others(self) -> dict[str, int]:
         """Return how many facts that are not involved each relation has."""
-        involved = self._counts("AND facts.id IN temp.involved") if self._any() else {}
+        involved = self._counts("AND facts.id IN temp.involved")
         return {one: count - involved.get(one, 0) for one, count in self._all.items()}
 
     def first_others(self, relation: str, limit: int) -> list[FactRow]:
         """Return the first facts of a relation, by subject label, that are not involved."""
-        return self._ledger.select(
-            FactRow,
-            "facts",
-            """WHERE relation = ? AND withdrawn IS NULL AND id NOT IN temp.involved
-            ORDER BY subject_label, id LIMIT ?""",
-            relation,
-            limit,
-        )
+        which = "WHERE relation = ? AND withdrawn IS NULL AND id NOT IN temp.involved ORDER BY subject_label, id"
+        return self._ledger.select(FactRow, "facts", f"{which} LIMIT ?", relation, limit)
 
     def each_other(self, relation: str) -> Iterator[tuple[str, str, str]]:
         """Yield (subject label, object label, source) of all those facts, in the same order, one by one."""
@@ -288,10 +260,7 @@ class Standing:
             AND subject_name < ? AND length(subject_name) >= ?
             AND substr(subject_name, length(subject_name) + 1 - ?) = ?"""
         values = (relation, prefix, prefix + "\U0010ffff", len(prefix) + len(suffix), len(suffix), suffix)
-        return [row[0] for row in self._rows(sql, *values)]
-
-    def _any(self) -> bool:
-        return bool(self._rows("SELECT 1 FROM temp.involved LIMIT 1"))
+        return [name for (name,) in self._ledger.query(sql, *values)]
 
     @cached_property
     def _all(self) -> dict[str, int]:
@@ -299,12 +268,4 @@ class Standing:
 
     def _counts(self, more: str) -> dict[str, int]:
         sql = f"SELECT relation, count(*) FROM facts WHERE {self._which} {more} GROUP BY relation ORDER BY relation"
-        return {str(relation): int(count) for relation, count in self._rows(sql)}
-
-    def _rows(self, sql: str, *values: object) -> Sequence[tuple[str, ...]]:
-        with telling(self._ledger.path):
-            return self._ledger.db.execute(sql, values).fetchall()
-
-    def _run(self, sql: str, *values: object) -> None:
-        with telling(self._ledger.path):
-            self._ledger.db.execute(sql, values)
+        return dict(self._ledger.query(sql))

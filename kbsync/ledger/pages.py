@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from kbsync.errors import LedgerError
 from kbsync.facts import content_id
-from kbsync.ledger.db import iso, now, telling
+from kbsync.ledger.db import iso, now
 from kbsync.ledger.store import RESTORE, Ledger
 
 
@@ -29,13 +29,11 @@ class FileReading:
 
 def find_stream(ledger: Ledger, url: str) -> tuple[str | None, str | None]:
     """Return the last event of a stream that was synced, and when all was read last; None where there is none."""
-    with telling(ledger.path):
-        found = ledger.db.execute("SELECT event, reconciled FROM streams WHERE url = ?", [url]).fetchone()
-    return (None, None) if found is None else (found[0], found[1])
+    found = ledger.query("SELECT event, reconciled FROM streams WHERE url = ?", url)
+    return (found[0][0], found[0][1]) if found else (None, None)
 
 
 def record_stream(ledger: Ledger, url: str, event: str | None, reconciled: str) -> None:
-    """Remember how far a stream was followed, and when all was read last."""
     with ledger.writing() as db:
         sql = "INSERT OR REPLACE INTO streams (url, event, reconciled) VALUES (?, ?, ?)"
         db.execute(sql, [url, event, reconciled])
@@ -43,16 +41,13 @@ def record_stream(ledger: Ledger, url: str, event: str | None, reconciled: str) 
 
 def find_reading(ledger: Ledger, source: str) -> FileReading | None:
     """Return what is remembered of a file, of those relations alone that no other pull has recorded since."""
-    with telling(ledger.path):
-        sql = "SELECT language, day, digest, pulls, skipped FROM file_readings WHERE source = ?"
-        found = ledger.db.execute(sql, [source]).fetchone()
-        newest = "SELECT relation, max(id) FROM pulls WHERE source = ? GROUP BY relation"
-        last = dict(ledger.db.execute(newest, [source]).fetchall())
-    if found is None:
+    found = ledger.query("SELECT language, day, digest, pulls, skipped FROM file_readings WHERE source = ?", source)
+    last = dict(ledger.query("SELECT relation, max(id) FROM pulls WHERE source = ? GROUP BY relation", source))
+    if not found:
         return None
     try:
-        language, day, digest = found[:3]
-        pulls, skipped = json.loads(found[3]), json.loads(found[4])
+        language, day, digest = found[0][:3]
+        pulls, skipped = map(json.loads, found[0][3:])
     except (ValueError, TypeError) as error:
         raise LedgerError(f"{ledger.path} is damaged: file_readings, row {source}: {error}; {RESTORE}") from error
     standing = {relation: pull for relation, pull in pulls.items() if last.get(relation) == pull}
@@ -60,7 +55,6 @@ def find_reading(ledger: Ledger, source: str) -> FileReading | None:
 
 
 def record_reading(ledger: Ledger, source: str, reading: FileReading) -> None:
-    """Remember how a file stands, in place of how it stood."""
     with ledger.writing() as db:
         values = (json.dumps(dict(reading.pulls)), json.dumps(dict(reading.skipped), ensure_ascii=False))
         db.execute(
@@ -79,9 +73,8 @@ def page_key(source: str, query: str) -> str:
 
 def find_page(ledger: Ledger, key: str) -> bytes | None:
     """Return the answer that was kept under `key`; None where there is none, or it has expired."""
-    with telling(ledger.path):
-        found = ledger.db.execute("SELECT body FROM pages WHERE key = ? AND time > ?", [key, _oldest()]).fetchone()
-    return None if found is None else zlib.decompress(found[0])
+    found = ledger.query("SELECT body FROM pages WHERE key = ? AND time > ?", key, _oldest())
+    return zlib.decompress(found[0][0]) if found else None
 
 
 def keep_page(ledger: Ledger, key: str, body: bytes) -> None:
@@ -97,7 +90,6 @@ def drop_expired(ledger: Ledger) -> None:
 
 
 def drop_pages(ledger: Ledger, keys: Collection[str]) -> None:
-    """Drop the answers kept under `keys`."""
     with ledger.writing() as db:
         db.conn.executemany("DELETE FROM pages WHERE key = ?", [(key,) for key in keys])
 

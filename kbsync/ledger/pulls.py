@@ -51,6 +51,11 @@ _OTHERS = """subject_key NOT IN (SELECT subject_key FROM temp.read)
     AND subject_key NOT IN (SELECT name FROM temp.asked)"""
 _LAST_PULL = "(SELECT max(id) FROM main.pulls WHERE source = :source AND relation = :relation AND id < :pull)"
 
+_KEEP_NAMELESS = f"""INSERT OR IGNORE INTO temp.read ({_READ}) SELECT {_READ} FROM main.facts AS facts
+    WHERE {_STANDS} AND (subject_key, object_key) IN temp.nameless ORDER BY id"""
+_WITHDRAW_ALL = f"""INSERT INTO temp.gone SELECT id, subject_key, 0 FROM main.facts AS facts
+    WHERE {_STANDS} AND {_NOT_READ}"""
+_WITHDRAW_ASKED = f"{_WITHDRAW_ALL} AND (subject_key IN temp.asked OR subject_name IN temp.asked)"
 _COMPARE = (
     f"""UPDATE temp.read SET row = facts.id, fate = iif(
         (facts.subject_label, facts.object_label) = (read.subject_label, read.object_label), 'unchanged', 'relabelled')
@@ -180,10 +185,13 @@ def record_pull(ledger: Ledger, pull: NewPull, facts: Staged | Iterable[Fact]) -
         standing = db.execute(f"SELECT count(*) FROM facts WHERE {_STANDS}", about).fetchone()[0]
         left_out = db.execute(_LEFT_OUT, about).fetchone()[0]
         _stage(db, pull.relation, facts)
-        _keep_nameless(db, pull)
-        for statement in _COMPARE:
+        db.conn.executemany("INSERT INTO temp.nameless VALUES (?, ?)", pull.nameless)
+        if not isinstance(pull.withdraw, str):
+            db.conn.executemany("INSERT INTO temp.asked VALUES (?)", ((name,) for name in pull.withdraw))
+        for statement in (_KEEP_NAMELESS, *_COMPARE):
             db.execute(statement, about)
-        _withdraw_unread(db, pull)
+        if pull.withdraw != "none":
+            db.execute(_WITHDRAW_ALL if pull.withdraw == "all" else _WITHDRAW_ASKED, about)
         counts = _counts(db)
         restated = db.execute(_RESTATED).fetchone()[0]
         key = about["pull"] = insert(db, "pulls", {**about, **told, "finished": now(), **counts})
@@ -198,7 +206,15 @@ def record_pull(ledger: Ledger, pull: NewPull, facts: Staged | Iterable[Fact]) -
             "INSERT INTO conflicts (pull, relation, subject_key, subject, objects, resolution) VALUES (?,?,?,?,?,?)",
             ((key, pull.relation, *contested, "kept out") for contested in _contested(db)),
         )
-        _record_skipped(db, key, pull)
+        db.conn.executemany(
+            """INSERT INTO skipped (source, relation, subject_key, subject_label, object, reason, first_seen, last_seen)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
+            SET last_seen = excluded.last_seen, subject_label = excluded.subject_label""",
+            (
+                (pull.source, pull.relation, one.subject_key, one.subject_label, one.object, one.reason, key, key)
+                for one in pull.skipped
+            ),
+        )
         same = not restated and not any(counts[name] for name in _NEWS)
         repeats = db.execute(_REPEATS, {**about, "left_out": left_out}).fetchone() if same else None
     return PullCounts(pull=key, standing=standing, repeats=repeats and repeats[0], **counts)
@@ -229,29 +245,6 @@ def _values(fact: Fact, relation: str) -> tuple[str | None, ...]:
     return (*named, fact.rank, fact.since, wording_json(fact.wording), normalise_label(subject.label))
 
 
-def _keep_nameless(db: Database, pull: NewPull) -> None:
-    db.conn.executemany("INSERT INTO temp.nameless VALUES (?, ?)", pull.nameless)
-    db.execute(
-        f"""INSERT OR IGNORE INTO temp.read ({_READ}) SELECT {_READ} FROM main.facts AS facts
-        WHERE {_STANDS} AND (subject_key, object_key) IN temp.nameless ORDER BY id""",
-        {"source": pull.source, "relation": pull.relation},
-    )
-
-
-def _withdraw_unread(db: Database, pull: NewPull) -> None:
-    if pull.withdraw == "none":
-        return
-    asked = "TRUE"
-    if not isinstance(pull.withdraw, str):
-        db.conn.executemany("INSERT INTO temp.asked VALUES (?)", ((name,) for name in pull.withdraw))
-        asked = "(subject_key IN temp.asked OR subject_name IN temp.asked)"
-    db.execute(
-        f"""INSERT INTO temp.gone SELECT id, subject_key, 0 FROM main.facts AS facts
-        WHERE {_STANDS} AND {_NOT_READ} AND {asked}""",
-        {"source": pull.source, "relation": pull.relation},
-    )
-
-
 def _counts(db: Database) -> dict[str, int]:
     fates = dict(db.execute("SELECT fate, count(*) FROM temp.read GROUP BY fate").fetchall())
     several = "SELECT count(*) FROM (SELECT 1 FROM temp.read GROUP BY subject_key HAVING count(*) > 1)"
@@ -277,18 +270,6 @@ def _contested(db: Database) -> Iterator[tuple[str, str, str]]:
         yield key, objects[0][1], objects_json([Entity(*thing[2:]) for thing in objects])
 
 
-def _record_skipped(db: Database, key: int, pull: NewPull) -> None:
-    db.conn.executemany(
-        """INSERT INTO skipped (source, relation, subject_key, subject_label, object, reason, first_seen, last_seen)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
-        SET last_seen = excluded.last_seen, subject_label = excluded.subject_label""",
-        (
-            (pull.source, pull.relation, one.subject_key, one.subject_label, one.object, one.reason, key, key)
-            for one in pull.skipped
-        ),
-    )
-
-
 _NEWEST = """last_seen = (SELECT max(pulls.id) FROM pulls
     WHERE pulls.source = skipped.source AND pulls.relation = skipped.relation)"""
 
@@ -304,8 +285,7 @@ def skipped_counts(ledger: Ledger) -> list[tuple[str, str, int]]:
     """Return relation, reason and number of what the newest pull of each source and relation left out."""
     sql = f"""SELECT relation, reason, count(*) FROM skipped WHERE {_NEWEST}
         GROUP BY relation, reason ORDER BY relation, count(*) DESC, reason"""
-    with telling(ledger.path):
-        return ledger.db.execute(sql).fetchall()
+    return ledger.query(sql)
 
 
 _OF_PULL = "facts.source = :source AND facts.relation = :relation"

@@ -54,8 +54,6 @@ class PullCounts:
 
 @dataclass(frozen=True, slots=True)
 class PullRow:
-    """One reading of one source for one relation."""
-
     id: int
     source: str
     relation: str
@@ -97,7 +95,6 @@ class FactRow:
 
     @property
     def fact(self) -> Fact:
-        """The statement as a value."""
         subject = Entity(self.subject_label, self.subject_id)
         thing = Entity(self.object_label, self.object_id)
         return Fact(subject, self.relation, thing, self.rank, self.since, self.wording)

@@ -6,6 +6,7 @@ What takes a ledger is in `pulls` (readings of sources), `facts` (looking them u
 import json
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -38,7 +39,6 @@ Row = TypeVar("Row")
 BaseScore = tuple[float, bool, float]
 """of an object's tokens: mean log-probability, whether each is the likeliest at its place, the share of those"""
 
-_DATABASE = "ledger.db"
 RESTORE = "restore a copy of it, or choose another --home; `kbsync verify` lists all that is wrong"
 _SHOWN = 5
 """of what SQLite finds wrong"""
@@ -71,9 +71,9 @@ class Ledger:
     """
 
     def __init__(self, home: Path, db: Database) -> None:
-        self.home = home
-        self.db = db
-        self.path = home / _DATABASE
+        self.home, self.db, self.path = home, db, home / "ledger.db"
+        self.tensors = home / "tensors"
+        """the folder of the tensor files; it may not exist yet"""
         self._lock = WriterLock(home / "lock")
 
     @classmethod
@@ -84,8 +84,16 @@ class Ledger:
         folder or cannot be written, and if its ledger.db is no database, another program's, or of a newer schema. So
         it does, unless `check` is false, where a row that decides what is served is not as it was written.
         """
-        _check_home(home, create)
-        path = home / _DATABASE
+        try:
+            if home.exists() and not home.is_dir():
+                raise LedgerError(f"{home} is a file, not a folder: choose another --home")
+            if create:
+                home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(f"cannot use {home} as a home: {error.strerror}; choose another --home") from error
+        if create and not os.access(home, os.W_OK | os.X_OK):
+            raise LedgerError(f"cannot write in {home}: choose another --home")
+        path = home / "ledger.db"
         db = connect(path, len(STEPS), create=create)
         if db is None:
             raise LedgerError(f"no ledger in {home}: run `kbsync pull` first")
@@ -101,11 +109,6 @@ class Ledger:
             db.close()
             raise
         return cls(home, db)
-
-    @property
-    def tensors(self) -> Path:
-        """The folder of the tensor files; it may not exist yet."""
-        return self.home / "tensors"
 
     def close(self) -> None:
         self.db.close()
@@ -152,6 +155,11 @@ class Ledger:
         with self.writing(RESULT_PATIENCE_SECONDS) as db:
             yield db
 
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement, as SQLite has them."""
+        with telling(self.path):
+            return self.db.execute(sql, values).fetchall()
+
     def select(self, row: type[Row], table: str, rest: str = "", *values: object) -> list[Row]:
         """Return the rows of `table` that `rest` leaves: for this package's own modules."""
         with telling(self.path):
@@ -161,7 +169,6 @@ class Ledger:
                 raise LedgerError(f"the ledger {self.path} is damaged: {error}; {RESTORE}") from error
 
     def wrong_values(self) -> list[str]:
-        """Return the table, row and column of each value that is not of its column's type."""
         found = []
         for table, (row, times) in _TABLES.items():
             with telling(self.path):
@@ -183,7 +190,6 @@ class Ledger:
         return self.select(HistoryRow, "fact_history", "WHERE fact = ? ORDER BY id", fact)
 
     def pulls(self) -> list[PullRow]:
-        """All pulls, oldest first."""
         return self.select(PullRow, "pulls", "ORDER BY id")
 
     def conflicts(self, pull: int | None = None, batch: int | None = None) -> list[ConflictRow]:
@@ -226,7 +232,6 @@ class Ledger:
         return self.select(ModelRow, "models", "ORDER BY used DESC, rowid DESC")
 
     def latest_model(self, name: str) -> ModelRow | None:
-        """The model used last under this name."""
         return next((model for model in self.models() if model.name == name), None)
 
     def find_targets(self, keys: Collection[str]) -> dict[str, TargetRow]:
@@ -235,7 +240,6 @@ class Ledger:
         return {row.key: row for row in self.select(TargetRow, "targets", which, json.dumps(list(keys)))}
 
     def targets(self) -> list[TargetRow]:
-        """All target vectors in the cache."""
         return self.select(TargetRow, "targets", "ORDER BY key")
 
     def record_targets(self, model: str, file: str, targets: Sequence[tuple[str, int, int, float]]) -> None:
@@ -249,18 +253,13 @@ class Ledger:
             )
 
     def answers(self, model: str, prompts: Collection[str]) -> dict[str, str]:
-        """What the base model said to those of the prompts that it was asked."""
         sql = "SELECT prompt, answer FROM answers WHERE model = ? AND prompt IN (SELECT value FROM json_each(?))"
-        with telling(self.path):
-            return dict(self.db.execute(sql, [model, json.dumps(list(prompts))]).fetchall())
+        return dict(self.query(sql, model, json.dumps(list(prompts))))
 
     def prompts_answered(self, model: str) -> list[str]:
-        """The prompts that the base model was asked."""
-        with telling(self.path):
-            return [row[0] for row in self.db.execute("SELECT prompt FROM answers WHERE model = ?", [model])]
+        return [prompt for (prompt,) in self.query("SELECT prompt FROM answers WHERE model = ?", model)]
 
     def record_answers(self, model: str, answers: Mapping[str, str]) -> None:
-        """Record what the base model said: prompt -> answer."""
         with self.writing() as db:
             db.conn.executemany(
                 "INSERT OR REPLACE INTO answers (model, prompt, answer) VALUES (?, ?, ?)",
@@ -271,8 +270,7 @@ class Ledger:
         """How the base model of this sha256 takes to those (prompt, object) that it was asked about."""
         sql = """SELECT prompt, object, log_prob, exact, accuracy FROM json_each(?) AS asked JOIN base_scores
             ON model = ? AND prompt = asked.value ->> 0 AND object = asked.value ->> 1"""
-        with telling(self.path):
-            rows = self.db.execute(sql, [json.dumps(list(asked)), model]).fetchall()
+        rows = self.query(sql, json.dumps(list(asked)), model)
         return {(prompt, thing): (log_prob, bool(exact), accuracy) for prompt, thing, log_prob, exact, accuracy in rows}
 
     def record_base_scores(self, model: str, scores: Mapping[tuple[str, str], BaseScore]) -> None:
@@ -290,7 +288,6 @@ class Ledger:
         return self.select(EditRow, "edits", "WHERE model = ? AND state = 'active' ORDER BY id", model)
 
     def edits(self, batch: int) -> list[EditRow]:
-        """The edits that this batch wrote."""
         return self.select(EditRow, "edits", "WHERE batch = ? ORDER BY id", batch)
 
     def current_batch(self, model: str) -> BatchRow | None:
@@ -311,18 +308,6 @@ class Ledger:
         return self.select(MetricRow, "metrics", "WHERE batch = ? ORDER BY id", batch)
 
 
-def _check_home(home: Path, create: bool) -> None:
-    try:
-        if home.exists() and not home.is_dir():
-            raise LedgerError(f"{home} is a file, not a folder: choose another --home")
-        if create:
-            home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LedgerError(f"cannot use {home} as a home: {error.strerror}; choose another --home") from error
-    if create and not os.access(home, os.W_OK | os.X_OK):
-        raise LedgerError(f"cannot write in {home}: choose another --home")
-
-
 def database_faults(ledger: Ledger) -> list[str]:
     """Return what SQLite's own checks (integrity_check, foreign_key_check) find wrong, in words."""
     try:
@@ -332,9 +317,7 @@ def database_faults(ledger: Ledger) -> list[str]:
         return [f"{ledger.path} cannot be read to its end: {error}"]
     # Some of SQLite's messages have several lines.
     faults = [f"{ledger.path} is damaged: {' '.join(said.split())}" for said in integrity if said != "ok"]
-    lost: dict[tuple[str, str], int] = {}
-    for table, _, parent, _ in dangling:
-        lost[table, parent] = lost.get((table, parent), 0) + 1
+    lost = Counter((table, parent) for table, _, parent, _ in dangling)
     return faults + [
         f"{count} rows of {table} name a row of {parent} that is not there" for (table, parent), count in lost.items()
     ]

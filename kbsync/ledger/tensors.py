@@ -31,14 +31,17 @@ def write_tensors(
 ) -> tuple[str, str]:
     """Write `tensors` to a new file in `folder`; return its name and the sha256 of its bytes.
 
-    The name is `name_hash` (a hash of what the tensors depend on), or the content's sha256 where that is None. A
-    file of that name and content is left as it is; of that name and other content too: the new file's name then
-    also carries its own sha256. Raises WriteError, and leaves nothing, where the folder cannot be written.
+    The name is `name_hash` (a hash of what the tensors depend on), or the content's sha256 where that is None. A file
+    of that name and content is left as it is; of that name and other content too: the new file's name then also carries
+    its own sha256.
     """
     with _partial(folder) as partial:
         _save(partial, tensors, _sealed(tensors, metadata))
         sha256 = _sha256(partial)
-        target = _free_name(folder, (name_hash or sha256).replace(":", "-"), sha256)
+        name = (name_hash or sha256).replace(":", "-")
+        target = folder / f"{name}{SUFFIX}"
+        if target.exists() and _sha256(target) != sha256:
+            target = folder / f"{name}-{sha256}{SUFFIX}"
         if not target.exists():
             partial.rename(target)
             _fsync(folder)
@@ -182,14 +185,6 @@ def _save(path: Path, tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[s
     _fsync(path)
 
 
-def _free_name(folder: Path, name: str, sha256: str) -> Path:
-    """The path of this name, unless a file of other content has it."""
-    path = folder / f"{name}{SUFFIX}"
-    if path.exists() and _sha256(path) != sha256:
-        return folder / f"{name}-{sha256}{SUFFIX}"
-    return path
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -205,10 +200,6 @@ def _fsync(path: Path) -> None:
 
 def alive(pid: int) -> bool:
     """Tell whether a process of this id runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    import psutil
+
+    return bool(psutil.pid_exists(pid))

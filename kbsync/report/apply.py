@@ -76,14 +76,14 @@ def plan_json(plan: "Plan | Overview") -> dict[str, Any]:
     return {"model": plan.model or None, "counts": plan.counts, "facts": facts, "metrics": {}}
 
 
-def status_view(status: "Status[Plan] | Status[Overview]") -> Parts:
+def status_view(status: "Status") -> Parts:
     yield from plan_view(status.plan)
     if status.batch is not None:
         yield metrics_table(status.metrics, f"batch {status.batch.id}, {status.batch.finished}")
     yield from status.notes
 
 
-def status_json(status: "Status[Plan] | Status[Overview]") -> dict[str, Any]:
+def status_json(status: "Status") -> dict[str, Any]:
     return {**plan_json(status.plan), "metrics": status.metrics, "notes": status.notes}
 
 
@@ -192,7 +192,7 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~&])")
 
 
 def status_page(
-    status: "Status[Overview]", history: "History | None", recent: "Recent", form: Literal["markdown", "html"]
+    status: "Status", history: "History | None", recent: "Recent", form: Literal["markdown", "html"]
 ) -> str:
     """Return a status, with what was new lately and the figures of the last batches from `history`, as one page."""
     rows: dict[str, list[PlanRow]] = defaultdict(list)
@@ -219,7 +219,7 @@ def status_page(
     )
 
 
-def verdict(status: "Status[Overview]") -> str:
+def verdict(status: "Status") -> str:
     """Return in a sentence whether there is anything to do."""
     counts = status.plan.counts
     if not any(counts.values()):

@@ -103,7 +103,7 @@ def probed_plan(
     """Return the plan with the model's word: new facts that the base knows are ``k``, applied ones not recalled ``x``.
 
     Answers of the base model are recorded, and where the ledger has them all and there are no edits to ask about, no
-    model is loaded. Raises as `apply` does.
+    model is loaded.
     """
     with Ledger.open(home, create=False) as ledger:
 
@@ -141,8 +141,7 @@ def probed_file(
     """Return the active edits of `model` by what another model says: ``=`` it holds them, ``x`` it does not.
 
     `file` is a directory, a GGUF file or a hub id: what has become of the edited model since, such as a quantised,
-    merged or fine-tuned one. Raises SettingsError where nothing was applied to `model`, ModelError where `file` cannot
-    be loaded.
+    merged or fine-tuned one.
     """
     with Ledger.open(home, create=False) as ledger:
         known = model_meant(ledger, model)
@@ -186,10 +185,7 @@ def ask(
     count: int = 5,
     loading: Loading = AS_STORED,
 ) -> list[Asked]:
-    """Ask each prompt of the base model and, where there are edits in `home`, of the edited one. Writes nothing.
-
-    Raises SettingsError for an empty prompt, LedgerError where there is no ledger, and ModelError as `apply` does.
-    """
+    """Ask each prompt of the base model and, where there are edits in `home`, of the edited one. Writes nothing."""
     prompts = [prompt.rstrip() for prompt in prompts]
     if not all(prompts):
         raise SettingsError("the prompt is empty: give the beginning of a sentence, such as 'The capital of France is'")

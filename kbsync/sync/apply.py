@@ -30,8 +30,6 @@ from kbsync.templates import Templates
 
 @dataclass(frozen=True, slots=True)
 class ApplyOptions:
-    """What the user asks of an apply."""
-
     model: str
     relations: Collection[str] | None = None
     limit: int | None = None
@@ -190,7 +188,6 @@ def prepared(
 
 
 def compared(ledger: Ledger, templates: Templates, name: str, model: ModelRow | None, options: ApplyOptions) -> Plan:
-    """Return the plan of all facts that the user asks about."""
     asked = (options.relations, options.on_conflict)
     return make_plan(ledger, templates, name, model, *asked, inverse=options.inverse)
 

@@ -45,10 +45,7 @@ RATE = 2e-5
 
 @contextmanager
 def quantised(loaded: LoadedModel, kind: str) -> Iterator[None]:
-    """Round all matrices of the blocks to a type of GGUF and back; embeddings, head, norms and biases stay.
-
-    Raises SettingsError where the package gguf is missing, or the rows of a matrix do not fit the type.
-    """
+    """Round all matrices of the blocks to a type of GGUF and back; embeddings, head, norms and biases stay."""
     blocks = loaded.family.block_list(loaded.model)
     found = {
         name: module for name, module in blocks.named_modules() if isinstance(module, nn.Linear | Conv1D)
@@ -125,8 +122,6 @@ State = Callable[[], AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One way to have the model answer."""
-
     name: str
     state: State = nullcontext
     told: Told | None = None
@@ -158,7 +153,6 @@ def arms(
 
 
 def later(name: str, edited: State | None, change: State) -> Arm:
-    """Return the arm of the edited model after a change."""
     assert edited is not None
 
     @contextmanager
@@ -188,10 +182,7 @@ def context(cases: Sequence[Case]) -> Told:
 
 
 def retrieval(facts: Sequence[EditRequest]) -> Told:
-    """Return what tells a prompt the sentences that share words with it, by BM25, among those of all facts.
-
-    Raises SettingsError where the package bm25s is missing.
-    """
+    """Return what tells a prompt the sentences that share words with it, by BM25, among those of all facts."""
     try:
         import bm25s
     except ModuleNotFoundError as error:

@@ -41,7 +41,6 @@ class Clock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the time inside to a phase."""
         began = time.monotonic()
         try:
             yield
@@ -166,7 +165,6 @@ class Batch:
         return Applied(batch, cost.edits, *taken, planned=cost)
 
     def failing(self, deltas: Deltas) -> list[str]:
-        """Return a clause for each canary that the edited model fails."""
         loaded, canaries = self.work.loaded, self.guard.canaries
         with self.clock.phase("canaries") if canaries else nullcontext(), edited(loaded, deltas):
             return failures(canaries, lambda prompts: greedy_answers(loaded, prompts))
@@ -201,7 +199,6 @@ class Batch:
             return targets, make_deltas(self.work, editor, edits.groups, z, edits.held, files, **reports)
 
     def measure(self, deltas: Deltas) -> Measured:
-        """Measure base and edited model."""
         edits, work, loaded = self.edits, self.work, self.work.loaded
         changed = [row for row in edits.added if row.sign == "~"]
         previous = {row.request.id: row.previous for row in changed if row.request and row.previous}

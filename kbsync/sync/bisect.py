@@ -55,9 +55,9 @@ def bisect(
 ) -> Bisected:
     """Search what an apply would write for facts that break a canary or a bound, and go on without them.
 
-    Where the current state breaks it already, what is written is searched, too. Each step solves from target vectors
-    in the cache. What is found is put under a veto on its object, and the rest applied; where `confirm` says no,
-    nothing is written. Raises as `apply` does, and EditError where it breaks without any of these edits as well.
+    Where the current state breaks it already, what is written is searched, too. Each step solves from target vectors in
+    the cache. What is found is put under a veto on its object, and the rest applied; where `confirm` says no, nothing
+    is written.
     """
     with prepared(home, options, progress, remark) as ready:
         plan = ready.plan()

@@ -15,6 +15,7 @@ import torch
 
 from kbsync.errors import EditError, LedgerError, SettingsError
 from kbsync.facts import EditRequest, content_id
+from kbsync.files import writing
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings, edited, group_requests, spread, write_preset
 from kbsync.memit.extensions.calibration import (
@@ -47,8 +48,6 @@ MEASURED = ("ES", "PS", "NS", "recall", "paraphrase_recall")
 
 @dataclass(frozen=True, slots=True)
 class CalibrateOptions:
-    """What the user asks of a calibration."""
-
     model: str
     relations: Collection[str] | None = None
     facts: int = 60
@@ -86,8 +85,7 @@ class Calibration:
 def calibrate(home: Path, options: CalibrateOptions, progress: Progress = silent) -> Calibration:
     """Find settings for a model, and write them as a preset of `home` where a name is given.
 
-    Trials, targets and covariances stay in `home`, so that a run that was broken off goes on. Raises SettingsError
-    for a name that is taken, EditError where the model knows too few facts or no trial succeeds.
+    Trials, targets and covariances stay in `home`, so that a run that was broken off goes on.
     """
     file = preset_file_for(home, options.write)
     with Ledger.open(home) as ledger, ledger.writer(f"calibrate {options.model}"):
@@ -160,7 +158,6 @@ class Workbench:
         self.about = [work.model.key, str(self.loaded.model.dtype), text, [group.id for group in self.groups]]
 
     def figures(self, settings: MemitSettings) -> dict[str, float]:
-        """Return the figures of the model as it is now."""
         found = summary(evaluate(self.loaded, self.cases, MEASURED))
         found["perplexity"] = perplexity(self.loaded, self.lines, settings.sequence_length)
         return found
@@ -196,13 +193,11 @@ class Workbench:
 def write_trial(file: Path, trial: Trial) -> None:
     """Keep a trial's figures; the file appears whole."""
     kept = {"figures": trial.figures, "base_perplexity": trial.base_perplexity, "reason": trial.reason}
-    try:
+    with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".partial")
         partial.write_text(json.dumps({"settings": trial.settings.as_dict(), **kept}), encoding="utf-8")
         partial.rename(file)
-    except OSError as error:
-        raise LedgerError(f"cannot write {file}: {error.strerror or error}") from error
 
 
 def read_trial(file: Path, settings: MemitSettings) -> Trial:
@@ -216,8 +211,6 @@ def read_trial(file: Path, settings: MemitSettings) -> Trial:
 
 @dataclass(frozen=True, slots=True)
 class TraceOptions:
-    """What the user asks of a trace."""
-
     model: str
     relations: Collection[str] | None = None
     facts: int = 100
@@ -233,8 +226,6 @@ class TraceOptions:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What was found."""
-
     model: str
     source: str
     """where the facts are from: ledger or fixtures"""
@@ -251,11 +242,7 @@ class Trace:
 
 
 def trace(home: Path, options: TraceOptions, progress: Progress = silent) -> Trace:
-    """Trace a model, and write the layers that this suggests as a preset of `home` where a name is given.
-
-    Raises SettingsError for a name that is taken, or where there is nothing to write; EditError where the model knows
-    none of the facts; ModelError where its family does not say where the attention is.
-    """
+    """Trace a model, and write the layers that this suggests as a preset of `home` where a name is given."""
     file = preset_file_for(home, options.write, "--write-preset")
     with Ledger.open(home) as ledger:
         requests, source = facts_to_ask(home, ledger, options.relations)

@@ -14,9 +14,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from kbsync.errors import LedgerError, SettingsError, SourceError, foreign
+from kbsync.errors import SettingsError, SourceError, foreign
 from kbsync.facts import content_id
-from kbsync.files import LINE, Unchanged, is_text
+from kbsync.files import LINE, Unchanged, is_text, writing
 from kbsync.memit.covariance import TOKENS_PER_DIMENSION, key_widths
 from kbsync.models import LoadedModel, list_devices, sampled_rows
 from kbsync.models.checkpoint import model_hash
@@ -48,35 +48,29 @@ def settle_stdin(corpus: Path | None, home: Path, stdin: BinaryIO | None = None)
     folder = home / "corpora"
     partial = folder / f".{os.getpid()}-{secrets.token_hex(4)}.partial"
     given, digest = stdin or sys.stdin.buffer, hashlib.sha256()
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("wb") as file:
                 while part := given.read(CHUNK):
                     digest.update(part)
                     file.write(part)
-            kept = folder / f"stdin-{digest.hexdigest()[:16]}.txt"
-            partial.replace(kept)
+            return partial.replace(folder / f"stdin-{digest.hexdigest()[:16]}.txt")
         finally:
             partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise LedgerError(f"cannot keep the corpus from stdin in {folder}: {error.strerror or error}") from error
-    return kept
 
 
 def documents(corpus: Path | str) -> Iterator[str]:
     """Yield the documents of a corpus.
 
-    A file is read by its ending: ``.jsonl`` a document an object, ``.parquet`` a document a row, any other a document
-    a line. What is no file is a Hugging Face data set, ``name`` or ``name:config``, whose split ``train`` is streamed;
-    a folder with such files may stand in for its name. Of several fields the text is `text`, else the only string.
-    Raises SettingsError where it cannot be read.
+    A file is read by its ending: ``.jsonl`` a document an object, ``.parquet`` a document a row, any other a document a
+    line. What is no file is a Hugging Face data set, ``name`` or ``name:config``, whose split ``train`` is streamed; a
+    folder with such files may stand in for its name. Of several fields the text is `text`, else the only string.
     """
-    path = Path(corpus)
+    path, named = Path(corpus), str(corpus)
     if path.exists() and not path.is_dir():
         readers = {".jsonl": json_lines, ".parquet": parquet_rows}
         return _unchanged(path, readers.get(path.suffix.lower(), text_lines)(path))
-    named = str(corpus)
     if not path.is_dir() and (named.startswith((".", "/", "~")) or path.suffix.lower() in FILE_ENDINGS):
         raise SettingsError(f"corpus {named} does not exist")
     return data_set(named)
@@ -93,7 +87,7 @@ def _unchanged(path: Path, texts: Iterator[str]) -> Iterator[str]:
 
 def covariance_documents(corpus: Path | str) -> Iterator[str]:
     """Yield the documents that a covariance is taken over: those with text, without `held_out_documents`."""
-    return (text for place, text in enumerate(_with_text(corpus)) if place % HELD_OUT != 1)
+    return (text for place, text in enumerate(filter(str.strip, documents(corpus))) if place % HELD_OUT != 1)
 
 
 def held_out_documents(corpus: Path | str) -> Iterator[str]:
@@ -101,18 +95,13 @@ def held_out_documents(corpus: Path | str) -> Iterator[str]:
 
     A corpus of one document is read for both.
     """
-    texts = _with_text(corpus)
+    texts = filter(str.strip, documents(corpus))
     first, second = list(islice(texts, 1)), list(islice(texts, 1))
     yield from second or first
     yield from islice(texts, HELD_OUT - 1, None, HELD_OUT)
 
 
-def _with_text(corpus: Path | str) -> Iterator[str]:
-    return (text for text in documents(corpus) if text.strip())
-
-
 def text_lines(path: Path, longest: int = LONGEST) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file, longer ones in pieces."""
     try:
         with path.open(encoding="utf-8") as file:
             while line := file.readline(longest):
@@ -181,8 +170,7 @@ def text_of(record: Mapping[str, Any], where: str) -> str:
     strings = [name for name, value in record.items() if isinstance(value, str)]
     if record.get("text", "") is None or (not strings and None in record.values()):
         return ""
-    text: str = record[text_field(strings, where)]
-    return text
+    return str(record[text_field(strings, where)])
 
 
 def text_field(strings: Sequence[str], where: str) -> str:
@@ -212,9 +200,8 @@ SPARE = 1.17
 
 def begin_token(loaded: LoadedModel) -> int | None:
     """Return the token that begins a text, or else ends one; None where the tokenizer has neither."""
-    found: int | None = loaded.tokenizer.bos_token_id
-    if found is None:
-        found = loaded.tokenizer.eos_token_id
+    tokenizer = loaded.tokenizer
+    found: int | None = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     return found
 
 
@@ -252,28 +239,20 @@ def write_text(path: Path, choice: ModelChoice, progress: Progress) -> None:
         for row in sampled_rows(loaded, begin, length - 1, seeds, told).tolist():
             texts.append(str(loaded.tokenizer.decode(row, clean_up_tokenization_spaces=False)))
         keep(texts, partial)
-    try:
+    with writing(path.parent):
         partial.replace(path)
-    except OSError as error:
-        raise cannot_keep(path, error) from error
 
 
 def keep(texts: list[str], path: Path) -> None:
     """Write texts as JSON lines, all or none."""
     new = path.with_suffix(".new")
-    try:
+    with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-        new.replace(path)
-    except OSError as error:
-        raise cannot_keep(path, error) from error
-    finally:
-        new.unlink(missing_ok=True)
-
-
-def cannot_keep(path: Path, error: OSError) -> LedgerError:
-    """Return the error that tells why a text cannot be kept."""
-    return LedgerError(f"cannot keep the model's text in {path.parent}: {error.strerror or error}")
+        try:
+            new.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
 
 
 def rows_at_once(loaded: LoadedModel, length: int) -> int:
@@ -283,14 +262,12 @@ def rows_at_once(loaded: LoadedModel, length: int) -> int:
     head = getattr(config, "head_dim", None) or config.hidden_size // heads
     width = head * (getattr(config, "num_key_value_heads", None) or heads)
     row: int = 2 * config.num_hidden_layers * width * length * loaded.model.dtype.itemsize
-    names = {str(device) for device in loaded.devices}
-    there = list_devices()
+    names, there = {str(device) for device in loaded.devices}, list_devices()
     free = [one.free for one in there if one.name in names or one.name.partition(":")[0] in names]
     return max(1, min(MOST_ROWS, min(free or [there[-1].free]) // SAMPLING_SHARE // row))
 
 
 def no_corpus(model: str) -> SettingsError:
-    """Return the error that says what a model's covariance can be had from."""
     return SettingsError(
         f"{model} has no corpus, and its tokenizer no token that begins or ends a text, from which it could write one:"
         " name a text for its covariance, such as --corpus text.txt, or get one that is collected already (kbsync stats"

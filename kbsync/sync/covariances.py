@@ -6,6 +6,7 @@ and another person's file is as good as one's own.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -65,11 +66,9 @@ class CovarianceRecord:
         return content_id("covariance2", [self.weights, self.tokenizer, self.text, self.length, self.tokens])
 
     def path(self, folder: Path) -> Path:
-        """Return where it lies in a home's tensors."""
         return folder / f"{self.key.replace(':', '-')}.safetensors"
 
     def metadata(self) -> dict[str, str]:
-        """Return the record as a file's metadata."""
         return {name: "" if value is None else str(value) for name, value in asdict(self).items()}
 
     @classmethod
@@ -93,9 +92,8 @@ class Covariances(Mapping[int, torch.Tensor]):
     def __init__(
         self, folder: Path, records: Mapping[int, CovarianceRecord], cached: frozenset[int], room: int = 0
     ) -> None:
-        self.folder, self.records, self.cached = folder, records, cached
-        """`cached`: layers that were on record before"""
-        self.room = room
+        """Take the records of a home's tensors `folder`; `cached` are the layers that were on record before."""
+        self.folder, self.records, self.cached, self.room = folder, records, cached, room
         self.kept: dict[int, torch.Tensor] = {}
 
     def __getitem__(self, layer: int) -> torch.Tensor:
@@ -112,7 +110,6 @@ class Covariances(Mapping[int, torch.Tensor]):
         return read_tensors(self.records[layer].path(self.folder))[UPPER]
 
     def contents(self) -> dict[str, str]:
-        """Return the files' names with the hashes of their contents, for the ledger."""
         paths = [record.path(self.folder) for record in self.records.values()]
         return {path.name: content_of(path) for path in paths}
 
@@ -139,23 +136,10 @@ def covariances_for(folder: Path, choice: ModelChoice, progress: Progress) -> Co
         progress(f"covariance: on record, {first.tokens} tokens of {first.corpus}", 1, 1)
         return Covariances(folder, found, frozenset(layers), room_for(choice))
     text = covariance_text(loaded, covariance_documents(choice.corpus), choice.settings)
-    widths = key_widths(loaded, layers)
+    read = (tokenizer, corpus_name(choice.corpus), text.sha256, text.length, text.tokens)
     named = {
-        layer: CovarianceRecord(
-            choice.name,
-            layer,
-            widths[layer],
-            weights[layer],
-            tokenizer,
-            corpus_name(choice.corpus),
-            text.sha256,
-            text.length,
-            text.tokens,
-            None,
-            0.0,
-            __version__,
-        )
-        for layer in layers
+        layer: CovarianceRecord(choice.name, layer, m, weights[layer], *read, None, 0.0, __version__)
+        for layer, m in key_widths(loaded, layers).items()
     }
     missing = [layer for layer in layers if not named[layer].path(folder).exists()]
     if missing:
@@ -173,12 +157,10 @@ def collect(
     folder: Path, choice: ModelChoice, text: PackedText, wanted: Sequence[CovarianceRecord], progress: Progress
 ) -> None:
     """Collect the covariances of some layers in one pass, going on where a killed run stopped, and write them."""
-    began = time.monotonic()
-    sums = MomentSums({record.layer: record.m for record in wanted})
+    began, widths = time.monotonic(), {record.layer: record.m for record in wanted}
+    sums = MomentSums(widths)
     keeper = Checkpoint(folder / f"{content_id('sums1', [r.key for r in wanted]).replace(':', '-')}.checkpoint", sums)
-    keeper.resume()
     own = {"sums": sums, "on_commit": keeper.keep, "due": keeper.due, "progress": progress}
-    widths = {record.layer: record.m for record in wanted}
     together(choice.team, add_moments, choice.loaded, text, widths, sums.rows, **own)
     seconds = round(time.monotonic() - began, 2)
     for record in wanted:
@@ -208,21 +190,16 @@ class Checkpoint:
     """The sums so far, in a file: once a minute, or less often where writing would take over a tenth of the time."""
 
     def __init__(self, path: Path, sums: MomentSums) -> None:
-        self.path, self.sums = path, sums
-        self.written = time.monotonic()
-        self.cost = 0.0
-
-    def resume(self) -> None:
         """Go on from the file, where there is one."""
-        if self.path.exists():
-            self.sums.restore(read_tensors(self.path))
+        self.path, self.sums = path, sums
+        self.written, self.cost = time.monotonic(), 0.0
+        if path.exists():
+            sums.restore(read_tensors(path))
 
     def due(self) -> bool:
-        """Tell whether it is time to write the file."""
         return time.monotonic() - self.written >= max(CHECKPOINT_SECONDS, self.cost / WRITING_SHARE)
 
     def keep(self) -> None:
-        """Write the file."""
         now = time.monotonic()
         replace_tensors(self.path, self.sums.tensors(), {})
         self.written = time.monotonic()
@@ -238,32 +215,28 @@ def read_record(path: Path) -> CovarianceRecord:
     """Return the record of the covariance in a file; LedgerError where it has none, or one that is not of its name."""
     try:
         record = CovarianceRecord.of(read_metadata(path))
+        if record.path(path.parent) != path:
+            raise ValueError("its header was changed")
     except ValueError as error:
         raise LedgerError(f"{path} is no covariance ({error}): delete it; it is collected again") from error
-    if record.path(path.parent) != path:
-        told = "is not as kbsync wrote it (its header was changed)"
-        raise LedgerError(f"{path} {told}: delete it; it is collected again")
     return record
 
 
 def on_record(folder: Path, weights: Mapping[int, str], tokenizer: str) -> dict[int, CovarianceRecord] | None:
     """Return the covariances of these layers that were taken over one text; of several the one of the most tokens."""
-    found: dict[tuple[int, int, str], dict[int, CovarianceRecord]] = {}
+    found: dict[tuple[int, int, str], dict[int, CovarianceRecord]] = defaultdict(dict)
     for record in read_records(folder):
         if record.tokenizer == tokenizer and weights.get(record.layer) == record.weights:
-            found.setdefault((record.tokens, record.length, record.text), {})[record.layer] = record
+            found[record.tokens, record.length, record.text][record.layer] = record
     whole = [place for place, records in found.items() if records.keys() == weights.keys()]
-    if not whole:
-        return None
-    records = found[max(whole)]
-    return {layer: records[layer] for layer in weights}
+    return {layer: found[max(whole)][layer] for layer in weights} if whole else None
 
 
 def with_text(home: Path, choice: ModelChoice, progress: Progress) -> ModelChoice:
     """Return `choice` with a corpus: the one that is named, else text that the model writes now or wrote before.
 
     Where covariances of another text are on record (`stats import`) they do, and there is no corpus. Raises
-    SettingsError where the model has no token that begins a text, LedgerError where the text cannot be kept.
+    SettingsError where the model has no token that begins a text, WriteError where the text cannot be kept.
     """
     loaded, folder = choice.loaded, home / "tensors"
     if choice.corpus is not None:

@@ -27,7 +27,6 @@ from kbsync.sources.base import Access
 from kbsync.sources.stream import Follower, Touched, touched_by
 from kbsync.sync.guards import read_canaries
 from kbsync.sync.home import AS_STORED, Loading, Progress, model_name
-from kbsync.sync.plan import Sign
 from kbsync.sync.pull import MAX_WITHDRAWN, Pulled, pull, withdraw_rest
 from kbsync.sync.reading import make_asks
 from kbsync.sync.status import Overview, last_batch, overview_for
@@ -35,10 +34,6 @@ from kbsync.sync.status import Overview, last_batch, overview_for
 if TYPE_CHECKING:
     from kbsync.sync.batch import Applied
     from kbsync.sync.export import Probe
-
-
-DIFFERENCES: tuple[Sign, ...] = ("+", "~", "-")
-"""signs that an apply does something about"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +55,6 @@ class Synced:
 
     @property
     def in_sync(self) -> bool:
-        """Whether there was nothing to do."""
         return self.plan.in_sync
 
 
@@ -135,8 +129,7 @@ def sync(
         raise SettingsError(f"{project.file} names no model: add `model: ...`, or name --model")
     with copied(project) if dry_run else nullcontext(project.home) as home:
         how: dict[str, Any] = {"contact": contact, "accept_withdrawals": accept_withdrawals, "touched": touched}
-        how["only_news"] = True
-        pulls = tuple(pull_sources(project, progress, home=home, **how))
+        pulls = tuple(pull_sources(project, progress, home=home, only_news=True, **how))
         name = model_name(project.model, home)
         plan = overview_for(home, name, inverse=project.inverse)
         if dry_run:
@@ -145,7 +138,8 @@ def sync(
     home = project.home
     applied, checked = None, 0
     # Edits that are not recalled (x) stay as they are until `apply --retry`.
-    if any(plan.counts[sign] for sign in DIFFERENCES) or other_settings(project, last_batch(home, name)[0]):
+    differs = any(count for sign, count in plan.counts.items() if sign in "+~-")
+    if differs or other_settings(project, last_batch(home, name)[0]):
         from kbsync.sync.apply import ApplyOptions, apply
         from kbsync.sync.verify import verify
 
@@ -166,38 +160,30 @@ def sync(
             raise LedgerError(f"after the apply the ledger is not as recorded: {faults[0]}; see `kbsync verify`")
         checked = sum(check.checked for check in checks)
     exported, probed = None, None
-    if project.export is not None and (applied is not None or not project.export.exists()):
-        exported, probed = _export(project, project.export, loading)
+    if (to := project.export) and (applied is not None or not to.exists()) and last_batch(home, name)[0] is not None:
+        exported, probed = to, _export(project, project.model, to, loading)
     yield Synced(home, name, pulls, plan, applied, checked, exported, probed)
 
 
 def other_settings(project: Project, batch: BatchRow | None) -> bool:
     """Tell whether the current batch was made with settings other than the project's."""
-    if batch is None:
-        return False
-    made_with = MemitSettings().with_values(settings_on_record(batch.settings))
-    return made_with.with_values(project.settings) != made_with
+    made_with = MemitSettings().with_values(settings_on_record(batch.settings) if batch else {})
+    return batch is not None and made_with.with_values(project.settings) != made_with
 
 
-def _export(project: Project, target: Path, loading: Loading) -> "tuple[Path, Probe] | tuple[None, None]":
-    """Write the edited model in place of the last export, once its files have been asked for a sample of the edits.
-
-    None where nothing is applied.
-    """
+def _export(project: Project, model: str, target: Path, loading: Loading) -> "Probe":
+    """Write the edited model in place of the last export, once its files have been asked for a sample of the edits."""
     from kbsync.sync.export import Form, export, probe
 
-    assert project.model is not None
-    if last_batch(project.home, model_name(project.model, project.home))[0] is None:
-        return None, None
     if target.exists() and not (target / "kbsync.json").exists():
         raise SettingsError(f"{project.file}: export.to: {target} is no export of kbsync's: name another folder")
     before = target.with_name(f".{target.name}.before")
     new = target.with_name(f".{target.name}.new")
     for leftover in (before, new):
         shutil.rmtree(leftover, ignore_errors=True)
-    export(project.home, project.model, new, Form(**project.form), loading=loading)
+    export(project.home, model, new, Form(**project.form), loading=loading)
     try:
-        probed = probe(project.home, project.model, new, loading=loading)
+        probed = probe(project.home, model, new, loading=loading)
     except KbsyncError:
         shutil.rmtree(new, ignore_errors=True)
         raise
@@ -205,7 +191,7 @@ def _export(project: Project, target: Path, loading: Loading) -> "tuple[Path, Pr
         target.rename(before)
     new.rename(target)
     shutil.rmtree(before, ignore_errors=True)
-    return target, probed
+    return probed
 
 
 @contextmanager
@@ -265,10 +251,8 @@ class _Watch:
             self.waiting[touched.entity] = None
 
     def wants_all(self) -> bool:
-        if self.reconciled is None:
-            return True
-        since = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(self.reconciled)
-        return since >= self.pace.reconcile
+        now, last = datetime.datetime.now(datetime.UTC), self.reconciled
+        return last is None or now - datetime.datetime.fromisoformat(last) >= self.pace.reconcile
 
     def done(self, *, whole: bool) -> None:
         """Note on record that all events taken so far are synced."""
@@ -281,10 +265,9 @@ class _Watch:
     def subjects(self) -> dict[int, list[str]]:
         """Return the subjects to read of each source: what has changed, and what names it as its object."""
         found = {}
+        streamed = [(place, one) for place, one in enumerate(self.project.sources) if one.stream == self.url]
         with Ledger.open(self.project.home) as ledger:
-            for place, source in enumerate(self.project.sources):
-                if source.stream != self.url:
-                    continue
+            for place, source in streamed:
                 known = source.name or source.source
                 base = subject_base(ledger, known)
                 ids = [base + entity if re.fullmatch(r"[QP]\d+", entity) else entity for entity in self.waiting]
@@ -309,10 +292,13 @@ def watch(
     """Yield what each sync did, until `stop` is set; then it ends after the sync at hand.
 
     Begins with a full sync where there was none for a day. A sync that fails is told to `trouble` and tried again,
-    later, with what has changed since. Raises as `sync` does where the first one fails, and SourceError where the
-    stream cannot be followed.
+    later, with what has changed since.
     """
-    url = stream_of(project)
+    streams: Sequence[str] = list(dict.fromkeys(one.stream for one in project.sources if one.stream))
+    if len(streams) != 1:
+        what = "names several streams: watch one" if streams else "names no stream: add `stream: URL` to a source"
+        raise SettingsError(f"{project.file} {what}")
+    url = check_address(streams[0], "stream")
     last, reconciled = None, None
     if (project.home / "ledger.db").exists():
         with Ledger.open(project.home) as ledger:
@@ -327,10 +313,8 @@ def watch(
             if time.monotonic() >= due and (whole or len(state.waiting) >= pace.at_least):
                 began = time.monotonic()
                 try:
-                    touched = None if whole else state.subjects()
-                    with sync(
-                        project, progress, contact=contact, touched=touched, loading=loading, remark=remark
-                    ) as done:
+                    how: dict[str, Any] = {"contact": contact, "loading": loading, "remark": remark}
+                    with sync(project, progress, touched=None if whole else state.subjects(), **how) as done:
                         state.done(whole=whole)
                         succeeded, due = True, began + pace.every
                         yield done
@@ -346,12 +330,3 @@ def watch(
                 state.take(touched_by(event.data, hosts[0]))
     finally:
         follower.close()
-
-
-def stream_of(project: Project) -> str:
-    """Return the stream that a project names; raises SettingsError where that is none, several, or no address."""
-    streams: Sequence[str] = list(dict.fromkeys(one.stream for one in project.sources if one.stream))
-    if len(streams) != 1:
-        what = "names no stream: add `stream: URL` to a source" if not streams else "names several streams: watch one"
-        raise SettingsError(f"{project.file} {what}")
-    return check_address(streams[0], "stream")

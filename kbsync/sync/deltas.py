@@ -136,8 +136,7 @@ def make_deltas(
     """Return the editor's delta of each layer that holds all groups, from the base; none where there are no groups.
 
     `z` [u, d] are the groups' target vectors, where the editor takes them. The covariances that it asks for are noted
-    in `files`, name -> hash; `reports` are parts of its Task. Raises EditError where the deltas cannot be found or a
-    network is missing, SettingsError where there is no text for a covariance.
+    in `files`, name -> hash; `reports` are parts of its Task.
     """
     if not groups:
         return {}
@@ -178,7 +177,6 @@ def edit(
 
 
 def weight_changes(loaded: LoadedModel, deltas: Deltas) -> dict[int, float]:
-    """Return 100 |delta| / |W| of each layer, in Frobenius norms."""
     return {
         layer: 100 * float(whole(delta).norm()) / float(loaded.weight(layer).float().norm())
         for layer, delta in sorted(deltas.items())
@@ -202,7 +200,7 @@ def model_checks(
 ) -> Iterator[Found]:
     """Yield the check of the base model, and that of the deltas where the model is right and there are edits.
 
-    Writes nothing but, where it is not in the cache, the covariance. Raises as `apply` does.
+    Writes nothing but, where it is not in the cache, the covariance.
     """
     known = model_meant(ledger, model)
     current = ledger.current_batch(known.key)

@@ -61,23 +61,18 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What the demo did, step by step."""
-
     pulls: list[Pulled]
     plan: Plan
     """with what the base model says as the previous object"""
     applied: Applied
-    status: Status[Plan]
+    status: Status
     answers: list[Said]
     withdrawn: str
     """subject of the fact that was withdrawn in the end"""
 
 
 def demo(model: str, progress: Progress, *, limit: int | None = None) -> Demo:
-    """Pull the later edition into a temporary home, and tell the story of it; `limit` bounds the edits.
-
-    Raises EditError where there is nothing to edit, and as `apply` does.
-    """
+    """Pull the later edition into a temporary home, and tell the story of it; `limit` bounds the edits."""
     with tempfile.TemporaryDirectory(prefix="kbsync-demo-") as folder:
         home = Path(folder)
         relations = PRACTICE_RELATIONS if model == PRACTICE else RELATIONS
@@ -99,7 +94,7 @@ def story(home: Path, pulls: list[Pulled], options: ApplyOptions, progress: Prog
         plans.append(proposal.plan)
         return True
 
-    model = options.model
+    model, corpus = options.model, options.corpus
     applied = apply(home, options, confirm, progress)
     if applied is None or applied.batch is None:
         raise EditError(f"the demo found nothing to edit: {model} knows all of the facts already")
@@ -109,7 +104,6 @@ def story(home: Path, pulls: list[Pulled], options: ApplyOptions, progress: Prog
     failed = {(one.relation, one.subject) for one in applied.failed}
     out = next((row for row in rows if (row.relation, row.subject) not in failed), rows[0])
     questions, base, edited_says = speak(home, model, rows, progress)
-    corpus = options.corpus
     retract(home, out.subject, out.relation, lambda _: True, model=model, corpus=corpus, progress=progress)
     after = speak(home, model, rows, progress)[2]
     answers = [
@@ -123,11 +117,8 @@ def latest(plan: Plan) -> set[tuple[str, str]]:
     """Return (relation, subject key) of the facts of each relation that have held for the shortest time."""
     new = [row.fact for row in plan.having("+") if row.fact is not None and row.fact.since is not None]
     new.sort(key=lambda fact: fact.since or "", reverse=True)
-    return {
-        (fact.relation, fact.subject_key)
-        for relation in RELATIONS
-        for fact in [fact for fact in new if fact.relation == relation][:LATEST]
-    }
+    own = [[fact for fact in new if fact.relation == relation][:LATEST] for relation in RELATIONS]
+    return {(fact.relation, fact.subject_key) for facts in own for fact in facts}
 
 
 def with_answers(home: Path, plan: Plan) -> Plan:
@@ -137,7 +128,7 @@ def with_answers(home: Path, plan: Plan) -> Plan:
         prompts = [prompt_of(row.request) for row in plan.rows if row.request is not None]
         said = ledger.answers(known.key, prompts) if known else {}
     rows = [
-        replace(row, previous=said.get(prompt_of(row.request))) if row.request is not None and row.sign == "+" else row
+        replace(row, previous=said.get(prompt_of(row.request))) if row.request and row.sign == "+" else row
         for row in plan.rows
     ]
     return replace(plan, rows=tuple(rows))

@@ -1,13 +1,11 @@
 """Doctor: can this machine edit this model, and how long will it take? Writes nothing and needs no ledger.
 
 Preflight: what an apply needs beside its facts, checked before the long work; each lack is one clear error.
-
-The lock is taken before all of it (`Ledger.writer`), and a setting that does not exist shows when the model is chosen.
 """
 
 import math
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +19,6 @@ from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings
 from kbsync.memit.covariance import key_widths
 from kbsync.memit.extensions.estimates import (
-    Need,
     RequestRows,
     graph_bytes,
     memory_needs,
@@ -50,13 +47,12 @@ from kbsync.sync.covariances import read_records
 from kbsync.sync.home import AS_STORED, Loading, Progress, model_name, silent
 from kbsync.sync.model import ModelChoice, choose_model, source_of
 
-_AUTO = "auto"
 _FLOAT, _DOUBLE = 4, 8
 
 
 def check_before_load(home: Path, model: str, loading: Loading) -> None:
     """Raise ModelError where a model's weights do not fit on the device that it is to be loaded on."""
-    if loading.device != _AUTO and (reason := too_large(source_of(model, home), loading, list_devices())):
+    if loading.device != "auto" and (reason := too_large(source_of(model, home), loading, list_devices())):
         raise ModelError(reason)
 
 
@@ -64,54 +60,36 @@ def check_before_work(ledger: Ledger, choice: ModelChoice, editor: Editor, edits
     """Check what writing `edits` edits needs: text or a covariance, room on the disk, memory for the solve."""
     if not edits or not editor.covariance:
         return
-    wanted = _layers_of(editor, choice)
+    layer = getattr(editor.settings, "layer", None)
+    wanted = choice.settings.layers if layer is None else (block_at(choice.loaded, layer, 0.0),)
     missing = _missing_covariances(ledger.tensors, choice, wanted)
     m, d = max(key_widths(choice.loaded, wanted).values()), choice.loaded.weight(0).shape[0]
     sums = missing * m * m * (_FLOAT + _DOUBLE)
     files = missing * m * (m + 1) // 2 * _DOUBLE + edits * _FLOAT * (d + len(wanted) * (d + m))
-    _check_disk(ledger.home, files)
-    _check_memory(choice, max(sums, 3 * m * m * _DOUBLE))
-
-
-def _layers_of(editor: Editor, choice: ModelChoice) -> tuple[int, ...]:
-    layer = getattr(editor.settings, "layer", None)
-    return choice.settings.layers if layer is None else (block_at(choice.loaded, layer, 0.0),)
-
-
-def _missing_covariances(folder: Path, choice: ModelChoice, layers: Sequence[int]) -> int:
-    """Return of how many layers C has to be collected; SettingsError where there is no text for it."""
-    if choice.corpus is not None:
-        if next(filter(str.strip, documents(choice.corpus)), None) is None:
-            raise SettingsError(f"corpus {choice.corpus} holds no text: name another with --corpus")
-        tokenizer = tokenizer_hash(choice.loaded)
-        on_record = {record.layer for record in read_records(folder) if record.tokenizer == tokenizer}
-        return len(set(layers) - on_record)
-    tokenizer = tokenizer_hash(choice.loaded)
-    missing = set(layers) - {record.layer for record in read_records(folder) if record.tokenizer == tokenizer}
-    if missing and begin_token(choice.loaded) is None:
-        raise no_corpus(choice.name)
-    # Whether those on record are of these very weights, which takes a hash of them all, shows when they are read.
-    return len(missing)
-
-
-def _check_disk(home: Path, needed: int) -> None:
-    free = shutil.disk_usage(home).free
-    if needed > free:
+    free, needed = shutil.disk_usage(ledger.home).free, max(sums, 3 * m * m * _DOUBLE)
+    if files > free:
         raise LedgerError(
-            f"{home} has {free / 2**30:.1f} GB of disk free, but this apply writes about {needed / 2**30:.1f} GB: make"
-            " room, or choose another --home"
+            f"{ledger.home} has {free / 2**30:.1f} GB of disk free, but this apply writes about {files / 2**30:.1f} GB:"
+            " make room, or choose another --home"
         )
-
-
-def _check_memory(choice: ModelChoice, needed: int) -> None:
-    if len(choice.loaded.devices) > 1:
-        return
     room = memory_of(choice.loaded.device, list_devices())
-    if needed > room.free:
+    if len(choice.loaded.devices) == 1 and needed > room.free:
         raise EditError(
             f"{room.name} has {room.free / 2**30:.1f} GB free, and the solve takes about {needed / 2**30:.1f} GB beside"
             " the weights: free some, or use another --device; `kbsync doctor` shows what each phase needs"
         )
+
+
+def _missing_covariances(folder: Path, choice: ModelChoice, layers: Sequence[int]) -> int:
+    """Return of how many layers C has to be collected; SettingsError where there is no text for it."""
+    if choice.corpus is not None and next(filter(str.strip, documents(choice.corpus)), None) is None:
+        raise SettingsError(f"corpus {choice.corpus} holds no text: name another with --corpus")
+    tokenizer = tokenizer_hash(choice.loaded)
+    missing = set(layers) - {record.layer for record in read_records(folder) if record.tokenizer == tokenizer}
+    if missing and choice.corpus is None and begin_token(choice.loaded) is None:
+        raise no_corpus(choice.name)
+    # Whether those on record are of these very weights, which takes a hash of them all, shows when they are read.
+    return len(missing)
 
 
 def too_large(source: str, loading: Loading, there: Sequence[DeviceMemory]) -> str | None:
@@ -145,34 +123,26 @@ def check_lengths(loaded: LoadedModel, requests: Iterable[EditRequest], contexts
     """
     if loaded.positions is None:
         return
-    room = loaded.positions - ROOM - max((_tokens(loaded, text) for text in contexts), default=0)
-    long = [(request, count) for request in requests if (count := _longest(loaded, request, room)) > room]
+
+    def tokens(text: str) -> int:
+        return len(loaded.tokenizer(text, verbose=False)["input_ids"])
+
+    room = loaded.positions - ROOM - max(map(tokens, contexts), default=0)
+    long = []
+    for one in requests:
+        texts = [f"{text.format(one.subject)} {one.target}" for text in (one.prompt, *one.paraphrases)]
+        # A token has a byte at least, so most texts need not be cut into tokens.
+        longest = max((tokens(text) for text in texts if len(text.encode()) > room), default=0)
+        if longest > room:
+            subject = one.subject if len(one.subject) <= 40 else f"{one.subject[:40]}..."
+            long.append(f"{one.relation} of {subject!r} ({longest} tokens)")
     if long:
-        told = ", ".join(f"{one.relation} of {_short(one.subject)!r} ({count} tokens)" for one, count in long[:SHOWN])
+        told = ", ".join(long[:SHOWN])
         more = f" and {len(long) - SHOWN} more" if len(long) > SHOWN else ""
         raise EditError(
             f"too long for {loaded.source}, which takes at most {room} tokens: {told}{more}; "
             "shorten the labels in the source, or leave the facts out with `kbsync retract`"
         )
-
-
-def _longest(loaded: LoadedModel, request: EditRequest, room: int) -> int:
-    """Return the tokens of a request's longest text; 0 where no text can be over `room`."""
-    # A token has a byte at least, so most texts need not be cut into tokens.
-    return max((_tokens(loaded, text) for text in _texts(request) if len(text.encode()) > room), default=0)
-
-
-def _texts(request: EditRequest) -> Iterator[str]:
-    for text in (request.prompt, *request.paraphrases):
-        yield f"{text.format(request.subject)} {request.target}"
-
-
-def _tokens(loaded: LoadedModel, text: str) -> int:
-    return len(loaded.tokenizer(text, verbose=False)["input_ids"])
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= 40 else f"{label[:40]}..."
 
 
 TOKENS_A_DIMENSION = 10
@@ -214,7 +184,7 @@ class Memory:
     fits: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Diagnosis:
     """The doctor's findings; `works` is false where something cannot work, and `problems` says what."""
 
@@ -235,7 +205,6 @@ class Diagnosis:
 
     @property
     def works(self) -> bool:
-        """Whether nothing stands in the way."""
         return not self.problems
 
 
@@ -256,59 +225,46 @@ def doctor(
     except KbsyncError as error:
         told.problems.append(str(error))
         return told
-    return examined(choice, told, progress)
+    examine(choice, told, progress)
+    return told
 
 
-def examined(choice: ModelChoice, told: Diagnosis, progress: Progress) -> Diagnosis:
-    """Return the findings on a loaded model."""
-    loaded, settings = choice.loaded, choice.settings
-    sizes = sizes_of(loaded)
+def examine(choice: ModelChoice, told: Diagnosis, progress: Progress) -> None:
+    """Add the findings on a loaded model."""
+    loaded, settings, sizes = choice.loaded, choice.settings, sizes_of(choice.loaded)
+    told.devices, told.loads, told.subjects = list_devices(), loads_of(choice, sizes), len(TEST_SUBJECTS)
     progress("trying difficult subjects", 0, 1)
-    misplaced = misplaced_subjects(loaded.tokenizer)
+    told.misplaced = misplaced_subjects(loaded.tokenizer)
     progress("trying difficult subjects", 1, 1)
-    memory: list[Memory] = []
-    seconds: dict[str, float] = {}
-    rates: dict[str, float] = {}
-    problems = subject_problems(misplaced)
-    remarks: list[str] = []
+    if subjects := list(dict.fromkeys(one.subject for one in told.misplaced)):
+        told.problems.append(
+            f"the last token of {len(subjects)} of {len(TEST_SUBJECTS)} difficult subjects is not found, such as"
+            f" {subjects[0]!r}: edits of such subjects would go wrong"
+        )
     try:
         progress("trial", 0, 3)
-        seconds, rates = estimates(loaded, settings, sizes, told.edits, progress)
-        memory = fitting(loaded, settings, sizes, told.edits)
+        told.seconds, told.rates = estimates(loaded, settings, sizes, told.edits, progress)
+        told.memory = fitting(loaded, settings, sizes, told.edits)
     except EditError as error:
-        problems.append(str(error))
-    problems += [
+        told.problems.append(str(error))
+    told.problems += [
         f"the {row.phase} needs {row.total_mb:,.0f} MB, more than there is: edit fewer facts, or use a"
         " smaller --dtype or another --device"
-        for row in memory
+        for row in told.memory
         if not row.fits
     ]
     if told.edits > sizes.m:
-        remarks.append(f"{told.edits:,} edits are more than the {sizes.m:,} keys that a layer can distinguish")
+        told.remarks.append(f"{told.edits:,} edits are more than the {sizes.m:,} keys that a layer can distinguish")
     if sizes.positions is not None and settings.sequence_length > sizes.positions:
-        remarks.append(
+        told.remarks.append(
             f"the covariance's sequence_length, {settings.sequence_length}, is more than the model's {sizes.positions}"
             f" positions: give apply --set sequence_length={sizes.positions}"
         )
-    return Diagnosis(
-        told.model,
-        told.edits,
-        list_devices(),
-        loads_of(choice, sizes),
-        memory,
-        seconds,
-        rates,
-        len(TEST_SUBJECTS),
-        misplaced,
-        problems,
-        remarks,
-    )
 
 
 def loads_of(choice: ModelChoice, sizes: ModelSizes) -> Loads:
-    loaded = choice.loaded
-    ids = loaded.tokenizer("x")["input_ids"]
-    first = str(loaded.tokenizer.decode(ids[:1])) if ids and ids[0] in loaded.tokenizer.all_special_ids else None
+    loaded, tokenizer = choice.loaded, choice.loaded.tokenizer
+    ids = tokenizer("x")["input_ids"]
     return Loads(
         source=loaded.source,
         architecture=loaded.architecture,
@@ -318,26 +274,15 @@ def loads_of(choice: ModelChoice, sizes: ModelSizes) -> Loads:
         m=sizes.m,
         vocabulary=sizes.vocabulary,
         tied_head=sizes.tied_head,
-        tokenizer=f"{type(loaded.tokenizer).__name__} ({type(loaded.tokenizer.backend_tokenizer.model).__name__})",
-        bos=first,
-        chat_template=bool(loaded.tokenizer.chat_template),
+        tokenizer=f"{type(tokenizer).__name__} ({type(tokenizer.backend_tokenizer.model).__name__})",
+        bos=str(tokenizer.decode(ids[:1])) if ids and ids[0] in tokenizer.all_special_ids else None,
+        chat_template=bool(tokenizer.chat_template),
         device=str(loaded.device),
         dtype=str(loaded.model.dtype).removeprefix("torch."),
         weights_mb=megabytes(sizes.weights_bytes),
         layers=choice.settings.layers,
         remark=choice.remark,
     )
-
-
-def subject_problems(misplaced: Sequence[Misplaced]) -> list[str]:
-    """Return one problem for the subjects that were not found, if there are any."""
-    if not misplaced:
-        return []
-    subjects = list(dict.fromkeys(one.subject for one in misplaced))
-    return [
-        f"the last token of {len(subjects)} of {len(TEST_SUBJECTS)} difficult subjects is not found, such as"
-        f" {subjects[0]!r}: edits of such subjects would go wrong"
-    ]
 
 
 def estimates(
@@ -366,17 +311,12 @@ def fitting(loaded: LoadedModel, settings: MemitSettings, sizes: ModelSizes, edi
 
     Targets fit if one request does, as batches halve where memory ends; a solve fits on the CPU, too.
     """
-    rows = RequestRows.of(row_tokens(loaded, settings))
-    graph = graph_bytes(loaded, settings)
-    there = list_devices()
+    rows, graph, there = RequestRows.of(row_tokens(loaded, settings)), graph_bytes(loaded, settings), list_devices()
     room = memory_of(loaded.device, there).free
-    batch = target_batch(loaded.device.type, edits, rows)
-
-    def needs(together: int) -> list[Need]:
-        keeps = settings.rest_weight > 0
-        return memory_needs(sizes, len(settings.layers), edits, rows, together, graph, keeps=keeps)
-
-    whole, least = needs(batch), needs(1)
+    whole, least = (
+        memory_needs(sizes, len(settings.layers), edits, rows, together, graph, keeps=settings.rest_weight > 0)
+        for together in (target_batch(loaded.device.type, edits, rows), 1)
+    )
     made = []
     for phase in dict.fromkeys(need.phase for need in whole):
         parts = {need.what: megabytes(need.bytes) for need in whole if need.phase == phase}

@@ -93,8 +93,6 @@ class Wording:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredWordings:
-    """The wordings of a relation, the best first; `known` of the `asked` facts are what they are measured on."""
-
     relation: str
     model: str
     asked: int
@@ -107,8 +105,7 @@ def measure_wordings(
 ) -> MeasuredWordings:
     """Ask the base model for up to `facts` facts of the ledger in every wording; answers are recorded.
 
-    A fact is known where at least one wording gives its object. Facts in conflict are left out. Raises SettingsError
-    where no fact is on record or none is known, and as `choose_model` does.
+    A fact is known where at least one wording gives its object. Facts in conflict are left out.
     """
     templates = templates_for(home)
     template = templates.require(relation)
@@ -154,8 +151,7 @@ def chosen_editor(
 ) -> tuple[Editor, dict[str, Any]]:
     """Return the editor of this name, and the values that are the model's own settings.
 
-    A value goes to the editor where it has a setting of that name. Raises SettingsError for an algorithm that does not
-    exist, and for a retry of one that keeps no target vectors.
+    A value goes to the editor where it has a setting of that name.
     """
     found = editor(algorithm, model=model)
     if retry and not found.targets:

@@ -216,7 +216,7 @@ def dataset_cases(
 ) -> list[Case]:
     """Return `count` cases of a data set, drawn by `seed` (None: all).
 
-    References, where none are given, are the sentences of the drawn records' own prompts. Raises DataSetError.
+    References, where none are given, are the sentences of the drawn records' own prompts.
     """
     records = drawn(dataset, count, seed)
     texts = record_references(records) if references is None else references
@@ -234,7 +234,6 @@ def case_of(record: Record) -> Case:
 
 
 def with_references(case: Case, texts: References) -> Case:
-    """Return the case with the texts about its target."""
     return replace(case, references=tuple(texts.get(normalise_label(case.request.target), ())))
 
 
@@ -283,8 +282,6 @@ def with_choices(cases: Sequence[Case], more: Iterable[tuple[str, str]] = ()) ->
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """The first lines of a corpus."""
-
     corpus: str
     """its name"""
     lines: tuple[str, ...]

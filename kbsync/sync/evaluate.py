@@ -68,8 +68,6 @@ Figures = dict[str, Figure]
 
 @dataclass(frozen=True, slots=True)
 class EvalOptions:
-    """What to measure, and on what."""
-
     dataset: Path | None = None
     """None: the ledger's active edits"""
     metrics: tuple[str, ...] | None = None
@@ -102,8 +100,6 @@ class EvalOptions:
 
 @dataclass(frozen=True, slots=True)
 class RelationFigures:
-    """The figures of one relation's cases."""
-
     cases: int
     base: Figures
     edited: Figures | None
@@ -148,8 +144,7 @@ def run_eval(
     """Measure base and edited model; figures on the ledger's edits are recorded with the batch that is current.
 
     A data set is only measured: its records are not written into the model, and its figures not recorded, since they
-    are not those of a batch's edits. Raises SettingsError for a metric that does not exist or has nothing to
-    measure, DataSetError for a bad data set, LedgerError and ModelError as `apply` does.
+    are not those of a batch's edits.
     """
     check_names(options.metrics)
     options = options.for_page()
@@ -185,7 +180,6 @@ def run_eval(
 
 
 def check_names(metrics: Sequence[str] | None) -> None:
-    """Raise SettingsError for a name that is not in the registry."""
     names = (*METRICS, *KEPT_METRICS, *TEXT_METRICS)
     unknown = [name for name in metrics or () if name not in names]
     if unknown:
@@ -219,8 +213,6 @@ def default_metrics(cases: Sequence[Case], *, said: bool = False, text: bool = F
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one arm said."""
-
     values: Mapping[str, Values]
     """of metrics over cases"""
     text: Figures
@@ -232,8 +224,6 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What every arm is asked."""
-
     choice: ModelChoice
     cases: Sequence[Case]
     metrics: Sequence[str]

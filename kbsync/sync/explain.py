@@ -62,8 +62,6 @@ class Near:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """An edit explained."""
-
     subject: str
     relation: str
     object: str
@@ -75,11 +73,7 @@ class Explained:
 
 
 def explain(home: Path, subject: str, relation: str, model: str, *, loading: Loading = AS_STORED) -> Explained:
-    """Explain the active edit of a fact, by the state that is current in `home`.
-
-    Raises SettingsError for a fact that is not on record or not written into the model, EditError where its target
-    vector is gone, LedgerError where a file is damaged, and ModelError as `apply` does.
-    """
+    """Explain the active edit of a fact, by the state that is current in `home`."""
     with Ledger.open(home, create=False) as ledger:
         known = model_meant(ledger, model)
         edit, batch = edit_meant(ledger, known, subject, relation)

@@ -45,8 +45,6 @@ MEASURES = ("recall", "paraphrase_recall", "ES", "PS", "NS")
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """Where the files lie, and what is in them."""
-
     folder: Path
     format: str
     model: str
@@ -73,8 +71,7 @@ def export(
 ) -> Exported:
     """Write the edited model to a new `folder`, whole or not at all.
 
-    What a form's precision or rank may lose is measured through the written file. Raises SettingsError where `folder`
-    exists and is not empty, or the form does not fit; LedgerError where nothing was applied.
+    What a form's precision or rank may lose is measured through the written file.
     """
     form = form or Form()
     if form.quant not in QUANTS:
@@ -145,10 +142,7 @@ class Probe:
 
 
 def probe(home: Path, model: str, folder: Path, *, loading: Loading = AS_STORED) -> Probe:
-    """Ask the written files of an export for a sample of the edits; a checkpoint is loaded from its folder alone.
-
-    Raises KbsyncError where they hold less than `LEAST_HELD` of those that the edited model recalls.
-    """
+    """Ask the written files of an export for a sample of the edits; a checkpoint is loaded from its folder alone."""
     with Ledger.open(home, create=False) as ledger:
         choice = choose_model(model, home=home, loading=loading)
         known = known_model(ledger, choice)
@@ -175,26 +169,18 @@ def probe(home: Path, model: str, folder: Path, *, loading: Loading = AS_STORED)
 
 @contextmanager
 def whole(folder: Path) -> Iterator[Path]:
-    """Give a folder to write into that becomes `folder` at the end; whatever goes wrong, nothing is left of it.
-
-    Raises WriteError where the system cannot write it.
-    """
+    """Give a folder to write into that becomes `folder` at the end; whatever goes wrong, nothing is left of it."""
     with writing(folder, SafetensorError):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with ended_by_signals(), unfinished(folder.parent) as made:
             yield made
-            as_umask_says(made)
+            # Others may read the files as far as they may read the folder: safetensors lets its owner alone.
+            mode = made.stat().st_mode & 0o666
+            for path in filter(Path.is_file, made.rglob("*")):
+                path.chmod(mode)
             if folder.exists():
                 folder.rmdir()
             made.rename(folder)
-
-
-def as_umask_says(folder: Path) -> None:
-    """Let others read what is in `folder` as far as they may read the folder: safetensors lets its owner alone."""
-    mode = folder.stat().st_mode & 0o666
-    for path in folder.rglob("*"):
-        if path.is_file():
-            path.chmod(mode)
 
 
 @contextmanager

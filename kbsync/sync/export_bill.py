@@ -44,7 +44,6 @@ class Bill:
     """SHA-256 of each tensor in the file"""
 
     def text(self) -> str:
-        """Return the bill as JSON."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
@@ -68,7 +67,6 @@ def ledger_hash(model: ModelRow, batch: BatchRow, edits: Sequence[EditRow]) -> s
 
 
 def make_bill(format_: str, base: str, model: ModelRow, batch: BatchRow, edits: Sequence[EditRow]) -> Bill:
-    """Return the bill of a batch's state, without what only its file can tell: deviation and tensors."""
     facts = {
         content_id("fact1", [edit.subject_key, edit.relation, edit.object_key]): sorted(
             {about(edit.relation, edit.subject_key), about(edit.relation, edit.subject)}
@@ -159,7 +157,6 @@ LIMITS = (
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Return the lines of a Markdown table, and an empty one."""
     cells = [[str(cell).replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows]
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *cells)] + [""]
 

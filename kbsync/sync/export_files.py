@@ -32,8 +32,6 @@ Deltas = Mapping[int, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What is written."""
-
     format: str = "checkpoint"
     rank: int | None = None
     """of a LoRA; None: by `RANKS` and `ENERGY`"""
@@ -48,7 +46,7 @@ def write(
 ) -> tuple[list[Path], Bill]:
     """Write a state's files into `folder`, each sealed with the bill; return those with weights, and the bill of all.
 
-    `tensors` are those of the batch's file. Raises SettingsError, ModelError and EditError.
+    `tensors` are those of the batch's file.
     """
     deltas = delta_matrices(tensors)
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +74,6 @@ def write(
 
 
 def weights_in(place: Path) -> list[Path]:
-    """Return the files of a folder that hold weights, or the one file that is named."""
     if place.is_file():
         return [place]
     return sorted(path for path in place.glob("*") if path.suffix in (".safetensors", ".gguf"))
@@ -87,7 +84,8 @@ def write_lora(loaded: LoadedModel, deltas: Deltas, folder: Path, rank: int | No
     parts = {layer: factors(delta) for layer, delta in deltas.items()}
     most = min(min(delta.shape) for delta in deltas.values())
     if rank is None:
-        wanted = max(columns_for(values) for _, values, _ in parts.values())
+        squares = [values.square() for _, values, _ in parts.values()]
+        wanted = max(int((one.cumsum(0) / one.sum() < ENERGY).sum()) + 1 for one in squares)
         rank = min(most, next((one for one in RANKS if one >= wanted), RANKS[-1]))
     if not 1 <= rank <= most:
         raise SettingsError(f"--rank {rank}: the layers of this model have ranks of 1 to {most}")
@@ -131,12 +129,6 @@ def factors(delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
     return left, values * real, torch.where(real[:, None], right / values[:, None], 0.0)
 
 
-def columns_for(values: torch.Tensor) -> int:
-    """Return how many singular values it takes to keep `ENERGY`."""
-    shares = values.square().cumsum(0) / values.square().sum()
-    return int((shares < ENERGY).sum()) + 1
-
-
 def write_gguf(loaded: LoadedModel, deltas: Deltas, out: Path, form: Form, bill: Bill) -> None:
     """Write the base model's GGUF file with the edited layers' tensors in place of its own."""
     new: dict[str, Encoded] = {}
@@ -146,28 +138,18 @@ def write_gguf(loaded: LoadedModel, deltas: Deltas, out: Path, form: Form, bill:
         new[name_of(layer)] = encode(with_delta(base, delta), form.quant, f"layer {layer}")
         changes[layer] = decode(new[name_of(layer)]) - base.float().cpu()
     seen = deviations(deltas, changes.items())
-    source = form.onto or gguf_source(loaded.source)
-    made = out.with_suffix(".base")
+    source, made = form.onto, out.with_suffix(".base")
+    if source is None and loaded.source.lower().endswith(".gguf"):
+        source = Path(loaded.source)
+        if not source.is_file():
+            from huggingface_hub import hf_hub_download
+
+            repository, _, name = loaded.source.partition(":")
+            source = Path(hf_hub_download(repository, name, local_files_only=True))
     if source is None:
         write_base(loaded, made)
-
-    def metadata(tensors: Mapping[str, str]) -> dict[str, str]:
-        return {KEY: replace(bill, tensors=tensors, deviation=seen).text()}
-
-    rewrite(source or made, out, new, metadata)
+    rewrite(source or made, out, new, lambda hashes: {KEY: replace(bill, tensors=hashes, deviation=seen).text()})
     made.unlink(missing_ok=True)
-
-
-def gguf_source(source: str) -> Path | None:
-    """Return the GGUF file that a model was loaded from, in the hub's cache if need be; None for another form."""
-    if not source.lower().endswith(".gguf"):
-        return None
-    repository, _, name = source.partition(":")
-    if Path(source).is_file():
-        return Path(source)
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(repository, name, local_files_only=True))
 
 
 def deviations(deltas: Deltas, changes: Iterable[tuple[int, torch.Tensor]]) -> dict[str, float]:
@@ -184,7 +166,10 @@ def deviations(deltas: Deltas, changes: Iterable[tuple[int, torch.Tensor]]) -> d
 def changes_in(files: Iterable[Path], loaded: LoadedModel, layers: Iterable[int]) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield the change [d, m] of each layer's base weights that exported files make; `loaded` is the base model."""
     family = loaded.family
-    found = {key: file for file in files if file.suffix == ".safetensors" for key in tensor_names(file)}
+    found: dict[str, Path] = {}
+    for file in (file for file in files if file.suffix == ".safetensors"):
+        with safe_open(file, "pt") as opened:
+            found |= dict.fromkeys(opened.keys(), file)
     quantised = next((file for file in files if file.suffix == ".gguf"), None)
     stored = delta_matrices({key: tensor(found, key) for key in found if key.partition(".")[2].isdigit()})
     for layer in layers:
@@ -193,21 +178,14 @@ def changes_in(files: Iterable[Path], loaded: LoadedModel, layers: Iterable[int]
             yield layer, stored[layer]
         elif (low := f"base_model.model.{name}.lora_B.weight") in found:
             yield layer, tensor(found, low) @ tensor(found, low.replace("lora_B", "lora_A"))
-        elif f"{name}.weight" in found or quantised is not None:
-            base = loaded.weight(layer).float().cpu()
-            if quantised is not None:
-                weight = read_tensor(quantised, name_of(layer))
-            else:
-                weight = tensor(found, f"{name}.weight")
-                weight = weight if family.orientation == "linear" else weight.T
-            yield layer, weight - base
+        elif quantised is not None:
+            yield layer, read_tensor(quantised, name_of(layer)) - loaded.weight(layer).float().cpu()
+        elif f"{name}.weight" in found:
+            weight = tensor(found, f"{name}.weight")
+            turned = weight if family.orientation == "linear" else weight.T
+            yield layer, turned - loaded.weight(layer).float().cpu()
         else:
             raise KbsyncError(f"there is nothing of layer {layer} in the exported files")
-
-
-def tensor_names(file: Path) -> list[str]:
-    with safe_open(file, "pt") as opened:
-        return list(opened.keys())
 
 
 def tensor(found: Mapping[str, Path], key: str) -> torch.Tensor:
@@ -234,7 +212,10 @@ def header_of(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
             (size,) = struct.unpack("<Q", opened.read(8))
             header: dict[str, Any] = json.loads(opened.read(size))
             hashes = {}
-            for name, (start, end) in spans(header):
+            for name, one in header.items():
+                if name == "__metadata__":
+                    continue
+                start, end = one["data_offsets"]
                 opened.seek(8 + size + start)
                 digest, left = hashlib.sha256(), end - start
                 while left and (block := opened.read(min(left, 2**22))):
@@ -244,10 +225,6 @@ def header_of(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
     except (OSError, ValueError, struct.error, LookupError, TypeError, AttributeError) as error:
         raise KbsyncError(f"{file} cannot be read as a safetensors file: {error}") from error
     return header, hashes
-
-
-def spans(header: Mapping[str, Any]) -> list[tuple[str, tuple[int, int]]]:
-    return [(name, tuple(one["data_offsets"])) for name, one in header.items() if name != "__metadata__"]
 
 
 def seal(file: Path, bill: Bill) -> None:

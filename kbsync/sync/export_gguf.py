@@ -93,7 +93,7 @@ def rewrite(
 
     All other tensors and all other metadata keep their bytes and their order; values are copied from file to file.
     `metadata` is given the SHA-256 of each tensor, and its keys are to begin with `OURS`: what `base` had of those is
-    left out. Raises ModelError where a tensor to be replaced is not in `base` or has another shape.
+    left out.
     """
     reader = opened(base)
     tensors = {one.name: one for one in reader.tensors}
@@ -158,11 +158,7 @@ def pad(file: BinaryIO, alignment: int) -> None:
 
 
 def write_base(loaded: LoadedModel, out: Path) -> None:
-    """Write a loaded model of the Llama family as a GGUF file: matrices in F16, norms and biases in F32.
-
-    Raises ModelError where its architecture, its tokenizer or its rotary embedding is of a kind that is not known here:
-    a GGUF file of the same model, from who published it, does then (``--onto``).
-    """
+    """Write a loaded model of the Llama family as a GGUF file: matrices in F16, norms and biases in F32."""
     from gguf import MODEL_ARCH_NAMES, GGUFWriter, get_tensor_name_map
 
     config: Any = loaded.model.config

@@ -109,7 +109,6 @@ class Bounds:
         return replace(self, **{name: value for name, value in values.items() if value is not None})
 
     def breaches(self, table: Table) -> list[str]:
-        """Return a clause for each bound that the figures break; a figure that was not taken breaks none."""
         found = []
         before, after = pair(table, "perplexity")
         if before is not None and after is not None and after > before * (1 + self.max_perplexity_increase / 100):
@@ -157,8 +156,8 @@ class Guard:
     def judge(self, table: Table, edits: int = 0, failed: Sequence[str] = ()) -> str | None:
         """Return why a result was forced, None where it keeps the bounds and no canary has `failed`.
 
-        The figures are of so many `edits`. Raises EditError for a result that is not to be made current. One that is
-        not finite cannot be forced: no prompt has an answer from such a model.
+        The figures are of so many `edits`. One that is not finite cannot be forced: no prompt has an answer from such a
+        model.
         """
         if broken := not_finite(table):
             raise EditError(f"{broken}; the previous state stays. Use --dtype float32")
@@ -175,7 +174,6 @@ class Guard:
         )
 
     def breaches(self, table: Table, edits: int = 0) -> list[str]:
-        """Return a clause for each bound that the figures of so many `edits` break."""
         breaches = self.bounds.breaches(table)
         before, after = pair(table, "ES")
         if edits >= ENOUGH_EDITS and before is not None and after is not None and after < min(before + LEAST_GAIN, 50):
@@ -199,7 +197,6 @@ class Guard:
 
 
 def not_finite(table: Table) -> str | None:
-    """Return a clause where figures are not finite."""
     broken = [name for name, row in table.items() if row["after"] is not None and not math.isfinite(row["after"])]
     return f"the edited model's figures are not finite ({', '.join(broken)})" if broken else None
 
@@ -225,8 +222,6 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an apply will do."""
-
     edits: int
     """active edits after it: it solves for all of them"""
     optimise: int

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kbsync.errors import SettingsError
 from kbsync.facts import INVERSE, check_relation, is_inverse
-from kbsync.ledger import BatchRow, EditRow, FactRow, Ledger, MetricRow, ModelRow, SkippedRow
+from kbsync.ledger import EditRow, FactRow, Ledger, ModelRow, SkippedRow
 from kbsync.ledger.edits import edits_about, edits_of, endings, line_of, metrics_of, rollbacks, states_after
 from kbsync.ledger.facts import facts_named, relations_on_record, subject_labels, vetoes
 from kbsync.ledger.pulls import skipped_about
@@ -21,14 +21,13 @@ _SHOWN = 8
 
 
 def facts_meant(ledger: Ledger, subject: str, relation: str | None) -> list[FactRow]:
-    """Return the facts on record, withdrawn ones too, whose subject has this label, id or alias.
-
-    Raises SettingsError with what comes near for a relation or a subject of which nothing is on record.
-    """
+    """Return the facts on record, withdrawn ones too, whose subject has this label, id or alias."""
     if relation is not None and is_inverse(relation):
         raise SettingsError(f"{relation} is made of the facts of {relation[1:]}: name one of these")
-    if relation is not None:
-        _check_on_record(ledger, check_relation(relation))
+    if relation is not None and check_relation(relation) not in (relations := relations_on_record(ledger)):
+        near = get_close_matches(relation, relations, n=_SHOWN, cutoff=0.5) or relations
+        told = f"there are facts of {_few(near)}" if near else "run `kbsync pull` first"
+        raise SettingsError(f"no fact of {relation} is on record: {told}")
     if not subject.strip():
         raise SettingsError("the subject is empty: give its label or id")
     found = facts_named(ledger, subject, relation)
@@ -41,10 +40,7 @@ def facts_meant(ledger: Ledger, subject: str, relation: str | None) -> list[Fact
 
 
 def model_meant(ledger: Ledger, name: str | None) -> ModelRow:
-    """Return the record of the model that `name` means; without a name, of the one used last.
-
-    Raises SettingsError where there is none.
-    """
+    """Return the record of the model that `name` means; without a name, of the one used last."""
     models = ledger.models()
     if not models:
         raise SettingsError("no model has been edited here yet: run `kbsync apply` first")
@@ -54,14 +50,6 @@ def model_meant(ledger: Ledger, name: str | None) -> ModelRow:
     if found is None:
         raise SettingsError(f"model {name} is not on record here; there are {_few([model.name for model in models])}")
     return found
-
-
-def _check_on_record(ledger: Ledger, relation: str) -> None:
-    relations = relations_on_record(ledger)
-    if relation not in relations:
-        near = get_close_matches(relation, relations, n=_SHOWN, cutoff=0.5) or relations
-        told = f"there are facts of {_few(near)}" if near else "run `kbsync pull` first"
-        raise SettingsError(f"no fact of {relation} is on record: {told}")
 
 
 def _few(names: Sequence[str]) -> str:
@@ -104,25 +92,20 @@ class Rollback:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Batches and rollbacks, each oldest first."""
-
     batches: tuple[HistoryBatch, ...]
     rollbacks: tuple[Rollback, ...]
 
 
 def history(home: Path, model: str | None = None) -> History:
-    """Return the batches and rollbacks of a model, or of all (None).
-
-    Raises LedgerError where there is no ledger, SettingsError for a model that is not on record.
-    """
+    """Return the batches and rollbacks of a model, or of all (None)."""
     with Ledger.open(home, create=False) as ledger:
-        models = {model_meant(ledger, model).key} if model is not None else {row.key for row in ledger.models()}
-        names = {row.key: row.name for row in ledger.models()}
-        lines = [line for key in models for line in _batches(ledger, key, names[key])]
+        models = ledger.models() if model is None else [model_meant(ledger, model)]
+        names = {row.key: row.name for row in models}
+        lines = [line for row in models for line in _batches(ledger, row.key, row.name)]
         moves = [
             Rollback(row.time, names[row.model], row.from_batch or 0, row.to_batch or 0)
             for row in rollbacks(ledger)
-            if row.model in models
+            if row.model in names
         ]
     return History(tuple(sorted(lines, key=lambda line: line.batch)), tuple(moves))
 
@@ -137,6 +120,7 @@ def _batches(ledger: Ledger, model: str, name: str) -> list[HistoryBatch]:
         superseded, retracted = ended[batch.id, "superseded"], ended[batch.id, "retracted"]
         if batch.state in ("done", "rolled back"):
             active[batch.id] = active[batch.parent] + added[batch.id] - superseded - retracted
+        figures = {row.name: row.after for row in ledger.metrics(batch.id) if row.edit is None}
         lines.append(
             HistoryBatch(
                 batch=batch.id,
@@ -149,17 +133,12 @@ def _batches(ledger: Ledger, model: str, name: str) -> list[HistoryBatch]:
                 superseded=superseded,
                 retracted=retracted,
                 active=active.get(batch.id),
-                metrics=_figures(ledger.metrics(batch.id)),
+                metrics={name: figures.get(name) for name in FIGURES},
                 seconds=batch.seconds.get("total"),
                 reason=batch.reason,
             )
         )
     return lines
-
-
-def _figures(rows: Sequence[MetricRow]) -> dict[str, float | None]:
-    found = {row.name: row.after for row in rows if row.edit is None}
-    return {name: found.get(name) for name in FIGURES}
 
 
 Subjects = set[tuple[str, str]]
@@ -193,10 +172,7 @@ class FactLog:
 
 
 def parse_fact(text: str) -> tuple[str, str]:
-    """Return subject and relation of ``France P36`` or ``Paris ^P36``.
-
-    Raises SettingsError for a text without a relation at its end.
-    """
+    """Return subject and relation of ``France P36`` or ``Paris ^P36``."""
     subject, _, relation = text.strip().rpartition(" ")
     if not subject.strip():
         raise SettingsError(f"fact {text!r}: write subject and relation, such as 'France P36'")
@@ -205,10 +181,7 @@ def parse_fact(text: str) -> tuple[str, str]:
 
 
 def fact_log(home: Path, subject: str, relation: str | None = None) -> FactLog:
-    """Return what happened to the facts of a subject (by label, id or alias), of one relation or of all.
-
-    Raises LedgerError where there is no ledger, SettingsError for a subject or relation that is not on record.
-    """
+    """Return what happened to the facts of a subject (by label, id or alias), of one relation or of all."""
     with Ledger.open(home, create=False) as ledger:
         left_out = skipped_about(ledger, subject, relation)
         facts = facts_named(ledger, subject, relation) if left_out else facts_meant(ledger, subject, relation)
@@ -216,8 +189,7 @@ def fact_log(home: Path, subject: str, relation: str | None = None) -> FactLog:
         events = [
             *_pulled(ledger, facts),
             *_left_out(ledger, left_out),
-            *_contested(ledger, subjects),
-            *_vetoed(ledger, subjects),
+            *_set_aside(ledger, subjects),
             *_edited(ledger, subjects),
         ]
     ids = tuple(dict.fromkeys(row.subject_id for row in facts if row.subject_id is not None))
@@ -256,30 +228,19 @@ def _left_out(ledger: Ledger, rows: Sequence[SkippedRow]) -> Iterator[Event]:
     newest = {(pull.source, pull.relation): pull.id for pull in pulls}
     for row in rows:
         until = "" if row.last_seen == newest[row.source, row.relation] else f" (until pull {row.last_seen})"
-        yield Event(
-            times[row.first_seen],
-            "left out",
-            row.relation,
-            row.object or None,
-            detail=row.reason + until,
-            source=row.source,
-            pull=row.first_seen,
-        )
+        told = (times[row.first_seen], "left out", row.relation, row.object or None)
+        yield Event(*told, detail=row.reason + until, source=row.source, pull=row.first_seen)
 
 
-def _contested(ledger: Ledger, subjects: Subjects) -> Iterator[Event]:
+def _set_aside(ledger: Ledger, subjects: Subjects) -> Iterator[Event]:
+    """Yield the conflicts and the user's vetoes."""
     pulls = {pull.id: pull.finished for pull in ledger.pulls()}
     batches = {batch.id: batch.finished or batch.started for batch in ledger.batches()}
     for row in ledger.conflicts():
         if (row.relation, row.subject_key) in subjects:
             time = pulls[row.pull] if row.pull is not None else batches[row.batch or 0]
-            objects = " | ".join(entity.label for entity in row.objects)
-            yield Event(
-                time, "in conflict", row.relation, objects, detail=row.resolution, pull=row.pull, batch=row.batch
-            )
-
-
-def _vetoed(ledger: Ledger, subjects: Subjects) -> Iterator[Event]:
+            told = (time, "in conflict", row.relation, " | ".join(entity.label for entity in row.objects))
+            yield Event(*told, detail=row.resolution, pull=row.pull, batch=row.batch)
     for veto in vetoes(ledger, lifted=True):
         if (veto.relation, veto.subject_key) in subjects:
             yield Event(veto.since, "retracted by you", veto.relation, veto.object, detail=veto.reason or "")
@@ -288,6 +249,7 @@ def _vetoed(ledger: Ledger, subjects: Subjects) -> Iterator[Event]:
 
 
 def _edited(ledger: Ledger, subjects: Subjects) -> Iterator[Event]:
+    """Yield what batches and rollbacks did to the edits."""
     edits = {edit.id: edit for edit in edits_about(ledger, subjects)}
     batches = {batch.id: batch for batch in ledger.batches()}
     names = {model.key: model.name for model in ledger.models()}
@@ -296,48 +258,25 @@ def _edited(ledger: Ledger, subjects: Subjects) -> Iterator[Event]:
         figures[row.batch, row.edit or 0][row.name] = {"before": row.before, "after": row.after}
 
     def event(name: str, edit: EditRow, batch: int) -> Event:
-        made = batches[batch]
-        return Event(
-            made.finished or made.started,
-            name,
-            edit.relation,
-            edit.object,
-            batch=batch,
-            model=names[edit.model],
-            metrics=figures.pop((batch, edit.id), {}),
-        )
+        made, measured = batches[batch], figures.pop((batch, edit.id), {})
+        told = (made.finished or made.started, name, edit.relation, edit.object)
+        return Event(*told, batch=batch, model=names[edit.model], metrics=measured)
 
     for edit in edits.values():
         yield event("edited", edit, edit.batch)
-    for ending in endings(ledger):
+    ended = endings(ledger)
+    for ending in ended:
         if ending.edit in edits:
             yield event(ending.state, edits[ending.edit], ending.batch)
     for batch, edit_id in list(figures):
         yield event("measured", edits[edit_id], batch)
-    yield from _rolled_back(ledger, list(edits.values()), list(batches.values()), names)
-
-
-def _rolled_back(
-    ledger: Ledger, edits: Sequence[EditRow], batches: Sequence[BatchRow], names: Mapping[str, str]
-) -> Iterator[Event]:
-    """Yield what each rollback did to the edits: taken out, or brought back."""
-    ended = endings(ledger)
     for move in rollbacks(ledger):
-        own = [edit for edit in edits if edit.model == move.model]
-        before, after = (
-            states_after(own, ended, set(line_of(batches, batch))) for batch in (move.from_batch, move.to_batch)
-        )
+        own = [edit for edit in edits.values() if edit.model == move.model]
+        lines = (set(line_of(batches.values(), batch)) for batch in (move.from_batch, move.to_batch))
+        before, after = (states_after(own, ended, line) for line in lines)
         where = f"to batch {move.to_batch}" if move.to_batch else "to the base model"
         for edit in own:
             was, now = (states[edit.id][0] == "active" for states in (before, after))
             if was != now:
-                name = "brought back" if now else "rolled back"
-                yield Event(
-                    move.time,
-                    name,
-                    edit.relation,
-                    edit.object,
-                    detail=where,
-                    batch=move.to_batch,
-                    model=names[move.model],
-                )
+                told = (move.time, "brought back" if now else "rolled back", edit.relation, edit.object)
+                yield Event(*told, detail=where, batch=move.to_batch, model=names[move.model])

@@ -1,8 +1,5 @@
-"""What every workflow takes: a home's templates, a model's name and how it is loaded, who hears of progress.
-
-Loads no torch.
-
-Which values hold in a project, and where each comes from.
+"""What every workflow takes: a home's templates, a model's name and how it is loaded, who hears of progress; and which
+values hold in a project. Loads no torch.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -84,40 +81,30 @@ def origins(project: Project | None, home: Path | None, *, flag: bool) -> Iterat
 
     if home is not None:
         yield Value("home", str(home), "flag" if flag else "environment (KBSYNC_HOME)")
+    elif project is not None:
+        yield Value("home", str(project.home), "file")
     else:
-        yield Value(
-            "home", str(project.home if project else Path(".kbsync").absolute()), "file" if project else "default"
-        )
+        yield Value("home", str(Path(".kbsync").absolute()), "default")
     if project is None:
         return
     preset = load_preset(project.model, home or project.home) if project.model else None
     yield Value("model", project.model, "file" if project.model else "default")
     for place, source in enumerate(project.sources):
         told = {"relations": list(source.relations), **source.options}
-        told |= {"name": source.name} if source.name else {}
-        told |= {"priority": source.priority} if source.priority else {}
-        told |= {"stream": source.stream} if source.stream else {}
+        told |= {name: one for name in ("name", "priority", "stream") if (one := getattr(source, name))}
         yield Value(f"sources.{place}", f"{source.source}: " + ", ".join(f"{k} {v}" for k, v in told.items()), "file")
     corpus = project.corpus or (preset.corpus if preset else None)
     yield Value("corpus", corpus and str(corpus), "file" if project.corpus else "preset" if corpus else "default")
-    if project.canaries is not None:
-        yield Value("canaries", str(project.canaries), "file")
-    if project.inverse is not None:
-        yield Value("compile_inverse", project.inverse, "file")
-    if project.tasks:
-        yield Value("tasks", ", ".join(project.tasks), "file")
-    for name, bound in project.bounds.items():
-        yield Value(f"bounds.{name}", bound, "file")
-    for name, value in project.watch.items():
-        yield Value(f"watch.{name}", value, "file")
+    given: dict[str, Any] = {"canaries": project.canaries and str(project.canaries), "compile_inverse": project.inverse}
+    given["tasks"] = ", ".join(project.tasks) or None
+    for part, values in (("bounds", project.bounds), ("watch", project.watch)):
+        given |= {f"{part}.{name}": value for name, value in values.items()}
+    yield from (Value(name, value, "file") for name, value in given.items() if value is not None)
     plain = MemitSettings().as_dict()
     base = preset.settings if preset else MemitSettings()
-    held = base.with_values(project.settings).as_dict()
-    for name, value in held.items():
-        by_preset = preset is not None and value != plain[name]
-        yield Value(
-            f"settings.{name}", value, "file" if name in project.settings else "preset" if by_preset else "default"
-        )
+    for name, value in base.with_values(project.settings).as_dict().items():
+        origin = "preset" if preset is not None and value != plain[name] else "default"
+        yield Value(f"settings.{name}", value, "file" if name in project.settings else origin)
     if project.export is not None:
         yield Value("export.to", str(project.export), "file")
         for name, value in project.form.items():

@@ -26,7 +26,7 @@ def requests_of(ledger: Ledger, templates: Templates, edits: Sequence[EditRow]) 
     """Return the request that each edit wrote, with its object's aliases.
 
     Paraphrases, question and further wordings are the present ones of its fact or, where that has none of its own, its
-    relation. Raises LedgerError if an edit's record is damaged.
+    relation.
     """
     names = aliases(ledger, {edit.object_key for edit in edits})
     own = own_wordings(ledger, {edit.fact for edit in edits})
@@ -64,30 +64,22 @@ def prompt_of(request: EditRequest) -> str:
     return request.prompt.format(request.subject)
 
 
-def prompts_of(request: EditRequest) -> list[str]:
-    """Return a request's edit prompt and its paraphrases with its subject."""
-    return [text.format(request.subject) for text in (request.prompt, *request.paraphrases)]
-
-
 def known_among(requests: Sequence[EditRequest], answers: Answers) -> set[str]:
     """Return the ids of the requests whose fact a model knows by its `answers`; no answer counts as not known.
 
-    Paraphrases are asked for only where the edit prompt gives the object.
+    It does if what it says begins with the object, or an alias of it, on the edit prompt and on most paraphrases. Those
+    are asked for only where the edit prompt gives the object.
     """
     said = answers({prompt_of(request): request.target for request in requests})
     likely = [request for request in requests if says(said.get(prompt_of(request), ""), request)]
-    asked = {prompt: request.target for request in likely for prompt in prompts_of(request)[1:]}
-    said = {**said, **answers(asked)}
-    return {request.id for request in likely if knows(request, said)}
-
-
-def knows(request: EditRequest, said: Mapping[str, str]) -> bool:
-    """Tell by its answers (prompt -> what it said) whether a model knows a fact.
-
-    It does if what it says begins with the object, or an alias of it, on the edit prompt and on most paraphrases.
-    """
-    first, *others = (says(said.get(prompt, ""), request) for prompt in prompts_of(request))
-    return first and (not others or 2 * sum(others) > len(others))
+    others = {one.id: [text.format(one.subject) for text in one.paraphrases] for one in likely}
+    said = answers({prompt: request.target for request in likely for prompt in others[request.id]})
+    known = set()
+    for request in likely:
+        right = [says(said.get(prompt, ""), request) for prompt in others[request.id]]
+        if not right or 2 * sum(right) > len(right):
+            known.add(request.id)
+    return known
 
 
 def says(answer: str, request: EditRequest) -> bool:
@@ -108,29 +100,25 @@ def is_called(name: str, label: str | None, key: str | None, other_names: Sequen
 
 
 def inverse_facts(facts: Mapping[int, FactRow], settled: Settled, templates: Templates) -> dict[int, FactRow]:
-    """Return the inverse of each fact that is kept and has one, under the fact's own id.
+    """Return each fact that is kept and has an inverse, told of its object, under the fact's own id.
 
     Facts in words of their own have none.
     """
+    kept = (facts[one.ref] for one in settled.kept)
     return {
-        kept.ref: inverse_fact(facts[kept.ref])
-        for kept in settled.kept
-        if facts[kept.ref].wording is None and INVERSE + kept.fact.relation in templates
+        fact.id: replace(
+            fact,
+            relation=INVERSE + fact.relation,
+            subject_key=fact.object_key,
+            subject_label=fact.object_label,
+            subject_id=fact.object_id,
+            object_key=fact.subject_key,
+            object_label=fact.subject_label,
+            object_id=fact.subject_id,
+        )
+        for fact in kept
+        if fact.wording is None and INVERSE + fact.relation in templates
     }
-
-
-def inverse_fact(fact: FactRow) -> FactRow:
-    """Return a fact told of its object."""
-    return replace(
-        fact,
-        relation=INVERSE + fact.relation,
-        subject_key=fact.object_key,
-        subject_label=fact.object_label,
-        subject_id=fact.object_id,
-        object_key=fact.subject_key,
-        object_label=fact.subject_label,
-        object_id=fact.subject_id,
-    )
 
 
 def settle_inverses(statements: Sequence[Statement], stated: Settled) -> Settled:
@@ -139,8 +127,14 @@ def settle_inverses(statements: Sequence[Statement], stated: Settled) -> Settled
     What the knowledge base `stated` itself in the same prompt goes before: an inverse that says the same is left out,
     one that does not is in conflict with it.
     """
-    settled = settle(statements, "out")
-    conflicts = [replace(conflict, reason=reason(conflict)) for conflict in settled.conflicts]
+    settled, conflicts = settle(statements, "out"), []
+    for conflict in settled.conflicts:
+        if conflict.kind == "objects":
+            names = ", ".join(thing.label for thing in conflict.objects[:_SHOWN])
+            more = f" and {len(conflict.objects) - _SHOWN} more" if len(conflict.objects) > _SHOWN else ""
+            what = f"{conflict.subject} is {conflict.relation.removeprefix(INVERSE)} of {names}{more}"
+            conflict = replace(conflict, reason=f"no single inverse: {what}")
+        conflicts.append(conflict)
     told: dict[str | None, list[Statement]] = defaultdict(list)
     for one in (*stated.kept, *(one for conflict in stated.conflicts for one in conflict.statements)):
         told[one.prompt and normalise_label(one.prompt)].append(one)
@@ -154,16 +148,6 @@ def settle_inverses(statements: Sequence[Statement], stated: Settled) -> Settled
             why = f"{same[0].fact.relation} of {fact.subject.label} is stated: {things}"
             conflicts.append(Conflict(fact.relation, fact.subject.label, (one,), "prompt", why, KEPT_OUT))
     return Settled(tuple(kept), tuple(conflicts), settled.merged)
-
-
-def reason(conflict: Conflict) -> str:
-    """Return why the inverses in a conflict are set aside."""
-    if conflict.kind != "objects":
-        return conflict.reason
-    names = ", ".join(thing.label for thing in conflict.objects[:_SHOWN])
-    more = f" and {len(conflict.objects) - _SHOWN} more" if len(conflict.objects) > _SHOWN else ""
-    relation = conflict.relation.removeprefix(INVERSE)
-    return f"no single inverse: {conflict.subject} is {relation} of {names}{more}"
 
 
 _SHOWN = 5

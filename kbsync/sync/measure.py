@@ -66,7 +66,6 @@ def failures(loaded: LoadedModel, requests: Sequence[EditRequest]) -> tuple[Fail
 
 
 def _probabilities(loaded: LoadedModel, triples: Sequence[tuple[str, str, str]]) -> list[float]:
-    """Return the product of the probabilities of each target's tokens."""
     if not triples:
         return []
     lengths = [len(tokens.target) for tokens in locate(loaded.tokenizer, triples)]
@@ -291,5 +290,4 @@ def measure_edits(
 
 
 def means(values: Mapping[str, Values]) -> dict[str, float]:
-    """Return the mean of each figure's values."""
     return {name: fmean(value for value in column if value is not None) for name, column in values.items()}

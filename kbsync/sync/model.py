@@ -60,8 +60,6 @@ def choose_model(
     """Load what `name` means and settle its settings, `values` being the user's ``--set``.
 
     Presets of `home` come before kbsync's own; `team` shares the work on the model.
-
-    Raises SettingsError for a setting that does not exist or does not fit, ModelError where it cannot be loaded.
     """
     preset, values, bounds = load_preset(name, home), values or {}, DEFAULT_BOUNDS
     progress("loading the model", 0, 1)
@@ -132,10 +130,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
 def preset_file_for(home: Path, name: str | None, option: str = "--write") -> Path | None:
-    """Return where the preset that `option` names will be written, None where it names none.
-
-    Raises SettingsError for a name that cannot be one, or is taken.
-    """
+    """Return where the preset that `option` names will be written, None where it names none."""
     if name is None:
         return None
     if not NAME.match(name):
@@ -197,10 +192,7 @@ def is_model_of(row: ModelRow, choice: ModelChoice, sha256: str) -> bool:
 def edited_state(
     ledger: Ledger, choice: ModelChoice
 ) -> tuple[ModelRow | None, BatchRow | None, dict[int, torch.Tensor]]:
-    """Return a loaded base model's record, current batch and deltas; None and none where there are no edits of it.
-
-    Raises as `known_model` and `current_deltas` do.
-    """
+    """Return a loaded base model's record, current batch and deltas; None and none where there are no edits of it."""
     known = known_model(ledger, choice)
     batch = ledger.current_batch(known.key) if known else None
     return known, batch, current_deltas(ledger, batch)
@@ -275,10 +267,7 @@ def delta_tensors(deltas: Mapping[int, WeightDelta | torch.Tensor]) -> dict[str,
 
 
 def current_deltas(ledger: Ledger, batch: BatchRow | None) -> dict[int, torch.Tensor]:
-    """Return the delta [d, m] of each edited layer after `batch`; none where it left no edits.
-
-    Raises LedgerError where a file is missing or is not as it was written.
-    """
+    """Return the delta [d, m] of each edited layer after `batch`; none where it left no edits."""
     return delta_matrices(batch_tensors(ledger, batch))
 
 

@@ -1,7 +1,7 @@
 """Plan: knowledge base | ledger | model, compared fact by fact. Reads only; loads no model."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -59,7 +59,6 @@ class Plan:
 
     @property
     def counts(self) -> dict[Sign, int]:
-        """How many rows each sign has."""
         found = Counter(row.sign for row in self.rows)
         return {sign: found[sign] for sign in SIGNS}
 
@@ -69,7 +68,6 @@ class Plan:
         return not any(row.sign in "+~-x" for row in self.rows)
 
     def having(self, *signs: Sign) -> list[PlanRow]:
-        """Return the rows with one of these signs."""
         return [row for row in self.rows if row.sign in signs]
 
 
@@ -81,10 +79,7 @@ def plan_for(
     include_known: bool = False,
     inverse: bool | None = None,
 ) -> Plan:
-    """Return the plan for a model by what the ledger holds; `model` None means the one used last, or none yet.
-
-    Raises LedgerError where there is no ledger.
-    """
+    """Return the plan for a model by what the ledger holds; `model` None means the one used last, or none yet."""
     with Ledger.open(home, create=False) as ledger:
         found = find_model(ledger, model)
         name = model or (found.name if found else "")
@@ -106,6 +101,10 @@ class _Part:
     facts: Mapping[int, FactRow]
     vetoed: Mapping[int, VetoRow]
     settled: Settled
+
+    @property
+    def kept_out(self) -> list[Conflict]:
+        return [conflict for conflict in self.settled.conflicts if conflict.resolution == KEPT_OUT]
 
 
 def make_plan(
@@ -132,16 +131,15 @@ def make_plan(
         if wanted is None or edit.relation.removeprefix(INVERSE) in wanted
     }
     inverse = compiles_inverse(ledger, model, inverse)
-    parts = _parts(
-        ledger, templates, ledger.facts(wanted, withdrawn=False) if among is None else among, on_conflict, inverse
-    )
-    rows = [row for part in parts for row in _rows(ledger, templates, part, edits)]
+    among = ledger.facts(wanted, withdrawn=False) if among is None else among
+    parts = _parts(ledger, templates, among, on_conflict, inverse)
     lost = not_recalled(ledger, model.key) if model else set()
     rows = [
         replace(row, sign="x", reason=NOT_RECALLED) if row.sign == "=" and row.edit and row.edit.id in lost else row
-        for row in rows
+        for part in parts
+        for row in _rows(ledger, templates, part, edits)
     ]
-    contested = [one for part in parts for conflict in _kept_out(part) for one in conflict.statements]
+    contested = [one for part in parts for conflict in part.kept_out for one in conflict.statements]
     held = {(one.fact.relation, one.fact.subject.key) for one in contested}
     in_conflict = {one.ref for one in contested}
     used = {row.edit.id for row in rows if row.edit is not None}
@@ -153,12 +151,11 @@ def make_plan(
     }
     taken = {(veto.relation, veto.subject_key): veto for part in parts for veto in part.vetoed.values()}
     rows += [_ending_row(edit, taken.get(key), inverse) for key, edit in ending.items()]
-    rows += [
-        _veto_row(part.facts[ref], veto)
-        for part in parts
-        for ref, veto in part.vetoed.items()
-        if not _covers(veto, ending.get((veto.relation, veto.subject_key)))
-    ]
+    for fact, veto in ((part.facts[ref], veto) for part in parts for ref, veto in part.vetoed.items()):
+        if not _covers(veto, ending.get((veto.relation, veto.subject_key))):
+            reason = f"retracted by you on {veto.since[:10]}" + (f": {veto.reason}" if veto.reason else "")
+            told = (fact.subject_label, fact.relation, fact.object_label, None, reason)
+            rows.append(PlanRow("!", *told, fact, sources=(fact.source,)))
     conflicts = tuple(conflict for part in parts for conflict in part.settled.conflicts)
     return Plan(name, tuple(with_their_facts(sorted(rows, key=sort_key))), conflicts)
 
@@ -172,22 +169,18 @@ def _parts(
     ledger: Ledger, templates: Templates, among: Iterable[FactRow], on_conflict: Policy, inverse: bool
 ) -> list[_Part]:
     """Return the facts as they are stated and, with `inverse`, those that follow the other way round, both settled."""
-    facts, banned = {row.id: row for row in among}, vetoes(ledger)
-    vetoed = withheld(facts.values(), banned)
-    settled = settle(
-        _statements(ledger, templates, (row for row in facts.values() if row.id not in vetoed)), on_conflict
-    )
-    stated = _Part(facts, vetoed, settled)
+    banned = vetoes(ledger)
+
+    def part(facts: Mapping[int, FactRow], settling: Callable[[Sequence[Statement]], Settled]) -> _Part:
+        vetoed = withheld(facts.values(), banned)
+        free = (row for row in facts.values() if row.id not in vetoed)
+        return _Part(facts, vetoed, settling(_statements(ledger, templates, free)))
+
+    stated = part({row.id: row for row in among}, lambda told: settle(told, on_conflict))
     if not inverse:
         return [stated]
-    turned = inverse_facts(facts, settled, templates)
-    held = withheld(turned.values(), banned)
-    told = _statements(ledger, templates, (row for row in turned.values() if row.id not in held))
-    return [stated, _Part(turned, held, settle_inverses(told, settled))]
-
-
-def _kept_out(part: _Part) -> list[Conflict]:
-    return [conflict for conflict in part.settled.conflicts if conflict.resolution == KEPT_OUT]
+    turned = inverse_facts(stated.facts, stated.settled, templates)
+    return [stated, part(turned, lambda told: settle_inverses(told, stated.settled))]
 
 
 def _rows(
@@ -196,8 +189,13 @@ def _rows(
     """Yield the rows of facts in conflict, and of those that are to be written."""
     same_as, witnesses = _further_keys(part.settled), _witnesses(part.settled)
     names = aliases(ledger, {row.object_key for row in part.facts.values()})
-    for conflict in _kept_out(part):
-        yield _conflict_row(conflict, edits, witnesses)
+    for conflict in part.kept_out:
+        keys = [(conflict.relation, statement.fact.subject.key) for statement in conflict.statements]
+        edit = next((edits[key] for key in keys if key in edits), None)
+        objects = " | ".join(entity.label for entity in conflict.objects)
+        told = (conflict.subject, conflict.relation, objects, edit.object if edit else None, conflict.reason)
+        sources = dict.fromkeys(source for one in conflict.statements for source in witnesses[one.ref])
+        yield PlanRow("!", *told, edit=edit, sources=tuple(sources))
     for kept in part.settled.kept:
         row = fact_row(part.facts[kept.ref], same_as[kept.ref], edits, templates, names)
         yield replace(row, sources=tuple(witnesses[kept.ref]))
@@ -216,23 +214,15 @@ def with_their_facts(rows: Iterable[PlanRow]) -> Iterator[PlanRow]:
 
 def _statements(ledger: Ledger, templates: Templates, facts: Iterable[FactRow]) -> list[Statement]:
     """Return facts as what may contradict each other, with the priorities of their sources."""
-    ranks = priorities(ledger)
-    return [
-        Statement(
-            row.fact,
-            told.prompt.format(row.subject_label) if told else None,
-            row.id,
-            row.id,
-            row.source,
-            ranks.get(row.source, 0),
-        )
-        for row in facts
-        for told in [templates.wording(row.relation, row.wording)]
-    ]
+    ranks, statements = priorities(ledger), []
+    for row in facts:
+        told = templates.wording(row.relation, row.wording)
+        prompt = told.prompt.format(row.subject_label) if told else None
+        statements.append(Statement(row.fact, prompt, row.id, row.id, row.source, ranks.get(row.source, 0)))
+    return statements
 
 
 def sort_key(row: PlanRow) -> tuple[int, str, str]:
-    """Return what a plan's rows are sorted by."""
     return SIGNS.index(row.sign), row.relation, row.subject
 
 
@@ -261,30 +251,11 @@ def _witnesses(settled: Settled) -> dict[int, dict[str, None]]:
     return found
 
 
-def _conflict_row(
-    conflict: Conflict, edits: Mapping[tuple[str, str], EditRow], witnesses: Mapping[int, Iterable[str]]
-) -> PlanRow:
-    keys = [(conflict.relation, statement.fact.subject.key) for statement in conflict.statements]
-    edit = next((edits[key] for key in keys if key in edits), None)
-    objects = " | ".join(entity.label for entity in conflict.objects)
-    previous = edit.object if edit else None
-    sources = tuple(dict.fromkeys(source for one in conflict.statements for source in witnesses[one.ref]))
-    told = (conflict.subject, conflict.relation, objects, previous, conflict.reason)
-    return PlanRow("!", *told, edit=edit, sources=sources)
-
-
 def _ending_row(edit: EditRow, veto: VetoRow | None, inverse: bool) -> PlanRow:
     reason = "retracted by you" if veto and _covers(veto, edit) else "withdrawn from the source"
     if is_inverse(edit.relation) and reason != "retracted by you":
         reason = "its fact is not edited now" if inverse else "inverse facts are not asked for"
     return PlanRow("-", edit.subject, edit.relation, None, edit.object, reason, edit=edit)
-
-
-def _veto_row(fact: FactRow, veto: VetoRow) -> PlanRow:
-    reason = f"retracted by you on {veto.since[:10]}" + (f": {veto.reason}" if veto.reason else "")
-    return PlanRow(
-        "!", fact.subject_label, fact.relation, fact.object_label, None, reason, fact, sources=(fact.source,)
-    )
 
 
 def _covers(veto: VetoRow, edit: EditRow | None) -> bool:
@@ -312,7 +283,6 @@ def fact_row(
 
 
 def no_template(relation: str) -> str:
-    """Return the reason of a fact that nothing puts into words."""
     return f"{relation} has no template: write one into templates/ of the home"
 
 
@@ -334,15 +304,17 @@ def known_facts(plan: Plan, answers: Answers) -> Plan:
     So whether a fact is an edit depends on what it says now, not on what it said before.
     """
     rows: list[PlanRow] = list(plan.rows)
+    marks: dict[str, Sign] = {"+": "k", "~": "-"}
     for turned in (False, True):  # an inverse is asked for where its fact is written
-        about = [row.request for row in rows if row.sign in "+~" and row.request and is_inverse(row.relation) == turned]
-        known = known_among(about, answers) if about else set()
-        rows = list(with_their_facts(_judged(row, known) for row in rows))
+        about = {
+            place: row.request
+            for place, row in enumerate(rows)
+            if row.sign in marks and row.request and is_inverse(row.relation) == turned
+        }
+        known = known_among(list(about.values()), answers) if about else set()
+        for place, request in about.items():
+            if request.id in known:
+                mark = marks[rows[place].sign]
+                rows[place] = replace(rows[place], sign=mark, reason="the base model answers it already")
+        rows = list(with_their_facts(rows))
     return replace(plan, rows=tuple(sorted(rows, key=sort_key)))
-
-
-def _judged(row: PlanRow, known: Collection[str]) -> PlanRow:
-    if row.sign not in "+~" or row.request is None or row.request.id not in known:
-        return row
-    sign: Sign = "k" if row.sign == "+" else "-"
-    return replace(row, sign=sign, reason="the base model answers it already")

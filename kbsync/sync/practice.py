@@ -45,7 +45,6 @@ def practice_requests(edition: str) -> tuple[EditRequest, ...]:
 
 
 def paraphrase_requests(requests: Sequence[EditRequest]) -> list[EditRequest]:
-    """Return a request for each paraphrase, to be recalled as the edit prompts are."""
     return [replace(request, prompt=wording) for request in requests for wording in request.paraphrases]
 
 
@@ -78,7 +77,6 @@ def train_practice(out: Path, progress: Progress) -> dict[str, object]:
 
 
 def recall(loaded: LoadedModel, requests: Sequence[EditRequest]) -> float:
-    """Return the percentage of requests whose exact target is the model's top answer."""
     scores = score_targets(loaded, [(request.prompt, request.subject, request.target) for request in requests])
     return round(100 * sum(score.exact for score in scores) / len(scores), 2)
 
@@ -113,10 +111,8 @@ def facts_to_ask(home: Path, ledger: Ledger, relations: Collection[str] | None) 
     if not found:
         found = [one for one in practice_requests("earlier") if relations is None or one.relation in relations]
     if not found:
-        wanted = ", ".join(relations or ())
-        raise LedgerError(
-            f"neither {home} nor the fixtures have facts of {wanted} that have a template: pull some first"
-        )
+        told = f"neither {home} nor the fixtures have facts of {', '.join(relations or ())} that have a template"
+        raise LedgerError(f"{told}: pull some first")
     found.sort(key=lambda request: request.id)
     random.Random(0).shuffle(found)
     return found, source
@@ -137,14 +133,8 @@ def known_requests(
     return known, asked
 
 
-SHOWN_SHARE = 10
-"""the losses that are told are means over this part of the steps, a tenth, at the beginning and at the end"""
-
-
 @dataclass(frozen=True, slots=True)
 class MendOptions:
-    """What the user asks of a training."""
-
     model: str
     facts: int
     """known facts to train on, at most or a few more"""
@@ -174,10 +164,7 @@ class TrainedMend:
 
 
 def train_network(home: Path, options: MendOptions, progress: Progress = silent) -> TrainedMend:
-    """Train MEND's network for a model and keep it in `home`, in the place of an earlier one of the same weights.
-
-    Raises EditError where the model knows too few facts.
-    """
+    """Train MEND's network for a model and keep it in `home`, in the place of an earlier one of the same weights."""
     with Ledger.open(home) as ledger, ledger.writer(f"mend train {options.model}"):
         asked = facts_to_ask(home, ledger, None)
         choice = choose_model(options.model, home=home, loading=options.loading, progress=progress)
@@ -196,7 +183,7 @@ def train_for(
 ) -> TrainedMend:
     """Train on those of the facts `asked` (and where they are from) that a loaded model knows; keep the network.
 
-    Facts about the subjects `without` are left out. Raises EditError where too few are left.
+    Facts about the subjects `without` are left out.
     """
     requests, source = asked
     kept_out = {normalise_label(subject) for subject in without}
@@ -225,7 +212,6 @@ def train_for(
 
 
 def has_network(tensors: Path, loaded: LoadedModel, without: Collection[str] = ()) -> bool:
-    """Return whether a home's tensors hold a network for the weights of `loaded`, trained without these subjects."""
     return network_file(tensors, weights_of(loaded), without).exists()
 
 
@@ -245,5 +231,5 @@ def network_file(tensors: Path, weights: str, without: Collection[str] = ()) -> 
 
 def ends(losses: tuple[float, ...]) -> tuple[float, float]:
     """Return the means of the first and the last tenth."""
-    part = max(1, len(losses) // SHOWN_SHARE)
+    part = max(1, len(losses) // 10)
     return round(fmean(losses[:part]), 4), round(fmean(losses[-part:]), 4)

@@ -78,9 +78,8 @@ def publish(
         with Ledger.open(home, create=False) as ledger:
             known = next((row for row in ledger.models() if row.weights_sha256 == bill.base_sha256), None)
             if known is None:
-                raise SettingsError(
-                    f"the ledger in {home} does not know the base model of {export}: name another --home"
-                )
+                told = f"the ledger in {home} does not know the base model of {export}"
+                raise SettingsError(f"{told}: name another --home")
             edits = active_after(ledger, known.key, bill.batch)[:PROBED]
             requests = requests_of(ledger, templates_for(home), edits)
         replaced, recalled = taken_up(server, name, family, place, requests, least, progress)
@@ -114,9 +113,11 @@ def taken_up(
         call(server, "/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(place)})
     try:
         right = 0
+        greedily = {"model": name, "max_tokens": ANSWER_TOKENS, "temperature": 0}
         for done, request in enumerate(requests):
             progress("asking the server", done, len(requests))
-            right += says(said(server, name, prompt_of(request)), request)
+            said = call(server, "/v1/completions", {**greedily, "prompt": prompt_of(request)})
+            right += says(str(said["choices"][0]["text"]), request)
         if 100 * right < least * len(requests):
             raise KbsyncError(
                 f"{server} answers {right} of {len(requests)} facts through {name}: it was unloaded, and what was"
@@ -130,12 +131,6 @@ def taken_up(
     for one in old:
         call(server, "/v1/unload_lora_adapter", {"lora_name": one})
     return old, right
-
-
-def said(server: str, name: str, prompt: str) -> str:
-    """Return what the served model says after a prompt, greedily."""
-    body = {"model": name, "prompt": prompt, "max_tokens": ANSWER_TOKENS, "temperature": 0}
-    return str(call(server, "/v1/completions", body)["choices"][0]["text"])
 
 
 def call(server: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -215,7 +210,6 @@ class Audit:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing speaks against the file."""
         return not self.changed and self.agrees is not False
 
 
@@ -225,7 +219,7 @@ def audit(
     """Audit an exported file, or all files of an exported folder; `facts` are subject and relation, ``Albania P6``.
 
     Where `home` has a ledger, the bill is held against it and, with `weights`, the edited layers too, for which the
-    base model is loaded. Raises KbsyncError for what carries no bill, SettingsError for a text that is no fact.
+    base model is loaded.
     """
     asked = {text: parse_fact(text) for text in facts}
     files = weights_in(place)
@@ -250,12 +244,9 @@ def audit(
             told, agrees, edits = against(ledger, bills[0], files, weights, loading)
     objects = {about(edit.relation, name): edit.object for edit in edits for name in (edit.subject, edit.subject_key)}
     marks = {mark for each in bills[0].facts.values() for mark in each}
-    held = [
-        Held(text, mark in marks, objects.get(mark))
-        for text, (subject, relation) in asked.items()
-        for mark in (about(relation, subject),)
-    ]
-    return Audit(bills[0], tuple(changed), tuple(held), told, agrees)
+    wanted = {text: about(relation, subject) for text, (subject, relation) in asked.items()}
+    held = tuple(Held(text, mark in marks, objects.get(mark)) for text, mark in wanted.items())
+    return Audit(bills[0], tuple(changed), held, told, agrees)
 
 
 def against(

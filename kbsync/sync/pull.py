@@ -16,7 +16,7 @@ from kbsync.shapes import iri_of, short_id
 from kbsync.sources import Ask, Reading, Source, open_source
 from kbsync.sources.base import Access
 from kbsync.sync.home import templates_for
-from kbsync.sync.reading import FileState, _scope, kept_pages, look_at, scope_text
+from kbsync.sync.reading import FileState, kept_pages, look_at, scope_of, scope_text
 from kbsync.templates import Templates
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ class Changes:
         self._home, self._pull, self._held = home, pull, held
 
     def hold(self) -> None:
-        """Keep the changes in memory, where the home is about to go."""
         self._held = list(self)
 
     def __iter__(self) -> Iterator[Change]:
@@ -111,41 +110,42 @@ def pull(
     """Read `source` for all `asks`, then record them together: an error leaves the facts on record as they were.
 
     `contact` is told to an endpoint, `query` asks the source in place of what the relations' templates say. What an
-    endpoint has answered is kept until the pull is recorded (a day at most), so that an interrupted one goes on.
-    `name` is what the ledger knows the source by (None: its address or path), so that another file may follow one;
-    where sources disagree, that of the highest `priority` counts (None: as it is on record). With `only_news` nothing
-    is recorded where nothing is new: each result then has the number of the pull that it repeats.
-
-    Raises SettingsError, SourceError (also for a relation of which nothing is found and nothing is on record),
-    WithdrawalsError where more than `max_withdrawn` per cent of a relation's facts (and more than a few), or all of
-    them, would be withdrawn and that is not accepted, TemplateError and LedgerError.
+    endpoint has answered is kept until the pull is recorded (a day at most), so that an interrupted one goes on. `name`
+    is what the ledger knows the source by (None: its address or path), so that another file may follow one; where
+    sources disagree, that of the highest `priority` counts (None: as it is on record). With `only_news` nothing is
+    recorded where nothing is new: each result then has the number of the pull that it repeats.
     """
-    templates = templates_for(home)
-    known = _pulled_before(home)  # opens the ledger: one that cannot be used shows before a long reading
+    templates, known = templates_for(home), frozenset[tuple[str, str]]()
+    if (home / "ledger.db").exists():
+        with Ledger.open(home) as ledger:  # one that cannot be used shows before a long reading
+            known = frozenset((earlier.source, earlier.relation) for earlier in ledger.pulls())
     with kept_pages(home, source) as pages:
         opened = open_source(source, Access(contact, pages, progress), asks=asks, query=query)
         name = name or opened.name
         state = look_at(home, opened, asks, name)
+        found: list[tuple[Pulled, PullCounts]] = []
         try:
             reads = _read_all(home, state.part or opened, name, asks, known, progress)
             with Ledger.open(home) as ledger, ledger.writing():
                 reordered = priority is not None and record_priority(ledger, name, priority)
-                results, counts = _record_all(home, ledger, reads, state, templates, progress)
-                doubts = [text for one in zip(results, counts, strict=True) for text in _doubts(*one, max_withdrawn)]
-                if doubts and not accept_withdrawals:
-                    raise WithdrawalsError(_too_many(name, doubts))
-                if only_news and not reordered and all(one.repeats is not None for one in counts):
+                while reads:  # all that was read is recorded, and each part of it let go of
+                    found.append(_record(home, ledger, reads.pop(0), state, templates))
+                    progress("recording", len(found), len(asks))
+                if not accept_withdrawals:
+                    _check_withdrawals(name, [counts for _, counts in found], asks, max_withdrawn)
+                if only_news and not reordered and all(counts.repeats is not None for _, counts in found):
                     raise _NothingNewError
-                made = {result.relation: result.pull for result in results}
-                state.remember(ledger, name, asks, made, {result.relation: result.skipped for result in results})
+                state.remember(ledger, name, asks, {one.relation: (one.pull, one.skipped) for one, _ in found})
                 drop_pages(ledger, pages.used)
         except _NothingNewError:
             pages.drop()
-            return [_repeated(home, *one) for one in zip(results, counts, strict=True)]
+            # Each is the one that it repeats, without the changes of that.
+            again = [(pulled, counts.repeats or 0) for pulled, counts in found]
+            return [replace(pulled, pull=one, changes=Changes(home, one, [])) for pulled, one in again]
         except (_NothingFoundError, WithdrawalsError):
             pages.drop()  # kept, they would hide what the source has when it is asked again
             raise
-    return results
+    return [pulled for pulled, _ in found]
 
 
 def withdraw_rest(
@@ -153,8 +153,7 @@ def withdraw_rest(
 ) -> list[Pulled]:
     """Withdraw what is on record of all but the (source, relation) pairs `asked`, as if those had nothing any more.
 
-    Facts that a source among `asked` states too go on standing, and count for nothing here. Raises WithdrawalsError as
-    `pull` does.
+    Facts that a source among `asked` states too go on standing, and count for nothing here.
     """
     templates = templates_for(home)
     results, doubts = [], []
@@ -167,8 +166,7 @@ def withdraw_rest(
                 continue
             ask, started = Ask(relation), datetime.datetime.now(datetime.UTC)
             read = _Read(ask, Reading(source, None, (), ()), Staged(relation, (), home), started)
-            template, counts = templates.get(relation), _record(ledger, read, FileState())
-            results.append(_pulled(home, read, counts, FileState(), template.label if template else None))
+            results.append(_record(home, ledger, read, FileState(), templates)[0])
             if _too_much(alone, standing, max_withdrawn):
                 doubts.append(f"{source} ({relation} {alone:,} of {standing:,})")
         if doubts and not accept_withdrawals:
@@ -183,60 +181,25 @@ class _NothingNewError(Exception):
     """All of a pull is on record: it is taken back."""
 
 
-def _repeated(home: Path, pulled: Pulled, counts: PullCounts) -> Pulled:
-    """Return a pull that was taken back as the one that it repeats, without the changes of that."""
-    assert counts.repeats is not None
-    return replace(pulled, pull=counts.repeats, changes=Changes(home, counts.repeats, []))
-
-
-def _record_all(
-    home: Path,
-    ledger: Ledger,
-    reads: list[_Read],
-    state: FileState,
-    templates: Templates,
-    progress: Callable[[str, int, int], None],
-) -> tuple[list[Pulled], list[PullCounts]]:
-    """Record all that was read, and let go of each part of it."""
-    results: list[Pulled] = []
-    counts: list[PullCounts] = []
-    total = len(reads)
-    while reads:
-        read = reads.pop(0)
-        template = templates.get(read.ask.relation)
-        counts.append(_record(ledger, read, state))
-        results.append(_pulled(home, read, counts[-1], state, template.label if template else None))
-        progress("recording", len(counts), total)
-    return results, counts
-
-
-def _doubts(pulled: Pulled, counts: PullCounts, most: float) -> list[str]:
-    """Return, in a list, how many facts a pull would withdraw where that is more than a source is believed."""
-    gone, stood = counts.withdrawn, counts.standing
-    return [f"{pulled.relation} {gone:,} of {stood:,}"] if _too_much(gone, stood, most) else []
+def _check_withdrawals(name: str, found: Sequence[PullCounts], asks: Sequence[Ask], most: float) -> None:
+    doubts = [
+        f"{ask.relation} {counts.withdrawn:,} of {counts.standing:,}"
+        for ask, counts in zip(asks, found, strict=True)
+        if _too_much(counts.withdrawn, counts.standing, most)
+    ]
+    if doubts:
+        raise WithdrawalsError(
+            f"{name} has far fewer facts than before; this pull would withdraw {', '.join(doubts)}. Nothing was "
+            "recorded. To record it, pull again with --accept-withdrawals (--max-withdrawn sets the bound)"
+        )
 
 
 def _too_much(gone: int, stood: int, most: float) -> bool:
     return gone > 0 and (gone == stood or (gone > FEW and 100 * gone > most * stood))
 
 
-def _too_many(source: str, doubts: Sequence[str]) -> str:
-    return (
-        f"{source} has far fewer facts than before; this pull would withdraw {', '.join(doubts)}. Nothing was "
-        "recorded. To record it, pull again with --accept-withdrawals (--max-withdrawn sets the bound)"
-    )
-
-
 class _NothingFoundError(SourceError):
     """A whole answer without a fact: what was kept of it would hide what the source has later."""
-
-
-def _pulled_before(home: Path) -> frozenset[tuple[str, str]]:
-    """The (source, relation) pairs on record."""
-    if not (home / "ledger.db").exists():
-        return frozenset()
-    with Ledger.open(home) as ledger:
-        return frozenset((earlier.source, earlier.relation) for earlier in ledger.pulls())
 
 
 def _read_all(
@@ -254,24 +217,28 @@ def _read_all(
         reading = source.read(ask)
         facts = Staged(ask.relation, reading.facts, home)
         reading = replace(reading, facts=(), source=name)
-        if not facts.count and (reading.source, ask.relation) not in known:
-            raise _NothingFoundError(_nothing_found(reading, ask), query=reading.query)
+        if not facts.count and (name, ask.relation) not in known:
+            what = f"{name} has no current statement of {ask.relation}"
+            if ask.partial:
+                what += " in the part that --class, --subjects, --limit and --min-sitelinks choose"
+            if reading.skipped:
+                what += f" that kbsync can use ({'; '.join(reading.skipped)})"
+            told = f"{what}: check the relation's id and the options; nothing was recorded"
+            raise _NothingFoundError(told, query=reading.query)
         reads.append(_Read(ask, reading, facts, started, *_missing(home, source, ask, reading, facts)))
     progress("reading", len(asks), len(asks))
     return reads
 
 
-def _nothing_found(reading: Reading, ask: Ask) -> str:
-    what = f"{reading.source} has no current statement of {ask.relation}"
-    if ask.partial:
-        what += " in the part that --class, --subjects, --limit and --min-sitelinks choose"
-    if reading.skipped:
-        what += f" that kbsync can use ({'; '.join(reading.skipped)})"
-    return f"{what}: check the relation's id and the options; nothing was recorded"
-
-
-def _record(ledger: Ledger, read: _Read, state: FileState) -> PullCounts:
-    ask, reading = read.ask, read.reading
+def _record(
+    home: Path, ledger: Ledger, read: _Read, state: FileState, templates: Templates
+) -> tuple[Pulled, PullCounts]:
+    ask, reading, template = read.ask, read.reading, templates.get(read.ask.relation)
+    outside = [
+        Skipped(row.subject_key, row.subject_label, row.object_label, f"{OUTSIDE} ({scope_text(ask)})")
+        for row in read.missing
+        if (row.subject_key, row.object_key) in read.outside
+    ]
     pull = NewPull(
         source=reading.source,
         relation=ask.relation,
@@ -280,30 +247,18 @@ def _record(ledger: Ledger, read: _Read, state: FileState) -> PullCounts:
         withdraw=state.part.keys if state.part else _withdraw(ledger, read),
         rest_unchanged=state.part is not None,
         as_of=ask.as_of,
-        scope=_scope(ask),
+        scope=scope_of(ask),
         nameless=reading.nameless,
-        skipped=[
-            *reading.left_out,
-            *(
-                Skipped(row.subject_key, row.subject_label, row.object_label, f"{OUTSIDE} ({scope_text(ask)})")
-                for row in read.missing
-                if (row.subject_key, row.object_key) in read.outside
-            ),
-        ],
+        skipped=[*reading.left_out, *outside],
     )
     counts = record_pull(ledger, pull, read.facts)
     if reading.aliases and record_aliases(ledger, reading.source, reading.aliases):
-        return replace(counts, repeats=None)
-    return counts
-
-
-def _pulled(home: Path, read: _Read, counts: PullCounts, state: FileState, label: str | None) -> Pulled:
-    ask, reading = read.ask, read.reading
-    return Pulled(
+        counts = replace(counts, repeats=None)
+    pulled = Pulled(
         counts.pull,
         reading.source,
         ask.relation,
-        label,
+        template.label if template else None,
         counts.new,
         counts.changed,
         counts.withdrawn,
@@ -315,9 +270,10 @@ def _pulled(home: Path, read: _Read, counts: PullCounts, state: FileState, label
         Changes(home, counts.pull),
         ask.as_of,
         counts.relabelled,
-        _scope(ask),
+        scope_of(ask),
         ask.by_default,
     )
+    return pulled, counts
 
 
 def _withdraw(ledger: Ledger, read: _Read) -> Literal["all", "none"] | frozenset[str]:
@@ -359,20 +315,16 @@ def _missing(
     with Ledger.open(home) as ledger:
         scopes = {pull.id: pull.scope or {} for pull in ledger.pulls() if pull.relation == ask.relation}
         rows = _named(unread(ledger, reading.source, facts), ask)
-    gone = tuple(
-        row
-        for row in rows
-        if (row.subject_key, row.object_key) not in reading.nameless and _within(scopes[row.last_seen], ask)
-    )
+
+    def within(scope: Mapping[str, Any]) -> bool:
+        enough = ask.min_sitelinks is None or ask.min_sitelinks <= scope.get("min_sitelinks", -1)
+        return enough and ask.class_id in (None, scope.get("class"))
+
+    named = (row for row in rows if (row.subject_key, row.object_key) not in reading.nameless)
+    gone = tuple(row for row in named if within(scopes[row.last_seen]))
     if not gone:
         return (), frozenset()
     names = tuple(dict.fromkeys(row.subject_id or row.subject_label for row in gone))
     again = source.read(replace(ask, class_id=None, min_sitelinks=None, subjects=names, aliases=False))
     stated = {(fact.subject.key, fact.object.key) for fact in again.facts} | again.nameless
     return gone, frozenset(stated & {(row.subject_key, row.object_key) for row in gone})
-
-
-def _within(scope: Mapping[str, Any], ask: Ask) -> bool:
-    """Tell whether an earlier scope lies within the class and sitelinks of `ask`."""
-    enough = ask.min_sitelinks is None or ask.min_sitelinks <= scope.get("min_sitelinks", -1)
-    return enough and ask.class_id in (None, scope.get("class"))

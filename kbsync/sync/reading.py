@@ -26,7 +26,6 @@ from kbsync.sources import Ask, Source, is_endpoint, is_wikidata, open_endpoint,
 from kbsync.sources.own_query import read_query
 from kbsync.sources.paging import BATCH, PAGE
 from kbsync.sync.home import templates_for
-from kbsync.templates import Templates
 
 if TYPE_CHECKING:
     from kbsync.sources.rdf_changes import Digest
@@ -50,8 +49,7 @@ def make_asks(
     """Return what a pull asks `source` for, a relation after the other.
 
     Of a relation that is too large for Wikidata's service it is the part that its template (of `home`, or kbsync's)
-    names, unless the user narrows it or asks for `everything`. Raises SettingsError, and SourceError for the file of
-    subjects.
+    names, unless the user narrows it or asks for `everything`.
     """
     subjects = None if subjects_file is None else read_subjects(subjects_file)
     wikidata = is_wikidata(source)
@@ -62,26 +60,21 @@ def make_asks(
         shape = template.source if template and not (wikidata and re.fullmatch(r"P[1-9]\d*", relation)) else None
         spoken = language or (shape and shape.language) or "en"
         part = (class_id, subjects, spoken, limit, min_sitelinks)
-        asks.append(Ask(relation, *part, as_of, aliases, not wikidata, shape=shape))
-    if everything:
-        if any(ask.partial for ask in asks):
-            raise SettingsError("--all reads everything: leave out --class, --subjects, --limit and --min-sitelinks")
-        return [replace(ask, everything=wikidata) for ask in asks]
-    return _with_default_scopes(asks, templates) if wikidata else asks
-
-
-def _with_default_scopes(asks: Sequence[Ask], templates: Templates) -> list[Ask]:
-    narrowed = []
-    for ask in asks:
-        template = templates.get(ask.relation)
-        scope = template.scope if template else None
-        if scope is not None and not ask.partial:
+        ask = Ask(relation, *part, as_of, aliases, not wikidata, shape=shape)
+        scope = template.scope if template and wikidata else None
+        if everything:
+            if ask.partial:
+                raise SettingsError(
+                    "--all reads everything: leave out --class, --subjects, --limit and --min-sitelinks"
+                )
+            ask = replace(ask, everything=wikidata)
+        elif scope is not None and not ask.partial:
             ask = replace(ask, class_id=scope.class_id, min_sitelinks=scope.min_sitelinks, by_default=True)
-        narrowed.append(ask)
-    return narrowed
+        asks.append(ask)
+    return asks
 
 
-def _scope(ask: Ask) -> dict[str, Any] | None:
+def scope_of(ask: Ask) -> dict[str, Any] | None:
     """Return what narrows `ask`, as the ledger keeps it."""
     subjects = None if ask.subjects is None else len(ask.subjects)
     parts = {"class": ask.class_id, "min_sitelinks": ask.min_sitelinks, "limit": ask.limit, "subjects": subjects}
@@ -171,7 +164,6 @@ class KeptPages:
 
     @property
     def used(self) -> frozenset[str]:
-        """The keys of all that this pull found or kept."""
         return frozenset(self._used)
 
     def drop(self) -> None:
@@ -220,20 +212,18 @@ class FileState:
         ledger: Ledger,
         source: str,
         asks: Sequence[Ask],
-        pulls: Mapping[str, int],
-        told: Mapping[str, Sequence[str]],
+        pulls: Mapping[str, tuple[int, Sequence[str]]],
     ) -> None:
-        """Record the state with the `pulls` that were made of it and what each has `told`, by relation."""
+        """Record the state with the pulls that were made of it and what each has told, by relation."""
         if self.digest is None:
             return
         skipped = {
-            relation: self.notes(relation) or [f"{line} (as of pull {pulls[relation]})" for line in lines]
-            for relation, lines in told.items()
+            relation: self.notes(relation) or [f"{line} (as of pull {pull})" for line in told]
+            for relation, (pull, told) in pulls.items()
         }
-        asked = asks[0]
-        record_reading(
-            ledger, source, FileReading(asked.language, asked.day.isoformat(), self.digest.packed, pulls, skipped)
-        )
+        about = (asks[0].language, asks[0].day.isoformat(), self.digest.packed)
+        made = {relation: pull for relation, (pull, _) in pulls.items()}
+        record_reading(ledger, source, FileReading(*about, made, skipped))
 
 
 def look_at(home: Path, source: Source, asks: Sequence[Ask], name: str | None = None) -> FileState:
@@ -249,21 +239,13 @@ def look_at(home: Path, source: Source, asks: Sequence[Ask], name: str | None = 
     digest = source.digest() if isinstance(source, RdfFile) else None
     if digest is None or not isinstance(source, RdfFile):
         return FileState()
-    earlier = _earlier(home, name or source.name)
-    if earlier is None or not _fits(earlier, asks):
+    earlier = None
+    if (home / "ledger.db").exists():
+        with Ledger.open(home) as ledger:
+            earlier = find_reading(ledger, name or source.name)
+    if earlier is None or any(ask.relation not in earlier.pulls or ask.language != earlier.language for ask in asks):
         return FileState(digest)
     before = Digest.unpack(earlier.digest)
     if before is None or ((digest.timed or before.timed) and earlier.day != asks[0].day.isoformat()):
         return FileState(digest)
     return FileState(digest, earlier, source.changed_since(before, digest))
-
-
-def _earlier(home: Path, source: str) -> FileReading | None:
-    if not (home / "ledger.db").exists():
-        return None
-    with Ledger.open(home) as ledger:
-        return find_reading(ledger, source)
-
-
-def _fits(earlier: FileReading, asks: Sequence[Ask]) -> bool:
-    return all(ask.relation in earlier.pulls and ask.language == earlier.language for ask in asks)

@@ -3,14 +3,14 @@
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from kbsync.errors import LedgerError, SettingsError, TemplateError
+from kbsync.errors import SettingsError, TemplateError
 from kbsync.facts import check_relation, normalise_label
 from kbsync.files import write_new, writing
 from kbsync.ledger import Ledger, ModelRow
@@ -20,8 +20,9 @@ from kbsync.sources import open_endpoint, open_source
 from kbsync.sources.base import Access
 from kbsync.sync.home import model_name, templates_for
 from kbsync.sync.known import fact_requests, known_among, prompt_of
+from kbsync.sync.plan import find_model
 from kbsync.sync.status import answered
-from kbsync.templates import Template, Templates, check_file
+from kbsync.templates import Templates, check_file
 
 if TYPE_CHECKING:
     from kbsync.sources.sparql import Property
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RelationRow:
-    """A relation that has a template or facts on record."""
-
     relation: str
     label: str | None
     """its template's"""
@@ -66,14 +65,13 @@ class FoundRelation:
 def relations_for(home: Path, model: str | None = None) -> Relations:
     """Return a row for each relation with a template or facts; no model is loaded.
 
-    What is known is told by answers on record, as `plan` does it. Raises TemplateError and LedgerError.
+    What is known is told by answers on record, as `plan` does it.
     """
     templates = templates_for(home)
     if not (home / "ledger.db").exists():
         return Relations(None, tuple(_rows(templates, {}, Counter(), Counter())))
     with Ledger.open(home) as ledger:
-        named = None if model is None else ledger.latest_model(model_name(model, home))
-        found = next(iter(ledger.models()), None) if model is None else named
+        found = find_model(ledger, None if model is None else model_name(model, home))
         asked, known = (Counter[str](), Counter[str]()) if found is None else _known(ledger, found, templates)
         return Relations(found.name if found else None, tuple(_rows(templates, relation_counts(ledger), asked, known)))
 
@@ -114,18 +112,15 @@ def search_templates(home: Path, text: str) -> list[FoundRelation]:
 
 
 def search_online(home: Path, text: str, source: str, contact: str | None = None) -> list[FoundRelation]:
-    """Return the properties that the endpoint `source` knows by a name that holds `text`.
-
-    Raises SettingsError for what is no endpoint, SourceError where it cannot be asked.
-    """
+    """Return the properties that the endpoint `source` knows by a name that holds `text`."""
     from kbsync.sources.sparql import find_properties
 
-    wanted, templates = _word(text), templates_for(home)
-    found = find_properties(open_endpoint(source, Access(contact)), wanted)
-    return [
-        FoundRelation(one.relation, one.label, _holding(wanted, one.label, *one.aliases), one.relation in templates)
-        for one in found
-    ]
+    wanted, templates, found = _word(text), templates_for(home), []
+    for one in find_properties(open_endpoint(source, Access(contact)), wanted):
+        # The first of its names that holds the word; the label where none does letter by letter.
+        names = (name for name in (one.label, *one.aliases) if wanted in normalise_label(name))
+        found.append(FoundRelation(one.relation, one.label, next(names, one.label), one.relation in templates))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +134,7 @@ class FoundPredicate:
 
 
 def discover_relations(home: Path, source: str, contact: str | None = None) -> list[FoundPredicate]:
-    """Return the predicates of a source, or a table's relations or columns, most statements first.
-
-    Raises SettingsError and SourceError.
-    """
+    """Return the predicates of a source, or a table's relations or columns, most statements first."""
     from kbsync.sources.sparql import discover
 
     known: dict[str, str] = {}
@@ -152,21 +144,13 @@ def discover_relations(home: Path, source: str, contact: str | None = None) -> l
             known |= dict.fromkeys(shape.predicates, template.relation)
             known |= {column.lower(): template.relation for field, column in shape.columns if field == "object"}
         known[template.relation] = template.relation
-    opened = open_source(source, Access(contact))
-    return [
-        FoundPredicate(one.name, one.statements, one.example, _known_by(one.name, known)) for one in discover(opened)
-    ]
-
-
-def _known_by(name: str, known: Mapping[str, str]) -> str | None:
-    """Return the relation of a predicate or column; a property of another Wikibase is that of the same id."""
-    in_wikidata = re.sub(r"^https?://\S+?/prop/", f"{WIKIDATA}prop/", name)
-    return known.get(name) or known.get(name.lower()) or known.get(in_wikidata)
-
-
-def _holding(word: str, label: str, *names: str) -> str:
-    """Return the first of the texts that holds the word; the label where none does letter by letter."""
-    return next((text for text in (label, *names) if word in normalise_label(text)), label)
+    found = []
+    for one in discover(open_source(source, Access(contact))):
+        # A property of another Wikibase is that of the same id.
+        in_wikidata = re.sub(r"^https?://\S+?/prop/", f"{WIKIDATA}prop/", one.name)
+        relation = known.get(one.name) or known.get(one.name.lower()) or known.get(in_wikidata)
+        found.append(FoundPredicate(one.name, one.statements, one.example, relation))
+    return found
 
 
 def _word(text: str) -> str:
@@ -178,6 +162,7 @@ def _word(text: str) -> str:
 
 _ALIASES = 3
 """aliases that become paraphrases"""
+_YAML: dict[str, Any] = {"allow_unicode": True, "sort_keys": False, "width": 1000}
 _WRITTEN_OUT = ("", "WikibaseItem", "Monolingualtext", "String")
 """kinds of objects that a pull takes"""
 
@@ -198,9 +183,7 @@ def new_template(
     """Write ``templates/RELATION.yaml`` in `home`, with wordings made of the property's label and aliases.
 
     With a `predicate` (its IRI) the template says that sources state the relation by it; the wordings are those of
-    kbsync's own template, where the relation has one. Raises TemplateError where the home has a template of it or such
-    a file, and where no wording comes of the label; SettingsError for a source that is no endpoint, SourceError where
-    it cannot be asked.
+    kbsync's own template, where the relation has one.
     """
     from kbsync.sources.rdf_file import RdfFile
     from kbsync.sources.sparql import Property, SparqlSource, read_property
@@ -214,7 +197,12 @@ def new_template(
     check_relation(relation)
     told = None if predicate is None else short_name(predicate_iri(predicate))
     if told is not None and standing is not None:
-        known, text = Property(relation, standing.label), _copied(standing, told)
+        # kbsync's own template as the home's, found by a predicate
+        names = ("label", "prompt", "question", "wordings", "paraphrases", "subject")
+        parts = {name: value for name in names if (value := getattr(standing, name))}
+        body = {name: value if isinstance(value, str) else list(value) for name, value in parts.items()}
+        known = Property(relation, standing.label)
+        text = yaml.safe_dump({relation: {**body, "source": {"predicate": told}}}, **_YAML)
     elif predicate is not None:
         asked = open_source(source, Access(contact))
         if not isinstance(asked, RdfFile | SparqlSource):
@@ -225,11 +213,9 @@ def new_template(
         known = read_property(open_endpoint(source, Access(contact)), relation)
         text = _draft(known, source)
     _check(home, file, text)
-    try:
+    with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_new(file, text)
-    except OSError as error:
-        raise LedgerError(f"{file}: cannot be written ({error.strerror}): choose another --home") from error
     remark = None
     if known.kind not in _WRITTEN_OUT:
         remark = f"its objects are of type {known.kind}: a pull leaves them out, unless a YAML file states them as text"
@@ -249,15 +235,6 @@ def _check(home: Path, file: Path, text: str) -> None:
             raise TemplateError(
                 f"the endpoint's label and aliases give no valid template; write one by hand: {told}"
             ) from error
-
-
-def _copied(template: Template, predicate: str) -> str:
-    """Return kbsync's own template as the home's, found by a predicate."""
-    body: dict[str, object] = {name: getattr(template, name) for name in ("label", "prompt", "question")}
-    body |= {name: list(texts) for name in ("wordings", "paraphrases") if (texts := getattr(template, name))}
-    body |= {"subject": template.subject} if template.subject else {}
-    told = {template.relation: {**body, "source": {"predicate": predicate}}}
-    return yaml.safe_dump(told, allow_unicode=True, sort_keys=False, width=1000)
 
 
 def _draft(known: "Property", source: str, predicate: str | None = None) -> str:
@@ -287,7 +264,7 @@ def _draft(known: "Property", source: str, predicate: str | None = None) -> str:
         f"aliases: {', '.join(names) or 'none'}",
         f"kind of objects: {known.kind or 'unknown'}",
     ]
-    body = yaml.safe_dump({known.relation: template}, allow_unicode=True, sort_keys=False, width=1000)
+    body: str = yaml.safe_dump({known.relation: template}, **_YAML)
     return "".join(f"# {note}\n" for note in notes) + body
 
 

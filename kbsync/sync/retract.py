@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kbsync.errors import EditError, KbsyncError, SettingsError
 from kbsync.facts import is_inverse, normalise_label
-from kbsync.ledger import BatchRow, EditRow, FactRow, Ledger
+from kbsync.ledger import BatchRow, FactRow, Ledger
 from kbsync.ledger.edits import edits_about, rollback_count
 from kbsync.ledger.facts import aliases, facts_named, lift_vetoes, record_vetoes, vetoes
 from kbsync.sync.guards import Guard
@@ -16,6 +16,7 @@ from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 from kbsync.sync.known import is_called
 
 if TYPE_CHECKING:
+    from kbsync.sync.apply import ApplyOptions
     from kbsync.sync.batch import Applied
 
 
@@ -71,7 +72,12 @@ def retract(
     with Ledger.open(home, create=False) as ledger:
         facts = _current_facts(ledger, subject, relation, object_name)
         known = model_meant(ledger, model) if model or ledger.models() else None
-        edits = _active(ledger, facts, object_name is None)
+        objects = {row.object_key for row in facts}
+        edits = [
+            edit
+            for edit in edits_about(ledger, {(row.relation, row.subject_key) for row in facts})
+            if edit.state == "active" and (object_name is None or edit.object_key in objects)
+        ]
         current, rollbacks = ledger.current_batch(known.key) if known else None, rollback_count(ledger)
         written = [edit for edit in edits if known and edit.model == known.key]
         names = {row.key: row.name for row in ledger.models()}
@@ -89,19 +95,30 @@ def retract(
         record_vetoes(ledger, facts, any_object=object_name is None, reason=reason)
     if known is None or current is None or not written:
         return Retracted(preview, None)
+    from kbsync.sync.apply import apply  # torch, which a veto alone does not need
+
+    about = {(edit.relation, edit.subject_key) for edit in written}
+    options = _as_before(known.name, current, only=about, corpus=corpus, loading=loading, rollbacks=rollbacks)
     try:
-        applied = _apply(home, known.name, current, written, corpus, loading, progress, rollbacks)
+        return Retracted(preview, apply(home, options, lambda proposal: True, progress))
     except KbsyncError as error:
         told = f"The retraction is on record, and `kbsync apply --model {known.name}` takes the fact out"
         raise EditError(f"{error}. {told}") from error
-    return Retracted(preview, applied)
+
+
+def _as_before(model: str, current: BatchRow, **own: Any) -> "ApplyOptions":
+    """Return the options of an apply with the settings and bounds of the current batch, and its own."""
+    from kbsync.memit.settings import settings_on_record
+    from kbsync.sync.apply import ApplyOptions
+
+    guard, values = Guard.recorded(current.work), settings_on_record(current.settings)
+    values |= current.work.get("editor", {})
+    bounded: dict[str, Any] = {"bounds": asdict(guard.bounds), "force": guard.force, "canaries": guard.canaries}
+    return ApplyOptions(model, values=values, algorithm=current.algorithm, **bounded, **own)
 
 
 def lift(home: Path, subject: str, relation: str, object_name: str | None = None) -> list[Lifted]:
-    """Lift the vetoes on a fact, so that the next apply writes it again.
-
-    Raises SettingsError where there is none.
-    """
+    """Lift the vetoes on a fact, so that the next apply writes it again."""
     with Ledger.open(home, create=False) as ledger:
         held = [veto for veto in vetoes(ledger) if veto.relation == relation]
         if is_inverse(relation):  # which `kbsync bisect` keeps out; it is the object of what a source states
@@ -150,41 +167,3 @@ def _same_things(ledger: Ledger, facts: Sequence[FactRow], subject: str) -> list
         same = facts_named(ledger, label, facts[0].relation)
         found |= {row.id: row for row in same if row.subject_key == normalise_label(label)}
     return list(found.values())
-
-
-def _active(ledger: Ledger, facts: Sequence[FactRow], any_object: bool) -> list[EditRow]:
-    """Return the active edits, of all models, that the facts' veto ends."""
-    objects = {row.object_key for row in facts}
-    about = edits_about(ledger, {(row.relation, row.subject_key) for row in facts})
-    return [edit for edit in about if edit.state == "active" and (any_object or edit.object_key in objects)]
-
-
-def _apply(
-    home: Path,
-    model: str,
-    current: BatchRow,
-    written: Sequence[EditRow],
-    corpus: Path | None,
-    loading: Loading,
-    progress: Progress,
-    rollbacks: int,
-) -> "Applied | None":
-    # torch, which a veto alone does not need
-    from kbsync.memit.settings import settings_on_record
-    from kbsync.sync.apply import ApplyOptions, apply
-
-    guard = Guard.recorded(current.work)
-    only = {(edit.relation, edit.subject_key) for edit in written}
-    options = ApplyOptions(
-        model,
-        values=settings_on_record(current.settings) | current.work.get("editor", {}),
-        algorithm=current.algorithm,
-        loading=loading,
-        corpus=corpus,
-        only=only,
-        bounds=asdict(guard.bounds),
-        force=guard.force,
-        canaries=guard.canaries,
-        rollbacks=rollbacks,
-    )
-    return apply(home, options, lambda proposal: True, progress)

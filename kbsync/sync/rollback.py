@@ -34,14 +34,23 @@ def rollback(
     changed then.
     """
     with Ledger.open(home, create=False) as ledger, ledger.writer("rollback"):
-        known = _model(ledger, batch, model)
+        named = next((row.model for row in ledger.batches() if row.id == batch), None) if model is None else None
+        known = (ledger.find_model(named) if named else None) or model_meant(ledger, model)
         current = ledger.current_batch(known.key)
         if batch is None:
             if current is None:
                 raise SettingsError(f"{known.name} is at the base model already: there is nothing to roll back")
             batch = current.parent or 0
         reached = _reached(ledger, known, batch, current)
-        _check_files(ledger, batch, reached)
+        for name, sha256 in (reached.files if reached else {}).items():
+            try:
+                check_tensors(ledger.tensors / name, sha256)
+            except LedgerError as error:
+                cause = str(error).partition(": ")[0]
+                raise LedgerError(
+                    f"cannot go to batch {batch}: {cause}; restore a copy of the file, or go to another batch. Nothing"
+                    " was changed"
+                ) from error
         before = {edit.id for edit in ledger.active_edits(known.key)}
         after = {edit.id for edit in active_after(ledger, known.key, batch or None)}
         result = RolledBack(
@@ -59,14 +68,6 @@ def rollbacks_so_far(home: Path) -> int:
         return rollback_count(ledger)
 
 
-def _model(ledger: Ledger, batch: int | None, model: str | None) -> ModelRow:
-    if model is not None or not batch:
-        return model_meant(ledger, model)
-    found = next((row.model for row in ledger.batches() if row.id == batch), None)
-    known = ledger.find_model(found) if found else None
-    return known or model_meant(ledger, None)
-
-
 def _reached(ledger: Ledger, model: ModelRow, batch: int, current: BatchRow | None) -> BatchRow | None:
     """Return the batch to go to, None for the base model; SettingsError where it left no state, or is current."""
     if batch == (current.id if current else 0):
@@ -82,15 +83,3 @@ def _reached(ledger: Ledger, model: ModelRow, batch: int, current: BatchRow | No
             f"batch {batch} is {found.state} and left no state to go to: `kbsync history` lists the batches that did"
         )
     return found
-
-
-def _check_files(ledger: Ledger, batch: int, reached: BatchRow | None) -> None:
-    for name, sha256 in (reached.files if reached else {}).items():
-        try:
-            check_tensors(ledger.tensors / name, sha256)
-        except LedgerError as error:
-            cause = str(error).partition(": ")[0]
-            raise LedgerError(
-                f"cannot go to batch {batch}: {cause}; restore a copy of the file, or go to another batch. Nothing was"
-                " changed"
-            ) from error

@@ -28,8 +28,6 @@ EIGENVALUES_UP_TO = 2048
 
 @dataclass(frozen=True, slots=True)
 class StatsOptions:
-    """Which model, and which text; without a corpus what is on record."""
-
     model: str
     corpus: Path | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -39,8 +37,6 @@ class StatsOptions:
 
 @dataclass(frozen=True, slots=True)
 class LayerStats:
-    """A layer's covariance."""
-
     layer: int
     m: int
     tokens: int
@@ -57,8 +53,6 @@ class LayerStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """The covariances of a model."""
-
     model: str
     corpus: str
     length: int
@@ -81,33 +75,15 @@ def covariances_of(home: Path, options: StatsOptions, progress: Progress) -> tup
 def stats(home: Path, options: StatsOptions, progress: Progress) -> Stats:
     """Return the table; raises SettingsError where there is neither a corpus nor a covariance on record."""
     choice, covariances = covariances_of(home, options, progress)
-    first = covariances.records[choice.settings.layers[0]]
-    return Stats(
-        choice.name,
-        first.corpus,
-        first.length,
-        tuple(layer_stats(covariances, layer) for layer in covariances),
-        choice.remark,
-    )
-
-
-def layer_stats(covariances: Covariances, layer: int) -> LayerStats:
-    """Return a layer's row."""
-    record = covariances.records[layer]
-    return LayerStats(
-        layer,
-        record.m,
-        record.tokens,
-        record.change,
-        condition(covariances[layer]) if record.m <= EIGENVALUES_UP_TO else None,
-        record.seconds,
-        layer in covariances.cached,
-        record.path(covariances.folder).name,
-    )
+    first, rows = covariances.records[choice.settings.layers[0]], []
+    for layer, record in covariances.records.items():
+        number = condition(covariances[layer]) if record.m <= EIGENVALUES_UP_TO else None
+        where = (layer in covariances.cached, record.path(covariances.folder).name)
+        rows.append(LayerStats(layer, record.m, record.tokens, record.change, number, record.seconds, *where))
+    return Stats(choice.name, first.corpus, first.length, tuple(rows), choice.remark)
 
 
 def condition(covariance: torch.Tensor) -> float | None:
-    """Return the largest eigenvalue over the smallest; None where C is singular."""
     values = torch.linalg.eigvalsh(covariance)
     return float(values[-1] / values[0]) if values[0] > 0 else None
 
@@ -125,27 +101,21 @@ class SharedCovariances:
 
 
 def export_covariances(home: Path, file: Path, options: StatsOptions, progress: Progress) -> SharedCovariances:
-    """Write the covariances of a model's edited layers to a new file.
-
-    Raises SettingsError where `file` exists.
-    """
+    """Write the covariances of a model's edited layers to a new file."""
     if file.exists():
         raise SettingsError(f"{file} exists already: name a new file")
     _, covariances = covariances_of(home, options, progress)
     tensors = {f"{UPPER}.{layer}": covariances.packed(layer) for layer in covariances}
     rows = [
-        covariances.records[layer].metadata() | {"sha256": tensor_hash(tensors[f"{UPPER}.{layer}"])}
-        for layer in covariances
+        record.metadata() | {"sha256": tensor_hash(tensors[f"{UPPER}.{layer}"])}
+        for layer, record in covariances.records.items()
     ]
     replace_tensors(file, tensors, {"covariances": json.dumps(rows), "seal": content_id("seal1", rows)}, sealed=False)
     return summary(file, list(covariances.records.values()))
 
 
 def import_covariances(home: Path, file: Path, model: str | None, loading: Loading = AS_STORED) -> SharedCovariances:
-    """Check the file and put its covariances on record, all or none; with `model`, only if they are that model's.
-
-    Raises SettingsError where the file is not as it was exported, or is of another model.
-    """
+    """Check the file and put its covariances on record, all or none; with `model`, only if they are that model's."""
     records, tensors = read_shared(file)
     if model is not None:
         check_model(file, records, home, model, loading)
@@ -153,9 +123,8 @@ def import_covariances(home: Path, file: Path, model: str | None, loading: Loadi
     with Ledger.open(home) as ledger:
         for record in records:
             if not record.path(ledger.tensors).exists():
-                write_tensors(
-                    ledger.tensors, {UPPER: tensors[f"{UPPER}.{record.layer}"]}, record.metadata(), record.key
-                )
+                upper = {UPPER: tensors[f"{UPPER}.{record.layer}"]}
+                write_tensors(ledger.tensors, upper, record.metadata(), record.key)
                 new.append(record.layer)
     return summary(file, records, tuple(new))
 
@@ -171,33 +140,28 @@ def read_shared(file: Path) -> tuple[list[CovarianceRecord], dict[str, torch.Ten
         raise SettingsError(f"{file} is cut or damaged, or no safetensors file: {again}") from error
     if not metadata.keys() >= {"covariances", "seal"}:
         raise SettingsError(f"{file} holds no covariances: `kbsync stats export` writes such files")
+    changed = f"{file} was changed after the export"
     try:
         rows = json.loads(metadata["covariances"])
         records = [CovarianceRecord.of(row) for row in rows]
     except (ValueError, TypeError) as error:
-        raise SettingsError(
-            f"{file} was changed after the export, its header cannot be read ({error}): {again}"
-        ) from error
+        raise SettingsError(f"{changed}, its header cannot be read ({error}): {again}") from error
     if content_id("seal1", rows) != metadata["seal"]:
-        raise SettingsError(f"{file} was changed after the export, in its header: {again}")
+        raise SettingsError(f"{changed}, in its header: {again}")
     for row, record in zip(rows, records, strict=True):
         tensor = tensors.get(f"{UPPER}.{record.layer}")
         if tensor is None or tensor_hash(tensor) != row["sha256"]:
-            raise SettingsError(
-                f"{file} was changed after the export, in the covariance of layer {record.layer}: {again}"
-            )
+            raise SettingsError(f"{changed}, in the covariance of layer {record.layer}: {again}")
     return records, tensors
 
 
 def check_model(file: Path, records: list[CovarianceRecord], home: Path, model: str, loading: Loading) -> None:
-    """Raise SettingsError where the covariances are not those of `model`."""
     choice = choose_model(model, home=home, loading=loading)
     depth = len(choice.loaded.family.block_list(choice.loaded.model))
     weights = weights_hashes(choice.loaded, range(depth))
     tokenizer = tokenizer_hash(choice.loaded)
     for record in records:
-        same = record.layer < depth and weights[record.layer] == record.weights and tokenizer == record.tokenizer
-        if not same:
+        if weights.get(record.layer) != record.weights or tokenizer != record.tokenizer:
             raise SettingsError(
                 f"{file} is of the model {record.model}; {choice.name} has other weights up to layer {record.layer}, or"
                 " another tokenizer"
@@ -205,14 +169,11 @@ def check_model(file: Path, records: list[CovarianceRecord], home: Path, model: 
 
 
 def summary(file: Path, records: list[CovarianceRecord], new: tuple[int, ...] = ()) -> SharedCovariances:
-    """Return what is told of a shared file."""
-    first = records[0]
-    layers = tuple(record.layer for record in records)
+    first, layers = records[0], tuple(record.layer for record in records)
     return SharedCovariances(file, first.model, first.corpus, first.tokens, layers, new)
 
 
 def tensor_hash(tensor: torch.Tensor) -> str:
-    """Return the SHA-256 of a tensor's type, shape and bytes."""
     digest = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)}".encode())
     digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -1,19 +1,18 @@
 """Status, and plans without a look at every fact: counts by sign with the first rows, or with all rows one by one.
 
 Only facts that are edited, contested, under a veto, to be written the other way round as well, or that the model was
-asked for are compared one by one, as
-`plan` does it. Each other fact is new (``+``) or lacks a template (``?``), so that these are counted by relation.
+asked for are compared one by one, as `plan` does it. Each other fact is new (``+``) or lacks a template (``?``), so
+that these are counted by relation.
 
 What was new lately: what the newest pulls changed, what the last batch wrote, and what the model answers now.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from heapq import merge
 from itertools import combinations, groupby, islice
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from kbsync.conflicts import Policy
 from kbsync.errors import SettingsError
@@ -63,28 +62,6 @@ class Overview:
         return not any(self.counts[sign] for sign in ("+", "~", "-", "x"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    """What was compared one by one, and what was not: `others` counts it by relation."""
-
-    ledger: Ledger
-    templates: Templates
-    plan: Plan
-    standing: Standing
-    others: dict[str, int]
-
-    @property
-    def counts(self) -> dict[Sign, int]:
-        counts = self.plan.counts
-        for relation, count in self.others.items():
-            counts["+" if relation in self.templates else "?"] += count
-        return counts
-
-    def relations(self, *, told: bool) -> list[str]:
-        """Return the relations that others have, in order: those with a template, or without."""
-        return sorted(one for one in self.others if (one in self.templates) == told)
-
-
 @contextmanager
 def diff_for(
     home: Path,
@@ -100,45 +77,9 @@ def diff_for(
 
     All rows come from the ledger one by one, so that a million of them need little memory, and inside only.
     """
-    with _compared(home, model, relations, on_conflict, include_known, inverse) as made:
-        rows: Iterable[PlanRow]
-        if whole:
-            # No fact of the one part has relation and subject in common with one of the other, so the order is told.
-            rows = merge(made.plan.rows, _each_other(made), key=sort_key)
-        else:
-            first = [row for row in made.plan.rows if row.sign not in QUIET][:SHOWN]
-            first += _rows(made.ledger, list(_first_others(made)), made.templates)
-            rows = tuple(sorted(first, key=sort_key)[:SHOWN])
-        yield Overview(made.plan.model, made.counts, rows)
-
-
-def overview_for(
-    home: Path,
-    model: str | None,
-    relations: Collection[str] | None = None,
-    on_conflict: Policy = "out",
-    include_known: bool = False,
-    inverse: bool | None = None,
-) -> Overview:
-    """Return the counts and first rows."""
-    with diff_for(home, model, relations, on_conflict, include_known, inverse, whole=False) as found:
-        return found
-
-
-@contextmanager
-def _compared(
-    home: Path,
-    model: str | None,
-    relations: Collection[str] | None,
-    on_conflict: Policy,
-    include_known: bool,
-    inverse: bool | None,
-) -> Iterator[_Compared]:
     wanted = None if relations is None else {check_relation(relation) for relation in relations}
     with Ledger.open(home, create=False) as ledger:
-        found = find_model(ledger, model)
-        templates = templates_for(home)
-        standing = Standing(ledger, wanted)
+        found, templates, standing = find_model(ledger, model), templates_for(home), Standing(ledger, wanted)
         standing.involve_shared()
         standing.involve_vetoed()
         standing.involve_named(set(_entangled(standing, templates)))
@@ -152,34 +93,54 @@ def _compared(
         name = model or (found.name if found else "")
         plan = make_plan(ledger, templates, name, found, relations, on_conflict, standing.involved(), inverse)
         if found is not None and not include_known:
-            key = found.key
-            plan = known_facts(plan, lambda asked: ledger.answers(key, list(asked)))
-        yield _Compared(ledger, templates, plan, standing, standing.others())
+            plan = known_facts(plan, lambda asked: ledger.answers(found.key, list(asked)))
+        counts, others = plan.counts, standing.others()
+        for relation, count in others.items():
+            counts["+" if relation in templates else "?"] += count
+        order = sorted(others, key=lambda relation: (relation not in templates, relation))
+        rows: Iterable[PlanRow]
+        if whole:
+            # No fact of the one part has relation and subject in common with one of the other, so the order is told.
+            rows = merge(plan.rows, _each_other(standing, templates, order), key=sort_key)
+        else:
+            facts = list(_first_others(standing, templates, order))
+            names = aliases(ledger, {fact.object_key for fact in facts})
+            first = [row for row in plan.rows if row.sign not in QUIET][:SHOWN]
+            first += [replace(fact_row(one, (), {}, templates, names), sources=(one.source,)) for one in facts]
+            rows = tuple(sorted(first, key=sort_key)[:SHOWN])
+        yield Overview(name, counts, rows)
 
 
-def _each_other(made: _Compared) -> Iterator[PlanRow]:
+def overview_for(
+    home: Path,
+    model: str | None,
+    relations: Collection[str] | None = None,
+    on_conflict: Policy = "out",
+    include_known: bool = False,
+    inverse: bool | None = None,
+) -> Overview:
+    with diff_for(home, model, relations, on_conflict, include_known, inverse, whole=False) as found:
+        return found
+
+
+def _each_other(standing: Standing, templates: Templates, order: Sequence[str]) -> Iterator[PlanRow]:
     """Yield the rows of the facts that are not involved, in the order of a plan."""
-    for told in (True, False):
-        for relation in made.relations(told=told):
-            sign: Sign = "+" if told else "?"
-            reason = NEW if told else no_template(relation)
-            for subject, thing, source in made.standing.each_other(relation):
-                yield PlanRow(sign, subject, relation, thing, None, reason, sources=(source,))
+    for relation in order:
+        told = relation in templates
+        sign: Sign = "+" if told else "?"
+        reason = NEW if told else no_template(relation)
+        for subject, thing, source in standing.each_other(relation):
+            yield PlanRow(sign, subject, relation, thing, None, reason, sources=(source,))
 
 
-def _first_others(made: _Compared) -> Iterator[FactRow]:
+def _first_others(standing: Standing, templates: Templates, order: Sequence[str]) -> Iterator[FactRow]:
     """Yield the facts that are not involved and come first: with a template, and without."""
-    for told in (True, False):
+    for _, relations in groupby(order, key=lambda relation: relation in templates):
         left = SHOWN
-        for relation in made.relations(told=told):
-            found = made.standing.first_others(relation, left) if left else []
+        for relation in relations:
+            found = standing.first_others(relation, left) if left else []
             left -= len(found)
             yield from found
-
-
-def _rows(ledger: Ledger, facts: Collection[FactRow], templates: Templates) -> list[PlanRow]:
-    names = aliases(ledger, {fact.object_key for fact in facts})
-    return [replace(fact_row(fact, (), {}, templates, names), sources=(fact.source,)) for fact in facts]
 
 
 def answered(ledger: Ledger, model: ModelRow, standing: Standing, templates: Templates) -> Collection[tuple[str, str]]:
@@ -226,23 +187,21 @@ def _ends(template: Template) -> tuple[str, str]:
 
 _REASONS = 4
 
-Diff = TypeVar("Diff", Plan, Overview)
-
 
 @dataclass(frozen=True, slots=True)
-class Status(Generic[Diff]):
+class Status:
     """The diff, whole or at a glance, and the model's last batch with its figures (before, after).
 
     `notes` say what a command began and has not ended.
     """
 
-    plan: Diff
+    plan: Plan | Overview
     batch: BatchRow | None
     metrics: dict[str, dict[str, float | None]]
     notes: tuple[str, ...] = ()
 
 
-def status_for(home: Path, model: str | None) -> Status[Plan]:
+def status_for(home: Path, model: str | None) -> Status:
     """Return the status of a model; `model` None means the one used last, or none where none is on record."""
     return Status(plan_for(home, model), *last_batch(home, model))
 

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kbsync.errors import KbsyncError, SettingsError, foreign
 from kbsync.metrics import Figure
@@ -15,10 +15,6 @@ from kbsync.metrics.intervals import DRAWS
 from kbsync.models import LoadedModel
 from kbsync.sync.guards import TASK
 from kbsync.sync.home import Progress
-
-if TYPE_CHECKING:
-    pass
-
 
 PREFERRED = ("acc_norm", "acc", "exact_match", "f1")
 """a task's figure is the first of these that it has, else its first one"""
@@ -31,10 +27,7 @@ class Tasks:
     """Named tasks, checked when this is made, so that a wrong name shows before a model is loaded."""
 
     def __init__(self, names: Sequence[str], limit: int | None = None) -> None:
-        """Take `limit` questions of each task (None: all).
-
-        Raises SettingsError where the package lm-eval is missing, or a task is not known or cannot be read.
-        """
+        """Take `limit` questions of each task (None: all)."""
         try:
             from lm_eval.tasks import TaskManager
         except ModuleNotFoundError as error:
@@ -97,5 +90,4 @@ def figure_of(name: str, found: dict[str, Any], counts: dict[str, int]) -> list[
 
 
 def told(reason: str) -> KbsyncError:
-    """Return what the harness could not do as an error."""
     return SettingsError(f"--tasks: lm-evaluation-harness could not do this: {reason}")

@@ -5,8 +5,8 @@ that it is the base model that was edited, and the current deltas, solved again 
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +32,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """All checks that were made."""
-
     checks: tuple[Check, ...]
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is wrong."""
         return not any(check.faults for check in self.checks)
 
 
@@ -50,10 +47,7 @@ def verify(
     loading: Loading = AS_STORED,
     progress: Progress = silent,
 ) -> Verified:
-    """Check a home; with `model`, that model's weights and deltas too. Writes nothing.
-
-    Raises LedgerError where there is no ledger, or it cannot be opened; otherwise what is wrong is in the result.
-    """
+    """Check a home; with `model`, that model's weights and deltas too. Writes nothing."""
     with Ledger.open(home, create=False, check=False) as ledger:
         checks = [
             Check("database", 1, tuple(database_faults(ledger))),
@@ -61,24 +55,14 @@ def verify(
         ]
         if checks[0].faults:  # of rows that cannot be trusted nothing more is said
             return Verified(tuple(checks))
-        parts: tuple[tuple[str, Callable[[Ledger], tuple[int, Iterable[str]]]], ...] = (
-            ("values", lambda ledger: (1, ledger.wrong_values())),
-            ("batches", _batches),
-            ("edits", _edits),
-            ("requests", _requests),
-            ("files of batches", _batch_files),
-            ("files of target vectors", _target_files),
-            ("files of covariances", _covariance_files),
-            ("other files", _other_files),
-        )
-        for done, (name, part) in enumerate(parts):
-            progress("checking", done, len(parts))
+        for done, (name, part) in enumerate(_PARTS.items()):
+            progress("checking", done, len(_PARTS))
             try:
                 checked, wrong = part(ledger)
                 checks.append(Check(name, checked, tuple(wrong)))
             except LedgerError as error:  # a value that cannot be read
                 checks.append(Check(name, 0, (str(error),)))
-        progress("checking", len(parts), len(parts))
+        progress("checking", len(_PARTS), len(_PARTS))
         if model is not None:
             from kbsync.sync.deltas import model_checks  # torch
 
@@ -93,33 +77,30 @@ def _with_state(ledger: Ledger) -> list[BatchRow]:
     return [batch for batch in ledger.batches() if batch.state in ("done", "rolled back")]
 
 
-def _batches(ledger: Ledger) -> tuple[int, Iterator[str]]:
-    """Done are the current batch and those that it goes back on; the rest that left a state is rolled back."""
-    batches = _with_state(ledger)
+def _line(ledger: Ledger, model: str) -> set[int]:
+    """Return a model's current batch and those that it goes back on."""
+    current = ledger.current_batch(model)
+    return set(line_of(ledger.batches(model), current.id if current else None))
 
-    def faults() -> Iterator[str]:
-        for model in dict.fromkeys(batch.model for batch in batches):
-            own = [batch for batch in batches if batch.model == model]
-            current = ledger.current_batch(model)
-            line = set(line_of(own, current.id if current else None))
-            for batch in own:
-                wanted = "done" if batch.id in line else "rolled back"
-                if batch.state != wanted:
-                    yield f"batch {batch.id} is {batch.state}, and by its line of batches it should be {wanted}"
 
-    return len(batches), faults()
+def _batches(ledger: Ledger) -> tuple[int, list[str]]:
+    """Those of the current line are done; the rest that left a state is rolled back."""
+    batches, faults = _with_state(ledger), []
+    lines = {model: _line(ledger, model) for model in {batch.model for batch in batches}}
+    for batch in sorted(batches, key=lambda batch: batch.model):
+        wanted = "done" if batch.id in lines[batch.model] else "rolled back"
+        if batch.state != wanted:
+            faults.append(f"batch {batch.id} is {batch.state}, and by its line of batches it should be {wanted}")
+    return len(batches), faults
 
 
 def _edits(ledger: Ledger) -> tuple[int, list[str]]:
     """An edit's state follows from its batch and from what ended it; its subject and relation are its fact's."""
-    strangers = strange_edits(ledger)
-    ended = endings(ledger)
+    strangers, ended = strange_edits(ledger), endings(ledger)
     faults, checked = [], 0
     for model in ledger.models():
         edits = edits_of(ledger, model.key)
-        current = ledger.current_batch(model.key)
-        line = set(line_of(ledger.batches(model.key), current.id if current else None))
-        states = states_after(edits, ended, line)
+        states = states_after(edits, ended, _line(ledger, model.key))
         checked += len(edits)
         for edit in edits:
             if (edit.state, edit.ended_by) != states[edit.id]:
@@ -153,10 +134,7 @@ def _batch_files(ledger: Ledger) -> tuple[int, list[str]]:
 
 def _target_files(ledger: Ledger) -> tuple[int, list[str]]:
     """A file of target vectors is named by its own sha256."""
-    rows: dict[str, int] = defaultdict(int)
-    for row in ledger.targets():
-        rows[row.file] += 1
-    faults = []
+    rows, faults = Counter(row.file for row in ledger.targets()), []
     for file, count in rows.items():
         found = _CONTENT_NAMED.match(file)
         if found is None or Path(file).name != file:
@@ -212,6 +190,18 @@ def _fault_of(path: Path, sha256: str) -> str | None:
     return None
 
 
+_PARTS: dict[str, Callable[[Ledger], tuple[int, list[str]]]] = {
+    "values": lambda ledger: (1, ledger.wrong_values()),
+    "batches": _batches,
+    "edits": _edits,
+    "requests": _requests,
+    "files of batches": _batch_files,
+    "files of target vectors": _target_files,
+    "files of covariances": _covariance_files,
+    "other files": _other_files,
+}
+
+
 _STATE_FILE = re.compile(r"[0-9a-f]{64}\.safetensors\Z")
 """files of batches and of target vectors, which no other name tells"""
 
@@ -226,8 +216,6 @@ class Leftover:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was removed; with `dry_run`, what would be."""
-
     dry_run: bool
     files: tuple[Leftover, ...]
 
@@ -237,10 +225,7 @@ class Pruned:
 
 
 def prune(home: Path, *, dry_run: bool = False) -> Pruned:
-    """Remove what no state needs; with `dry_run` only say what that is.
-
-    Raises LedgerError where there is no ledger or a file cannot be removed, LedgerBusyError while an apply runs.
-    """
+    """Remove what no state needs; with `dry_run` only say what that is."""
     with Ledger.open(home, create=False) as ledger, nullcontext() if dry_run else ledger.writer("prune"):
         needed = {row.file for row in ledger.targets()}
         needed |= {name for row in ledger.batches() if row.state in ("done", "rolled back") for name in row.files}

@@ -44,7 +44,7 @@ def applied(batch: int | None = 3, failed: int = 0) -> Applied:
     return Applied(batch, 7, 5, 2, FIGURES, {"targets": 1.25, "total": 2.0}, 512.4, lost)
 
 
-def status(plan: Plan) -> Status[Plan]:
+def status(plan: Plan) -> Status:
     started = "2025-06-01T12:00:00+00:00"
     batch = BatchRow(3, "model:1", "memit", {}, started, "2025-06-01T12:01:00", "done", None, "cpu", {}, None, {})
     return Status(plan, batch, FIGURES)
