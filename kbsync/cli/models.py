@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,12 +43,11 @@ def calibrate(
     their neighbours are ranked by S, as long as ordinary text stays likely. The model itself does not change. An
     interrupted run goes on.
     """
-    from kbsync.sync.calibrate import CalibrateOptions
     from kbsync.sync.calibrate import calibrate as workflow
 
-    wanted = CalibrateOptions(model, relation, facts, corpus, write, parse_values(setting), loading)
+    how: dict[str, Any] = {"relations": relation, "facts": facts, "corpus": corpus, "write": write, "loading": loading}
     with progress(quiet=options.json) as report:
-        found = workflow(options.home, wanted, report)
+        found = workflow(options.home, model, values=parse_values(setting), progress=report, **how)
     emit(found, views.calibration_view, views.calibration_json, as_json=options.json)
 
 
@@ -78,12 +77,11 @@ def trace(
     lose a fact; the tables show what a hidden state, or the MLPs or attentions of a few blocks, restores by token and
     block. Tries no edit: `kbsync calibrate` does that.
     """
-    from kbsync.sync.calibrate import TraceOptions
     from kbsync.sync.calibrate import trace as workflow
 
-    wanted = TraceOptions(model, relation, facts, samples, seed, write_preset, loading)
+    how: dict[str, Any] = {"relations": relation, "facts": facts, "samples": samples, "seed": seed, "loading": loading}
     with progress(quiet=options.json) as report:
-        found = workflow(options.home, wanted, report)
+        found = workflow(options.home, model, write=write_preset, progress=report, **how)
     if plot is not None:
         from kbsync.report.explain import plot_trace
 
@@ -128,10 +126,10 @@ def train(
     Uses the ledger's facts or, if it has none, the fixtures'. The network is kept in the home and serves only models
     with the same weights. The model itself does not change.
     """
-    from kbsync.sync.practice import MendOptions, train_network
+    from kbsync.sync.practice import train_network
 
     with progress(quiet=options.json) as report:
-        trained = train_network(options.home, MendOptions(model, facts, steps, loading), report)
+        trained = train_network(options.home, model, facts, steps, loading=loading, progress=report)
     emit(trained, views.mend_view, as_json=options.json)
 
 

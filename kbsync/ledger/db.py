@@ -26,9 +26,6 @@ finally:
     if _blocked:
         del sys.modules["pandas"]
 
-__all__ = ["Database", "WriterLock", "connect", "immediate", "insert", "iso", "now", "telling"]
-
-
 # Marks a SQLite file as a kbsync ledger ("kbsy"), so that no other program's database is ever written to.
 APPLICATION_ID = 0x6B627379
 BUSY_SECONDS = 10.0
@@ -52,7 +49,7 @@ def connect(path: Path, newest: int, *, create: bool) -> Database | None:
     if not create and not path.exists():
         return None
     with telling(path):
-        db = Database(_writable(path) if create else _readable(path))
+        db = Database(_opened(path) if create else _readable(path))
     try:
         with telling(path):
             if not _check(db, path, newest):
@@ -68,22 +65,17 @@ def connect(path: Path, newest: int, *, create: bool) -> Database | None:
     return db
 
 
-def _writable(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=BUSY_SECONDS)
-
-
 def _readable(path: Path) -> sqlite3.Connection:
     """A connection that can write where the home can be written, and one that reads where it cannot.
 
     SQLite reads a file in WAL mode only with a shared-memory file beside it, which a read-only home or a full disk does
     not let it make. Then the file is read as one that does not change, if all that was written is in it.
     """
-    ways: list[Callable[[Path], sqlite3.Connection]] = [_writable, lambda path: _opened(path, "mode=ro")]
     log = path.with_name(f"{path.name}-wal")
-    if not log.exists() or log.stat().st_size == 0:
-        ways.append(lambda path: _opened(path, "mode=ro&immutable=1"))
-    for way in ways[:-1]:
-        connection = way(path)
+    written = log.exists() and log.stat().st_size > 0
+    *ways, last = ("rw", "ro") if written else ("rw", "ro", "ro&immutable=1")
+    for way in ways:
+        connection = _opened(path, way)
         try:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.DatabaseError as error:
@@ -91,12 +83,13 @@ def _readable(path: Path) -> sqlite3.Connection:
                 connection.close()
                 continue
         return connection  # what else is wrong with it will be told
-    return ways[-1](path)
+    return _opened(path, last)
 
 
-def _opened(path: Path, how: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.resolve().as_uri()}?{how}", uri=True, timeout=BUSY_SECONDS)
-    connection.execute("PRAGMA temp_store = MEMORY")
+def _opened(path: Path, mode: str = "rwc") -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS)
+    if mode.startswith("ro"):
+        connection.execute("PRAGMA temp_store = MEMORY")
     return connection
 
 

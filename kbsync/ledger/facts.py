@@ -103,7 +103,6 @@ def object_subjects(ledger: Ledger, source: str, ids: Collection[str]) -> list[s
 
 
 def own_wordings(ledger: Ledger, facts: Collection[int]) -> dict[int, Wording]:
-    """Return the wordings of those of `facts` (ids of rows) that have one of their own."""
     sql = "SELECT id, wording FROM facts WHERE wording IS NOT NULL AND id IN (SELECT value FROM json_each(?))"
     return {fact: wording_from(text) for fact, text in ledger.query(sql, json.dumps(list(facts)))}
 
@@ -192,11 +191,9 @@ class Standing:
             )
 
     def involve_edited(self, model: str) -> None:
-        """Involve the facts of which the model has an active edit."""
         self._involve_of("edits", "model = ? AND state = 'active'", model)
 
     def involve_vetoed(self) -> None:
-        """Involve the facts whose subject is under a veto."""
         self._involve_of("vetoes", "lifted IS NULL")
 
     def involve_worded(self) -> list[str]:
@@ -207,7 +204,6 @@ class Standing:
         return [prompt.format(subject) for prompt, subject in found]
 
     def involve_relations(self, relations: Collection[str]) -> None:
-        """Involve all facts of these relations."""
         which = f"FROM facts WHERE {self._which} AND facts.relation IN (SELECT value FROM json_each(?))"
         self._involve(which, json.dumps(list(relations)))
 

@@ -72,7 +72,6 @@ def page_key(source: str, query: str) -> str:
 
 
 def find_page(ledger: Ledger, key: str) -> bytes | None:
-    """Return the answer that was kept under `key`; None where there is none, or it has expired."""
     found = ledger.query("SELECT body FROM pages WHERE key = ? AND time > ?", key, _oldest())
     return zlib.decompress(found[0][0]) if found else None
 

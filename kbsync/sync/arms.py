@@ -9,7 +9,7 @@ the usual way is a counter-edit: the object of before is written over the edited
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import cycle, islice
@@ -143,24 +143,26 @@ def arms(
         raise SettingsError(f"--beside {', '.join(unknown)}: there are {', '.join(ARMS)}")
     if edited is None and (without := [name for name in names if name in OF_EDITS]):
         raise SettingsError(f"--beside {', '.join(without)}: the home has no edits of this model")
-    made: dict[str, Callable[[], Arm]] = {
-        "context": lambda: Arm("context", told=context(cases), asks_around=False),
-        "retrieval": lambda: Arm("retrieval", told=retrieval(facts)),
-        **{name: partial(later, name, edited, partial(quantised, loaded, kind)) for name, kind in QUANTISED.items()},
-        "tuned": partial(later, "tuned", edited, partial(fine_tuned, loaded, lines)),
-    }
-    return [made[name]() for name in ARMS if name in names]
+    after: dict[str, State] = {name: partial(quantised, loaded, kind) for name, kind in QUANTISED.items()}
+    after["tuned"] = partial(fine_tuned, loaded, lines)
+    made = []
+    for name in (name for name in ARMS if name in names):
+        if name == "context":
+            made.append(Arm(name, told=context(cases), asks_around=False))
+        elif name == "retrieval":
+            made.append(Arm(name, told=retrieval(facts)))
+        elif edited is not None:
+            made.append(Arm(name, partial(nested, edited, after[name])))
+    return made
 
 
-def later(name: str, edited: State | None, change: State) -> Arm:
-    assert edited is not None
-
-    @contextmanager
-    def state() -> Iterator[None]:
-        with edited(), change():
-            yield
-
-    return Arm(name, state)
+@contextmanager
+def nested(*states: State) -> Iterator[None]:
+    """Hold the model in all of the states, one upon the other."""
+    with ExitStack() as stack:
+        for state in states:
+            stack.enter_context(state())
+        yield
 
 
 def sentence(fact: EditRequest) -> str:
@@ -231,16 +233,12 @@ def reversal(work: Session, batch: BatchRow, out: Sequence[Case], seed: int) -> 
     with edited(loaded, now):
         counter = make_deltas(work, editor, groups, None, (), covariances=lambda layers: covariances)
 
-    @contextmanager
-    def edited_back() -> Iterator[None]:
-        with edited(loaded, now), edited(loaded, counter):
-            yield
-
+    as_is, back = partial(edited, loaded, now), partial(edited, loaded, counter)
     states = [
-        Arm("base", nullcontext),
-        Arm("edited", lambda: edited(loaded, now)),
-        Arm("retracted", lambda: edited(loaded, without)),
-        Arm("counter-edit", edited_back),
+        Arm("base"),
+        Arm("edited", as_is),
+        Arm("retracted", partial(edited, loaded, without)),
+        Arm("counter-edit", partial(nested, as_is, back)),
     ]
     return compare(loaded, states, out, seed, work.progress)
 

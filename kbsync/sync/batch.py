@@ -101,7 +101,6 @@ class Batch:
     covariance_files: dict[str, str] = field(default_factory=dict)
 
     def cost(self) -> Cost:
-        """Return what the batch will do, and how long that may take."""
         edits, work = self.edits, self.work
         keys = target_keys(work, edits.groups, edits.retries) if edits.editor.targets else []
         on_record = work.ledger.find_targets(keys)

@@ -6,9 +6,10 @@ Trace: where a model recalls the facts that it knows, and which layers that sugg
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -47,19 +48,6 @@ MEASURED = ("ES", "PS", "NS", "recall", "paraphrase_recall")
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrateOptions:
-    model: str
-    relations: Collection[str] | None = None
-    facts: int = 60
-    """facts to edit in each trial"""
-    corpus: Path | None = None
-    write: str | None = None
-    """name of the preset to write; None writes none"""
-    values: Mapping[str, Any] = field(default_factory=dict)
-    loading: Loading = AS_STORED
-
-
-@dataclass(frozen=True, slots=True)
 class Calibration:
     """What was found, and the trials that led to it, in the order that they were made."""
 
@@ -82,19 +70,28 @@ class Calibration:
     remark: str | None
 
 
-def calibrate(home: Path, options: CalibrateOptions, progress: Progress = silent) -> Calibration:
-    """Find settings for a model, and write them as a preset of `home` where a name is given.
+def calibrate(
+    home: Path,
+    name: str,
+    *,
+    relations: Collection[str] | None = None,
+    facts: int = 60,
+    corpus: Path | None = None,
+    write: str | None = None,
+    values: Mapping[str, Any] = MappingProxyType({}),
+    loading: Loading = AS_STORED,
+    progress: Progress = silent,
+) -> Calibration:
+    """Find settings for a model by trial edits of `facts` facts; `write` them as a preset of `home` where it is a name.
 
     Trials, targets and covariances stay in `home`, so that a run that was broken off goes on.
     """
-    file = preset_file_for(home, options.write)
-    with Ledger.open(home) as ledger, ledger.writer(f"calibrate {options.model}"):
-        requests, source = facts_to_ask(home, ledger, options.relations)
-        choice = choose_model(
-            options.model, options.values, home=home, loading=options.loading, corpus=options.corpus, progress=progress
-        )
+    file = preset_file_for(home, write)
+    with Ledger.open(home) as ledger, ledger.writer(f"calibrate {name}"):
+        requests, source = facts_to_ask(home, ledger, relations)
+        choice = choose_model(name, values, home=home, loading=loading, corpus=corpus, progress=progress)
         work = Session.of(ledger, choice, progress)
-        known, asked = known_requests(choice.loaded, requests, KNOWN_FACTOR * options.facts, progress)
+        known, asked = known_requests(choice.loaded, requests, KNOWN_FACTOR * facts, progress)
         if len(known) < LEAST:
             raise EditError(
                 f"{choice.name} knows {len(known)} of the {asked} facts that it was asked about, and calibrate needs"
@@ -107,13 +104,13 @@ def calibrate(home: Path, options: CalibrateOptions, progress: Progress = silent
         blocks = len(choice.loaded.family.block_list(choice.loaded.model))
         windows = candidate_windows(suggested, choice.settings.layers, blocks)
         work = replace(work, choice=with_text(home, choice, progress))
-        bench = Workbench(work, known, options.facts, windows)
+        bench = Workbench(work, known, facts, windows)
         m = choice.loaded.family.weight(choice.loaded.model, 0).shape[1]
         chosen = search_settings(choice.settings, windows, m, bench.attempt)
     if chosen.reason is not None:
         raise EditError(f"no trial succeeded; the first failed so: {next(iter(bench.trials.values())).reason}")
     if file is not None:
-        preset = new_preset(home, file.stem, options.model, choice, chosen.settings, options.corpus)
+        preset = new_preset(home, file.stem, name, choice, chosen.settings, corpus)
         told = ", ".join(f"{name} {value:.1f}" for name, value in chosen.figures.items() if name in ("S", "recall"))
         remark = f"Found by `kbsync calibrate` with {len(bench.cases)} edits of known facts: {told}."
         write_preset(file, preset, remark)
@@ -168,11 +165,20 @@ class Workbench:
         if key not in self.trials:
             file = self.work.ledger.home / "calibrations" / f"{key.replace(':', '-')}.json"
             if file.exists():
-                self.trials[key] = read_trial(file, settings)
+                try:
+                    kept = json.loads(file.read_text(encoding="utf-8"))
+                    trial = Trial(settings, kept["figures"], kept["base_perplexity"], kept["reason"])
+                except (OSError, ValueError, KeyError, TypeError) as error:
+                    raise LedgerError(f"{file} is not what calibrate wrote: delete it and run again") from error
                 self.from_record += 1
             else:
-                self.trials[key] = self.make(settings)
-                write_trial(file, self.trials[key])
+                trial = self.make(settings)
+                with writing(file):
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    partial = file.with_suffix(".partial")
+                    partial.write_text(json.dumps(asdict(trial) | {"settings": settings.as_dict()}), encoding="utf-8")
+                    partial.rename(file)
+            self.trials[key] = trial
             self.work.progress("trials", len(self.trials), 0)
         return self.trials[key]
 
@@ -188,40 +194,6 @@ class Workbench:
                 return Trial(settings, self.figures(settings), before)
         except EditError as error:
             return Trial(settings, {}, before, str(error))
-
-
-def write_trial(file: Path, trial: Trial) -> None:
-    """Keep a trial's figures; the file appears whole."""
-    kept = {"figures": trial.figures, "base_perplexity": trial.base_perplexity, "reason": trial.reason}
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps({"settings": trial.settings.as_dict(), **kept}), encoding="utf-8")
-        partial.rename(file)
-
-
-def read_trial(file: Path, settings: MemitSettings) -> Trial:
-    """Return the trial of `settings` that an earlier run kept."""
-    try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        return Trial(settings, kept["figures"], kept["base_perplexity"], kept["reason"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LedgerError(f"{file} is not what calibrate wrote: delete it and run again") from error
-
-
-@dataclass(frozen=True, slots=True)
-class TraceOptions:
-    model: str
-    relations: Collection[str] | None = None
-    facts: int = 100
-    """known facts to trace"""
-    samples: int = SAMPLES
-    """draws of noise for each"""
-    seed: int = 0
-    """of the noise"""
-    write: str | None = None
-    """name of the preset to write; None writes none"""
-    loading: Loading = AS_STORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,32 +213,41 @@ class Trace:
     remark: str | None
 
 
-def trace(home: Path, options: TraceOptions, progress: Progress = silent) -> Trace:
-    """Trace a model, and write the layers that this suggests as a preset of `home` where a name is given."""
-    file = preset_file_for(home, options.write, "--write-preset")
+def trace(
+    home: Path,
+    name: str,
+    *,
+    relations: Collection[str] | None = None,
+    facts: int = 100,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    write: str | None = None,
+    loading: Loading = AS_STORED,
+    progress: Progress = silent,
+) -> Trace:
+    """Trace `facts` known facts, in so many `samples` of noise each; `write` the suggested layers as a preset."""
+    file = preset_file_for(home, write, "--write-preset")
     with Ledger.open(home) as ledger:
-        requests, source = facts_to_ask(home, ledger, options.relations)
-    choice = choose_model(options.model, home=home, loading=options.loading, progress=progress)
+        requests, source = facts_to_ask(home, ledger, relations)
+    choice = choose_model(name, home=home, loading=loading, progress=progress)
     choice.loaded.at_attention()  # where it is not known, this shows before the work
-    known, asked = known_requests(choice.loaded, requests, options.facts, progress)
+    known, asked = known_requests(choice.loaded, requests, facts, progress)
     if not known:
         raise EditError(
             f"{choice.name} knows none of the {asked} facts of the {source} that it was asked: pull facts that it"
             " knows, or name their relations with --relation"
         )
-    known = known[: options.facts]
-    found = trace_figures(
-        causal_trace(choice.loaded, known, samples=options.samples, seed=options.seed, progress=progress)
-    )
+    known = known[:facts]
+    found = trace_figures(causal_trace(choice.loaded, known, samples=samples, seed=seed, progress=progress))
     suggested = None if found.mediated is None else critical_layers(found.mediated)
     if file is not None:
-        write_suggested(home, file, options, choice, suggested)
+        write_suggested(home, file, name, facts, choice, suggested)
     return Trace(
         choice.name,
         source,
         len(known),
-        options.samples,
-        options.seed,
+        samples,
+        seed,
         found,
         choice.settings.layers,
         suggested,
@@ -276,7 +257,7 @@ def trace(home: Path, options: TraceOptions, progress: Progress = silent) -> Tra
 
 
 def write_suggested(
-    home: Path, file: Path, options: TraceOptions, choice: ModelChoice, suggested: tuple[int, ...] | None
+    home: Path, file: Path, name: str, facts: int, choice: ModelChoice, suggested: tuple[int, ...] | None
 ) -> None:
     """Write the model's settings with the suggested layers in them; raise SettingsError where there are none."""
     if suggested is None:
@@ -285,5 +266,5 @@ def write_suggested(
             " facts with --facts, or try layers with `kbsync calibrate`"
         )
     settings = replace(choice.settings, layers=suggested)
-    remark = f"Layers suggested by `kbsync trace --facts {options.facts}`; all else as before, tried on no edit."
-    write_preset(file, new_preset(home, file.stem, options.model, choice, settings), remark)
+    remark = f"Layers suggested by `kbsync trace --facts {facts}`; all else as before, tried on no edit."
+    write_preset(file, new_preset(home, file.stem, name, choice, settings), remark)

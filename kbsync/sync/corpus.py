@@ -111,7 +111,6 @@ def text_lines(path: Path, longest: int = LONGEST) -> Iterator[str]:
 
 
 def json_lines(path: Path) -> Iterator[str]:
-    """Yield the text of each object of a JSON lines file."""
     for number, line in enumerate(text_lines(path, longest=LINE.bytes), 1):
         if not line.strip():
             continue
@@ -151,7 +150,6 @@ def parquet_rows(path: Path) -> Iterator[str]:
 
 
 def data_set(named: str) -> Iterator[str]:
-    """Yield the text of each row of a Hugging Face data set's split ``train``."""
     try:
         import datasets
     except ImportError:

@@ -122,7 +122,6 @@ def latest(plan: Plan) -> set[tuple[str, str]]:
 
 
 def with_answers(home: Path, plan: Plan) -> Plan:
-    """Return the plan with what the base model says to the edit prompts as the previous objects."""
     with Ledger.open(home, create=False) as ledger:
         known = ledger.latest_model(plan.model)
         prompts = [prompt_of(row.request) for row in plan.rows if row.request is not None]

@@ -7,6 +7,7 @@ batch: a template that changes makes the next apply write the state anew, and `v
 """
 
 import random
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from kbsync.editors import EDITORS, Editor, editor
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, content_id
-from kbsync.ledger import BatchRow, ConflictNote, EditRow, Ledger, NewEdit
+from kbsync.ledger import BatchRow, ConflictNote, EditRow, FactRow, Ledger, NewEdit
 from kbsync.memit import MemitSettings, RequestGroup, group_requests
 from kbsync.memit.extensions.groups import edited_wordings
 from kbsync.memit.settings import retired_settings, settings_on_record
@@ -112,7 +113,15 @@ def measure_wordings(
     kinds = {template.prompt: "prompt"} | dict.fromkeys(template.wordings, "wording")
     texts = (*kinds, *template.paraphrases)
     with Ledger.open(home, create=False) as ledger:
-        requests = _drawn(ledger, templates, relation, facts)
+        objects: dict[str, dict[str, FactRow]] = defaultdict(dict)
+        for row in ledger.facts([relation], withdrawn=False):
+            objects[row.subject_key][row.object_key] = replace(row, wording=None)
+        alone = [one for _, named in sorted(objects.items()) for one in named.values() if len(named) == 1]
+        if not alone:
+            told = f"{relation}: the ledger has no facts of it"
+            raise SettingsError(f"{told}: run `kbsync pull --relation {relation}` first")
+        chosen = random.Random(0).sample(alone, min(facts, len(alone)))  # the same at each call
+        requests = fact_requests(ledger, templates, chosen)
         choice = choose_model(model, home=home, loading=loading, progress=progress)
         asked = {text.format(request.subject): request.target for request in requests for text in texts}
         said = base_answers(Session.of(ledger, choice, progress), asked)
@@ -130,20 +139,6 @@ def measure_wordings(
     ]
     measured.sort(key=lambda wording: -wording.right)
     return MeasuredWordings(relation, choice.name, len(requests), len(known), tuple(measured))
-
-
-def _drawn(ledger: Ledger, templates: Templates, relation: str, facts: int) -> list[EditRequest]:
-    """Return requests for `facts` facts, the same at each call, of subjects with one object."""
-    rows = ledger.facts([relation], withdrawn=False)
-    objects: dict[str, set[str]] = {}
-    for row in rows:
-        objects.setdefault(row.subject_key, set()).add(row.object_key)
-    alone = {row.subject_key: row for row in rows if len(objects[row.subject_key]) == 1}
-    if not alone:
-        raise SettingsError(f"{relation}: the ledger has no facts of it: run `kbsync pull --relation {relation}` first")
-    chosen = [alone[key] for key in sorted(alone)]
-    chosen = random.Random(0).sample(chosen, min(facts, len(chosen)))
-    return fact_requests(ledger, templates, [replace(row, wording=None) for row in chosen])
 
 
 def chosen_editor(

@@ -55,13 +55,41 @@ class Around:
     def names(self, key: str, label: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys((label, *self.aliases.get(key, ()))))
 
-    def told(self, subject: str, facts: Sequence[FactRow]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    def told(self, subject: str, facts: Iterable[FactRow]) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yield each relation's prompt about what is called `subject`, with the names of all objects."""
         found: dict[str, dict[str, None]] = defaultdict(dict)
         for fact in facts:
             found[fact.relation] |= dict.fromkeys(self.names(fact.object_key, fact.object_label))
         for relation, names in sorted(found.items()):
             yield self.templates.require(relation).prompt.format(subject), tuple(names)
+
+    def questions(self, edit: EditRow, request: EditRequest, old: str) -> Iterator[Ripple]:
+        """Yield an edit's questions, at most `MOST` of a kind; `old` is the object before it."""
+        template = self.templates.get(edit.relation)
+        if template is not None and template.inverse:  # every subject of the object is right
+            same = [fact for fact in self.by_object[edit.object_key] if fact.relation == edit.relation]
+            subjects = [(edit.subject_key, edit.subject), *((fact.subject_key, fact.subject_label) for fact in same)]
+            names = dict.fromkeys(name for subject in subjects for name in self.names(*subject))
+            yield Ripple("inverse", template.inverse.format(edit.object), tuple(names))
+        for name in self.names(edit.subject_key, edit.subject)[1 : MOST + 1]:
+            yield Ripple("alias", request.prompt.replace("{}", name, 1), request.names)
+        # What holds of the object, named by the subject, and the edit itself of a subject that a fact names.
+        hops: list[tuple[str, tuple[str, ...]]] = []
+        if template is not None:
+            hops += self.told(f"the {template.label} of {edit.subject}", self.by_subject[edit.object_key])
+        for fact in self.by_object[edit.subject_key]:
+            subject = f"the {self.templates.require(fact.relation).label} of {fact.subject_label}"
+            hops.append((request.prompt.replace("{}", subject, 1), request.names))
+        # What the knowledge base says of the subject in other relations.
+        others = (fact for fact in self.by_subject[edit.subject_key] if fact.relation != edit.relation)
+        for kind, asked in (("two_hops", hops), ("same_subject", self.told(edit.subject, others))):
+            for prompt, names_of in islice(asked, MOST):
+                yield Ripple(kind, prompt, names_of)
+        for thing, holds in ((request.target, True), (old, False)):  # told as it is, and denied
+            if thing:
+                told = f'"{prompt_of(request)} {thing}." Answer:'
+                yield Ripple("true_false", f"True or false: {told}", (str(holds),), str(not holds))
+                yield Ripple("negation", f"True or false: it is wrong that {told}", (str(not holds),), str(holds))
 
 
 def ripples_of(
@@ -72,64 +100,10 @@ def ripples_of(
     old: Mapping[str, str],
     facts: Sequence[FactRow],
 ) -> list[tuple[Ripple, ...]]:
-    """Return each edit's questions, at most `MOST` of a kind; `old` maps a request's id to the object before it."""
+    """Return each edit's questions; `old` maps a request's id to the object before it."""
     around = Around(ledger, templates, edits, facts)
-    return [
-        (
-            *inverse(around, edit),
-            *other_names(around, edit, request),
-            *two_hops(around, edit, request),
-            *same_subject(around, edit),
-            *verdicts(request, old.get(request.id, "")),
-        )
-        for edit, request in zip(edits, requests, strict=True)
-    ]
-
-
-def inverse(around: Around, edit: EditRow) -> Iterator[Ripple]:
-    """Ask for the subject, where the relation's template says how; every subject of the object is right."""
-    template = around.templates.get(edit.relation)
-    if template is not None and template.inverse:
-        same = [fact for fact in around.by_object[edit.object_key] if fact.relation == edit.relation]
-        names = dict.fromkeys(around.names(edit.subject_key, edit.subject))
-        for fact in same:
-            names |= dict.fromkeys(around.names(fact.subject_key, fact.subject_label))
-        yield Ripple("inverse", template.inverse.format(edit.object), tuple(names))
-
-
-def other_names(around: Around, edit: EditRow, request: EditRequest) -> Iterator[Ripple]:
-    """Ask the edit prompt of the subject's other names."""
-    for name in around.names(edit.subject_key, edit.subject)[1 : MOST + 1]:
-        yield Ripple("alias", request.prompt.replace("{}", name, 1), request.names)
-
-
-def two_hops(around: Around, edit: EditRow, request: EditRequest) -> Iterator[Ripple]:
-    """Ask what holds of the object, named by the subject, and the edit itself of a subject that a fact names."""
-    template = around.templates.get(edit.relation)
-    asked: list[tuple[str, tuple[str, ...]]] = []
-    if template is not None:
-        asked += around.told(f"the {template.label} of {edit.subject}", around.by_subject[edit.object_key])
-    for fact in around.by_object[edit.subject_key]:
-        label = around.templates.require(fact.relation).label
-        asked.append((request.prompt.replace("{}", f"the {label} of {fact.subject_label}", 1), request.names))
-    for prompt, names in asked[:MOST]:
-        yield Ripple("two_hops", prompt, names)
-
-
-def same_subject(around: Around, edit: EditRow) -> Iterator[Ripple]:
-    """Ask what the knowledge base says of the subject in other relations."""
-    others = [fact for fact in around.by_subject[edit.subject_key] if fact.relation != edit.relation]
-    for prompt, names in list(around.told(edit.subject, others))[:MOST]:
-        yield Ripple("same_subject", prompt, names)
-
-
-def verdicts(request: EditRequest, old: str) -> Iterator[Ripple]:
-    """Ask whether the new and the old fact are true, told as they are and denied."""
-    for thing, holds in ((request.target, True), (old, False)):
-        if thing:
-            told = f'"{prompt_of(request)} {thing}." Answer:'
-            yield Ripple("true_false", f"True or false: {told}", (str(holds),), str(not holds))
-            yield Ripple("negation", f"True or false: it is wrong that {told}", (str(not holds),), str(holds))
+    pairs = zip(edits, requests, strict=True)
+    return [tuple(around.questions(edit, request, old.get(request.id, ""))) for edit, request in pairs]
 
 
 References = Mapping[str, Sequence[str]]

@@ -31,8 +31,6 @@ from kbsync.sync.home import AS_STORED, Loading, Progress, silent, templates_for
 from kbsync.sync.known import requests_of
 from kbsync.sync.model import Session, batch_tensors, choose_model, current_deltas, delta_matrices, known_model
 
-__all__ = ["Exported", "Form", "Probe", "ended_by_signals", "export", "probe", "unfinished", "whole"]
-
 _UNFINISHED = re.compile(r"\.kbsync-export-(\d+)-[0-9a-f]+\Z")
 PROBED = 20
 """edits at most that a sync asks the written files for"""

@@ -104,7 +104,6 @@ USE = {
 def model_card(
     bill: Bill, ledger: Ledger, batch: BatchRow, edits: Sequence[EditRow], file: Path, figures: Mapping[str, Any]
 ) -> str:
-    """Return README.md of an export, in the form that the hub reads: a YAML head, and what a user has to know."""
     head = {
         "base_model": bill.base,
         "base_model_relation": RELATIONS[bill.format],

@@ -97,7 +97,6 @@ class History:
 
 
 def history(home: Path, model: str | None = None) -> History:
-    """Return the batches and rollbacks of a model, or of all (None)."""
     with Ledger.open(home, create=False) as ledger:
         models = ledger.models() if model is None else [model_meant(ledger, model)]
         names = {row.key: row.name for row in models}

@@ -60,7 +60,6 @@ def fact_requests(ledger: Ledger, templates: Templates, facts: Sequence[FactRow]
 
 
 def prompt_of(request: EditRequest) -> str:
-    """Return a request's edit prompt with its subject."""
     return request.prompt.format(request.subject)
 
 

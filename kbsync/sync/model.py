@@ -77,8 +77,13 @@ def choose_model(
     progress("loading the model", 1, 1)
     depth = len(loaded.family.block_list(loaded.model))
     if preset is None:
-        settings = default_settings(depth, loaded.weight(0).shape[1])
-        remark = told_defaults(name, settings, depth, values)
+        settings, remark = default_settings(depth, loaded.weight(0).shape[1]), None
+        worked_out = {
+            "layers": f"layers {settings.layers[0]} to {settings.layers[-1]} of {depth}",
+            "lambda": f"lambda {settings.lambda_:g}",
+        }
+        if told := " and ".join(text for setting, text in worked_out.items() if setting not in values):
+            remark = f"{name} has no preset: {told}, computed from its size, not measured; `kbsync calibrate` measures"
     else:
         settings, remark = preset.settings, None
         bounds = bounds.with_values(**{name: getattr(preset, name) for name in BOUNDS})
@@ -90,18 +95,6 @@ def choose_model(
             f"layers: {settings.layers[-1]} is too high; {name} has {depth} blocks, so {depth - 2} is the highest"
         )
     return ModelChoice(model_name(name, home), loaded, settings, corpus, remark, team, bounds, loading.revision)
-
-
-def told_defaults(name: str, settings: MemitSettings, depth: int, values: Mapping[str, Any]) -> str | None:
-    """Return the line that says which settings of a model without a preset nobody has chosen, if there are any."""
-    worked_out = {
-        "layers": f"layers {settings.layers[0]} to {settings.layers[-1]} of {depth}",
-        "lambda": f"lambda {settings.lambda_:g}",
-    }
-    told = " and ".join(text for setting, text in worked_out.items() if setting not in values)
-    if not told:
-        return None
-    return f"{name} has no preset: {told}, computed from its size, not measured; `kbsync calibrate` measures"
 
 
 def source_of(name: str, home: Path | None = None) -> str:

@@ -187,7 +187,20 @@ def _rows(
     ledger: Ledger, templates: Templates, part: _Part, edits: Mapping[tuple[str, str], EditRow]
 ) -> Iterator[PlanRow]:
     """Yield the rows of facts in conflict, and of those that are to be written."""
-    same_as, witnesses = _further_keys(part.settled), _witnesses(part.settled)
+    settled, conflicts = part.settled, part.settled.conflicts
+    kept = {statement.ref for statement in settled.kept}
+    # Under which further subject keys may a kept statement's prompt have been applied? Those of statements that are
+    # merged into it, or that it was chosen over in a conflict. And which sources say the same?
+    same_as: dict[int, list[str]] = defaultdict(list)
+    witnesses: dict[int, dict[str, None]] = defaultdict(dict)
+    for one in (*settled.kept, *(one for conflict in conflicts for one in conflict.statements)):
+        witnesses[one.ref][one.source] = None
+    for merged, stand in settled.merged:
+        same_as[stand.ref].append(merged.fact.subject.key)
+        witnesses[stand.ref][merged.source] = None
+    for conflict in conflicts:
+        for chosen in (statement for statement in conflict.statements if statement.ref in kept):
+            same_as[chosen.ref] += [statement.fact.subject.key for statement in conflict.statements]
     names = aliases(ledger, {row.object_key for row in part.facts.values()})
     for conflict in part.kept_out:
         keys = [(conflict.relation, statement.fact.subject.key) for statement in conflict.statements]
@@ -196,9 +209,9 @@ def _rows(
         told = (conflict.subject, conflict.relation, objects, edit.object if edit else None, conflict.reason)
         sources = dict.fromkeys(source for one in conflict.statements for source in witnesses[one.ref])
         yield PlanRow("!", *told, edit=edit, sources=tuple(sources))
-    for kept in part.settled.kept:
-        row = fact_row(part.facts[kept.ref], same_as[kept.ref], edits, templates, names)
-        yield replace(row, sources=tuple(witnesses[kept.ref]))
+    for stands in settled.kept:
+        row = fact_row(part.facts[stands.ref], same_as[stands.ref], edits, templates, names)
+        yield replace(row, sources=tuple(witnesses[stands.ref]))
 
 
 def with_their_facts(rows: Iterable[PlanRow]) -> Iterator[PlanRow]:
@@ -224,31 +237,6 @@ def _statements(ledger: Ledger, templates: Templates, facts: Iterable[FactRow]) 
 
 def sort_key(row: PlanRow) -> tuple[int, str, str]:
     return SIGNS.index(row.sign), row.relation, row.subject
-
-
-def _further_keys(settled: Settled) -> dict[int, list[str]]:
-    """Return, by the ref of a kept statement, further subject keys under which its prompt may have been applied.
-
-    They are those of statements merged into it, and of those that it was chosen over in a conflict.
-    """
-    further: dict[int, list[str]] = defaultdict(list)
-    for merged, stand in settled.merged:
-        further[stand.ref].append(merged.fact.subject.key)
-    kept = {statement.ref for statement in settled.kept}
-    for conflict in settled.conflicts:
-        for chosen in (statement for statement in conflict.statements if statement.ref in kept):
-            further[chosen.ref] += [statement.fact.subject.key for statement in conflict.statements]
-    return further
-
-
-def _witnesses(settled: Settled) -> dict[int, dict[str, None]]:
-    """Return, by the ref of a statement, the sources that say the same."""
-    found: dict[int, dict[str, None]] = defaultdict(dict)
-    for one in (*settled.kept, *(one for conflict in settled.conflicts for one in conflict.statements)):
-        found[one.ref][one.source] = None
-    for merged, stand in settled.merged:
-        found[stand.ref][merged.source] = None
-    return found
 
 
 def _ending_row(edit: EditRow, veto: VetoRow | None, inverse: bool) -> PlanRow:

@@ -134,16 +134,6 @@ def known_requests(
 
 
 @dataclass(frozen=True, slots=True)
-class MendOptions:
-    model: str
-    facts: int
-    """known facts to train on, at most or a few more"""
-    steps: int | None = None
-    """None is the model's, or the default"""
-    loading: Loading = AS_STORED
-
-
-@dataclass(frozen=True, slots=True)
 class TrainedMend:
     """A network that was trained and kept; losses are means over the first and the last tenth of the steps."""
 
@@ -163,12 +153,20 @@ class TrainedMend:
     file: Path
 
 
-def train_network(home: Path, options: MendOptions, progress: Progress = silent) -> TrainedMend:
+def train_network(
+    home: Path,
+    model: str,
+    facts: int,
+    steps: int | None = None,
+    *,
+    loading: Loading = AS_STORED,
+    progress: Progress = silent,
+) -> TrainedMend:
     """Train MEND's network for a model and keep it in `home`, in the place of an earlier one of the same weights."""
-    with Ledger.open(home) as ledger, ledger.writer(f"mend train {options.model}"):
+    with Ledger.open(home) as ledger, ledger.writer(f"mend train {model}"):
         asked = facts_to_ask(home, ledger, None)
-        choice = choose_model(options.model, home=home, loading=options.loading, progress=progress)
-        return train_for(ledger, choice, asked, options.facts, options.steps, progress)
+        choice = choose_model(model, home=home, loading=loading, progress=progress)
+        return train_for(ledger, choice, asked, facts, steps, progress)
 
 
 def train_for(

@@ -252,7 +252,6 @@ def audit(
 def against(
     ledger: Ledger, bill: Bill, files: Sequence[Path], weights: bool, loading: Loading
 ) -> tuple[str, bool, list[EditRow]]:
-    """Return what a ledger says of a bill, whether it agrees, and the edits that it has of it."""
     models = [row for row in ledger.models() if row.weights_sha256 == bill.base_sha256]
     found = [(row, batch) for row in models for batch in ledger.batches(row.key) if batch.id == bill.batch]
     if not found:

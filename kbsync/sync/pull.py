@@ -16,7 +16,7 @@ from kbsync.shapes import iri_of, short_id
 from kbsync.sources import Ask, Reading, Source, open_source
 from kbsync.sources.base import Access
 from kbsync.sync.home import templates_for
-from kbsync.sync.reading import FileState, kept_pages, look_at, scope_of, scope_text
+from kbsync.sync.reading import FileState, KeptPages, look_at, scope_of, scope_text
 from kbsync.templates import Templates
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def pull(
     if (home / "ledger.db").exists():
         with Ledger.open(home) as ledger:  # one that cannot be used shows before a long reading
             known = frozenset((earlier.source, earlier.relation) for earlier in ledger.pulls())
-    with kept_pages(home, source) as pages:
+    with KeptPages(home, source) as pages:
         opened = open_source(source, Access(contact, pages, progress), asks=asks, query=query)
         name = name or opened.name
         state = look_at(home, opened, asks, name)

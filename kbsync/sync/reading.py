@@ -3,7 +3,7 @@
 import datetime
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,61 +138,48 @@ def _steps(ask: Ask, ordered: bool) -> Iterator[tuple[str, str, str]]:
         yield "aliases", f"aliases, {BATCH} at a time{shown}", queries.aliases(ask, iris).counted()
 
 
-class KeptPages:
-    """Pages of one source in a home's ledger, which is made when the first one is kept."""
+class KeptPages(AbstractContextManager["KeptPages"]):
+    """Pages of one source in a home's ledger, which is made when the first one is kept.
+
+    What an error or Ctrl-C leaves is there for the next pull.
+    """
 
     def __init__(self, home: Path, source: str) -> None:
         self._home, self._source = home, source
         self._ledger: Ledger | None = None
-        self._used: set[str] = set()
+        self.used: set[str] = set()
+        """the keys of all that this pull found or kept"""
 
     def find(self, query: str) -> bytes | None:
         """Return the answer to `query` that an interrupted pull left."""
-        ledger = self._open(create=False)
-        key = page_key(self._source, query)
-        found = None if ledger is None else find_page(ledger, key)
+        key, found = page_key(self._source, query), None
+        if self._ledger or (self._home / "ledger.db").exists():
+            found = find_page(self._opened(), key)
         if found is not None:
-            self._used.add(key)
+            self.used.add(key)
         return found
 
     def keep(self, query: str, body: bytes) -> None:
-        ledger = self._open(create=True)
-        assert ledger is not None
         key = page_key(self._source, query)
-        self._used.add(key)
-        keep_page(ledger, key, body)
-
-    @property
-    def used(self) -> frozenset[str]:
-        return frozenset(self._used)
+        self.used.add(key)
+        keep_page(self._opened(), key, body)
 
     def drop(self) -> None:
         """Drop all that this pull found or kept, as it was of no use."""
-        ledger = self._open(create=False)
-        if ledger is not None:
-            drop_pages(ledger, self._used)
+        if self.used:
+            drop_pages(self._opened(), self.used)
 
-    def close(self) -> None:
-        if self._ledger is not None:
-            self._ledger.close()
-
-    def _open(self, *, create: bool) -> Ledger | None:
-        if self._ledger is None and (create or (self._home / "ledger.db").exists()):
+    def _opened(self) -> Ledger:
+        if self._ledger is None:
             self._ledger = Ledger.open(self._home)
             # A page lost to a power cut is only asked for again, so no page waits for the disk (WAL stays whole).
             self._ledger.db.execute("PRAGMA synchronous = NORMAL")
             drop_expired(self._ledger)
         return self._ledger
 
-
-@contextmanager
-def kept_pages(home: Path, source: str) -> Iterator[KeptPages]:
-    """Give the pages of `source`; what an error or Ctrl-C leaves is there for the next pull."""
-    pages = KeptPages(home, source)
-    try:
-        yield pages
-    finally:
-        pages.close()
+    def __exit__(self, *error: object) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
 
 
 @dataclass(frozen=True, slots=True)

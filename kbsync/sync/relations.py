@@ -3,7 +3,6 @@
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from kbsync.sources.base import Access
 from kbsync.sync.home import model_name, templates_for
 from kbsync.sync.known import fact_requests, known_among, prompt_of
 from kbsync.sync.plan import find_model
-from kbsync.sync.status import answered
+from kbsync.sync.status import asking
 from kbsync.templates import Templates, check_file
 
 if TYPE_CHECKING:
@@ -67,30 +66,27 @@ def relations_for(home: Path, model: str | None = None) -> Relations:
 
     What is known is told by answers on record, as `plan` does it.
     """
-    templates = templates_for(home)
-    if not (home / "ledger.db").exists():
-        return Relations(None, tuple(_rows(templates, {}, Counter(), Counter())))
-    with Ledger.open(home) as ledger:
-        found = find_model(ledger, None if model is None else model_name(model, home))
-        asked, known = (Counter[str](), Counter[str]()) if found is None else _known(ledger, found, templates)
-        return Relations(found.name if found else None, tuple(_rows(templates, relation_counts(ledger), asked, known)))
-
-
-def _rows(
-    templates: Templates, counts: dict[str, RelationCounts], asked: Counter[str], known: Counter[str]
-) -> Iterator[RelationRow]:
-    told = [template.relation for template in templates]
+    templates, found = templates_for(home), None
+    counts: dict[str, RelationCounts] = {}
+    asked, known = Counter[str](), Counter[str]()
+    if (home / "ledger.db").exists():
+        with Ledger.open(home) as ledger:
+            found, counts = find_model(ledger, model and model_name(model, home)), relation_counts(ledger)
+            if found is not None:
+                asked, known = _known(ledger, found, templates)
+    told, rows = [template.relation for template in templates], []
     for relation in [*told, *sorted(counts.keys() - set(told))]:
         template, held = templates.get(relation), counts.get(relation, RelationCounts(0, 0))
         share = 100 * known[relation] / asked[relation] if asked[relation] else None
-        label = template.label if template else None
-        yield RelationRow(relation, label, template is not None, held.facts, held.conflicts, asked[relation], share)
+        about = (relation, template.label if template else None, template is not None)
+        rows.append(RelationRow(*about, held.facts, held.conflicts, asked[relation], share))
+    return Relations(found.name if found else None, tuple(rows))
 
 
 def _known(ledger: Ledger, model: ModelRow, templates: Templates) -> tuple[Counter[str], Counter[str]]:
     """Count, by relation, the facts that the base model was asked for and those that it answers."""
     standing = Standing(ledger, None)
-    standing.involve_named(answered(ledger, model, standing, templates))
+    standing.involve_named(asking(ledger.prompts_answered(model.key), standing, templates))
     standing.involve_worded()
     requests = fact_requests(ledger, templates, standing.involved())
     said = ledger.answers(model.key, [prompt_of(request) for request in requests])

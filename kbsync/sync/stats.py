@@ -101,7 +101,6 @@ class SharedCovariances:
 
 
 def export_covariances(home: Path, file: Path, options: StatsOptions, progress: Progress) -> SharedCovariances:
-    """Write the covariances of a model's edited layers to a new file."""
     if file.exists():
         raise SettingsError(f"{file} exists already: name a new file")
     _, covariances = covariances_of(home, options, progress)

@@ -83,10 +83,10 @@ def diff_for(
         standing.involve_shared()
         standing.involve_vetoed()
         standing.involve_named(set(_entangled(standing, templates)))
-        standing.involve_named(_asking(standing.involve_worded(), standing, templates))
+        standing.involve_named(asking(standing.involve_worded(), standing, templates))
         if found is not None:
             standing.involve_edited(found.key)
-            standing.involve_named(answered(ledger, found, standing, templates))
+            standing.involve_named(asking(ledger.prompts_answered(found.key), standing, templates))
         inverse = compiles_inverse(ledger, found, inverse)
         if inverse:
             standing.involve_relations([one.relation for one in templates if one.inverse])
@@ -143,12 +143,7 @@ def _first_others(standing: Standing, templates: Templates, order: Sequence[str]
             yield from found
 
 
-def answered(ledger: Ledger, model: ModelRow, standing: Standing, templates: Templates) -> Collection[tuple[str, str]]:
-    """Return (relation, subject label) of what the base model was asked in an edit prompt."""
-    return _asking(ledger.prompts_answered(model.key), standing, templates)
-
-
-def _asking(prompts: Collection[str], standing: Standing, templates: Templates) -> Collection[tuple[str, str]]:
+def asking(prompts: Collection[str], standing: Standing, templates: Templates) -> Collection[tuple[str, str]]:
     """Return (relation, subject label) of what a template would ask in one of `prompts`."""
     told = [template for relation in standing.relations() if (template := templates.get(relation))] if prompts else []
     return {

@@ -7,7 +7,7 @@ import yaml
 
 from kbsync.errors import SettingsError
 from kbsync.metrics.trace_batch import GROUPS
-from kbsync.sync.calibrate import TraceOptions, write_suggested
+from kbsync.sync.calibrate import write_suggested
 from kbsync.sync.model import choose_model
 from tests.homes import SWAPPED, Editable, done, kbsync, make_home, snapshot
 from tests.tiny_models import CAPITALS
@@ -51,12 +51,12 @@ def test_what_it_finds_is_a_function_of_the_seed(home: Path, small: Editable, tm
 
 
 def test_the_suggested_layers_become_a_preset(home: Path, small: Editable) -> None:
-    choice, options = choose_model(small.name), TraceOptions(small.name)
+    choice = choose_model(small.name)
     file = home / "presets" / "traced.yaml"
     with pytest.raises(SettingsError, match="no layers are suggested; trace more facts with --facts"):
-        write_suggested(home, file, options, choice, None)
+        write_suggested(home, file, small.name, 100, choice, None)
     assert not file.exists()
-    write_suggested(home, file, options, choice, (1, 2))
+    write_suggested(home, file, small.name, 100, choice, (1, 2))
     written = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert written["model"] == str(Path(small.name).resolve())
     assert written["settings"]["layers"] == [1, 2]
