@@ -8,13 +8,13 @@ import datetime
 import email.message
 import email.utils
 import http.client
-import queue
 import re
 import threading
 import time
 import urllib.error
 import urllib.request
 import zlib
+from concurrent.futures import Future, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -145,23 +145,21 @@ def _in_time(address: str, query: str, method: str, access: Access) -> _Answer:
     The exchange runs in a thread of its own, as no time that is set on a connection bounds it: a byte a second is
     never silent. A thread that is given up ends with its connection, or with the program.
     """
-    found: queue.SimpleQueue[_Answer | BaseException] = queue.SimpleQueue()
+    found: Future[_Answer] = Future()
 
     def exchange() -> None:
         try:
-            found.put(_exchange(address, query, method, access, end))
+            found.set_result(_exchange(address, query, method, access, end))
         except BaseException as error:  # raised below, where it is waited for
-            found.put(error)
+            found.set_exception(error)
 
     start = time.monotonic()
     end = start + access.deadline
     threading.Thread(target=exchange, daemon=True).start()
     while (now := time.monotonic()) < end:
-        with suppress(queue.Empty):
-            answer = found.get(timeout=min(1.0, end - now))
-            if isinstance(answer, BaseException):
-                raise answer
-            return answer
+        wait([found], timeout=min(1.0, end - now))
+        if found.done():
+            return found.result()
         passed = round(time.monotonic() - start)
         host = urlsplit(address).hostname
         patience = f"gives up after {access.timeout:g} s of silence, {access.deadline:g} s in all"

@@ -22,7 +22,7 @@ from sseclient import SSEClient
 from kbsync.errors import SourceError
 from kbsync.files import LINE
 from kbsync.sources.base import Access, shown
-from kbsync.sources.endpoint import plain_opener, retry_after
+from kbsync.sources.endpoint import RequestError, plain_opener, retry_after
 
 PAUSES = (1.0, 60.0)  # seconds between two connections, where the server says nothing: at first, and at most
 WAITING = 10_000  # events that wait to be taken; beyond these the server has to wait
@@ -119,7 +119,7 @@ class Follower:
             except SourceError as error:
                 self._put(error)
                 return
-            except _BusyError as error:
+            except RequestError as error:
                 pause = error.pause or pause
             except (OSError, HTTPException, ValueError) as error:
                 if not reached:
@@ -144,7 +144,7 @@ class Follower:
         except urllib.error.HTTPError as error:
             with closing(error):
                 if error.code in _BUSY:
-                    raise _BusyError(retry_after(error.headers.get("Retry-After"))) from error
+                    raise RequestError("is busy", "again", retry_after(error.headers.get("Retry-After"))) from error
                 told = f"HTTP {error.code} {shown(str(error.reason))}"
                 raise SourceError(f"the stream {self.url} answers {told}") from error
         with closing(response):
@@ -170,11 +170,3 @@ class Follower:
                 with suppress(ValueError, RecursionError):
                     data = json.loads(event.data)
                     yield Event(self._last, data if isinstance(data, dict) else {})
-
-
-class _BusyError(Exception):
-    """A server that asks to come again, after so many seconds or when we like."""
-
-    def __init__(self, pause: float | None) -> None:
-        super().__init__()
-        self.pause = pause
