@@ -42,10 +42,8 @@ class KgtkFile:
     """A KGTK edge file. It is gone through once for `asks`; what is not asked for takes no memory."""
 
     def __init__(self, path: Path, asks: tuple[Ask, ...] = ()) -> None:
-        self._path = path
+        self._path, self._state, self.name = path, Unchanged(path), str(path.resolve())
         self._needed = NeededLines(path, lambda: _triples(path), RdfFormat.N_TRIPLES, asks)
-        self._state = Unchanged(path)
-        self.name = str(path.resolve())
 
     def read(self, ask: Ask) -> Reading:
         """Read the current facts of `ask`'s relation; raises SourceError with all bad lines of the file."""

@@ -60,13 +60,11 @@ class RdfFile:
     """
 
     def __init__(self, path: Path, asks: tuple[Ask, ...] = (), own: OwnQuery | None = None) -> None:
-        self._path = path
+        self._path, self._state, self.name = path, Unchanged(path), str(path.resolve())
         self._own = own
         self._form = _FORMATS[kind_of(path)]
         self._folder = TemporaryFolder()
         self._needed = NeededLines(path, lambda: lines_of(path), self._form, asks)
-        self._state = Unchanged(path)
-        self.name = str(path.resolve())
 
     def read(self, ask: Ask) -> Reading:
         """Read the current facts of `ask`'s relation; raises SourceError if the file is not whole."""

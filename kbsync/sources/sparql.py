@@ -41,11 +41,8 @@ class SparqlSource:
         own: OwnQuery | None = None,
     ) -> None:
         """`name` is the ledger's (else the address); see `read_facts` for samples. `own` is what it is asked."""
-        self.name = name or endpoint
-        self.endpoint = endpoint
-        self.ordered_sample = ordered_sample
-        self._access = access
-        self._own = own
+        self.name, self.endpoint, self.ordered_sample = name or endpoint, endpoint, ordered_sample
+        self._access, self._own = access, own
 
     def read(self, ask: Ask) -> Reading:
         """Read the current facts of `ask`'s relation; raises SourceError if any answer fails or is not whole."""

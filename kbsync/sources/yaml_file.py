@@ -52,10 +52,8 @@ class YamlFile:
     """A YAML file of facts, read and checked whole at the first reading, whatever relation is asked for."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._state = Unchanged(path)
+        self._path, self._state, self.name = path, Unchanged(path), str(path.resolve())
         self._notes: tuple[str, ...] = ()
-        self.name = str(path.resolve())
 
     def read(self, ask: Ask) -> Reading:
         """Read `ask`'s facts; raises SourceError with all problems of the file, and SettingsError for --class."""
