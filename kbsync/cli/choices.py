@@ -46,17 +46,6 @@ CorpusOption = Annotated[
         " name or name:config, or - for stdin.",
     ),
 ]
-DeviceOption = Annotated[str | None, option("--device D", "cuda, mps, cpu, or auto for all of them.  [the best one]")]
-MaxMemoryOption = Annotated[
-    str | None, option("--max-memory D=SIZE,...", "Bounds under --device auto, such as 0=20GiB,cpu=60GiB.")
-]
-DtypeOption = Annotated[
-    str | None, option("--dtype T", "float32, float16 or bfloat16.  [float32 on a CPU, else as stored]")
-]
-ExperimentalOption = Annotated[bool, option("--experimental", "Read a model of an unknown family from its structure.")]
-RevisionOption = Annotated[
-    str | None, option("--revision REV", "Branch, tag or commit of the model's hub repository.  [main]")
-]
 SetOption = Annotated[list[str] | None, option("--set FIELD=VALUE", "A MEMIT setting, such as steps=30.")]
 IncludeKnownOption = Annotated[bool, option("--include-known", "Edit facts that the base model knows, as well.")]
 InverseOption = Annotated[
@@ -97,6 +86,21 @@ def keyword_options(**options: Any) -> list[inspect.Parameter]:
     ]
 
 
+LOADING_OPTIONS = keyword_options(
+    device=Annotated[str | None, option("--device D", "cuda, mps, cpu, or auto for all of them.  [the best one]")],
+    dtype=Annotated[
+        str | None, option("--dtype T", "float32, float16 or bfloat16.  [float32 on a CPU, else as stored]")
+    ],
+    max_memory=Annotated[
+        str | None, option("--max-memory D=SIZE,...", "Bounds under --device auto, such as 0=20GiB,cpu=60GiB.")
+    ],
+    experimental=Annotated[bool, option("--experimental", "Read a model of an unknown family from its structure.")],
+    revision=Annotated[
+        str | None, option("--revision REV", "Branch, tag or commit of the model's hub repository.  [main]")
+    ],
+)
+
+
 def listed(names: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names.split(",") if name.strip())
 
@@ -125,48 +129,31 @@ def parse_max_memory(text: str | None) -> dict[int | str, str] | None:
     return bounds
 
 
-CanariesOption = Annotated[
-    Path | None, option("--canaries FILE", "Questions (YAML) that the model must answer to be made current.")
-]
-PerplexityOption = Annotated[
-    float | None,
-    option(
+def bound(spec: str, text: str) -> Any:
+    return Annotated[float | None, option(spec, text, min=0)]
+
+
+JUDGING_OPTIONS = keyword_options(
+    canaries=Annotated[
+        Path | None, option("--canaries FILE", "Questions (YAML) that the model must answer to be made current.")
+    ],
+    max_perplexity_increase=bound(
         "--max-perplexity-increase PERCENT",
         "Largest allowed rise of perplexity on the corpus.  [the preset's, else 10]",
-        min=0,
     ),
-]
-SpecificityOption = Annotated[
-    float | None, option("--max-specificity-loss POINTS", "Largest allowed fall of NS.  [the preset's, else 10]", min=0)
-]
-WeightChangeOption = Annotated[
-    float | None,
-    option("--max-weight-change PERCENT", "Largest allowed change of a layer, in percent of its norm.", min=0),
-]
-KnownLossOption = Annotated[
-    float | None,
-    option(
+    max_specificity_loss=bound("--max-specificity-loss POINTS", "Largest allowed fall of NS.  [the preset's, else 10]"),
+    max_weight_change=bound(
+        "--max-weight-change PERCENT", "Largest allowed change of a layer, in percent of its norm."
+    ),
+    max_known_loss=bound(
         "--max-known-loss PERCENT",
         "Most of the edited subjects' other facts, of those that the base model answers, that may be lost."
         "  [the preset's, else no bound]",
-        min=0,
     ),
-]
-TaskLossOption = Annotated[
-    float | None,
-    option(
-        "--max-task-loss POINTS", "Largest allowed fall of a task of --tasks.  [the preset's, else no bound]", min=0
-    ),
-]
-
-JUDGING_OPTIONS = keyword_options(
-    canaries=CanariesOption,
-    max_perplexity_increase=PerplexityOption,
-    max_specificity_loss=SpecificityOption,
-    max_weight_change=WeightChangeOption,
-    max_known_loss=KnownLossOption,
     tasks=TasksOption,
-    max_task_loss=TaskLossOption,
+    max_task_loss=bound(
+        "--max-task-loss POINTS", "Largest allowed fall of a task of --tasks.  [the preset's, else no bound]"
+    ),
 )
 
 

@@ -11,19 +11,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 import typer
 from typer.core import TyperGroup
 
-from kbsync.cli.choices import (
-    DIFFERENCE,
-    JUDGING_OPTIONS,
-    DeviceOption,
-    DtypeOption,
-    ExperimentalOption,
-    Judging,
-    MaxMemoryOption,
-    RevisionOption,
-    keyword_options,
-    option,
-    parse_max_memory,
-)
+from kbsync.cli.choices import DIFFERENCE, JUDGING_OPTIONS, LOADING_OPTIONS, Judging, option, parse_max_memory
 from kbsync.errors import SettingsError
 from kbsync.project import FILE_NAME, Project
 from kbsync.sync.home import Loading
@@ -37,14 +25,6 @@ HomeOption = Annotated[Path | None, option("--home DIR", f"{HOME_HELP}.")]
 JsonOption = Annotated[bool, option("--json", "Print the result as JSON.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say on stderr how the work is done.")]
 DebugOption = Annotated[bool, option("--debug", "Show the traceback of an error.")]
-
-LOADING_OPTIONS = keyword_options(
-    device=DeviceOption,
-    dtype=DtypeOption,
-    max_memory=MaxMemoryOption,
-    experimental=ExperimentalOption,
-    revision=RevisionOption,
-)
 
 
 def _loading(max_memory: str | None, **given: Any) -> Loading:
