@@ -10,7 +10,15 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from kbsync.errors import ModelError, foreign
-from kbsync.models.forward import batches_by_length, head_log_probs, last_hidden, make_rows
+from kbsync.models.forward import (
+    Rows,
+    batches_by_length,
+    continue_hidden,
+    fill_cache,
+    head_log_probs,
+    last_hidden,
+    make_rows,
+)
 from kbsync.models.loaded import LoadedModel
 from kbsync.models.subject import locate
 
@@ -47,22 +55,50 @@ def score_rows(
     """Score the end of each (tokens, position of the target's first) in batches.
 
     A row is run without its last token. One that begins another one, or equals it, is read off that one, so that
-    candidates of one token each take one run together. Logits are made once at each position where a target token is
-    read, and there alone.
+    candidates of one token each take one run together; others run what stands before them once. Logits are made once
+    at each position where a target token is read, and there alone.
     """
     scores: list[TargetScore] = [TargetScore(0.0, False, 0.0)] * len(rows)
     readers = readers_by_row([tuple(ids[:-1]) for ids, _ in rows])
-    run = list(readers)
+    parted: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    for row, places in readers.items():
+        # The last token before a target is where its first is read, so it is run with the target.
+        parted.setdefault(row[: min(rows[place][1] for place in places) - 1], []).append(row)
+    alone = [((), [row]) for before, after in parted.items() if not before or len(after) == 1 for row in after]
+    shared = [
+        (before, after[start : start + most])
+        for before, after in parted.items()
+        if before and len(after) > 1
+        for most in [max(1, TOKEN_BUDGET // max(map(len, after)))]
+        for start in range(0, len(after), most)
+    ]
     done = 0
-    for batch in batches_by_length([len(ids) for ids in run], TOKEN_BUDGET):
-        hidden = last_hidden(loaded, make_rows([run[place] for place in batch], loaded.device))
-        asked = [(line, reader) for line, place in enumerate(batch) for reader in readers[run[place]]]
-        found = read_off(loaded, hidden, [(line, *rows[reader]) for line, reader in asked])
-        for (_, reader), score in zip(asked, found, strict=True):
-            scores[reader] = score
-        done += len(asked)
-        progress(done)
+    for group in (alone, shared):
+        for batch in batches_by_length([sum(map(len, after)) for _, after in group], TOKEN_BUDGET):
+            hidden = run_parted(loaded, [group[place] for place in batch])
+            run = [(len(before), row) for before, after in (group[place] for place in batch) for row in after]
+            asked = [(line, skip, reader) for line, (skip, row) in enumerate(run) for reader in readers[row]]
+            texts = [(line, rows[reader][0][skip:], rows[reader][1] - skip) for line, skip, reader in asked]
+            for (*_, reader), score in zip(asked, read_off(loaded, hidden, texts), strict=True):
+                scores[reader] = score
+            done += len(asked)
+            progress(done)
     return scores
+
+
+def run_parted(loaded: LoadedModel, parted: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]) -> torch.Tensor:
+    """Return the final hidden states [B, T, d] of rows behind the beginning that each (beginning, its rows) shares.
+
+    The beginning is run once; all have one, or none has.
+    """
+    rest = make_rows([row[len(before) :] for before, rows in parted for row in rows], loaded.device)
+    if not parted[0][0]:
+        return last_hidden(loaded, rest)
+    context = make_rows([before for before, _ in parted], loaded.device, left=True)
+    cache = fill_cache(loaded, context)
+    owner = torch.tensor([place for place, (_, rows) in enumerate(parted) for _ in rows], device=loaded.device)
+    cache.batch_select_indices(owner)
+    return continue_hidden(loaded, Rows(context.ids[owner], context.mask[owner]), rest, cache)
 
 
 def readers_by_row(rows: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], list[int]]:

@@ -4,8 +4,10 @@ import random
 
 import pytest
 import torch
+from transformers import Cache, DynamicCache
 
 from kbsync.models import LoadedModel, Rows, head_log_probs, last_hidden, score_targets, scoring
+from kbsync.models.forward import continue_hidden, fill_cache
 from kbsync.models.scoring import score_rows
 from tests.models.plain import next_log_probs, plain_accuracy, plain_score
 from tests.tiny_models import CAPITALS, FACTS
@@ -57,14 +59,31 @@ def test_no_triples_have_no_scores(known: LoadedModel) -> None:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """The tokens of every row that a model runs while scoring."""
+    """The tokens of every row that a model runs while scoring; those that several share are run once."""
     seen: list[list[int]] = []
+    begun: list[list[int]] = []
 
-    def noted(loaded: LoadedModel, rows: Rows) -> torch.Tensor:
-        seen.extend(ids[:length].tolist() for ids, length in zip(rows.ids, rows.lengths.tolist(), strict=True))
+    def texts(rows: Rows) -> list[list[int]]:
+        return [ids[mask.bool()].tolist() for ids, mask in zip(rows.ids, rows.mask, strict=True)]
+
+    def alone(loaded: LoadedModel, rows: Rows) -> torch.Tensor:
+        seen.extend(texts(rows))
         return last_hidden(loaded, rows)
 
-    monkeypatch.setattr(scoring, "last_hidden", noted)
+    def begin(loaded: LoadedModel, rows: Rows) -> DynamicCache:
+        begun.extend(texts(rows))
+        return fill_cache(loaded, rows)
+
+    def goes_on(loaded: LoadedModel, before: Rows, rest: Rows, cache: Cache) -> torch.Tensor:
+        whole = [one + other for one, other in zip(texts(before), texts(rest), strict=True)]
+        assert sorted(begun) == sorted(map(list, set(map(tuple, texts(before)))))
+        begun.clear()
+        seen.extend(whole)
+        return continue_hidden(loaded, before, rest, cache)
+
+    monkeypatch.setattr(scoring, "last_hidden", alone)
+    monkeypatch.setattr(scoring, "fill_cache", begin)
+    monkeypatch.setattr(scoring, "continue_hidden", goes_on)
     return seen
 
 
