@@ -31,6 +31,7 @@ from kbsync.metrics import (
     Case,
     Counterfact,
     Figure,
+    Said,
     Sampled,
     cases,
     counterfacts,
@@ -130,6 +131,7 @@ class Bench:
         self.loaded, self.settings = choice.loaded, choice.settings
         self.model = identify(ledger, choice)
         self.records: dict[int, Covariances] = {}
+        self.said: tuple[Sampled, Said] | None = None
 
     @cached_property
     def contexts(self) -> tuple[str, ...]:
@@ -208,6 +210,12 @@ class Bench:
         same = prompts_beside(templates, self.loaded, pairs, {one.relation for one in held})
         return replace(neighbourhood(cases), same=same, unrelated=beginnings(text.lines))
 
+    def base_says(self, around: Sampled) -> Said:
+        """Return what the base model says to the prompts, which is asked once where they are the same as before."""
+        if self.said is None or self.said[0] != around:
+            self.said = around, say(self.loaded, around)
+        return self.said[1]
+
     def figures(
         self,
         cases: Sequence[Case],
@@ -224,7 +232,7 @@ class Bench:
         """
         kept = [name for name in metrics if name in KEPT_METRICS and cases]
         around = self.around(cases, edits or [case.request for case in cases], text) if kept else None
-        base = say(self.loaded, around) if around else None
+        base = self.base_says(around) if around else None
         of_text = [name for name in metrics if name in TEXT_METRICS and text.lines]
         of_cases = [name for name in metrics if name in METRICS and cases]
         with edited(self.loaded, deltas) if deltas else nullcontext():

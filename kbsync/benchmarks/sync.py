@@ -184,7 +184,8 @@ class Measure:
         self.bench, self.pool = bench, pool
         self.samples = dict(zip([day.number for day in days], draw_cases(days, most, seed), strict=True))
         self.first = {key(edit) for edit in days[0].added}
-        self.text = bench.text([edit for day in days for edit in (*day.added, *day.changed)])
+        text = bench.text([edit for day in days for edit in (*day.added, *day.changed)])
+        self.text = replace(text, lines=text.lines[:most])
         prompts = list({prompt(edit): None for day in days for edit in day.withdrawn})
         self.base_answers = dict(zip(prompts, greedy_answers(bench.loaded, prompts), strict=True))
 

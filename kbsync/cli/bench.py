@@ -47,7 +47,9 @@ def sync(
     dataset: DatasetOption = None,
     syncs: Annotated[int, option("--syncs N", "Number of days, with one sync each.", min=2)] = 30,
     daily: Annotated[int, option("--daily N", "Facts for each day.", min=1)] = 22,
-    cases: Annotated[int | None, option("--cases N", "Measure at most N of a day's active facts.", min=1)] = None,
+    cases: Annotated[
+        int | None, option("--cases N", "Measure at most N of a day's active facts, on N lines of text.", min=1)
+    ] = None,
     seed: SeedOption = 0,
     setting: SetOption = None,
     corpus: CorpusOption = None,
