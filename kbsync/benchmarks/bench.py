@@ -135,6 +135,7 @@ class Bench:
 
     @cached_property
     def contexts(self) -> tuple[str, ...]:
+        """The contexts x_j of the model's own search."""
         return model_contexts(self.model, self.choice)
 
     def contexts_for(self, settings: MemitSettings) -> tuple[str, ...]:
@@ -252,4 +253,5 @@ def flat(found: Mapping[str, Figure]) -> dict[str, float]:
 
 
 def matrices(deltas: Deltas) -> dict[int, torch.Tensor]:
+    """Return deltas as matrices [d, m]."""
     return {layer: one if isinstance(one, torch.Tensor) else one.matrix() for layer, one in deltas.items()}

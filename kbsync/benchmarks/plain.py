@@ -55,6 +55,7 @@ def read(loaded: LoadedModel, context: str, request: EditRequest, target: str = 
 
 
 def padded(loaded: LoadedModel, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+    """Return the model's inputs for rows of tokens, padded on the right."""
     length = max(map(len, rows))
     ids = torch.tensor([[*row, *[0] * (length - len(row))] for row in rows], device=loaded.device)
     mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=loaded.device)

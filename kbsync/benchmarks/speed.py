@@ -237,6 +237,7 @@ def distance(expected: Deltas, found: Deltas) -> float:
 
 
 def whole(delta: torch.Tensor | WeightDelta) -> torch.Tensor:
+    """Return a delta as a matrix, in float64 on the CPU."""
     return (delta.matrix() if isinstance(delta, WeightDelta) else delta).double().cpu()
 
 

@@ -44,6 +44,7 @@ def ngram_entropy(text: str) -> float:
 
 
 def entropies(cases: Sequence[Case], read: Readings) -> Values:
+    """Return 100 times the mean entropy of each case's generated texts."""
     return [mean([ngram_entropy(read.texts[prompt]) for prompt in case.generation]) for case in cases]
 
 

@@ -71,6 +71,7 @@ def lead(triples: Sequence[Triple], read: Readings) -> float | None:
 
 
 def accuracy(triples: Sequence[Triple], read: Readings) -> float | None:
+    """Return the mean percentage of right tokens."""
     return mean([read.scores[triple].accuracy for triple in triples])
 
 
@@ -94,10 +95,12 @@ def in_chat(case: Case) -> list[tuple[str, str]]:
 
 
 def edit_contest(case: Case) -> list[Triple]:
+    """Return (new, old) on the edit prompt."""
     return contest(case, (case.request.prompt,))
 
 
 def paraphrase_contest(case: Case) -> list[Triple]:
+    """Return (new, old) on each paraphrase in turn."""
     return contest(case, case.request.paraphrases)
 
 
