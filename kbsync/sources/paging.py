@@ -18,6 +18,7 @@ A page that took too long or was cut is asked for again in halves, five times at
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Protocol, TypeVar
 
 from kbsync.errors import SourceError
@@ -140,34 +141,23 @@ class Paged:
             start, last = start + len(page) - 1, page[-1]
 
     def _page_of(self, text_of: Callable[[_Place, int], str], place: _Place) -> list[Row]:
-        for attempt in range(1, TRIES + 1):
-            try:
-                return self.select(text_of(place, self._page))
-            except TooLongError as fault:
-                if self._page == 1 or attempt == TRIES:
-                    raise SourceError(_tried(fault, attempt), query=fault.query) from fault
-                self._page //= 2
-        raise AssertionError("the last try returns or raises")
+        page, self._page = _halved(self._page, lambda size: self.select(text_of(place, size)))
+        return page
 
     def about(self, names: Sequence[str], query: Callable[[Sequence[str]], queries.Query]) -> list[Row]:
         """Return all rows, in the order of `names` as far as the batches go."""
-        rows: list[Row] = []
-        start, failed = 0, 0
+        rows, start = list[Row](), 0
         while start < len(names):
-            batch = names[start : start + self._batch]
-            try:
-                rows += self._counted(query(batch))
-            except TooLongError as fault:
-                failed += 1
-                if len(batch) == 1 or failed == TRIES:
-                    raise SourceError(_tried(fault, failed), query=fault.query) from fault
-                self._batch = len(batch) // 2
-            else:
-                start, failed = start + len(batch), 0
+            most = min(self._batch, len(names) - start)
+            found, size = _halved(most, partial(self._counted, query, names[start:]))
+            if size < most:
+                self._batch = size
+            rows += found
+            start += size
         return rows
 
-    def _counted(self, query: queries.Query) -> list[Row]:
-        text = query.counted()
+    def _counted(self, query: Callable[[Sequence[str]], queries.Query], names: Sequence[str], size: int) -> list[Row]:
+        text = query(names[:size]).counted()
         page = self.select(text)
         totals = [row.pop("total").value for row in page if "total" in row]
         rows = [row for row in page if row]
@@ -181,8 +171,17 @@ class Paged:
         )
 
 
-def _tried(fault: SourceError, times: int) -> str:
-    return f"{fault} (tried {times} times, each with half as much)" if times > 1 else str(fault)
+def _halved(size: int, rows_of: Callable[[int], list[Row]]) -> tuple[list[Row], int]:
+    """Return what a size gives, halved where that took too long, and the size that passed."""
+    for attempt in range(1, TRIES + 1):
+        try:
+            return rows_of(size), size
+        except TooLongError as fault:
+            if size == 1 or attempt == TRIES:
+                tried = f" (tried {attempt} times, each with half as much)" if attempt > 1 else ""
+                raise SourceError(f"{fault}{tried}", query=fault.query) from fault
+            size //= 2
+    raise AssertionError("the last try returns or raises")
 
 
 def _check_order(page: list[Row], after: str | None, text: str) -> None:
