@@ -91,7 +91,7 @@ class NeededLines:
         self._folder = TemporaryFolder()
 
     def store_for(self, ask: Ask) -> RdfStore:
-        """Return a store with all that `ask` needs; raises SourceError where the dump is not whole, and OSError."""
+        """Return a store with all that `ask` needs; raises CutError where the dump is not whole, and OSError."""
         need = Need.of([ask])
         if self._loaded is None or self._loaded[0] | need != self._loaded[0]:
             self._need |= need
@@ -102,12 +102,9 @@ class NeededLines:
 
     def _load(self) -> RdfStore:
         kept, passed = self._folder.path / "kept.nq", PassedOver()
-        try:
-            with kept.open("wb") as out:
-                count = _sift(self._lines, self._form, self._need, out, passed)
-        except CutError as error:
-            raise SourceError(f"{self._path}:{error.line}: not whole RDF ({error}); {REMEDY}") from error
-        if not count:
+        with kept.open("wb") as out:
+            _sift(self._lines, self._form, self._need, out, passed)
+        if not passed.statements:
             raise SourceError(f"{self._path}: holds no statement; {REMEDY}")
         loaded = RdfStore(self._folder if kept.stat().st_size > LARGE else None, passed)
         loaded.load(lambda: kept.open("rb"), self._form, self._number_of)
@@ -122,21 +119,20 @@ class NeededLines:
         return next((number for number, line in enumerate(self._lines(), start=1) if line.strip() == bad.strip()), "?")
 
 
-def _sift(lines: Lines, form: RdfFormat, need: Need, out: BinaryIO, passed: PassedOver) -> int:
-    """Write the lines of `lines` that `need` asks for to `out`; return how many statements there are in all.
+def _sift(lines: Lines, form: RdfFormat, need: Need, out: BinaryIO, passed: PassedOver) -> None:
+    """Write the lines of `lines` that `need` asks for to `out`.
 
     Lines that are no statement are passed over. Raises CutError for a last line that is cut off.
     """
     named = _Nodes()
-    scan = _Scan(form, passed)
-    for subject, predicate, rest, line in scan.lines(lines(), dict.fromkeys((*need.relations, _CLAIM))):
+    for subject, predicate, rest, line in _scan(lines(), dict.fromkeys((*need.relations, _CLAIM)), form, passed):
         if predicate != _CLAIM:
             named.add(subject)
             named.add(_object(rest))
         _write(out, line)
     about = _second_predicates(need, named)
     later, kept, labelled = _Nodes(), set[bytes](), set[bytes]()
-    for subject, predicate, rest, line in _Scan(form).lines(lines(), about):
+    for subject, predicate, rest, line in _scan(lines(), about, form, PassedOver()):
         if not about[predicate](subject) or (predicate in need.names and not _is_wanted(rest, need)):
             continue
         _write(out, line)
@@ -150,10 +146,9 @@ def _sift(lines: Lines, form: RdfFormat, need: Need, out: BinaryIO, passed: Pass
     for node in kept - labelled:
         later.add(node)
     last = dict.fromkeys((*need.names, *_OF_VALUES))
-    for subject, predicate, rest, line in _Scan(form).lines(lines(), last) if later.count else ():
+    for subject, predicate, rest, line in _scan(lines(), last, form, PassedOver()) if later.count else ():
         if later.has(subject) and (predicate not in need.names or _is_wanted(rest, need)):
             _write(out, line)
-    return scan.count
 
 
 class _Nodes:
@@ -209,56 +204,51 @@ def _write(out: BinaryIO, line: bytes) -> None:
     out.write(line if line.endswith(b"\n") else line + b"\n")
 
 
-class _Scan:
-    """One pass; `count` is the number of statements seen so far."""
+def _scan(
+    lines: Iterable[bytes], wanted: Mapping[bytes, object], form: RdfFormat, passed: PassedOver
+) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
+    """Yield subject, predicate, rest and line of the lines with one of the predicates `wanted`, in one pass."""
+    well_written: set[bytes] = set()
+    number, line, others = 0, b"", 0
+    for number, line in enumerate(lines, start=1):
+        fields = line.split(None, 2)
+        if len(fields) == 3:
+            subject, predicate, rest = fields
+            if predicate in wanted and subject[:1] in (b"<", b"_"):
+                yield subject, predicate, rest, line
+                continue
+            if predicate in well_written:
+                continue
+            if _is_well_written(subject, predicate):
+                if len(well_written) < MOST_PREDICATES:
+                    well_written.add(predicate)
+                continue
+        written = _rewritten(number, line, form, passed)
+        others += 1 - len(written)
+        yield from (one for one in written if one[1] in wanted)
+    try:
+        if not line.endswith(b"\n"):
+            list(parse(line, format=form, lenient=True))
+    except SyntaxError as error:
+        raise CutError(number, error.msg) from error
+    passed.statements = number - others
 
-    def __init__(self, form: RdfFormat, passed: PassedOver | None = None) -> None:
-        self._form = form
-        self._passed = passed or PassedOver()
-        self.count = 0
 
-    def lines(
-        self, lines: Iterable[bytes], wanted: Mapping[bytes, object]
-    ) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
-        """Yield subject, predicate, rest and line of the lines with one of the predicates `wanted`."""
-        well_written: set[bytes] = set()
-        number, line, others = 0, b"", 0
-        for number, line in enumerate(lines, start=1):
-            fields = line.split(None, 2)
-            if len(fields) == 3:
-                subject, predicate, rest = fields
-                if predicate in wanted and subject[:1] in (b"<", b"_"):
-                    yield subject, predicate, rest, line
-                    continue
-                if predicate in well_written:
-                    continue
-                if _is_well_written(subject, predicate):
-                    if len(well_written) < MOST_PREDICATES:
-                        well_written.add(predicate)
-                    continue
-            written = self._rewritten(number, line)
-            others += 1 - len(written)
-            yield from (one for one in written if one[1] in wanted)
-        try:
-            if not line.endswith(b"\n"):
-                list(parse(line, format=self._form, lenient=True))
-        except SyntaxError as error:
-            raise CutError(number, error.msg) from error
-        self.count = number - others
-
-    def _rewritten(self, number: int, line: bytes) -> list[tuple[bytes, bytes, bytes, bytes]]:
-        """Return what a line says that is written in another way, in the usual one; nothing for no statement."""
-        if not line.strip() or line.lstrip()[:1] == b"#":
-            return []
-        try:
-            quads = list(parse(line, format=self._form, lenient=True))
-        except SyntaxError as error:
-            self._passed.add_line(number, reason_of(error))
-            return []
-        return [
-            (str(quad.subject).encode(), str(quad.predicate).encode(), str(quad.object).encode(), _written(quad))
-            for quad in quads
-        ]
+def _rewritten(
+    number: int, line: bytes, form: RdfFormat, passed: PassedOver
+) -> list[tuple[bytes, bytes, bytes, bytes]]:
+    """Return what a line says that is written in another way, in the usual one; nothing for no statement."""
+    if not line.strip() or line.lstrip()[:1] == b"#":
+        return []
+    try:
+        quads = list(parse(line, format=form, lenient=True))
+    except SyntaxError as error:
+        passed.add_line(number, reason_of(error))
+        return []
+    return [
+        (str(quad.subject).encode(), str(quad.predicate).encode(), str(quad.object).encode(), _written(quad))
+        for quad in quads
+    ]
 
 
 def _written(quad: Quad) -> bytes:

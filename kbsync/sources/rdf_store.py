@@ -45,6 +45,8 @@ class PassedOver:
     def __init__(self) -> None:
         self._lines = Notes()
         self._statements: dict[str, Notes] = {}
+        self.statements = 0
+        """that were gone through, where they are counted"""
 
     def add_line(self, number: int | str, why: str) -> None:
         self._lines.add("line that cannot be read", f"{number}: {why}")
