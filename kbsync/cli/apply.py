@@ -97,7 +97,7 @@ def apply(
         loading,
         corpus,
         chat=chat,
-        **judging.as_options(),
+        **judging,
         force=force,
         retry=retry,
         algorithm=algorithm,
@@ -154,9 +154,7 @@ def bisect(
     from kbsync.sync.apply import ApplyOptions
     from kbsync.sync.bisect import bisect as workflow
 
-    wanted = ApplyOptions(
-        model, relation, values=parse_values(setting), loading=loading, corpus=corpus, **judging.as_options()
-    )
+    wanted = ApplyOptions(model, relation, values=parse_values(setting), loading=loading, corpus=corpus, **judging)
     with progress(quiet=options.json, verbose=options.verbose) as report:
 
         def confirm(found: "Sequence[Found]") -> bool:

@@ -2,15 +2,14 @@
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import typer
 
 from kbsync.errors import SettingsError
-from kbsync.sync.guards import Canary, read_canaries
+from kbsync.sync.guards import read_canaries
 
 DIFFERENCE = 3
 """exit code of ``--check`` where there is a difference"""
@@ -157,21 +156,13 @@ JUDGING_OPTIONS = keyword_options(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Judging:
-    """Questions that the model must answer, bounds of its figures, and tasks that one of them is about."""
-
-    canaries: tuple[Canary, ...] = ()
-    tasks: tuple[str, ...] = ()
-    bounds: Mapping[str, float | None] = field(default_factory=dict)
+class Judging(dict[str, Any]):
+    """What an `ApplyOptions` says of questions that the model must answer, bounds of its figures, and tasks."""
 
     @classmethod
     def given(cls, canaries: Path | None, tasks: str | None, **bounds: float | None) -> "Judging":
         """Return what the values of `JUDGING_OPTIONS` say."""
-        return cls(read_canaries(canaries), listed(tasks or ""), bounds)
-
-    def as_options(self) -> dict[str, Any]:
-        return {"canaries": self.canaries, "tasks": self.tasks, "bounds": self.bounds}
+        return cls(canaries=read_canaries(canaries), tasks=listed(tasks or ""), bounds=bounds)
 
 
 NO_JUDGING = Judging()
