@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,6 @@ from kbsync.metrics import (
     METRICS,
     TEXT_METRICS,
     Case,
-    Counterfact,
     Figure,
     Said,
     Sampled,
@@ -60,18 +59,18 @@ class Pool:
     """name of the data set, or ``fixtures``"""
     facts: Sequence[EditRequest]
     """with the objects that hold; neighbours and other objects are drawn from them"""
-    records: Mapping[tuple[str, str], Case] = field(default_factory=dict)
-    """the data set's cases by relation and subject; none of the fixtures"""
+    records: Sequence[Case] = ()
+    """the data set's cases, a relation and subject once; none of the fixtures"""
 
-    def edits(self, count: int, seed: int = 0) -> list[Counterfact]:
+    def edits(self, count: int, seed: int = 0) -> list[Case]:
         """Return `count` edits in a seeded order, fewer where there are fewer; a smaller count is a prefix."""
         if not self.records:
             return counterfacts(self.facts, count, seed)
-        ordered = sorted(self.records.values(), key=lambda case: case.request.id)
+        ordered = sorted(self.records, key=lambda case: case.request.id)
         random.Random(seed).shuffle(ordered)
-        return [Counterfact(case.request, case.old) for case in ordered[:count]]
+        return ordered[:count]
 
-    def require(self, count: int, seed: int, option: str) -> list[Counterfact]:
+    def require(self, count: int, seed: int, option: str) -> list[Case]:
         """Return `count` edits; SettingsError, which names the option that asks for them, where there are fewer."""
         found = self.edits(count, seed)
         if len(found) < count:
@@ -79,14 +78,9 @@ class Pool:
             raise SettingsError(f"{option} needs {count} edits, and {why} {len(found)}: ask for fewer")
         return found
 
-    def cases(self, edits: Sequence[Counterfact]) -> list[Case]:
-        """Return a case for each edit, with the data set's own neighbours where it has some."""
-        made = cases(edits, self.facts)
-        own = [self.records.get((case.request.relation, case.request.subject)) for case in made]
-        return [
-            replace(case, neighbours=record.neighbours) if record and record.neighbours else case
-            for case, record in zip(made, own, strict=True)
-        ]
+    def cases(self, edits: Sequence[Case]) -> list[Case]:
+        """Return the edits with neighbours: the data set's own where it has some."""
+        return cases(edits, self.facts)
 
 
 def edit_pool(loaded: LoadedModel, dataset: Path | None = None, progress: Progress = silent) -> Pool:
@@ -98,7 +92,8 @@ def edit_pool(loaded: LoadedModel, dataset: Path | None = None, progress: Progre
         records: dict[tuple[str, str], Case] = {}
         for case in found:
             records.setdefault((case.request.relation, case.request.subject), case)
-        return Pool(dataset.name, [replace(one.request, target=one.old) for one in records.values()], records)
+        held = [replace(one.request, target=one.old) for one in records.values()]
+        return Pool(dataset.name, held, list(records.values()))
     facts = practice_requests("earlier")
     triples = [(fact.prompt, fact.subject, fact.target) for fact in facts]
     scores = score_targets(loaded, triples, lambda done: progress("asking the model", done, len(facts)))
@@ -188,7 +183,7 @@ class Bench:
         task = self.task(groups, settings or self.settings_for(name), search=name in REUSES_TARGETS)
         return self.editor(name).edit(task)
 
-    def text(self, edits: Sequence[Counterfact]) -> HeldOut:
+    def text(self, edits: Sequence[Case]) -> HeldOut:
         """Return the corpus' first lines without the sentences that name an edited subject, or its new object."""
         if self.choice.corpus is None:
             return HeldOut("none", ())

@@ -11,7 +11,7 @@ from typing import Any
 from kbsync.benchmarks.bench import Bench, Pool, edit_pool
 from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger
-from kbsync.metrics import Counterfact
+from kbsync.metrics import Case
 from kbsync.models import greedy_answers
 from kbsync.report.console import Parts, table
 from kbsync.sync.home import Progress, silent
@@ -76,7 +76,7 @@ def measure_size(bench: Bench, pool: Pool, objects: int, subjects: int, seed: in
     return {**counts, "new_relations": new_relations(pool, edits), "ways": ways}
 
 
-def solve(bench: Bench, pool: Pool, edits: Sequence[Counterfact], grouped: str) -> dict[str, float]:
+def solve(bench: Bench, pool: Pool, edits: Sequence[Case], grouped: str) -> dict[str, float]:
     """Write the edits from the base, as `Bench.groups` groups them for that name, and return the figures."""
     groups = bench.groups(grouped, [edit.request for edit in edits])
     deltas = bench.editor("memit").edit(bench.task(groups, bench.settings, search=True))
@@ -84,19 +84,19 @@ def solve(bench: Bench, pool: Pool, edits: Sequence[Counterfact], grouped: str) 
     return {name: figure.mean for name, figure in found.items()}
 
 
-def group_edits(pool: Pool, objects: int, subjects: int, answers: Answers, seed: int = 0) -> list[Counterfact]:
+def group_edits(pool: Pool, objects: int, subjects: int, answers: Answers, seed: int = 0) -> list[Case]:
     """Return `objects` edits for each of `subjects` subjects at most, in a seeded order.
 
     They are new objects for relations that the pool has of the subject, as far as there are so many. Where no subject
     has enough, those with the most are taken, and their other edits are of relations new to them.
     """
-    of_subject: dict[str, dict[str, Counterfact]] = defaultdict(dict)
+    of_subject: dict[str, dict[str, Case]] = defaultdict(dict)
     for edit in pool.edits(len(pool.facts), seed):
         of_subject[edit.request.subject][edit.request.relation] = edit
     rng = random.Random(f"{seed} {objects}")
     names = rng.sample(sorted(of_subject), len(of_subject))
     names.sort(key=lambda name: -min(objects, len(of_subject[name])))
-    edits: list[Counterfact] = []
+    edits: list[Case] = []
     for name in names[:subjects]:
         own = of_subject[name]
         edits += [own[relation] for relation in rng.sample(sorted(own), min(objects, len(own)))]
@@ -107,7 +107,7 @@ def group_edits(pool: Pool, objects: int, subjects: int, answers: Answers, seed:
 
 def additions(
     known: Sequence[EditRequest], subject: str, count: int, answers: Answers, rng: random.Random
-) -> list[Counterfact]:
+) -> list[Case]:
     """Return edits of `count` relations that `subject` has no known fact of; o^c is the base model's answer."""
     by_relation: Mapping[str, list[EditRequest]] = defaultdict(list)
     for fact in known:
@@ -118,27 +118,27 @@ def additions(
     edits = []
     for facts, answer in zip(chosen, answers(asked), strict=True):
         objects = sorted({fact.target for fact in facts} - {answer})
-        edits.append(Counterfact(replace(facts[0], subject=subject, target=rng.choice(objects)), answer))
+        edits.append(Case(replace(facts[0], subject=subject, target=rng.choice(objects)), answer))
     return edits
 
 
-def new_relations(pool: Pool, edits: Sequence[Counterfact]) -> int:
+def new_relations(pool: Pool, edits: Sequence[Case]) -> int:
     """Return how many edits are of a relation that the pool has no fact of for their subject."""
     facts = {(fact.relation, fact.subject) for fact in pool.facts}
     return sum((edit.request.relation, edit.request.subject) not in facts for edit in edits)
 
 
-def single_edits(pool: Pool, like: Sequence[Counterfact], seed: int = 0) -> list[Counterfact]:
+def single_edits(pool: Pool, like: Sequence[Case], seed: int = 0) -> list[Case]:
     """Return as many edits as `like` has, no subject twice, of the same relations as far as there are subjects.
 
     Fewer where the pool has fewer subjects.
     """
     wanted = Counter(edit.request.relation for edit in like)
     every = pool.edits(len(pool.facts), seed)
-    of_relation: dict[str, list[Counterfact]] = defaultdict(list)
+    of_relation: dict[str, list[Case]] = defaultdict(list)
     for edit in every:
         of_relation[edit.request.relation].append(edit)
-    taken: dict[str, Counterfact] = {}
+    taken: dict[str, Case] = {}
     # Relations with the least to spare choose first.
     for relation in sorted(wanted, key=lambda relation: (len(of_relation[relation]) - wanted[relation], relation)):
         free = [edit for edit in of_relation[relation] if edit.request.subject not in taken]

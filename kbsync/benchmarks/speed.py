@@ -32,7 +32,7 @@ from kbsync.memit import (
     spread,
 )
 from kbsync.memit.covariance import covariance_text
-from kbsync.metrics import Counterfact, evaluate, summary
+from kbsync.metrics import Case, evaluate, summary
 from kbsync.models import LoadedModel
 from kbsync.report.console import Parts, table
 from kbsync.resources import fixtures_folder
@@ -56,7 +56,7 @@ class Work:
     lines: Sequence[str]
     contexts: Sequence[str]
     pool: Pool
-    edits: Sequence[Counterfact]
+    edits: Sequence[Case]
     groups: Sequence[RequestGroup]
 
     def first(self, count: int) -> "Work":

@@ -25,7 +25,7 @@ from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger
 from kbsync.memit import RequestGroup, edited, optimise_targets, spread
 from kbsync.memit.keys import SubjectStates
-from kbsync.metrics import Counterfact
+from kbsync.metrics import Case
 from kbsync.models import greedy_answers
 from kbsync.report.console import Parts, table
 from kbsync.report.plots import Chart, Series, write_charts
@@ -53,11 +53,11 @@ class Day:
     """One day: what it brings, and what holds at its end."""
 
     number: int
-    added: tuple[Counterfact, ...]
-    changed: tuple[Counterfact, ...]
+    added: tuple[Case, ...]
+    changed: tuple[Case, ...]
     """new objects of facts that earlier days added"""
-    withdrawn: tuple[Counterfact, ...]
-    active: tuple[Counterfact, ...]
+    withdrawn: tuple[Case, ...]
+    active: tuple[Case, ...]
 
     @property
     def requests(self) -> list[EditRequest]:
@@ -74,7 +74,7 @@ def draw_days(pool: Pool, days: int, daily: int = DAILY, seed: int = 0) -> list[
     for fact in (*pool.facts, *(edit.request for edit in edits)):
         objects[fact.relation].add(fact.target)
     draw = random.Random(seed)
-    active: dict[tuple[str, str], Counterfact] = {}
+    active: dict[tuple[str, str], Case] = {}
     made = []
     for number in range(1, days + 1):
         added = edits[part(additions, number - 1, days) : part(additions, number, days)]
@@ -90,7 +90,7 @@ def draw_days(pool: Pool, days: int, daily: int = DAILY, seed: int = 0) -> list[
     return made
 
 
-def draw_cases(days: Sequence[Day], most: int | None, seed: int = 0) -> list[list[Counterfact]]:
+def draw_cases(days: Sequence[Day], most: int | None, seed: int = 0) -> list[list[Case]]:
     """Return the active facts of each day that are measured: the `most` that come first in one order for all days."""
     subjects = [key(edit) for day in days for edit in day.added]
     places = {one: place for place, one in enumerate(random.Random(seed).sample(subjects, len(subjects)))}
@@ -102,7 +102,7 @@ def part(total: int, number: int, days: int) -> int:
     return total * number // days
 
 
-def other_object(edit: Counterfact, objects: dict[str, set[str]], draw: random.Random) -> Counterfact:
+def other_object(edit: Case, objects: dict[str, set[str]], draw: random.Random) -> Case:
     """Return the edit with an object that is neither its own nor the base model's; as it is where there is none."""
     others = sorted(objects[edit.request.relation] - {edit.request.target, edit.old})
     return replace(edit, request=replace(edit.request, target=draw.choice(others))) if others else edit
@@ -190,7 +190,7 @@ class Measure:
         self.base_answers = dict(zip(prompts, greedy_answers(bench.loaded, prompts), strict=True))
 
     def figures(
-        self, day: Day, deltas: Mapping[int, torch.Tensor], withdrawn: Sequence[Counterfact]
+        self, day: Day, deltas: Mapping[int, torch.Tensor], withdrawn: Sequence[Case]
     ) -> dict[str, float | None]:
         """Measure one way's state; `withdrawn` are the facts of all days so far.
 
@@ -217,11 +217,11 @@ class Measure:
         return found
 
 
-def key(edit: Counterfact) -> tuple[str, str]:
+def key(edit: Case) -> tuple[str, str]:
     return edit.request.relation, edit.request.subject
 
 
-def prompt(edit: Counterfact) -> str:
+def prompt(edit: Case) -> str:
     return edit.request.prompt.format(edit.request.subject)
 
 
@@ -253,7 +253,7 @@ def run_days(bench: Bench, pool: Pool, days: Sequence[Day], cases: int | None = 
     With `cases`, so many active facts are measured on a day at most. `one_batch` is how far rebase is from one batch of
     a day's facts, relative to that batch's delta; `ways` have what `Measure.figures` gives.
     """
-    measure, withdrawn = Measure(bench, pool, days, cases, seed), list[Counterfact]()
+    measure, withdrawn = Measure(bench, pool, days, cases, seed), list[Case]()
     ways = {name: make(bench) for name, make in WAYS.items()}
     one_batch = search(bench, days)
     told: list[dict[str, Any]] = []

@@ -9,7 +9,6 @@ from kbsync.metrics.generation import perplexity
 from kbsync.metrics.intervals import Figure, figures, summary, text_figure
 from kbsync.metrics.metric import (
     Case,
-    Counterfact,
     Neighbour,
     Ripple,
     Scorer,

@@ -133,15 +133,7 @@ def mean(values: Sequence[float]) -> float | None:
 NEIGHBOURS = 5  # neighbourhood prompts of a case at most
 
 
-@dataclass(frozen=True, slots=True)
-class Counterfact:
-    """A request for a new object (o*) in place of the one that is known (o^c)."""
-
-    request: EditRequest
-    old: str
-
-
-def counterfacts(known: Sequence[EditRequest], count: int, seed: int = 0) -> list[Counterfact]:
+def counterfacts(known: Sequence[EditRequest], count: int, seed: int = 0) -> list[Case]:
     """Return `count` of the `known` facts in a seeded order, each with another object that its relation has.
 
     Fewer where there are fewer. A smaller count is a prefix of a larger one, and a (relation, subject) comes once.
@@ -153,18 +145,18 @@ def counterfacts(known: Sequence[EditRequest], count: int, seed: int = 0) -> lis
         of_subject[request.relation, request.subject].add(request.target)
     ordered = sorted(known, key=lambda request: request.id)
     random.Random(seed).shuffle(ordered)
-    found: dict[tuple[str, str], Counterfact] = {}
+    found: dict[tuple[str, str], Case] = {}
     for request in ordered:
         key = request.relation, request.subject
         others = sorted(objects[request.relation] - of_subject[key])
         if len(found) < count and key not in found and others:
             new = random.Random(f"{seed} {request.id}").choice(others)
-            found[key] = Counterfact(replace(request, target=new), request.target)
+            found[key] = Case(replace(request, target=new), request.target)
     return list(found.values())
 
 
-def cases(edits: Sequence[Counterfact], known: Sequence[EditRequest]) -> list[Case]:
-    """Return a case for each edit; its neighbours are known facts of the relation whose subjects are not edited.
+def cases(edits: Sequence[Case], known: Sequence[EditRequest]) -> list[Case]:
+    """Return the edits with neighbours, where they have none: known facts of the relation on unedited subjects.
 
     Neighbours whose object is o^c come first, as in the paper, then others in an order drawn from the request's id.
     """
@@ -179,5 +171,5 @@ def cases(edits: Sequence[Counterfact], known: Sequence[EditRequest]) -> list[Ca
         random.Random(edit.request.id).shuffle(near)
         near.sort(key=lambda fact, old=edit.old: fact.target != old)  # type: ignore[misc]
         neighbours = tuple(Neighbour(fact.prompt, fact.subject, fact.target) for fact in near[:NEIGHBOURS])
-        made.append(Case(edit.request, edit.old, neighbours))
+        made.append(edit if edit.neighbours else replace(edit, neighbours=neighbours))
     return made

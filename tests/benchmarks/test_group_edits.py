@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from kbsync.benchmarks.bench import Pool
 from kbsync.benchmarks.groups import group_edits, new_relations, single_edits
 from kbsync.facts import EditRequest
-from kbsync.metrics import Counterfact
+from kbsync.metrics import Case
 
 RELATIONS = ("P1", "P2", "P3", "P4")
 SUBJECTS = tuple("ABCDEFGH")
@@ -24,11 +24,11 @@ def answers(prompts: Sequence[str]) -> list[str]:
     return ["P4 0" if "P4" in prompt else "nothing" for prompt in prompts]
 
 
-def draw(objects: int, subjects: int, seed: int = 0) -> list[Counterfact]:
+def draw(objects: int, subjects: int, seed: int = 0) -> list[Case]:
     return group_edits(POOL, objects, subjects, answers, seed)
 
 
-def per_subject(edits: Sequence[Counterfact]) -> Counter[str]:
+def per_subject(edits: Sequence[Case]) -> Counter[str]:
     return Counter(edit.request.subject for edit in edits)
 
 
