@@ -147,25 +147,16 @@ def read_property(source: "SparqlSource | RdfFile", relation: str, *, predicate:
     return Property(relation, label, tuple(sorted(names - {label, ""})), description or "", "".join(kinds[:1]))
 
 
-@dataclass(frozen=True, slots=True)
-class Predicate:
-    """A predicate of a source (the relation or column of a table), how many statements have it, and one, shortened."""
+def discover(source: Source) -> list[tuple[str, int, str]]:
+    """Return the predicates (a table's relations or columns) with the most statements, their number, and one.
 
-    name: str
-    statements: int
-    example: str
-
-
-def discover(source: Source) -> list[Predicate]:
-    """Return the predicates with the most statements, `MOST` where they are asked for by SPARQL.
-
-    Tables, databases and files in lines are gone through once; other RDF files and endpoints are asked. Raises
-    SourceError where that fails.
+    Tables, databases and files in lines are gone through once; other RDF files and endpoints are asked, for `MOST`.
+    Raises SourceError where that fails.
     """
     from kbsync.sources.rdf_file import RdfFile
 
     if (told := source.predicates()) is not None:
-        return [Predicate(name, count, _shortened(*pair)) for name, (count, *pair) in told]
+        return [(name, count, _shortened(*pair)) for name, (count, *pair) in told]
     assert isinstance(source, RdfFile | SparqlSource)
     with locate(f"{source.name}, its predicates"):
         rows = source.select(queries.predicates(MOST))
@@ -175,7 +166,7 @@ def discover(source: Source) -> list[Predicate]:
         if not (count.isascii() and count.isdecimal() and len(count) < 16):
             raise SourceError(f"{source.name}: gave a count that is none: {shown(count, 40)!r}; check the endpoint")
         subject, _, thing = (row["example"].value if "example" in row else "").partition(" ")
-        found.append(Predicate(row["property"].value, int(count), _shortened(subject, thing)))
+        found.append((row["property"].value, int(count), _shortened(subject, thing)))
     return found
 
 

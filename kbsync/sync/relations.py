@@ -141,11 +141,11 @@ def discover_relations(home: Path, source: str, contact: str | None = None) -> l
             known |= {column.lower(): template.relation for field, column in shape.columns if field == "object"}
         known[template.relation] = template.relation
     found = []
-    for one in discover(open_source(source, Access(contact))):
+    for name, statements, example in discover(open_source(source, Access(contact))):
         # A property of another Wikibase is that of the same id.
-        in_wikidata = re.sub(r"^https?://\S+?/prop/", f"{WIKIDATA}prop/", one.name)
-        relation = known.get(one.name) or known.get(one.name.lower()) or known.get(in_wikidata)
-        found.append(FoundPredicate(one.name, one.statements, one.example, relation))
+        in_wikidata = re.sub(r"^https?://\S+?/prop/", f"{WIKIDATA}prop/", name)
+        relation = known.get(name) or known.get(name.lower()) or known.get(in_wikidata)
+        found.append(FoundPredicate(name, statements, example, relation))
     return found
 
 
