@@ -25,57 +25,25 @@ from kbsync.ledger.schema import (
 Step = Callable[[Database], None]
 
 
-def m001_initial(db: Database) -> None:
-    """Create the tables and views."""
-    for statement in (*TABLES, *INDEXES, *VIEWS):
-        db.execute(statement)
-
-
-def m002_going_back(db: Database) -> None:
+def _going_back(db: Database) -> None:
     """Make room for rollbacks, vetoes and aliases.
 
     A batch names the one that it went on from, and each ending of an edit is a row of its own, so that the edits
     active after any batch can be told; before this step the batches of a model stood in one line.
     """
     _rebuild(db, "edits", EDITS_ROLLED_BACK)
-    for statement in GOING_BACK:
-        db.execute(statement)
+    _all(*GOING_BACK)(db)
 
 
-def m003_many_facts(db: Database) -> None:
+def _many_facts(db: Database) -> None:
     """Let facts that share a subject or a label be found, and facts be counted, by index."""
     db.execute("ALTER TABLE facts ADD COLUMN subject_name TEXT NOT NULL DEFAULT ''")  # the label, normalised
     db.conn.create_function("normalise_label", 1, normalise_label, deterministic=True)
     db.execute("UPDATE facts SET subject_name = normalise_label(subject_label)")
-    for statement in MANY_FACTS:
-        db.execute(statement)
+    _all(*MANY_FACTS)(db)
 
 
-def m004_weak_edits(db: Database) -> None:
-    """Make room for how often an edit was tried again, and for what a batch had to do and within which bounds."""
-    db.execute("ALTER TABLE edits ADD COLUMN retries INTEGER NOT NULL DEFAULT 0")
-    db.execute("ALTER TABLE batches ADD COLUMN work TEXT NOT NULL DEFAULT '{}'")
-
-
-def m005_files_read(db: Database) -> None:
-    """Make room for how a file stood when it was last read."""
-    db.execute(FILE_READINGS)
-
-
-def m006_pages(db: Database) -> None:
-    """Make room for the day that a pull asked about, and for the pages of an interrupted pull."""
-    db.execute("ALTER TABLE pulls ADD COLUMN as_of TEXT")  # null: the day of the pull itself
-    db.execute(PAGES)
-    db.execute("CREATE INDEX pages_time ON pages(time)")
-
-
-def m007_wordings(db: Database) -> None:
-    """Let a fact have prompts of its own, in place of its relation's template."""
-    db.execute("ALTER TABLE facts ADD COLUMN wording TEXT")
-    db.execute("CREATE INDEX facts_worded ON facts(id) WHERE wording IS NOT NULL")
-
-
-def m008_scopes(db: Database) -> None:
+def _scopes(db: Database) -> None:
     """Make room for a pull's scope, for what it left out and why, and for the labels that a fact had earlier."""
     db.execute("ALTER TABLE pulls ADD COLUMN scope TEXT")  # JSON; null: the whole relation, or not known
     db.execute("ALTER TABLE pulls ADD COLUMN relabelled INTEGER NOT NULL DEFAULT 0")
@@ -84,34 +52,44 @@ def m008_scopes(db: Database) -> None:
     db.execute(SKIPPED)
 
 
-def m009_seals(db: Database) -> None:
-    """Give the rows that decide what is served a hash each."""
-    decoding.prepare(db)
+def _all(*statements: str) -> Step:
+    """Return the step that runs these statements."""
 
+    def run(db: Database) -> None:
+        for statement in statements:
+            db.execute(statement)
 
-def m010_base_scores(db: Database) -> None:
-    """Make room for how the base models take to objects, so that they are asked once."""
-    db.execute(BASE_SCORES)
-
-
-def m011_several_sources(db: Database) -> None:
-    """Make room for which source goes before which, and for how far a stream of changes was followed."""
-    db.execute("CREATE TABLE sources (name TEXT PRIMARY KEY, priority INTEGER NOT NULL) WITHOUT ROWID")
-    db.execute("CREATE TABLE streams (url TEXT PRIMARY KEY, event TEXT, reconciled TEXT NOT NULL) WITHOUT ROWID")
+    return run
 
 
 STEPS: tuple[Step, ...] = (
-    m001_initial,
-    m002_going_back,
-    m003_many_facts,
-    m004_weak_edits,
-    m005_files_read,
-    m006_pages,
-    m007_wordings,
-    m008_scopes,
-    m009_seals,
-    m010_base_scores,
-    m011_several_sources,
+    _all(*TABLES, *INDEXES, *VIEWS),
+    _going_back,
+    _many_facts,
+    # How often an edit was tried again, and what a batch had to do and within which bounds.
+    _all(
+        "ALTER TABLE edits ADD COLUMN retries INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE batches ADD COLUMN work TEXT NOT NULL DEFAULT '{}'",
+    ),
+    # How a file stood when it was last read.
+    _all(FILE_READINGS),
+    # The day that a pull asked about (null: the day of the pull itself), and the pages of an interrupted pull.
+    _all("ALTER TABLE pulls ADD COLUMN as_of TEXT", PAGES, "CREATE INDEX pages_time ON pages(time)"),
+    # A fact's own prompts, in place of its relation's template.
+    _all(
+        "ALTER TABLE facts ADD COLUMN wording TEXT",
+        "CREATE INDEX facts_worded ON facts(id) WHERE wording IS NOT NULL",
+    ),
+    _scopes,
+    # A hash for each of the rows that decide what is served.
+    decoding.prepare,
+    # How the base models take to objects, so that they are asked once.
+    _all(BASE_SCORES),
+    # Which source goes before which, and how far a stream of changes was followed.
+    _all(
+        "CREATE TABLE sources (name TEXT PRIMARY KEY, priority INTEGER NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE streams (url TEXT PRIMARY KEY, event TEXT, reconciled TEXT NOT NULL) WITHOUT ROWID",
+    ),
 )
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from kbsync.errors import EditError
 from kbsync.facts import normalise_label
-from kbsync.ledger import FactRow, Ledger
 from kbsync.ledger.facts import facts_named, record_vetoes
 from kbsync.memit import RequestGroup
 from kbsync.sync.apply import ApplyOptions, Prepared, prepared
@@ -62,29 +61,20 @@ def bisect(
     with prepared(home, options, progress, remark) as ready:
         plan = ready.plan()
         search = _Search(ready, plan)
-        culprits = search.run()
-        found = tuple(
-            Found(row.relation, row.subject, row.fact.object_label if row.fact else "", breaks)
-            for rows, breaks in culprits
-            for row in rows
-        )
+        culprits = [(row.fact, breaks) for rows, breaks in search.run() for row in rows if row.fact is not None]
+        found = tuple(Found(fact.relation, fact.subject_label, fact.object_label, breaks) for fact, breaks in culprits)
         if found and not confirm(found):
             return Bisected(plan.model, found, search.solves, None)
-        for rows, breaks in culprits:
-            for row in rows:
-                facts = _stated(ready.work.ledger, row)
-                record_vetoes(ready.work.ledger, facts, any_object=False, reason=f"found by bisect: {breaks}")
+        for fact, breaks in culprits:
+            # The facts on record that say the same, of whatever source.
+            named = facts_named(ready.work.ledger, fact.subject_label, fact.relation)
+            thing = normalise_label(fact.object_label)
+            same = [one for one in named if one.withdrawn is None and normalise_label(one.object_label) == thing]
+            facts = {one.id: one for one in (fact, *same)}.values()
+            record_vetoes(ready.work.ledger, facts, any_object=False, reason=f"found by bisect: {breaks}")
         if found:
             plan = replace(ready, compared=None).plan()
         return Bisected(plan.model, found, search.solves, ready.carry_out(plan, ready.batch(plan)))
-
-
-def _stated(ledger: Ledger, row: PlanRow) -> list[FactRow]:
-    """Return the facts on record that say what a row says, of whatever source."""
-    named = facts_named(ledger, row.subject, row.relation)
-    thing = normalise_label(row.fact.object_label) if row.fact else None
-    same = [one for one in named if one.withdrawn is None and normalise_label(one.object_label) == thing]
-    return list({one.id: one for one in (*([row.fact] if row.fact else []), *same)}.values())
 
 
 Unit = tuple[PlanRow, ...]

@@ -72,8 +72,8 @@ def check_before_work(ledger: Ledger, choice: ModelChoice, editor: Editor, edits
             f"{ledger.home} has {free / 2**30:.1f} GB of disk free, but this apply writes about {files / 2**30:.1f} GB:"
             " make room, or choose another --home"
         )
-    room = memory_of(choice.loaded.device, list_devices())
-    if len(choice.loaded.devices) == 1 and needed > room.free:
+    room = memory_of(choice.loaded.device, list_devices()) if len(choice.loaded.devices) == 1 else None
+    if room is not None and needed > room.free:
         raise EditError(
             f"{room.name} has {room.free / 2**30:.1f} GB free, and the solve takes about {needed / 2**30:.1f} GB beside"
             " the weights: free some, or use another --device; `kbsync doctor` shows what each phase needs"

@@ -17,7 +17,7 @@ from pathlib import Path
 from kbsync.conflicts import Policy
 from kbsync.errors import SettingsError
 from kbsync.facts import check_relation, normalise_label
-from kbsync.ledger import BatchRow, Change, EditRow, FactRow, Ledger, ModelRow
+from kbsync.ledger import BatchRow, Change, FactRow, Ledger, ModelRow
 from kbsync.ledger.edits import metrics_of
 from kbsync.ledger.facts import Standing, aliases, vetoes
 from kbsync.ledger.pulls import changes, skipped_counts
@@ -221,7 +221,10 @@ def _notes(ledger: Ledger, model: ModelRow) -> Iterator[str]:
         yield f"an apply is running since {newest.started} (batch {newest.id})"
     if newest is not None and newest.reason == INTERRUPTED:
         yield f"the last apply (batch {newest.id}) was interrupted and changed nothing: {again} goes on"
-    left = list(_still_written(ledger, model))
+    # Under a veto and active: a retract, or the apply after it, has not come to its end.
+    held = {(veto.relation, veto.subject_key, veto.object_key) for veto in vetoes(ledger)}
+    active = ((edit, (edit.relation, edit.subject_key)) for edit in ledger.active_edits(model.key))
+    left = [edit for edit, about in active if {(*about, None), (*about, edit.object_key)} & held]
     if left:
         what = f"{left[0].relation} of {left[0].subject}" + (f" and {len(left) - 1} more" if len(left) > 1 else "")
         yield f"retracted but still in the model: {what}; run the `kbsync retract` again, or {again}"
@@ -233,15 +236,6 @@ def _left_out(ledger: Ledger) -> Iterator[str]:
         reasons = [f"{reason} {count:,}" for _, reason, count in rows]
         more = f", and {len(reasons) - _REASONS} more reasons" if len(reasons) > _REASONS else ""
         yield f"{relation}, left out by the pull: {', '.join(reasons[:_REASONS])}{more} (`kbsync log` has each)"
-
-
-def _still_written(ledger: Ledger, model: ModelRow) -> Iterator[EditRow]:
-    """Yield the active edits that are under a veto: a retract, or the apply after it, has not come to its end."""
-    held = {(veto.relation, veto.subject_key, veto.object_key) for veto in vetoes(ledger)}
-    for edit in ledger.active_edits(model.key):
-        about = (edit.relation, edit.subject_key)
-        if (*about, None) in held or (*about, edit.object_key) in held:
-            yield edit
 
 
 def used_model(home: Path) -> str:
