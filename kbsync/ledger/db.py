@@ -205,16 +205,13 @@ class WriterLock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._held = False
-
-    @property
-    def held(self) -> bool:
-        return self._held
+        self.held = False
+        """whether this object (not merely this process) holds the lock"""
 
     def taken(self) -> bool:
         """Tell whether a living process holds the lock; yes where that cannot be told."""
-        if self._held or not self._path.exists():
-            return self._held
+        if self.held or not self._path.exists():
+            return self.held
         try:
             with _file_lock(self._path, 0):
                 return False
@@ -235,10 +232,10 @@ class WriterLock:
             raise self._not_written(error) from error
         try:
             self._name(json.dumps({"pid": os.getpid(), "purpose": purpose, "since": now()}))
-            self._held = True
+            self.held = True
             yield
         finally:
-            self._held = False
+            self.held = False
             self._name("")
             lock.release()
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
@@ -21,7 +22,7 @@ from kbsync.ledger.edits import fail_batch, finish_batch, not_recalled, start_ba
 from kbsync.memit import WeightDelta, edited
 from kbsync.metrics import recalled
 from kbsync.models import greedy_answers
-from kbsync.sync.answers import BaseScores, other_answers
+from kbsync.sync.answers import other_answers
 from kbsync.sync.covariances import with_text
 from kbsync.sync.deltas import NO_TARGETS, Targets, cached_targets, make_deltas, stronger, target_keys, weight_changes
 from kbsync.sync.edits import Edits, new_edit, retries_now
@@ -206,17 +207,8 @@ class Batch:
         cases = cases_for(edits.measured, old, work.ledger.facts(withdrawn=False), about, work.templates)
         wordings = [one for group in edits.groups for one in group.wordings]
         sampled = sampled_prompts(work.ledger, work.templates, loaded, edits.active, wordings, edits.held)
-        measured = measure_edits(
-            work.choice,
-            lambda: edited(loaded, deltas),
-            cases,
-            edits.active,
-            work.progress,
-            BaseScores(work.ledger, work.model),
-            sampled=sampled,
-            chat=self.chat,
-            tasks=self.tasks,
-        )
+        state = partial(edited, loaded, deltas)
+        measured = measure_edits(work, state, cases, edits.active, sampled, chat=self.chat, tasks=self.tasks)
         if edits.added:  # the recall of those kept edits of which the ledger has another one on record
             lost, right = not_recalled(work.ledger, work.model.key), measured.recalled
             turned = [edit.request for edit in edits.kept if right[edit.request] == (edit.id in lost)]

@@ -98,13 +98,17 @@ def explain(home: Path, subject: str, relation: str, model: str, *, loading: Loa
     own = next(one for one in written if one.id == request.id)
     asked = wordings_of(loaded, request, edited_wordings(loaded, own, settings.wordings))
     texts = [one for one, _, _ in asked]
-    said = read_ways(loaded, texts, shift, deltas, layer)
+    ways = read_ways(loaded, texts, shift, deltas, layer)
     shares = delivered(loaded, texts, shift, deltas, layer)
     found = []
-    for (one, kind, written_on), readings, of_row in zip(asked, said, shares, strict=True):
+    for (one, kind, written_on), readings, of_row in zip(asked, ways, shares, strict=True):
         # Of a question the text is shown without the words of a chat's template.
         text = (one.question if kind == "question" else one.prompt).replace("{}", one.subject)
-        found.append(ExplainedWording(kind, written_on, text, by_alias(readings, request), of_row))
+        right = {  # in another name of the object, too
+            way: replace(said, recall=said.recall or any(begins_with(said.answer, name) for name in request.aliases))
+            for way, said in readings.items()
+        }
+        found.append(ExplainedWording(kind, written_on, text, right, of_row))
     near = nearest(loaded, layer, request, group, written)
     told = hint(found, settings, near)
     return Explained(edit.subject, relation, edit.object, choice.name, batch.id, tuple(found), near, told)
@@ -141,14 +145,6 @@ def wordings_of(
     kinds = dict.fromkeys(edited, "wording") | {one: "paraphrase" for one in request.paraphrases if one not in edited}
     kinds |= {request.prompt: "prompt"} | ({question: "question"} if question else {})
     return [(replace(request, prompt=prompt), kind, prompt in edited) for prompt, kind in kinds.items()]
-
-
-def by_alias(readings: Mapping[str, Reading], request: EditRequest) -> dict[str, Reading]:
-    """Count an answer in another name of the object as right."""
-    return {
-        way: replace(one, recall=one.recall or any(begins_with(one.answer, name) for name in request.aliases))
-        for way, one in readings.items()
-    }
 
 
 def nearest(

@@ -33,9 +33,8 @@ from kbsync.metrics import (
 from kbsync.models import LoadedModel, greedy_answers, locate, score_targets
 from kbsync.sync.answers import BaseScores
 from kbsync.sync.corpus import held_out_documents
-from kbsync.sync.home import Progress
 from kbsync.sync.known import prompt_of
-from kbsync.sync.model import ModelChoice
+from kbsync.sync.model import Session
 from kbsync.sync.tasks import Tasks
 from kbsync.templates import Templates
 
@@ -179,7 +178,6 @@ def beginnings(lines: Sequence[str]) -> tuple[EditRequest, ...]:
 NEIGHBOURS = 5
 """neighbourhood prompts of an edit at most; the paper's CounterFact has ten"""
 PERPLEXITY_LINES = 200
-NOTHING_SAMPLED = Sampled()
 OF_CASES = ("ES", "PS", "NS", "recall", "paraphrase_recall")
 """what an apply measures of its edits, by the registry's names"""
 MOST_HEARD = 10
@@ -230,23 +228,22 @@ def cases_for(
 
 
 def measure_edits(
-    choice: ModelChoice,
+    work: Session,
     edited: Callable[[], AbstractContextManager[None]],
     cases: Sequence[Case],
     active: Sequence[EditRequest],
-    progress: Progress,
-    base: BaseScores,
+    sampled: Sampled,
     *,
-    sampled: Sampled = NOTHING_SAMPLED,
     chat: bool = False,
     tasks: Tasks | None = None,
 ) -> Measured:
     """Measure `cases` on base and edited model, the recall of all `active` edits, and perplexity on the corpus.
 
-    The `sampled` prompts tell what is kept. `base` knows what the base model was asked before; it is not asked again.
-    What the edited model says in its own words is heard of a few cases. With `chat`, also recall of the cases' question
-    forms in the tokenizer's chat template; with `tasks`, the figures of these.
+    The `sampled` prompts tell what is kept. What the base model was asked before it is not asked again. What the edited
+    model says in its own words is heard of a few cases. With `chat`, also recall of the cases' question forms in the
+    tokenizer's chat template; with `tasks`, the figures of these.
     """
+    choice, base = work.choice, BaseScores(work.ledger, work.model)
     lines = list(islice(held_out_documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
     sampled = replace(sampled, unrelated=beginnings(lines))
 
@@ -254,7 +251,7 @@ def measure_edits(
         when: str, score: Scorer, of_text: Callable[[LoadedModel, Sequence[str], int], float]
     ) -> tuple[Mapping[str, Values], dict[str, float], list[bool], Said]:
         def told(phase: str, done: int, total: int) -> None:
-            progress(f"{phase} {when}", done, total)
+            work.progress(f"{phase} {when}", done, total)
 
         names = (*OF_CASES, *(("chat_recall",) if chat else ()))
         measured = evaluate(choice.loaded, cases, names, progress=told, score=score)
@@ -279,7 +276,7 @@ def measure_edits(
         if all(map(math.isfinite, figures_after.values())):
             failed = failures(choice.loaded, missed)
             heard = sorted(cases, key=lambda case: case.request.id)[:MOST_HEARD]
-            figures_after |= summary(evaluate(choice.loaded, heard, SAID_METRICS, progress=progress))
+            figures_after |= summary(evaluate(choice.loaded, heard, SAID_METRICS, progress=work.progress))
     table = {name: {"before": figures_before.get(name), "after": figures_after.get(name)} for name in figures_after}
     metrics = [Metric(name, figure["before"], figure["after"]) for name, figure in table.items()]
     for name, column in after.items():

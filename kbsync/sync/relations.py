@@ -12,7 +12,7 @@ import yaml
 from kbsync.errors import SettingsError, TemplateError
 from kbsync.facts import check_relation, normalise_label
 from kbsync.files import write_new, writing
-from kbsync.ledger import Ledger, ModelRow
+from kbsync.ledger import Ledger
 from kbsync.ledger.facts import RelationCounts, Standing, relation_counts
 from kbsync.shapes import WIKIDATA, predicate_iri, short_name, wikibase
 from kbsync.sources import open_endpoint, open_source
@@ -21,7 +21,7 @@ from kbsync.sync.home import model_name, templates_for
 from kbsync.sync.known import fact_requests, known_among, prompt_of
 from kbsync.sync.plan import find_model
 from kbsync.sync.status import asking
-from kbsync.templates import Templates, check_file
+from kbsync.templates import check_file
 
 if TYPE_CHECKING:
     from kbsync.sources.sparql import Property
@@ -73,26 +73,22 @@ def relations_for(home: Path, model: str | None = None) -> Relations:
         with Ledger.open(home) as ledger:
             found, counts = find_model(ledger, model and model_name(model, home)), relation_counts(ledger)
             if found is not None:
-                asked, known = _known(ledger, found, templates)
-    told, rows = [template.relation for template in templates], []
-    for relation in [*told, *sorted(counts.keys() - set(told))]:
+                key, standing = found.key, Standing(ledger, None)
+                standing.involve_named(asking(ledger.prompts_answered(key), standing, templates))
+                standing.involve_worded()
+                requests = fact_requests(ledger, templates, standing.involved())
+                said = ledger.answers(key, [prompt_of(request) for request in requests])
+                right = known_among(requests, lambda prompts: ledger.answers(key, list(prompts)))
+                told = [request for request in requests if prompt_of(request) in said]
+                asked = Counter(one.relation for one in told)
+                known = Counter(one.relation for one in told if one.id in right)
+    rows, worded = [], [template.relation for template in templates]
+    for relation in [*worded, *sorted(counts.keys() - set(worded))]:
         template, held = templates.get(relation), counts.get(relation, RelationCounts(0, 0))
         share = 100 * known[relation] / asked[relation] if asked[relation] else None
         about = (relation, template.label if template else None, template is not None)
         rows.append(RelationRow(*about, held.facts, held.conflicts, asked[relation], share))
     return Relations(found.name if found else None, tuple(rows))
-
-
-def _known(ledger: Ledger, model: ModelRow, templates: Templates) -> tuple[Counter[str], Counter[str]]:
-    """Count, by relation, the facts that the base model was asked for and those that it answers."""
-    standing = Standing(ledger, None)
-    standing.involve_named(asking(ledger.prompts_answered(model.key), standing, templates))
-    standing.involve_worded()
-    requests = fact_requests(ledger, templates, standing.involved())
-    said = ledger.answers(model.key, [prompt_of(request) for request in requests])
-    known = known_among(requests, lambda prompts: ledger.answers(model.key, list(prompts)))
-    asked = [request for request in requests if prompt_of(request) in said]
-    return Counter(one.relation for one in asked), Counter(one.relation for one in asked if one.id in known)
 
 
 def search_templates(home: Path, text: str) -> list[FoundRelation]:

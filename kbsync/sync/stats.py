@@ -117,7 +117,15 @@ def import_covariances(home: Path, file: Path, model: str | None, loading: Loadi
     """Check the file and put its covariances on record, all or none; with `model`, only if they are that model's."""
     records, tensors = read_shared(file)
     if model is not None:
-        check_model(file, records, home, model, loading)
+        choice = choose_model(model, home=home, loading=loading)
+        weights = weights_hashes(choice.loaded, range(len(choice.loaded.family.block_list(choice.loaded.model))))
+        tokenizer = tokenizer_hash(choice.loaded)
+        for record in records:
+            if weights.get(record.layer) != record.weights or tokenizer != record.tokenizer:
+                raise SettingsError(
+                    f"{file} is of the model {record.model}; {choice.name} has other weights up to layer"
+                    f" {record.layer}, or another tokenizer"
+                )
     new = []
     with Ledger.open(home) as ledger:
         for record in records:
@@ -152,19 +160,6 @@ def read_shared(file: Path) -> tuple[list[CovarianceRecord], dict[str, torch.Ten
         if tensor is None or tensor_hash(tensor) != row["sha256"]:
             raise SettingsError(f"{changed}, in the covariance of layer {record.layer}: {again}")
     return records, tensors
-
-
-def check_model(file: Path, records: list[CovarianceRecord], home: Path, model: str, loading: Loading) -> None:
-    choice = choose_model(model, home=home, loading=loading)
-    depth = len(choice.loaded.family.block_list(choice.loaded.model))
-    weights = weights_hashes(choice.loaded, range(depth))
-    tokenizer = tokenizer_hash(choice.loaded)
-    for record in records:
-        if weights.get(record.layer) != record.weights or tokenizer != record.tokenizer:
-            raise SettingsError(
-                f"{file} is of the model {record.model}; {choice.name} has other weights up to layer {record.layer}, or"
-                " another tokenizer"
-            )
 
 
 def summary(file: Path, records: list[CovarianceRecord], new: tuple[int, ...] = ()) -> SharedCovariances:

@@ -10,12 +10,11 @@ import pytest
 from kbsync.facts import EditRequest
 from kbsync.ledger import FactRow, Ledger, Metric
 from kbsync.memit import MemitSettings
-from kbsync.metrics import Case
+from kbsync.metrics import Case, Sampled
 from kbsync.models import LoadedModel, score_targets
 from kbsync.sync.answers import BaseScores
-from kbsync.sync.home import silent
 from kbsync.sync.measure import NEIGHBOURS, Measured, cases_for, measure_edits
-from kbsync.sync.model import ModelChoice, identify
+from kbsync.sync.model import ModelChoice, Session
 from kbsync.templates import Templates, load_templates
 from tests.homes import TEMPLATES
 from tests.tiny_models import CAPITALS, FACTS, TEXTS, known, set_to
@@ -67,15 +66,21 @@ def test_there_are_a_few_and_those_of_the_old_object_come_first(templates: Templ
 
 
 @contextmanager
-def base_scores(home: Path, choice: ModelChoice) -> Iterator[BaseScores]:
+def session(home: Path, choice: ModelChoice) -> Iterator[Session]:
     with Ledger.open(home) as ledger:
-        yield BaseScores(ledger, identify(ledger, choice))
+        yield Session.of(ledger, choice)
+
+
+@contextmanager
+def base_scores(home: Path, choice: ModelChoice) -> Iterator[BaseScores]:
+    with session(home, choice) as work:
+        yield BaseScores(work.ledger, work.model)
 
 
 def test_no_neighbours_no_ns(templates: Templates, known: LoadedModel, tmp_path: Path) -> None:
     choice = ModelChoice("known", known, MemitSettings(), None, None)
-    with base_scores(tmp_path / "home", choice) as base:
-        measured = measure_edits(choice, nullcontext, [case(templates, [])], [REQUEST], silent, base)
+    with session(tmp_path / "home", choice) as work:
+        measured = measure_edits(work, nullcontext, [case(templates, [])], [REQUEST], Sampled())
     assert "NS" not in measured.table
     assert "S" not in measured.table
     assert "perplexity" not in measured.table  # no corpus
@@ -88,10 +93,9 @@ def figures(known: LoadedModel, tmp_path: Path, damage: float = 0.0) -> Measured
     choice = ModelChoice("known", known, MemitSettings(), corpus, None)
     cases = [Case(FACTS[0], "Oslo"), Case(REQUEST, "Paris")]
     weight = known.family.weight(known.model, 1)
-    with base_scores(tmp_path / "home", choice) as base:
-        return measure_edits(
-            choice, lambda: set_to(weight, weight * (1 + damage)), cases, [FACTS[0], REQUEST], silent, base
-        )
+    with session(tmp_path / "home", choice) as work:
+        active = [FACTS[0], REQUEST]
+        return measure_edits(work, lambda: set_to(weight, weight * (1 + damage)), cases, active, Sampled())
 
 
 @contextmanager
