@@ -7,20 +7,8 @@ from collections.abc import Callable, Sequence
 
 from kbsync.errors import LedgerError
 from kbsync.facts import normalise_label
-from kbsync.ledger import decoding
+from kbsync.ledger import decoding, schema
 from kbsync.ledger.db import Database, immediate
-from kbsync.ledger.schema import (
-    BASE_SCORES,
-    EDITS_ROLLED_BACK,
-    FILE_READINGS,
-    GOING_BACK,
-    INDEXES,
-    MANY_FACTS,
-    PAGES,
-    SKIPPED,
-    TABLES,
-    VIEWS,
-)
 
 Step = Callable[[Database], None]
 
@@ -31,8 +19,8 @@ def _going_back(db: Database) -> None:
     A batch names the one that it went on from, and each ending of an edit is a row of its own, so that the edits
     active after any batch can be told; before this step the batches of a model stood in one line.
     """
-    _rebuild(db, "edits", EDITS_ROLLED_BACK)
-    _all(*GOING_BACK)(db)
+    _rebuild(db, "edits", schema.EDITS_ROLLED_BACK)
+    _all(*schema.GOING_BACK)(db)
 
 
 def _many_facts(db: Database) -> None:
@@ -40,7 +28,7 @@ def _many_facts(db: Database) -> None:
     db.execute("ALTER TABLE facts ADD COLUMN subject_name TEXT NOT NULL DEFAULT ''")  # the label, normalised
     db.conn.create_function("normalise_label", 1, normalise_label, deterministic=True)
     db.execute("UPDATE facts SET subject_name = normalise_label(subject_label)")
-    _all(*MANY_FACTS)(db)
+    _all(*schema.MANY_FACTS)(db)
 
 
 def _scopes(db: Database) -> None:
@@ -49,7 +37,7 @@ def _scopes(db: Database) -> None:
     db.execute("ALTER TABLE pulls ADD COLUMN relabelled INTEGER NOT NULL DEFAULT 0")
     _rebuild(db, "fact_history", (("'changed', 'withdrawn'", "'changed', 'relabelled', 'withdrawn'"),))
     db.execute("ALTER TABLE fact_history ADD COLUMN subject_label TEXT")  # null: not on record
-    db.execute(SKIPPED)
+    db.execute(schema.SKIPPED)
 
 
 def _all(*statements: str) -> Step:
@@ -63,7 +51,7 @@ def _all(*statements: str) -> Step:
 
 
 STEPS: tuple[Step, ...] = (
-    _all(*TABLES, *INDEXES, *VIEWS),
+    _all(*schema.TABLES, *schema.INDEXES, *schema.VIEWS),
     _going_back,
     _many_facts,
     # How often an edit was tried again, and what a batch had to do and within which bounds.
@@ -72,9 +60,9 @@ STEPS: tuple[Step, ...] = (
         "ALTER TABLE batches ADD COLUMN work TEXT NOT NULL DEFAULT '{}'",
     ),
     # How a file stood when it was last read.
-    _all(FILE_READINGS),
+    _all(schema.FILE_READINGS),
     # The day that a pull asked about (null: the day of the pull itself), and the pages of an interrupted pull.
-    _all("ALTER TABLE pulls ADD COLUMN as_of TEXT", PAGES, "CREATE INDEX pages_time ON pages(time)"),
+    _all("ALTER TABLE pulls ADD COLUMN as_of TEXT", schema.PAGES, "CREATE INDEX pages_time ON pages(time)"),
     # A fact's own prompts, in place of its relation's template.
     _all(
         "ALTER TABLE facts ADD COLUMN wording TEXT",
@@ -84,7 +72,7 @@ STEPS: tuple[Step, ...] = (
     # A hash for each of the rows that decide what is served.
     decoding.prepare,
     # How the base models take to objects, so that they are asked once.
-    _all(BASE_SCORES),
+    _all(schema.BASE_SCORES),
     # Which source goes before which, and how far a stream of changes was followed.
     _all(
         "CREATE TABLE sources (name TEXT PRIMARY KEY, priority INTEGER NOT NULL) WITHOUT ROWID",

@@ -18,17 +18,7 @@ from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings
 from kbsync.memit.covariance import key_widths
-from kbsync.memit.extensions.estimates import (
-    RequestRows,
-    graph_bytes,
-    memory_needs,
-    row_tokens,
-    solve_operations,
-    solve_rate,
-    target_batch,
-    target_costs,
-    token_rate,
-)
+from kbsync.memit.extensions import estimates
 from kbsync.models import (
     TEST_SUBJECTS,
     DeviceMemory,
@@ -243,7 +233,7 @@ def examine(choice: ModelChoice, told: Diagnosis, progress: Progress) -> None:
         )
     try:
         progress("trial", 0, 3)
-        told.seconds, told.rates = estimates(loaded, settings, sizes, told.edits, progress)
+        told.seconds, told.rates = expected(loaded, settings, sizes, told.edits, progress)
         told.memory = fitting(loaded, settings, sizes, told.edits)
     except EditError as error:
         told.problems.append(str(error))
@@ -285,18 +275,19 @@ def loads_of(choice: ModelChoice, sizes: ModelSizes) -> Loads:
     )
 
 
-def estimates(
+def expected(
     loaded: LoadedModel, settings: MemitSettings, sizes: ModelSizes, edits: int, progress: Progress
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return seconds by phase for `edits` edits, and the rates that were measured for it."""
-    costs = target_costs(loaded, settings)
+    costs = estimates.target_costs(loaded, settings)
     progress("trial", 1, 3)
-    tokens = token_rate(loaded, settings, min(settings.sequence_length, sizes.positions or settings.sequence_length))
+    length = min(settings.sequence_length, sizes.positions or settings.sequence_length)
+    tokens = estimates.token_rate(loaded, settings, length)
     progress("trial", 2, 3)
-    operations = solve_rate(loaded.device, sizes.m)
+    operations = estimates.solve_rate(loaded.device, sizes.m)
     progress("trial", 3, 3)
     request = costs.seconds(settings.steps)
-    work = solve_operations(sizes, len(settings.layers), settings.sweeps, edits)
+    work = estimates.solve_operations(sizes, len(settings.layers), settings.sweeps, edits)
     seconds = {
         "covariance": TOKENS_A_DIMENSION * sizes.m / tokens,
         "targets": edits * request,
@@ -311,11 +302,13 @@ def fitting(loaded: LoadedModel, settings: MemitSettings, sizes: ModelSizes, edi
 
     Targets fit if one request does, as batches halve where memory ends; a solve fits on the CPU, too.
     """
-    rows, graph, there = RequestRows.of(row_tokens(loaded, settings)), graph_bytes(loaded, settings), list_devices()
+    rows = estimates.RequestRows.of(estimates.row_tokens(loaded, settings))
+    graph, there = estimates.graph_bytes(loaded, settings), list_devices()
     room = memory_of(loaded.device, there).free
+    about, keeps = (sizes, len(settings.layers), edits, rows), settings.rest_weight > 0
     whole, least = (
-        memory_needs(sizes, len(settings.layers), edits, rows, together, graph, keeps=settings.rest_weight > 0)
-        for together in (target_batch(loaded.device.type, edits, rows), 1)
+        estimates.memory_needs(*about, together, graph, keeps=keeps)
+        for together in (estimates.target_batch(loaded.device.type, edits, rows), 1)
     )
     made = []
     for phase in dict.fromkeys(need.phase for need in whole):

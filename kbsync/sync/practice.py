@@ -13,6 +13,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import compress
 from pathlib import Path
 from statistics import fmean
 
@@ -25,7 +26,8 @@ from kbsync.facts import EditRequest, content_id, normalise_label
 from kbsync.files import writing
 from kbsync.ledger import Ledger, read_metadata, read_tensors, replace_tensors
 from kbsync.memit.settings import changed
-from kbsync.models import LoadedModel, family_of, score_targets
+from kbsync.metrics import recalled
+from kbsync.models import LoadedModel, family_of
 from kbsync.practice import TrainSettings, corpus_text, sentences, train
 from kbsync.practice.datasets import counterfact_records, json_text, zsre_records
 from kbsync.resources import fixtures_folder
@@ -77,8 +79,7 @@ def train_practice(out: Path, progress: Progress) -> dict[str, object]:
 
 
 def recall(loaded: LoadedModel, requests: Sequence[EditRequest]) -> float:
-    scores = score_targets(loaded, [(request.prompt, request.subject, request.target) for request in requests])
-    return round(100 * sum(score.exact for score in scores) / len(scores), 2)
+    return round(100 * sum(recalled(loaded, requests)) / len(requests), 2)
 
 
 COUNTERFACT, ZSRE = "counterfact-practice.json", "zsre-practice.json"
@@ -126,8 +127,7 @@ def known_requests(
     asked = 0
     while asked < len(requests) and len(known) < wanted:
         some = requests[asked : asked + ASKED_AT_ONCE]
-        scores = score_targets(loaded, [(one.prompt, one.subject, one.target) for one in some])
-        known += [one for one, score in zip(some, scores, strict=True) if score.exact]
+        known += compress(some, recalled(loaded, some))
         asked += len(some)
         progress("asking the model", min(len(known), wanted), wanted)
     return known, asked

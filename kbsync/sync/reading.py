@@ -10,17 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from kbsync.errors import SettingsError
 from kbsync.facts import check_relation
-from kbsync.ledger import Ledger
-from kbsync.ledger.pages import (
-    FileReading,
-    drop_expired,
-    drop_pages,
-    find_page,
-    find_reading,
-    keep_page,
-    page_key,
-    record_reading,
-)
+from kbsync.ledger import Ledger, pages
+from kbsync.ledger.pages import FileReading
 from kbsync.shapes import iri_of
 from kbsync.sources import Ask, Source, is_endpoint, is_wikidata, open_endpoint, queries, read_subjects
 from kbsync.sources.own_query import read_query
@@ -152,29 +143,29 @@ class KeptPages(AbstractContextManager["KeptPages"]):
 
     def find(self, query: str) -> bytes | None:
         """Return the answer to `query` that an interrupted pull left."""
-        key, found = page_key(self._source, query), None
+        key, found = pages.page_key(self._source, query), None
         if self._ledger or (self._home / "ledger.db").exists():
-            found = find_page(self._opened(), key)
+            found = pages.find_page(self._opened(), key)
         if found is not None:
             self.used.add(key)
         return found
 
     def keep(self, query: str, body: bytes) -> None:
-        key = page_key(self._source, query)
+        key = pages.page_key(self._source, query)
         self.used.add(key)
-        keep_page(self._opened(), key, body)
+        pages.keep_page(self._opened(), key, body)
 
     def drop(self) -> None:
         """Drop all that this pull found or kept, as it was of no use."""
         if self.used:
-            drop_pages(self._opened(), self.used)
+            pages.drop_pages(self._opened(), self.used)
 
     def _opened(self) -> Ledger:
         if self._ledger is None:
             self._ledger = Ledger.open(self._home)
             # A page lost to a power cut is only asked for again, so no page waits for the disk (WAL stays whole).
             self._ledger.db.execute("PRAGMA synchronous = NORMAL")
-            drop_expired(self._ledger)
+            pages.drop_expired(self._ledger)
         return self._ledger
 
     def __exit__(self, *error: object) -> None:
@@ -210,7 +201,7 @@ class FileState:
         }
         about = (asks[0].language, asks[0].day.isoformat(), self.digest.packed)
         made = {relation: pull for relation, (pull, _) in pulls.items()}
-        record_reading(ledger, source, FileReading(*about, made, skipped))
+        pages.record_reading(ledger, source, FileReading(*about, made, skipped))
 
 
 def look_at(home: Path, source: Source, asks: Sequence[Ask], name: str | None = None) -> FileState:
@@ -229,7 +220,7 @@ def look_at(home: Path, source: Source, asks: Sequence[Ask], name: str | None = 
     earlier = None
     if (home / "ledger.db").exists():
         with Ledger.open(home) as ledger:
-            earlier = find_reading(ledger, name or source.name)
+            earlier = pages.find_reading(ledger, name or source.name)
     if earlier is None or any(ask.relation not in earlier.pulls or ask.language != earlier.language for ask in asks):
         return FileState(digest)
     before = Digest.unpack(earlier.digest)
