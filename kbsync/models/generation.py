@@ -131,9 +131,9 @@ def speak(
         token = chosen[:, None].to(loaded.device)
         if looked and 4 * int(ended.sum()) >= len(ended):
             stay = (~ended).nonzero()[:, 0]
-            live, ended, there = live[stay], ended[stay], stay.to(loaded.device)
-            cache.batch_select_indices(there)
-            context, token = Rows(context.ids[there], context.mask[there]), token[there]
+            live, ended = live[stay], ended[stay]
+            cache.batch_select_indices(stay)  # an index on the CPU fits layers on any device
+            context, token = Rows(context.ids[stay], context.mask[stay]), token[stay]
     return said[:, : step + 1]
 
 

@@ -96,7 +96,8 @@ def run_parted(loaded: LoadedModel, parted: Sequence[tuple[Sequence[int], Sequen
         return last_hidden(loaded, rest)
     context = make_rows([before for before, _ in parted], loaded.device, left=True)
     cache = fill_cache(loaded, context)
-    owner = torch.tensor([place for place, (_, rows) in enumerate(parted) for _ in rows], device=loaded.device)
+    # On the CPU, as the cache of a model on several devices has its layers on each of them.
+    owner = torch.tensor([place for place, (_, rows) in enumerate(parted) for _ in rows])
     cache.batch_select_indices(owner)
     return continue_hidden(loaded, Rows(context.ids[owner], context.mask[owner]), rest, cache)
 
