@@ -33,7 +33,7 @@ from kbsync.sync.corpus import held_out_documents
 from kbsync.sync.covariances import covariances_for, with_text
 from kbsync.sync.deltas import cached_targets
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent
-from kbsync.sync.measure import PERPLEXITY_LINES
+from kbsync.sync.measure import OF_CASES, PERPLEXITY_LINES
 from kbsync.sync.model import ModelChoice, Session, choose_model, new_preset, preset_file_for
 from kbsync.sync.practice import facts_to_ask, known_requests
 
@@ -43,8 +43,6 @@ LEAST = 10
 """facts that the model must know"""
 KNOWN_FACTOR = 4
 """known facts to look for, for each that is edited: the others are its neighbourhood"""
-MEASURED = ("ES", "PS", "NS", "recall", "paraphrase_recall")
-"""of each trial, beside perplexity"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +153,7 @@ class Workbench:
         self.about = [work.model.key, str(self.loaded.model.dtype), text, [group.id for group in self.groups]]
 
     def figures(self, settings: MemitSettings) -> dict[str, float]:
-        found = summary(evaluate(self.loaded, self.cases, MEASURED))
+        found = summary(evaluate(self.loaded, self.cases, OF_CASES))
         found["perplexity"] = perplexity(self.loaded, self.lines, settings.sequence_length)
         return found
 

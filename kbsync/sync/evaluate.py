@@ -51,13 +51,12 @@ from kbsync.sync.eval_cases import (
 )
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent, templates_for
 from kbsync.sync.known import requests_of
-from kbsync.sync.measure import PROMPTS, beginnings, sampled_prompts
+from kbsync.sync.measure import OF_CASES, PROMPTS, beginnings, sampled_prompts
 from kbsync.sync.model import ModelChoice, Session, choose_model, edited_state
 from kbsync.sync.tasks import Tasks
 
-WITH_OLD = ("ES", "PS", "NS", "recall", "paraphrase_recall")
-"""measured by default where the object before the edit is known"""
 WITHOUT_OLD = ("efficacy", "paraphrase", "specificity")
+"""measured in place of `OF_CASES` where no object before the edit is known"""
 QUICK, WITHDRAWN = 12, 5
 """cases of a quick page, and edits that a whole one takes out again"""
 RECORDED = "eval_"
@@ -203,7 +202,7 @@ def neighbourhood(cases: Sequence[Case]) -> Sampled:
 
 def default_metrics(cases: Sequence[Case], *, said: bool = False, text: bool = False) -> tuple[str, ...]:
     """Return the metrics that suit the cases; those of greedy answers, and those over held-out text, if wanted."""
-    own = WITH_OLD if any(case.old for case in cases) else WITHOUT_OLD
+    own = OF_CASES if any(case.old for case in cases) else WITHOUT_OLD
     portability = ("portability",) if any(case.portability for case in cases) else ()
     choice = CHOICE_METRICS if any(case.choices for case in cases) else ()
     kinds = {one.kind for case in cases for one in case.ripples}
@@ -231,8 +230,7 @@ class Reader:
     sampled: Sampled | None
     text: HeldOut | None
     tasks: Tasks | None
-    calibrated: bool
-    seed: int
+    options: EvalOptions
     progress: Progress
 
     def look(self, arm: Arm, *, able: bool = False) -> Look:
@@ -241,25 +239,26 @@ class Reader:
         def heard(phase: str, done: int, total: int) -> None:
             self.progress(f"{phase}, {arm.name}", done, total)
 
+        loaded, seed, text, said = self.choice.loaded, self.options.seed, {}, None
         of_text = [name for name in self.metrics if name in TEXT_METRICS]
         of_cases = [name for name in self.metrics if name in METRICS]
         with arm.state():
-            values = evaluate(self.choice.loaded, self.cases, of_cases, self.seed, heard, told=arm.told)
-            text = text_figures(self.choice, self.text, of_text, self.seed, heard) if self.text and not arm.told else {}
+            values = evaluate(loaded, self.cases, of_cases, seed, heard, told=arm.told)
+            if self.text and not arm.told:
+                text = text_figures(self.choice, self.text, of_text, seed, heard)
             if self.tasks is not None and able:
-                text |= self.tasks.figures(self.choice.loaded, heard)
-            sure = sureness(self.choice.loaded, asked_of(self.cases)) if self.calibrated and able else []
+                text |= self.tasks.figures(loaded, heard)
+            sure = sureness(loaded, asked_of(self.cases)) if self.options.page and able else []
             if sure:
-                text["calibration_error"] = calibration_error(sure, self.seed)
-            if self.sampled is None or not self.kept or not arm.asks_around:
-                return Look(values, text, None, sure)
-            asked = self.sampled.told(arm.told) if arm.told else self.sampled
-            return Look(values, text, say(self.choice.loaded, asked), sure)
+                text["calibration_error"] = calibration_error(sure, seed)
+            if self.sampled is not None and self.kept and arm.asks_around:
+                said = say(loaded, self.sampled.told(arm.told) if arm.told else self.sampled)
+        return Look(values, text, said, sure)
 
     def figures(self, base: Look, now: Look) -> Figures:
         """Return all figures of an arm, those of prompts around the edits beside the base model's."""
-        around = prompt_figures(base.said, now.said, self.kept, self.seed)
-        return figures(now.values, self.seed) | around | now.text
+        around = prompt_figures(base.said, now.said, self.kept, self.options.seed)
+        return figures(now.values, self.options.seed) | around | now.text
 
 
 def compare(
@@ -291,7 +290,7 @@ def compare(
     if options.page:  # without what this model or home has nothing for
         named = tuple(name for name in named if (edited_model or name not in OF_EDITS) and (lines or name != "tuned"))
     beside = arms(named, choice.loaded, edited_model, cases, told, lines)
-    reader = Reader(choice, cases, metrics, kept, sampled, text, tasks, bool(options.page), options.seed, progress)
+    reader = Reader(choice, cases, metrics, kept, sampled, text, tasks, options, progress)
     if not TEXT_METRICS.keys() & set(metrics):
         text = None
     elif text is None:
