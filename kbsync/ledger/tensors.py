@@ -36,7 +36,7 @@ def write_tensors(
     its own sha256.
     """
     with _partial(folder) as partial:
-        _save(partial, tensors, _sealed(tensors, metadata))
+        _save(partial, tensors, metadata)
         sha256 = _sha256(partial)
         name = (name_hash or sha256).replace(":", "-")
         target = folder / f"{name}{SUFFIX}"
@@ -56,7 +56,7 @@ def replace_tensors(
     Not `sealed`, the header gets no hash: for files of the user's, whose metadata has hashes of its own.
     """
     with _partial(path.parent, None if sealed else path) as partial:
-        _save(partial, tensors, _sealed(tensors, metadata) if sealed else metadata)
+        _save(partial, tensors, metadata, sealed=sealed)
         partial.replace(path)
         _fsync(path.parent)
 
@@ -103,9 +103,7 @@ def check_tensors(path: Path, sha256: str) -> None:
 
 def check_sealed(path: Path) -> None:
     """Raise LedgerError unless the file has the hash of its content in its header, and is of that content."""
-    with _reading(path):
-        sealed = CONTENT in _header(path)
-    if not sealed:
+    if not content_of(path):
         raise LedgerError(f"{path} is not what kbsync wrote (it has no hash): {_REMEDY}")
     read_tensors(path)
 
@@ -119,9 +117,7 @@ def content_of(path: Path) -> str:
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata that a file was written with; {} where it is not kbsync's. LedgerError as for the tensors."""
     with _reading(path):
-        metadata = _header(path)
-    metadata.pop(CONTENT, None)
-    return metadata
+        return {name: value for name, value in _header(path).items() if name != CONTENT}
 
 
 def _header(path: Path) -> dict[str, str]:
@@ -141,10 +137,6 @@ def _content_hash(tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, 
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _sealed(tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, str]) -> dict[str, str]:
-    return {**metadata, CONTENT: _content_hash(tensors, metadata)}
 
 
 @contextmanager
@@ -172,12 +164,15 @@ def sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _save(path: Path, tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, str]) -> None:
+def _save(
+    path: Path, tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, str], *, sealed: bool = True
+) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     # One entry: safetensors writes several in no fixed order, and equal content would get unequal hashes.
-    packed = {"kbsync": json.dumps(dict(metadata), ensure_ascii=False, sort_keys=True)}
+    whole = {**metadata, CONTENT: _content_hash(tensors, metadata)} if sealed else dict(metadata)
+    packed = {"kbsync": json.dumps(whole, ensure_ascii=False, sort_keys=True)}
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, packed)
     except SafetensorError as error:

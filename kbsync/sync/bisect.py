@@ -1,6 +1,5 @@
 """Bisect: find the edits that break a canary or a bound, keep them out with the reason, and go on without them."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,20 +165,16 @@ def first_breaking(relations: Sequence[str], breaks: Callable[[int], bool], pass
     parts relations as long as there are several, unless that would take more steps than halving and `SPARE`.
     """
     low, high = passes, len(relations)
-    left = _halvings(high - low) + SPARE
+    left = (high - low - 1).bit_length() + SPARE  # halving so many items takes the binary logarithm, rounded up
     while high - low > 1:
         middle = (low + high) // 2
         edges = [place for place in range(low + 1, high) if relations[place] != relations[place - 1]]
         edge = min(edges, key=lambda place: abs(place - middle), default=middle)
         left -= 1
-        if _halvings(max(edge - low, high - edge)) <= left:
+        if (max(edge - low, high - edge) - 1).bit_length() <= left:
             middle = edge
         if breaks(middle):
             high = middle
         else:
             low = middle
     return high
-
-
-def _halvings(count: int) -> int:
-    return math.ceil(math.log2(count)) if count > 1 else 0
