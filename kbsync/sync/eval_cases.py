@@ -92,20 +92,6 @@ class Around:
                 yield Ripple("negation", f"True or false: it is wrong that {told}", (str(not holds),), str(holds))
 
 
-def ripples_of(
-    ledger: Ledger,
-    templates: Templates,
-    edits: Sequence[EditRow],
-    requests: Sequence[EditRequest],
-    old: Mapping[str, str],
-    facts: Sequence[FactRow],
-) -> list[tuple[Ripple, ...]]:
-    """Return each edit's questions; `old` maps a request's id to the object before it."""
-    around = Around(ledger, templates, edits, facts)
-    pairs = zip(edits, requests, strict=True)
-    return [tuple(around.questions(edit, request, old.get(request.id, ""))) for edit, request in pairs]
-
-
 References = Mapping[str, Sequence[str]]
 """normalised label of an object -> texts about it"""
 
@@ -225,10 +211,10 @@ def ledger_cases(work: Session, count: int | None, seed: int, references: Refere
     old = other_answers(work, requests)
     facts = ledger.facts(withdrawn=False)
     texts = fact_references(facts, templates) if references is None else references
-    ripples = ripples_of(ledger, templates, edits, requests, old, facts)
-    cases = []
-    for case, asked in zip(cases_for(requests, old, facts, edited, templates), ripples, strict=True):
+    around, cases = Around(ledger, templates, edits, facts), []
+    for edit, case in zip(edits, cases_for(requests, old, facts, edited, templates), strict=True):
         request = case.request
+        asked = tuple(around.questions(edit, request, old.get(request.id, "")))
         begin = [text.format(request.subject) for text in request.paraphrases[:GENERATIONS] or (request.prompt,)]
         cases.append(with_references(replace(case, generation=tuple(begin), ripples=asked), texts))
     return with_choices(cases, ((fact.relation, fact.object_label) for fact in facts))

@@ -6,7 +6,7 @@ import pytest
 
 from kbsync.ledger import EditRow, Ledger
 from kbsync.metrics import Ripple
-from kbsync.sync.eval_cases import ripples_of
+from kbsync.sync.eval_cases import Around
 from kbsync.sync.home import templates_for
 from tests.homes import done, kbsync
 
@@ -35,8 +35,7 @@ def asked(tmp_path: Path) -> tuple[Ripple, ...]:
         *(1, 1, "m", 1, "P36", "Q142", "France", "Q456", "Lyon", request.prompt, request.id, None, "active", None)
     )
     with Ledger.open(home, create=False) as ledger:
-        (found,) = ripples_of(ledger, templates, [edit], [request], {request.id: "Paris"}, ledger.facts())
-    return found
+        return tuple(Around(ledger, templates, [edit], ledger.facts()).questions(edit, request, "Paris"))
 
 
 def test_every_kind(asked: tuple[Ripple, ...]) -> None:
