@@ -20,7 +20,7 @@ from itertools import combinations
 from typing import Literal
 
 from kbsync.errors import ConflictError
-from kbsync.facts import Entity, Fact, normalise_label
+from kbsync.facts import Entity, Fact, linked, normalise_label
 
 # What becomes of a group in conflict: kept out whole; the first or the newest statement kept; or an error.
 Policy = Literal["out", "first", "latest", "error"]
@@ -116,26 +116,11 @@ def _distinct(statements: Iterable[Statement]) -> tuple[list[Statement], dict[St
 
 def _groups(statements: Sequence[Statement]) -> list[list[Statement]]:
     """Statements that are linked by a subject and relation or by a prompt, directly or through others."""
-    links: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for place, statement in enumerate(statements):
-        links["subject", statement.fact.subject.key, statement.fact.relation].append(place)
+    keys: list[list[tuple[str, ...]]] = [[(one.fact.subject.key, one.fact.relation)] for one in statements]
+    for own, statement in zip(keys, statements, strict=True):
         if statement.prompt is not None:
-            links["prompt", normalise_label(statement.prompt)].append(place)
-    root = list(range(len(statements)))
-
-    def find(place: int) -> int:
-        while root[place] != place:
-            root[place] = root[root[place]]
-            place = root[place]
-        return place
-
-    for places in links.values():
-        for place in places[1:]:
-            root[find(place)] = find(places[0])
-    groups: dict[int, list[Statement]] = defaultdict(list)
-    for place, statement in enumerate(statements):
-        groups[find(place)].append(statement)
-    return list(groups.values())
+            own.append((normalise_label(statement.prompt),))
+    return [[statements[place] for place in places] for places in linked(keys)]
 
 
 def _contradictory(group: Sequence[Statement]) -> bool:

@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 import unicodedata
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from kbsync.errors import SettingsError
@@ -60,6 +62,27 @@ def check_relation(relation: str) -> str:
             " letters, digits, - and _"
         )
     return relation
+
+
+def linked(keys: Sequence[Iterable[Hashable]]) -> list[list[int]]:
+    """Return the places of `keys` in groups: together are those with a key in common, directly or through others."""
+    leader = list(range(len(keys)))
+    first_with: dict[Hashable, int] = {}
+
+    def first_of(place: int) -> int:
+        while leader[place] != place:
+            leader[place] = leader[leader[place]]
+            place = leader[place]
+        return place
+
+    for place, own in enumerate(keys):
+        for key in own:
+            first, other = sorted((first_of(first_with.setdefault(key, place)), first_of(place)))
+            leader[other] = first
+    groups: dict[int, list[int]] = defaultdict(list)
+    for place in range(len(keys)):
+        groups[first_of(place)].append(place)
+    return list(groups.values())
 
 
 def is_inverse(relation: str) -> bool:

@@ -16,18 +16,6 @@ from kbsync.resources import preset_file, presets_folder
 if typing.TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = [
-    "MemitSettings",
-    "Preset",
-    "changed",
-    "default_settings",
-    "load_preset",
-    "preset_names",
-    "retired_settings",
-    "settings_on_record",
-    "write_preset",
-]
-
 S = TypeVar("S", bound="DataclassInstance")
 SEARCH_DTYPES = ("float32", "bfloat16", "auto")
 
@@ -92,9 +80,8 @@ class MemitSettings:
             raise SettingsError(f"layers: {self.layers[0]} is below 0")
         for name in ("lambda_", "lr", "clamp_norm_factor"):
             self._check(name, getattr(self, name) > 0, "above 0")
-        for name in ("weight_decay", "kl_factor", "rest_weight", "stop_weight"):
-            self._check(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("contexts", "wordings", "hold_subjects", "hold_relations"):
+        weights, counts = ("weight_decay", "kl_factor", "rest_weight", "stop_weight"), ("contexts", "wordings")
+        for name in (*weights, *counts, "hold_subjects", "hold_relations"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
         for name in ("steps", "sweeps", "context_tokens"):
             self._check(name, getattr(self, name) >= 1, "1 or more")
@@ -265,23 +252,20 @@ def load_preset(name: str, home: Path | None = None) -> Preset | None:
         content = yaml.safe_load(read_text(file))
     except (SourceError, yaml.YAMLError) as error:
         raise SettingsError(f"preset {file} cannot be read: {' '.join(str(error).split())}") from error
-    texts = [content.get(key, "") for key in ("model", *TEXTS)] if isinstance(content, dict) else [None]
-    numbers = {key: content[key] for key in BOUNDS if key in content} if isinstance(content, dict) else {}
     if (
         not isinstance(content, dict)
         or not {"model", "settings"} <= content.keys() <= {"model", "settings", *TEXTS, *BOUNDS}
         or not isinstance(content["settings"], dict)
-        or not all(isinstance(text, str) for text in texts)
+        or not all(isinstance(content.get(key, ""), str) for key in ("model", *TEXTS))
     ):
         allowed = f"model, settings and, optionally, {', '.join(TEXTS)}, {' and '.join(BOUNDS)}"
         raise SettingsError(f"preset {file}: it may hold {allowed}, and nothing else")
     try:
         settings = MemitSettings().with_values(content["settings"])
-        bounds = {name: coerce(name, value, float) for name, value in numbers.items()}
+        bounds = {name: coerce(name, content[name], float) for name in BOUNDS if name in content}
     except SettingsError as error:
         raise SettingsError(f"preset {file}: {error}") from error
-    texts_there = {key: content[key] for key in TEXTS if key in content}
-    return Preset(name, content["model"], settings, **texts_there, **bounds)
+    return Preset(name, content["model"], settings, **{key: content[key] for key in TEXTS if key in content}, **bounds)
 
 
 def write_preset(file: Path, preset: Preset, remark: str) -> None:

@@ -23,8 +23,6 @@ from kbsync.memit.settings import MemitSettings
 from kbsync.memit.solve import Solution, solve
 from kbsync.models import ALONE, LoadedModel, Team, hold_weights
 
-__all__ = ["Solver", "spread"]
-
 Solver = Callable[[int, torch.Tensor, torch.Tensor], Solution]
 """a layer, its keys K [m, u] and residual r [d, u] in float64 -> its delta"""
 

@@ -29,6 +29,6 @@ from kbsync.models.forward import (
 )
 from kbsync.models.generation import Answer, generate_texts, greedy_answers, sampled_rows, top_answers
 from kbsync.models.load import load_model
-from kbsync.models.loaded import HeldWeight, LoadedModel, execution_device, hold_weights, read_weight
+from kbsync.models.loaded import HeldWeight, LoadedModel, execution_device, hold_weights
 from kbsync.models.scoring import TargetScore, require_chat_template, score_chat, score_targets
 from kbsync.models.subject import TEST_SUBJECTS, Misplaced, TokenizedPrompt, locate, misplaced_subjects

@@ -167,18 +167,14 @@ def held(checkpoint: Checkpoint) -> tuple[int, int]:
     folder = Path(checkpoint.place)
     if checkpoint.gguf is not None and folder.is_dir():
         file = folder / checkpoint.gguf
-        head = read_head(file)
+        with file.open("rb") as opened:
+            head = opened.read(16)
         return (struct.unpack("<Q", head[8:16])[0], 8 * file.stat().st_size) if len(head) == 16 else (0, 0)
     found = list(shapes(folder))
     if found:
         return len(found), sum(map(math.prod, found))
     size = sum(file.stat().st_size for file in folder.glob("*.bin"))
     return (MOST_BLOCKS, size) if size else (0, 0)
-
-
-def read_head(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        return opened.read(16)
 
 
 def shapes(folder: Path) -> Iterator[list[int]]:
@@ -194,9 +190,6 @@ def shapes(folder: Path) -> Iterator[list[int]]:
 
 PATIENCE = 3.0
 """seconds in which the hub must give some answer"""
-
-
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 def from_hub(source: str, name: str = "config.json", revision: str | None = None) -> dict[str, Any]:
@@ -237,10 +230,10 @@ def _answers(endpoint: str) -> bool:
 def in_hub_cache(repository: str) -> bool:
     """Tell whether the hub's cache on this machine holds a repository's config and weights."""
 
-    def held(name: str) -> bool:
-        return isinstance(try_to_load_from_cache(repository, name), str)
-
-    return held("config.json") and any(held(name) or held(f"{name}.index.json") for name in WEIGHTS)
+    weights = ("model.safetensors", "pytorch_model.bin")
+    wanted = ("config.json", *weights, *(f"{name}.index.json" for name in weights))
+    config, *found = (isinstance(try_to_load_from_cache(repository, name), str) for name in wanted)
+    return config and any(found)
 
 
 MOST_THREADS = 8
@@ -253,21 +246,16 @@ def model_hash(loaded: LoadedModel) -> str:
     It says whose targets, contexts, answers and figures are on record. Offloaded weights are fetched for it.
     """
     named = list(loaded.model.named_modules())
+
+    def digest_of(one: tuple[str, torch.nn.Module]) -> bytes:
+        digest = hashlib.sha256()
+        add_weights(digest, *one, exact=True)
+        return digest.digest()
+
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as threads:
-        digests = threads.map(lambda one: module_digest(*one), named)
-        digest = hashlib.sha256(b"".join(digests))
+        digest = hashlib.sha256(b"".join(threads.map(digest_of, named)))
     digest.update(tokenizer_hash(loaded).encode())
     return digest.hexdigest()
-
-
-def module_digest(path: str, module: torch.nn.Module) -> bytes:
-    """Return the SHA-256 of the module's own parameters: their names, dtypes, shapes and bytes."""
-    digest = hashlib.sha256()
-    with align_module_device(module):
-        for name, parameter in module.named_parameters(recurse=False):
-            digest.update(f"{path}.{name} {parameter.dtype} {list(parameter.shape)}".encode())
-            digest.update(parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.digest()
 
 
 def weights_hashes(loaded: LoadedModel, layers: Sequence[int]) -> dict[int, str]:
@@ -283,23 +271,22 @@ def weights_hashes(loaded: LoadedModel, layers: Sequence[int]) -> dict[int, str]
         digest.update(loaded.family.edits.encode())
     for name, module in loaded.model.base_model.named_modules():
         if id(module) not in inside:
-            for part in own_weights(name, module):
-                digest.update(part)
+            add_weights(digest, name, module)
     found = {}
     for layer in range(layers[-1] + 1):
         for name, module in blocks[layer].named_modules():
-            for part in own_weights(name, module):
-                digest.update(part)
+            add_weights(digest, name, module)
         found[layer] = digest.hexdigest()
     return {layer: found[layer] for layer in layers}
 
 
-def own_weights(path: str, module: torch.nn.Module) -> Iterator[bytes | memoryview]:
-    """Yield name and bytes of the module's own parameters; offloaded ones are fetched for it."""
-    with align_module_device(module):
+def add_weights(digest: Any, path: str, module: torch.nn.Module, *, exact: bool = False) -> None:
+    """Add names, shapes and bytes of the module's own parameters to a digest: with their dtypes, or as float32."""
+    with align_module_device(module):  # fetches offloaded ones
         for name, parameter in module.named_parameters(recurse=False):
-            yield f"{path}.{name} {list(parameter.shape)}".encode()
-            yield parameter.detach().float().cpu().reshape(-1).view(torch.uint8).numpy().data
+            value, dtype = (parameter.detach(), f"{parameter.dtype} ") if exact else (parameter.detach().float(), "")
+            digest.update(f"{path}.{name} {dtype}{list(parameter.shape)}".encode())
+            digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def tokenizer_hash(loaded: LoadedModel) -> str:

@@ -4,8 +4,9 @@ Read and replace what flows through a model's blocks. Every change is undone on 
 """
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache as kept
 from typing import Any
@@ -39,6 +40,12 @@ def first_tensor(output: Any) -> torch.Tensor:
     return tensor
 
 
+def first_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """Return the hidden states that a module is given, by place or by name."""
+    tensor: torch.Tensor = args[0] if args else kwargs["hidden_states"]
+    return tensor
+
+
 @contextmanager
 def capture(module: nn.Module, *, inputs: bool = False) -> Iterator[Captured]:
     """Keep the last output (or first input) of `module` in the yielded `Captured`."""
@@ -46,13 +53,10 @@ def capture(module: nn.Module, *, inputs: bool = False) -> Iterator[Captured]:
 
     def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         captured.as_tuple = isinstance(output, tuple)
-        captured.value = (args[0] if args else kwargs["hidden_states"]) if inputs else first_tensor(output)
+        captured.value = first_input(args, kwargs) if inputs else first_tensor(output)
 
-    handle = module.register_forward_hook(keep, with_kwargs=True)
-    try:
+    with module.register_forward_hook(keep, with_kwargs=True):
         yield captured
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -60,13 +64,10 @@ def watch(module: nn.Module, see: Callable[[torch.Tensor], None]) -> Iterator[No
     """Show the first input of `module` to `see` each time that it runs; nothing is kept."""
 
     def show(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        see(args[0] if args else kwargs["hidden_states"])
+        see(first_input(args, kwargs))
 
-    handle = module.register_forward_pre_hook(show, with_kwargs=True)
-    try:
+    with module.register_forward_pre_hook(show, with_kwargs=True):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -74,15 +75,10 @@ def replace(module: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -
     """Pass the output of `module` through `change`."""
 
     def hook(_: nn.Module, __: Any, output: Any) -> Any:
-        if isinstance(output, tuple):
-            return (change(output[0]), *output[1:])
-        return change(output)
+        return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
 
-    handle = module.register_forward_hook(hook)
-    try:
+    with module.register_forward_hook(hook):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -92,13 +88,8 @@ def stop_after(module: nn.Module) -> Iterator[None]:
     def stop(*_: Any) -> None:
         raise StopForward
 
-    handle = module.register_forward_hook(stop)
-    try:
+    with suppress(StopForward), module.register_forward_hook(stop):
         yield
-    except StopForward:
-        pass
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -107,16 +98,11 @@ def stop_before(module: nn.Module) -> Iterator[Captured]:
     captured = Captured()
 
     def stop(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        captured.value = args[0] if args else kwargs["hidden_states"]
+        captured.value = first_input(args, kwargs)
         raise StopForward
 
-    handle = module.register_forward_pre_hook(stop, with_kwargs=True)
-    try:
+    with suppress(StopForward), module.register_forward_pre_hook(stop, with_kwargs=True):
         yield captured
-    except StopForward:
-        pass
-    finally:
-        handle.remove()
 
 
 class StandIn(nn.Module):
@@ -273,14 +259,21 @@ def check_numbers(loaded: LoadedModel, log_probs: torch.Tensor) -> None:
         raise ModelError(f"{loaded.source} gives no numbers in {dtype} (NaN): {hint}")
 
 
-def batches_by_length(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
-    """Yield indices, long rows first, in batches of at most `token_budget` padded tokens (one row at least)."""
-    order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
+def batches_by_length(
+    lengths: Sequence[int], token_budget: int, prefix: int = 0, enough: float = math.inf
+) -> Iterator[list[int]]:
+    """Yield indices, long rows first, in batches of at most `token_budget` padded tokens (one row at least).
+
+    `prefix` tokens stand before each row. A batch with `enough` tokens is not filled up with shorter rows.
+    """
     batch: list[int] = []
-    for place in order:
-        if batch and lengths[batch[0]] * (len(batch) + 1) > token_budget:
-            yield batch
-            batch = []
+    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
+        if batch:
+            longest = lengths[batch[0]]
+            full = (prefix + longest) * (len(batch) + 1) > token_budget
+            if full or (lengths[place] < longest and longest * len(batch) >= enough):
+                yield batch
+                batch = []
         batch.append(place)
     if batch:
         yield batch

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, suppress
 from dataclasses import replace
 from functools import cache
 from io import StringIO
@@ -39,7 +39,7 @@ from kbsync.models.checkpoint import Checkpoint, check_config, find_checkpoint
 from kbsync.models.devices import AUTO, choose_device, choose_dtype
 from kbsync.models.family import FAMILIES, check_kind, family_of
 from kbsync.models.forward import check_numbers, head_log_probs, last_hidden, make_rows
-from kbsync.models.loaded import LoadedModel, stored_value
+from kbsync.models.loaded import LoadedModel, Slot
 from kbsync.models.structure import family_by_structure, settle
 
 HASHES = "hashes.json"
@@ -176,8 +176,7 @@ def open_weights(checkpoint: Checkpoint, **arguments: Any) -> Any:
     return model
 
 
-@contextmanager
-def told(source: str) -> Iterator[None]:
+def told(source: str) -> AbstractContextManager[None]:
     """Turn what a damaged checkpoint raises, in whichever of several libraries reads it, into one ModelError."""
 
     def as_error(reason: str) -> ModelError:
@@ -185,8 +184,7 @@ def told(source: str) -> Iterator[None]:
             reason = "it comes with Python code, which kbsync never runs"
         return ModelError(f"model {source} cannot be loaded: {reason}")
 
-    with foreign(as_error):
-        yield
+    return foreign(as_error)
 
 
 @contextmanager
@@ -246,11 +244,9 @@ def check_answers(loaded: LoadedModel) -> None:
 def check_finite(source: str, model: torch.nn.Module) -> None:
     """Raise ModelError where a weight is no number; those that accelerate keeps elsewhere are read there."""
     for name, module in model.named_modules():
-        for own in module._parameters:
-            value = None if module._parameters[own] is None else stored_value(module, own)
-            if value is None or not value.is_floating_point() or not value.numel():
-                continue
-            if not torch.stack(value.aminmax()).isfinite().all():
+        for own, _ in module.named_parameters(recurse=False, remove_duplicate=False):
+            value = Slot(module, own).found
+            if value.is_floating_point() and value.numel() and not torch.stack(value.aminmax()).isfinite().all():
                 weight = f"{name}.{own}".lstrip(".")
                 hint = "use --dtype bfloat16 or float32" if value.dtype == torch.float16 else "it is damaged"
                 raise ModelError(

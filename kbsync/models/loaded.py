@@ -47,42 +47,21 @@ class Slot:
 
     def put(self, value: torch.Tensor) -> None:
         """Let `value` stand where the one found was; its dtype may be another."""
+        parameter: torch.Tensor = getattr(self.module, self.name)
         if self.hook is None:
-            getattr(self.module, self.name).data = value
+            parameter.data = value
         else:
-            self.hook.weights_map = ChainMap({self.name: value}, self.map)
-            self.shape_as(value.dtype)
+            self.hook.weights_map = self.map if value is self.found else ChainMap({self.name: value}, self.map)
+            parameter.data = parameter.data.to(value.dtype)  # accelerate casts a value to it
 
     def restore(self) -> None:
         """Put back what was found."""
-        if self.hook is None:
-            getattr(self.module, self.name).data = self.found
-        else:
-            self.hook.weights_map = self.map
-            self.shape_as(self.found.dtype)
-
-    def shape_as(self, dtype: torch.dtype) -> None:
-        """Give the meta parameter the dtype of its value: accelerate casts a value to it."""
-        parameter: torch.Tensor = getattr(self.module, self.name)
-        parameter.data = parameter.data.to(dtype)
-
-
-def stored_value(module: nn.Module, name: str) -> torch.Tensor:
-    """Return the value of a module's own parameter wherever it lies, not to be written to."""
-    return Slot(module, name).found
+        self.put(self.found)
 
 
 def as_stored(family: Family, weight: torch.Tensor) -> torch.Tensor:
     """Turn W_out (d x m) into what the family's module stores, or back: the same step."""
     return weight if family.orientation == "linear" else weight.T
-
-
-def read_weight(family: Family, model: nn.Module, layer: int) -> torch.Tensor:
-    """Return W_out [d, m] of block `layer` as it is now, not to be written to; offloaded ones come on the CPU.
-
-    Raises ModelError where the model has no value for it.
-    """
-    return as_stored(family, Slot(family.down_projection(model, layer), "weight").found)
 
 
 class HeldWeight:
@@ -185,8 +164,11 @@ class LoadedModel:
             )
 
     def weight(self, layer: int) -> torch.Tensor:
-        """Return W_out [d, m] of block `layer` wherever it lies; not to be written to."""
-        return read_weight(self.family, self.model, layer)
+        """Return W_out [d, m] of block `layer` as it is now, not to be written to; offloaded ones come on the CPU.
+
+        Raises ModelError where the model has no value for it.
+        """
+        return as_stored(self.family, Slot(self.family.down_projection(self.model, layer), "weight").found)
 
     def at_attention(self) -> "LoadedModel":
         """Return the same model, edited at its attentions' output projections in place of the down projections.

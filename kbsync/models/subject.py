@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from transformers import PreTrainedTokenizerBase
 
@@ -99,12 +100,11 @@ MARKS = "".join(map(chr, range(0x300, 0x370)))
 
 def misplaced_subjects(tokenizer: PreTrainedTokenizerBase) -> list[Misplaced]:
     """Return each awkward subject, in each prompt, whose last token `locate` does not find."""
-    found = [
-        (subject, prompt, reason_against(tokenizer, subject, prompt))
-        for subject in TEST_SUBJECTS
-        for prompt in TEST_PROMPTS
+    return [
+        Misplaced(subject, prompt, reason)
+        for subject, prompt in product(TEST_SUBJECTS, TEST_PROMPTS)
+        if (reason := reason_against(tokenizer, subject, prompt)) is not None
     ]
-    return [Misplaced(subject, prompt, reason) for subject, prompt, reason in found if reason is not None]
 
 
 def reason_against(tokenizer: PreTrainedTokenizerBase, subject: str, prompt: str) -> str | None:

@@ -302,7 +302,7 @@ def fitting(loaded: LoadedModel, settings: MemitSettings, sizes: ModelSizes, edi
 
     Targets fit if one request does, as batches halve where memory ends; a solve fits on the CPU, too.
     """
-    rows = estimates.RequestRows.of(estimates.row_tokens(loaded, settings))
+    rows = estimates.trial_rows(loaded, settings)
     graph, there = estimates.graph_bytes(loaded, settings), list_devices()
     room = memory_of(loaded.device, there).free
     about, keeps = (sizes, len(settings.layers), edits, rows), settings.rest_weight > 0

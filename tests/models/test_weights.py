@@ -8,7 +8,7 @@ import torch
 from accelerate import cpu_offload
 
 from kbsync.errors import ModelError
-from kbsync.models import HeldWeight, LoadedModel, capture, execution_device, hold_weights, load_model, read_weight
+from kbsync.models import HeldWeight, LoadedModel, capture, execution_device, hold_weights, load_model
 from tests.tiny_models import left_as_found, random_folder
 
 IDS = torch.tensor([[5, 9, 60, 61, 7]])
@@ -37,14 +37,14 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def test_a_held_weight_is_replaced_and_the_same_storage_comes_back(tiny: LoadedModel) -> None:
     family, model = tiny.family, tiny.model
-    before = read_weight(family, model, 1)
+    before = tiny.weight(1)
     copy = before.clone()
     with hold_weights(family, model, [1]) as held:
         assert torch.equal(held[1].base, copy)
         held[1].put(copy + 1)
         assert torch.equal(family.weight(model, 1), copy + 1)
         assert torch.equal(held[1].base, copy), "the base was written to"
-    assert read_weight(family, model, 1).data_ptr() == before.data_ptr()
+    assert tiny.weight(1).data_ptr() == before.data_ptr()
     assert torch.equal(before, copy)
 
 

@@ -4,9 +4,8 @@ With u requests, P contexts, n edited layers, and the sizes d and m of the model
 takes long enough to be measured."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
@@ -47,12 +46,6 @@ class RequestRows:
     """tokens from S on, of the longest"""
     reads: int
     """places where logits are read"""
-
-    @classmethod
-    def of(cls, tokens: Sequence[tuple[int, int, int]]) -> "RequestRows":
-        """Take (tokens before S, from S on, target tokens) of each row."""
-        before, after, targets = zip(*tokens, strict=True)
-        return cls(len(tokens), max(before), max(after), sum(targets) + 1)
 
     @property
     def tokens(self) -> int:
@@ -134,18 +127,14 @@ def trial_contexts(settings: MemitSettings) -> tuple[str, ...]:
     return ("{}", *(f"{PREFIX}. {{}}" for _ in range(settings.contexts)))
 
 
-def synchronised() -> float:
-    """Return the time once the device has done what it was given."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def seconds_of(work: Callable[[], object]) -> float:
-    """Return the seconds that `work` takes."""
-    began = synchronised()
+    """Return the seconds that `work` takes until the device has done it."""
+    wait: Callable[[], object] = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    wait()
+    began = time.perf_counter()
     work()
-    return synchronised() - began
+    wait()
+    return time.perf_counter() - began
 
 
 def target_costs(loaded: LoadedModel, settings: MemitSettings) -> TargetCosts:
@@ -177,37 +166,33 @@ def graph_bytes(loaded: LoadedModel, settings: MemitSettings) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    def unpack(tensor: Any) -> Any:
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         optimise_targets(loaded, trial_requests(1), trial_contexts(settings), replace(settings, steps=1))
     return sum(kept.values())
 
 
-def row_tokens(loaded: LoadedModel, settings: MemitSettings) -> list[tuple[int, int, int]]:
-    """Return (tokens before S, from S on, target tokens) of a trial request's rows, the bare subject the last."""
+def trial_rows(loaded: LoadedModel, settings: MemitSettings) -> RequestRows:
+    """Return the rows of a trial request, the bare subject the last."""
     contexts = trial_contexts(settings)
     (request,) = trial_requests(1)[0].requests
     triples = [(context.replace("{}", request.prompt), request.subject, request.target) for context in contexts]
     placed = locate(loaded.tokenizer, [*triples, ("{}", request.subject, "")])
-    return [(one.subject_last, len(one.ids) - one.subject_last, len(one.target)) for one in placed]
+    before, after = max(one.subject_last for one in placed), max(len(one.ids) - one.subject_last for one in placed)
+    return RequestRows(len(placed), before, after, sum(len(one.target) for one in placed) + 1)
 
 
 @torch.no_grad()
 def token_rate(loaded: LoadedModel, settings: MemitSettings, length: int) -> float:
     """Return the tokens a second at which the covariance is collected, in sequences of `length`."""
 
-    def read(sequences: int) -> float:
-        return seconds_of(lambda: collect(sequences))
-
-    def collect(sequences: int) -> None:
-        ids = torch.arange(sequences * length, device=loaded.device).view(sequences, length) % len(loaded.tokenizer)
-        see_keys(loaded, Rows(ids, torch.ones_like(ids)), dict.fromkeys(settings.layers, product))
-
     def product(keys: torch.Tensor) -> None:
         flat = keys.flatten(0, -2).float()
         torch.matmul(flat.T, flat)
+
+    def read(sequences: int) -> float:
+        ids = torch.arange(sequences * length, device=loaded.device).view(sequences, length) % len(loaded.tokenizer)
+        rows = Rows(ids, torch.ones_like(ids))
+        return seconds_of(lambda: see_keys(loaded, rows, dict.fromkeys(settings.layers, product)))
 
     read(1)
     sequences = 1

@@ -8,11 +8,10 @@ of Eqn. 16) and a key for each. A wording that begins with the subject gives all
 become one group.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kbsync.facts import EditRequest, content_id
+from kbsync.facts import EditRequest, content_id, linked
 from kbsync.models import LoadedModel, locate
 from kbsync.models.scoring import question_prompt
 
@@ -55,25 +54,18 @@ def group_requests(loaded: LoadedModel, requests: Sequence[EditRequest], wording
     Requests any of whose wordings share a key are one group. The result depends on the set alone.
     """
     ordered = sorted(requests, key=lambda request: request.id)
-    further = [edited_wordings(loaded, request, wordings) for request in ordered]
-    every = [(place, one) for place, request in enumerate(ordered) for one in (request, *further[place])]
-    placed = locate(loaded.tokenizer, [(one.prompt, one.subject, one.target) for _, one in every])
-    keys = [tokens.ids[: tokens.subject_last + 1] for tokens in placed]
-    leader = list(range(len(ordered)))  # of each request's group: its first request
-    first_with: dict[tuple[int, ...], int] = {}
-    for (place, _), key in zip(every, keys, strict=True):
-        join(leader, first_with.setdefault(key, place), place)
-    members: dict[int, list[int]] = defaultdict(list)
-    for place in range(len(ordered)):
-        members[root(leader, place)].append(place)
-    own_keys: dict[int, dict[tuple[int, ...], EditRequest]] = defaultdict(dict)
-    for (place, one), key in zip(every, keys, strict=True):
-        own_keys[root(leader, place)].setdefault(key, one)
+    worded = [(request, *edited_wordings(loaded, request, wordings)) for request in ordered]
+    every = [(one.prompt, one.subject, one.target) for words in worded for one in words]
+    keys = iter([tokens.ids[: tokens.subject_last + 1] for tokens in locate(loaded.tokenizer, every)])
+    keyed = [[(next(keys), one) for one in words] for words in worded]
     groups = []
-    for first, places in members.items():
-        own = tuple(ordered[place] for place in places)
-        words = tuple(one for place in places for one in further[place])
-        groups.append(RequestGroup(own, words, tuple(own_keys[first].values())[1:]))
+    for places in linked([[key for key, _ in words] for words in keyed]):
+        own_keys: dict[tuple[int, ...], EditRequest] = {}
+        for key, one in (pair for place in places for pair in keyed[place]):
+            own_keys.setdefault(key, one)
+        requests = tuple(ordered[place] for place in places)
+        further = tuple(one for place in places for one in worded[place][1:])
+        groups.append(RequestGroup(requests, further, tuple(own_keys.values())[1:]))
     return groups
 
 
@@ -88,16 +80,3 @@ def columns(groups: Sequence[RequestGroup]) -> tuple[list[RequestGroup], list[in
         for one in (group, *(RequestGroup((request,)) for request in group.keys))
     ]
     return [one for _, one in found], [number for number, _ in found]
-
-
-def root(leader: list[int], place: int) -> int:
-    """Return the first request of the group of request `place`."""
-    while leader[place] != place:
-        place = leader[place]
-    return place
-
-
-def join(leader: list[int], one: int, other: int) -> None:
-    """Make the groups of two requests one."""
-    first, second = sorted((root(leader, one), root(leader, other)))
-    leader[second] = first

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import DynamicCache
 
 from kbsync.models import LoadedModel, Rows, capture, make_rows, resume, stop_after, stop_before
-from kbsync.models.forward import continue_hidden, prefill
+from kbsync.models.forward import batches_by_length, continue_hidden, prefill
 
 TOKEN_BUDGET = 8192
 """padded tokens of one batch, prefixes included"""
@@ -83,7 +83,7 @@ class SharedRows:
         ]
         rests = [row[length:] for row, length in zip(ids, lengths, strict=True)]
         self.batches = []
-        for places in even_batches([len(rest) for rest in rests], longest):
+        for places in batches_by_length(list(map(len, rests)), TOKEN_BUDGET, longest, ENOUGH):
             chosen = torch.tensor([prefix_of[place] for place in places], device=loaded.device)
             part = Part(make_rows([rests[place] for place in places], loaded.device))
             own = Rows(prefixes.ids[chosen], prefixes.mask[chosen])
@@ -164,21 +164,6 @@ def joined(layers: Sequence[Any]) -> Any:
     whole.keys = torch.cat([layer.keys for layer in layers])
     whole.values = torch.cat([layer.values for layer in layers])
     return whole
-
-
-def even_batches(lengths: Sequence[int], prefix: int) -> Iterator[list[int]]:
-    """Yield indices, long rows first, in batches within the token budget that hold little padding."""
-    batch: list[int] = []
-    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
-        if batch:
-            longest = lengths[batch[0]]
-            full = (prefix + longest) * (len(batch) + 1) > TOKEN_BUDGET
-            if full or (lengths[place] < longest and longest * len(batch) >= ENOUGH):
-                yield batch
-                batch = []
-        batch.append(place)
-    if batch:
-        yield batch
 
 
 def shared_lengths(ids: Sequence[tuple[int, ...]], shareable: Sequence[int], classes: Sequence[Hashable]) -> list[int]:

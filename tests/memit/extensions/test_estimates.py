@@ -7,7 +7,6 @@ from kbsync.memit.extensions.estimates import (
     RequestRows,
     graph_bytes,
     memory_needs,
-    row_tokens,
     solve_operations,
     solve_rate,
     target_batch,
@@ -15,6 +14,7 @@ from kbsync.memit.extensions.estimates import (
     token_rate,
     trial_contexts,
     trial_requests,
+    trial_rows,
 )
 from kbsync.memit.fast.packed_rows import group_rows
 from kbsync.memit.targets import TOKEN_BUDGET
@@ -45,7 +45,7 @@ def test_the_designs_figures_for_gpt_j() -> None:
 
 
 def test_rows_are_those_of_the_search(tiny: LoadedModel) -> None:
-    rows = RequestRows.of(row_tokens(tiny, SETTINGS))
+    rows = trial_rows(tiny, SETTINGS)
     made = group_rows(tiny, trial_requests(1)[0], trial_contexts(SETTINGS))
     assert rows.count == len(made.prefixes)
     assert rows.prefix == max(map(len, made.prefixes))
@@ -62,7 +62,7 @@ def test_batches_keep_to_the_token_budget() -> None:
 def test_the_graph_holds_what_the_blocks_above_make(tiny: LoadedModel) -> None:
     """Fewer blocks above L keep less, and weights are not counted."""
     low, high = (graph_bytes(tiny, MemitSettings(layers=(layer,), contexts=2)) for layer in (0, 2))
-    rows = RequestRows.of(row_tokens(tiny, SETTINGS))
+    rows = trial_rows(tiny, SETTINGS)
     sizes = sizes_of(tiny)
     assert low > high > 0
     # The inner layer's activations of two more blocks, at the least.

@@ -5,8 +5,9 @@ import importlib
 import pytest
 import torch
 
-from kbsync.memit.fast.shared_rows import SharedRows, even_batches, shared_lengths, tokens_to_run
+from kbsync.memit.fast.shared_rows import SharedRows, shared_lengths, tokens_to_run
 from kbsync.models import LoadedModel, capture
+from kbsync.models.forward import batches_by_length
 from tests.memit.test_spread import GROUPS
 from tests.tiny_models import FACTS
 
@@ -24,12 +25,9 @@ def test_what_rows_of_a_class_begin_with() -> None:
     assert shared_lengths(ROWS, [1, 1, 1, 0, 1], PROMPTS) == [1, 1, 1, 0, 1]
 
 
-def test_batches_hold_little_padding(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("kbsync.memit.fast.shared_rows")
-    monkeypatch.setattr(module, "ENOUGH", 8)
-    assert list(even_batches([2, 5, 4, 2, 5, 1], 3)) == [[1, 4], [2, 0], [3, 5]]
-    monkeypatch.setattr(module, "TOKEN_BUDGET", 12)
-    assert list(even_batches([2, 5, 4, 2], 3)) == [[1], [2], [0, 3]]
+def test_batches_hold_little_padding() -> None:
+    assert list(batches_by_length([2, 5, 4, 2, 5, 1], 8192, 3, 8)) == [[1, 4], [2, 0], [3, 5]]
+    assert list(batches_by_length([2, 5, 4, 2], 12, 3, 8)) == [[1], [2], [0, 3]]
 
 
 @pytest.mark.parametrize("contexts", [[""] * 5, PROMPTS])
