@@ -65,8 +65,7 @@ STEPS: tuple[Step, ...] = (
     _all("ALTER TABLE pulls ADD COLUMN as_of TEXT", schema.PAGES, "CREATE INDEX pages_time ON pages(time)"),
     # A fact's own prompts, in place of its relation's template.
     _all(
-        "ALTER TABLE facts ADD COLUMN wording TEXT",
-        "CREATE INDEX facts_worded ON facts(id) WHERE wording IS NOT NULL",
+        "ALTER TABLE facts ADD COLUMN wording TEXT", "CREATE INDEX facts_worded ON facts(id) WHERE wording IS NOT NULL"
     ),
     _scopes,
     # A hash for each of the rows that decide what is served.

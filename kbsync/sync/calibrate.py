@@ -112,21 +112,9 @@ def calibrate(
         told = ", ".join(f"{name} {value:.1f}" for name, value in chosen.figures.items() if name in ("S", "recall"))
         remark = f"Found by `kbsync calibrate` with {len(bench.cases)} edits of known facts: {told}."
         write_preset(file, preset, remark)
-    return Calibration(
-        choice.name,
-        source,
-        asked,
-        len(known),
-        len(bench.cases),
-        effects,
-        suggested,
-        bench.base,
-        tuple(bench.trials.values()),
-        chosen,
-        bench.from_record,
-        file,
-        choice.remark,
-    )
+    about = (choice.name, source, asked, len(known), len(bench.cases), effects, suggested)
+    trials = (bench.base, tuple(bench.trials.values()), chosen, bench.from_record)
+    return Calibration(*about, *trials, file, choice.remark)
 
 
 class Workbench:
@@ -241,16 +229,7 @@ def trace(
     if file is not None:
         write_suggested(home, file, name, facts, choice, suggested)
     return Trace(
-        choice.name,
-        source,
-        len(known),
-        samples,
-        seed,
-        found,
-        choice.settings.layers,
-        suggested,
-        file,
-        choice.remark,
+        choice.name, source, len(known), samples, seed, found, choice.settings.layers, suggested, file, choice.remark
     )
 
 

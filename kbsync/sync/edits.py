@@ -217,23 +217,14 @@ def make_edits(work: Session, plan: Plan, editor: Editor, *, retry: bool = False
     retries |= {row.request.id: retries_now(row) for row in added if row.request}
     groups, held, words = in_words(work, editor, active)
     current = work.ledger.current_batch(work.model.key)
+    planned_on = current.id if current else None
+    needed = bool(added or ended or (current and is_outdated(work, current, editor, bool(kept), words)))
+    notes = tuple(
+        ConflictNote(c.relation, c.statements[0].fact.subject.key, c.subject, c.objects, c.resolution)
+        for c in plan.conflicts
+    )
     return Edits(
-        editor,
-        added,
-        superseded,
-        retracted,
-        kept,
-        tuple(
-            ConflictNote(c.relation, c.statements[0].fact.subject.key, c.subject, c.objects, c.resolution)
-            for c in plan.conflicts
-        ),
-        active,
-        retries,
-        groups,
-        held,
-        words,
-        current.id if current else None,
-        bool(added or ended or (current and is_outdated(work, current, editor, bool(kept), words))),
+        editor, added, superseded, retracted, kept, notes, active, retries, groups, held, words, planned_on, needed
     )
 
 

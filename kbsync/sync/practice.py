@@ -195,18 +195,9 @@ def train_for(
     network = trained.network
     file = network_file(ledger.tensors, network.weights, without)
     replace_tensors(file, network.state_dict(), network.metadata())
-    return TrainedMend(
-        choice.name,
-        source,
-        len(known),
-        len(trained.edit_losses),
-        tuple(network.layers),
-        sum(parameter.numel() for parameter in network.parameters()),
-        ends(trained.edit_losses),
-        ends(trained.locality_losses),
-        seconds,
-        file,
-    )
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    about = (choice.name, source, len(known), len(trained.edit_losses), tuple(network.layers), parameters)
+    return TrainedMend(*about, ends(trained.edit_losses), ends(trained.locality_losses), seconds, file)
 
 
 def has_network(tensors: Path, loaded: LoadedModel, without: Collection[str] = ()) -> bool:

@@ -254,24 +254,12 @@ def _record(
     counts = record_pull(ledger, pull, read.facts)
     if reading.aliases and record_aliases(ledger, reading.source, reading.aliases):
         counts = replace(counts, repeats=None)
+    about = (counts.pull, reading.source, ask.relation, template.label if template else None)
+    facts = (counts.new, counts.changed, counts.withdrawn, counts.unchanged, counts.conflicting)
+    read_beside = (sum(map(len, (reading.aliases or {}).values())), read.facts.worded)
+    notes, changed = (*reading.skipped, *state.notes(ask.relation)), Changes(home, counts.pull)
     pulled = Pulled(
-        counts.pull,
-        reading.source,
-        ask.relation,
-        template.label if template else None,
-        counts.new,
-        counts.changed,
-        counts.withdrawn,
-        counts.unchanged,
-        counts.conflicting,
-        sum(map(len, (reading.aliases or {}).values())),
-        read.facts.worded,
-        (*reading.skipped, *state.notes(ask.relation)),
-        Changes(home, counts.pull),
-        ask.as_of,
-        counts.relabelled,
-        scope_of(ask),
-        ask.by_default,
+        *about, *facts, *read_beside, notes, changed, ask.as_of, counts.relabelled, scope_of(ask), ask.by_default
     )
     return pulled, counts
 

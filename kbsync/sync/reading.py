@@ -186,11 +186,7 @@ class FileState:
         return tuple(self.earlier.skipped.get(relation, ())) if self.part is not None and self.earlier else ()
 
     def remember(
-        self,
-        ledger: Ledger,
-        source: str,
-        asks: Sequence[Ask],
-        pulls: Mapping[str, tuple[int, Sequence[str]]],
+        self, ledger: Ledger, source: str, asks: Sequence[Ask], pulls: Mapping[str, tuple[int, Sequence[str]]]
     ) -> None:
         """Record the state with the pulls that were made of it and what each has told, by relation."""
         if self.digest is None:
