@@ -139,9 +139,7 @@ def _contradict(a: Statement, b: Statement) -> bool:
 
 
 def _same(a: Entity, b: Entity) -> bool:
-    if a.id is not None and b.id is not None:
-        return a.id == b.id
-    return _same_label(a, b)
+    return _same_label(a, b) if a.id is None or b.id is None else a.id == b.id
 
 
 def _same_label(a: Entity, b: Entity) -> bool:
@@ -163,8 +161,8 @@ def _resolve(group: list[Statement], policy: Policy, witnesses: Witnesses) -> tu
     elif policy == "first":
         chosen = leading[:1]
     elif policy == "latest":
-        newest = max(_since(statement) for statement in leading)
-        latest = [statement for statement in leading if _since(statement) == newest]
+        newest = max(statement.fact.since or "" for statement in leading)
+        latest = [statement for statement in leading if (statement.fact.since or "") == newest]
         if _contradictory(latest):
             tied = f"start on {newest}" if newest else "have no start date"
             reason += f"; no latest one can be chosen: {len(latest)} of them {tied}"
@@ -175,16 +173,12 @@ def _resolve(group: list[Statement], policy: Policy, witnesses: Witnesses) -> tu
     return Conflict(first.relation, first.subject.label, tuple(group), kind, reason, resolution), chosen
 
 
-def _since(statement: Statement) -> str:
-    return statement.fact.since or ""
-
-
 def _reason(group: Sequence[Statement], witnesses: Witnesses) -> tuple[Literal["objects", "prompt"], str]:
     subjects = {statement.fact.subject.key: statement.fact.subject for statement in group}
     label = group[0].fact.subject.label
     if len(subjects) == 1:
         objects = {statement.fact.object.key: statement.fact.object for statement in group}
-        told = f"{label} has {len(objects)} objects for {group[0].fact.relation}: {_names(objects.values())}"
+        told = f"{label} has {len(objects)} objects for {group[0].fact.relation}: {_names([*objects.values()])}"
         return "objects", told + _sources(group, witnesses)
     *names, last = (entity.id or f"{entity.label!r} without an id" for entity in subjects.values())
     told = f"{', '.join(names)} and {last} share the label {label!r} and would give the same prompt"
@@ -203,9 +197,8 @@ def _sources(group: Sequence[Statement], witnesses: Witnesses) -> str:
     return f" ({'; '.join(told)})"
 
 
-def _names(entities: Iterable[Entity]) -> str:
+def _names(entities: Sequence[Entity]) -> str:
     """Labels; with the id where another entity has the same label."""
-    entities = list(entities)
     labels = [normalise_label(entity.label) for entity in entities]
     return ", ".join(
         f"{entity.label} ({entity.id or 'no id'})" if labels.count(label) > 1 else entity.label

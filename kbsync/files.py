@@ -27,10 +27,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from kbsync.errors import SettingsError, SourceError, WriteError
 
@@ -93,7 +94,6 @@ DEPTH = Limit("KBSYNC_MOST_DEPTH", 100, "levels")
 
 
 COMPRESSED = (".gz", ".bz2", ".zst")
-_BLOCK = MEGABYTE
 TEMPORARY = Path(os.environ.get("TMPDIR") or "/tmp")
 """where temporary files lie that have no target"""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -125,10 +125,10 @@ def open_stream(path: Path) -> BinaryIO:
     """Open a file for reading, behind its byte order mark; the bytes are those after decompression."""
     check_regular(path)
     suffix = path.suffix.lower()
-    opening: dict[str, Callable[[Path], BinaryIO]] = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File}  # type: ignore[dict-item]
+    opening: dict[str, Callable[[Path], Any]] = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File}
     if suffix == ".zst":
         opening[suffix] = _zstd().open
-    stream = opening.get(suffix, _open)(path)
+    stream: BinaryIO = opening.get(suffix, partial(open, mode="rb"))(path)
     try:
         if stream.read(len(_MARK)) != _MARK:
             stream.seek(0)
@@ -138,15 +138,11 @@ def open_stream(path: Path) -> BinaryIO:
     return stream
 
 
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb")
-
-
 def lines_of(path: Path, most: Limit = LINE) -> Iterator[bytes]:
     """Yield a file's lines with their ends (``\\n``); raises SourceError for a line longer than `most` (in MB)."""
     longest, number, rest = most.bytes, 1, b""
     with open_stream(path) as stream:
-        while block := stream.read(_BLOCK):
+        while block := stream.read(MEGABYTE):
             *whole, rest = io.BytesIO(rest + block).readlines()
             if rest.endswith(b"\n"):
                 whole, rest = [*whole, rest], b""
@@ -205,15 +201,12 @@ class Unchanged:
             try:
                 yield
             finally:  # what is wrong with a changing file is, first of all, that it changes
-                if not isinstance(sys.exception(), GeneratorExit | KeyboardInterrupt):
-                    self._check()
-
-    def _check(self) -> None:
-        if self._now() != self._first:
-            raise SourceError(
-                f"{self._path}: changed during reading; nothing was taken from it: run the command again when "
-                "nobody writes to it"
-            )
+                ended = isinstance(sys.exception(), GeneratorExit | KeyboardInterrupt)
+                if not ended and self._now() != self._first:
+                    raise SourceError(
+                        f"{self._path}: changed during reading; nothing was taken from it: run the command again when "
+                        "nobody writes to it"
+                    )
 
     def _now(self) -> tuple[object, ...]:
         now, content = self._path.stat(), ""

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -178,32 +179,28 @@ def read_checked(file: Path, schema: Mapping[str, Any]) -> tuple[Any, yaml.Node 
     with reading(file):
         text = read_text(file)
     try:
-        loader = yaml.SafeLoader(text)
-        try:
-            node = loader.get_single_node()
-            twice = [] if node is None else list(_take_keys(node))
-            content = {} if node is None else loader.construct_document(node)
-        finally:
-            loader.dispose()
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        twice = list(_take_keys(node)) if node else []
+        content = yaml.SafeLoader("").construct_document(node) if node else {}
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         what = getattr(error, "problem", None) or "nested too deep, or a value that is none"
         raise SettingsError(f"{file}{place}: this is not YAML ({what})") from None
-    problems = [(mark.line, mark.column, f"{key} comes twice: remove one of them") for mark, key in twice]
-    for found in Draft202012Validator(schema).iter_errors(_plain(content)):
-        problems += _told(found, node)
+    content = _plain(content)
+    problems = {(mark.line, mark.column, f"{key} comes twice: remove one of them") for mark, key in twice}
+    problems |= _problems(schema, content, node)
     if problems:
         raise SettingsError(
-            "\n".join(f"{file}:{line + 1}:{column + 1}: {what}" for line, column, what in sorted(set(problems)))
+            "\n".join(f"{file}:{line + 1}:{column + 1}: {what}" for line, column, what in sorted(problems))
         )
-    return _plain(content), node
+    return content, node
 
 
 def _project(file: Path, content: Mapping[str, Any], node: yaml.Node | None) -> Project:
     beside = file.parent
     corpus, export = content.get("corpus"), content.get("export")
-    model = content.get("model")
+    model, canaries = content.get("model"), beside / content.get("canaries", CANARIES)
     sources = tuple(
         _source(beside, one, _mark(node, ["sources", place]).line + 1)
         for place, one in enumerate(content.get("sources", ()))
@@ -218,7 +215,7 @@ def _project(file: Path, content: Mapping[str, Any], node: yaml.Node | None) -> 
         None if model is None else _there(beside, model),
         sources,
         None if corpus is None else beside / corpus,
-        _canaries(beside, content.get("canaries")),
+        canaries if "canaries" in content or canaries.is_file() else None,
         tuple(_there(beside, one) for one in content.get("tasks", ())),
         content.get("settings", {}),
         content.get("bounds", {}),
@@ -227,12 +224,6 @@ def _project(file: Path, content: Mapping[str, Any], node: yaml.Node | None) -> 
         {name: value for name, value in (export or {}).items() if name != "to"},
         content.get("compile_inverse"),
     )
-
-
-def _canaries(beside: Path, named: str | None) -> Path | None:
-    """Return the file of canaries: the one that is named, or else the usual one where it is there."""
-    file = beside / (named or CANARIES)
-    return file if named or file.is_file() else None
 
 
 def _source(beside: Path, one: Mapping[str, Any], line: int) -> ProjectSource:
@@ -270,15 +261,16 @@ def _there(beside: Path, name: str) -> str:
 
 def _take_keys(node: yaml.Node) -> Iterator[tuple[yaml.Mark, str]]:
     """Make each key the text that is written (`~` is no null, `1.0` no number), and yield those that come twice."""
-    below = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
     if isinstance(node, yaml.MappingNode):
+        names: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 key.tag = "tag:yaml.org,2002:str"
-        names = [str(key.value) for key, _ in node.value]
-        yield from ((key.start_mark, str(key.value)) for n, (key, _) in enumerate(node.value) if names[n] in names[:n])
+            if str(key.value) in names:
+                yield key.start_mark, str(key.value)
+            names.add(str(key.value))
     if isinstance(node, yaml.CollectionNode):
-        for part in below:
+        for part in chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value:
             yield from _take_keys(part)
 
 
@@ -289,6 +281,11 @@ def _plain(content: Any) -> Any:
     if isinstance(content, list):
         return [_plain(value) for value in content]
     return content.isoformat() if isinstance(content, datetime.date) else content
+
+
+def _problems(schema: Mapping[str, Any], content: Any, node: yaml.Node | None) -> set[tuple[int, int, str]]:
+    """Return line, column and text of all that the schema finds wrong."""
+    return {told for error in Draft202012Validator(schema).iter_errors(content) for told in _told(error, node)}
 
 
 def _told(error: ValidationError, node: yaml.Node | None) -> Iterator[tuple[int, int, str]]:
@@ -337,12 +334,11 @@ def _mark(node: yaml.Node | None, path: list[Any], *, of_key: bool = False) -> y
 def write_project(folder: Path, model: str, source: str, relations: Sequence[str], export: str | None) -> Path:
     """Write a commented project file into `folder`; raise SettingsError where one is there or a value is none."""
     file = folder.absolute() / FILE_NAME
-    shown = {name: json.dumps(value, ensure_ascii=False) for name, value in {"model": model, "source": source}.items()}
     text = f"""\
 # What kbsync does here. `kbsync config check` checks it, `kbsync config show` shows what holds, `kbsync sync` does it.
-model: {shown["model"]}
+model: {json.dumps(model, ensure_ascii=False)}
 sources:
-  - source: {shown["source"]}
+  - source: {json.dumps(source, ensure_ascii=False)}
     relations: {json.dumps(list(relations))}
     # class: Q6256            only instances of this
     # min_sitelinks: 50       only subjects with so many pages
@@ -356,13 +352,8 @@ sources:
 # bounds: {{max_perplexity_increase: 10, max_withdrawn: 20}}
 {"" if export else "# "}export: {{to: {json.dumps(export or "edited-model")}}}
 """
-    problems = [
-        found
-        for error in Draft202012Validator(SCHEMA).iter_errors(yaml.safe_load(text))
-        for found in _told(error, yaml.compose(text))
-    ]
-    if problems:
-        raise SettingsError("; ".join(what for _, _, what in problems))
+    if problems := _problems(SCHEMA, yaml.safe_load(text), yaml.compose(text)):
+        raise SettingsError("; ".join(what for _, _, what in sorted(problems)))
     with writing(file):
         try:
             write_new(file, text)

@@ -125,19 +125,17 @@ class Shape:
     @property
     def from_subject(self) -> str:
         """The path from the subject to its objects or statements."""
-        return "|".join(path for path in (self.node, self.path) if path)
+        return "|".join(filter(None, (self.node, self.path)))
 
     @property
     def predicates(self) -> tuple[str, ...]:
         """The IRIs of the predicates that state the relation."""
-        paths = (self.node, self.value, self.path)
-        return tuple(iri for path in paths if path for iri in re.findall("<([^>]*)>", path))
+        return tuple(re.findall("<([^>]*)>", f"{self.node} {self.value} {self.path}"))
 
     @property
     def about_statements(self) -> tuple[str, ...]:
         """The IRIs of what is said of a statement's node."""
-        told = (self.rank, self.start, self.end, self.start_time, self.end_time)
-        return tuple(iri for iri in told if iri)
+        return tuple(filter(None, (self.rank, self.start, self.end, self.start_time, self.end_time)))
 
     def rebased(self, old: str, new: str) -> "Shape":
         """Return the shape with IRIs that begin with `new` in place of `old`."""
@@ -233,7 +231,9 @@ def read_shape(relation: str, told: Mapping[str, Told]) -> Shape:
     texts = {name: value.strip() for name, value in told.items() if isinstance(value, str)}
     labels, columns = told.get("labels"), told.get("columns")
     predicate = texts.get("predicate") or (relation if _PROPERTY.fullmatch(relation) else "")
-    base = _base(texts.get("wikibase"))
+    base = texts.get("wikibase")
+    if base is not None and not re.fullmatch(r"https?://[^\s<>\"{}|^`\\@]+/", base):
+        raise ShapeError("wikibase", f"{base!r} is not a concept base, such as https://kb.example/")
     if _PROPERTY.fullmatch(predicate):
         shape = _of_wikibase(predicate, base or WIKIDATA, texts)
     elif predicate:
@@ -242,6 +242,9 @@ def read_shape(relation: str, told: Mapping[str, Told]) -> Shape:
         raise ShapeError("predicate", "is missing: say by which property the relation is found")
     else:
         shape = Shape()
+    columns = columns if isinstance(columns, Mapping) else {}
+    if unknown := [field for field in columns if field not in COLUMNS]:
+        raise ShapeError("columns", f"{unknown[0]!r} is no field; a fact has {', '.join(COLUMNS)}")
     class_id = texts.get("class")
     if class_id is not None and not _ITEM.fullmatch(class_id):
         class_id = f"<{_iri('class', class_id)}>"
@@ -253,14 +256,8 @@ def read_shape(relation: str, told: Mapping[str, Told]) -> Shape:
         graph=_iri("graph", texts["graph"]) if "graph" in texts else None,
         language=texts.get("language"),
         literals=bool(told.get("literals")),
-        columns=_columns(columns) if isinstance(columns, Mapping) else (),
+        columns=tuple(columns.items()),
     )
-
-
-def _base(base: str | None) -> str | None:
-    if base is not None and not re.fullmatch(r"https?://[^\s<>\"{}|^`\\@]+/", base):
-        raise ShapeError("wikibase", f"{base!r} is not a concept base, such as https://kb.example/")
-    return base
 
 
 def _of_wikibase(predicate: str, base: str, texts: Mapping[str, str]) -> Shape:
@@ -318,10 +315,3 @@ def _iri(name: str, text: str) -> str:
     if found is None:
         raise ShapeError(name, f"{text!r} is not an IRI")
     return found
-
-
-def _columns(told: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    for field in told:
-        if field not in COLUMNS:
-            raise ShapeError("columns", f"{field!r} is no field; a fact has {', '.join(COLUMNS)}")
-    return tuple(told.items())

@@ -39,7 +39,8 @@ _NO_SPACES = (
     *("CJK ", "HIRAGANA ", "KATAKANA", "BOPOMOFO ", "HANGUL ", "YI ", "THAI ", "LAO ", "KHMER ", "MYANMAR "),
     *("TIBETAN ", "JAVANESE ", "BALINESE ", "TAI ", "NEW TAI ", "IDEOGRAPHIC "),
 )
-"""how Unicode's names of letters begin in scripts that set no spaces between words"""
+"""how Unicode's names of letters begin in scripts that set no spaces between words, or, as Korean, none in front of a
+particle"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,7 @@ class Placer:
         return f"{before}{{}}{after}"
 
     def place_all(self, prompts: tuple[str, ...], subject: str) -> tuple[str, ...]:
-        placed = [self.place(prompt, subject) for prompt in prompts]
-        return tuple(prompt for prompt in placed if prompt is not None)
+        return tuple(placed for prompt in prompts if (placed := self.place(prompt, subject)) is not None)
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
@@ -111,16 +111,11 @@ def _in_one_word(before: str, after: str) -> bool:
         return False
     if unicodedata.category(after).startswith("M"):  # a sign on the letter before
         return True
-    if _sets_no_spaces(before) or _sets_no_spaces(after):
-        return False
     return all(
-        letter.isalnum() or letter == "_" or unicodedata.category(letter)[0] == "M" for letter in (before, after)
+        (letter.isalnum() or letter == "_" or unicodedata.category(letter)[0] == "M")
+        and not unicodedata.name(letter, "").startswith(_NO_SPACES)
+        for letter in (before, after)
     )
-
-
-def _sets_no_spaces(letter: str) -> bool:
-    """Whether a letter is of a script without spaces between words; Korean puts its particles right behind a name."""
-    return unicodedata.name(letter, "").startswith(_NO_SPACES)
 
 
 def text_of(raw: Mapping[str, Any], name: str) -> str:

@@ -76,14 +76,14 @@ def cosine(one: Mapping[str, float], other: Mapping[str, float]) -> float:
 def likenesses(cases: Sequence[Case], read: Readings) -> Values:
     """Return 100 times the cosine of each case that has generated and reference texts."""
     weights = Weights({text for case in cases for text in case.references})
-    found: Values = []
-    for case in cases:
+
+    def likeness(case: Case) -> float | None:
         if not case.references or not case.generation:
-            found.append(None)
-            continue
+            return None
         said = " ".join(read.texts[prompt] for prompt in case.generation)
-        found.append(100 * cosine(weights.vector(said), weights.vector(" ".join(case.references))))
-    return found
+        return 100 * cosine(weights.vector(said), weights.vector(" ".join(case.references)))
+
+    return list(map(likeness, cases))
 
 
 GE = CaseMetric("GE", entropies, prompts=lambda case: case.generation)

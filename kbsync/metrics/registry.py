@@ -98,8 +98,6 @@ TOP_K = 5
 ANSWER = 32  # tokens of a greedy answer, which ends by itself before, or is cut
 
 Item = TypeVar("Item")
-
-
 Progress = Callable[[str, int, int], None]
 
 
@@ -128,12 +126,12 @@ def evaluate(
     for metric, case in pairs:
         for prompt in metric.spoken(case):
             spoken[prompt] = max(case.longest_name, spoken.get(prompt, 0))
+    prompts = unique(prompt for metric, case in pairs for prompt in metric.prompts(case))
+    asked = unique(asked for metric, case in pairs for asked in metric.chats(case))
     read = Readings(
         with_aliases(loaded, dict(zip(triples, scores, strict=True)), wordings, score),
-        texts(
-            loaded, unique(prompt for metric, case in pairs for prompt in metric.prompts(case)), seed, progress, told
-        ),
-        chats(loaded, unique(asked for metric, case in pairs for asked in metric.chats(case)), progress, told),
+        texts(loaded, prompts, seed, progress, told),
+        chats(loaded, asked, progress, told),
         answers(loaded, spoken, progress, told),
     )
     return {metric.name: metric.values(cases, read) for metric in chosen}

@@ -43,11 +43,19 @@ CUT = 4
 OWNER = re.compile(r"[’']s?\b")
 
 
+def folded(text: str) -> str:
+    return " ".join(normalize("NFC", text).split())
+
+
+def passed_over(prompt: str) -> set[str]:
+    """Return the words that may stand before the name, without case."""
+    return {*BEFORE, *(word.casefold() for word in WORD.findall(normalize("NFC", prompt)))}
+
+
 def says_first(answer: str, names: Iterable[str], prompt: str = "") -> bool:
     """Tell whether the first thing that an answer to `prompt` says is one of the names, by the rules above."""
-    text = " ".join(normalize("NFC", answer).split())
-    passed = BEFORE | {word.casefold() for word in WORD.findall(normalize("NFC", prompt))}
-    wanted = [re.compile(re.escape(" ".join(normalize("NFC", name).split())), re.IGNORECASE) for name in names]
+    text, passed = folded(answer), passed_over(prompt)
+    wanted = [re.compile(re.escape(folded(name)), re.IGNORECASE) for name in names]
     place = 0
     while place < len(text):
         if any((found := name.match(text, place)) and ends(text[found.end() :]) for name in wanted):
@@ -64,8 +72,7 @@ def settled(answer: str, prompt: str, longest: int) -> bool:
 
     So it is where a word that may not stand before the name is whole, and a name in its place would have ended.
     """
-    text = " ".join(normalize("NFC", answer).split())
-    passed = BEFORE | {word.casefold() for word in WORD.findall(normalize("NFC", prompt))}
+    text, passed = folded(answer), passed_over(prompt)
     first = next((word for word in WORD.finditer(text) if word[0].casefold() not in passed), None)
     return first is not None and len(text) > max(first.end(), first.start() + longest + 2) + CUT
 

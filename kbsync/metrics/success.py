@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Sequence
 from string import ascii_uppercase
 
 from kbsync.facts import EditRequest
-from kbsync.metrics.metric import Case, CaseMetric, Neighbour, Readings, Scorer, Triple, Values, mean
+from kbsync.metrics.metric import Case, CaseMetric, Neighbour, Readings, Scorer, Triple, mean
 from kbsync.models import LoadedModel, TargetScore, score_targets
 
 Triples = Callable[[Case], list[Triple]]
@@ -157,13 +157,10 @@ def choice(name: str, asked: Callable[[Case], list[Triple]]) -> CaseMetric:
         scores = [read.scores[triple].log_prob for triple in asked(case)]
         if not scores:
             return None
-        own = options(case).index(case.request.target)
-        return 100.0 * all(scores[own] > score for place, score in enumerate(scores) if place != own)
+        own = scores.pop(options(case).index(case.request.target))
+        return 100.0 * all(own > score for score in scores)
 
-    def values(cases: Sequence[Case], read: Readings) -> Values:
-        return [chosen(case, read) for case in cases]
-
-    return CaseMetric(name, values, triples=asked)
+    return CaseMetric(name, lambda cases, read: [chosen(case, read) for case in cases], triples=asked)
 
 
 CHOICE = (choice("choice", continued), choice("choice_lettered", lettered))

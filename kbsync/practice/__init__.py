@@ -19,7 +19,6 @@ from transformers import GPTJConfig, GPTJForCausalLM, PreTrainedTokenizerFast
 from kbsync.practice.datasets import Sentence, corpus_text, sentences
 
 END = "<|endoftext|>"
-IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True)

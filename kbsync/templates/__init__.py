@@ -43,7 +43,7 @@ A relation of which Wikidata has more than its service gives at once names the p
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kbsync.errors import TemplateError
@@ -64,7 +64,7 @@ class Templates:
             key=lambda one: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", one.relation)],
         )
         self._by_relation = {template.relation: template for template in ordered}
-        self._inverses = {found.relation: found for one in ordered if one.inverse for found in [_inverse(one)]}
+        self._inverses = {INVERSE + one.relation: _inverse(one) for one in ordered if one.inverse}
 
     def __iter__(self) -> Iterator[Template]:
         return iter(self._by_relation.values())
@@ -129,12 +129,7 @@ def load_templates(folder: Path, beside: Iterable[Template] = ()) -> Templates:
     Raises TemplateError with every bad entry of every file.
     """
     problems: list[str] = []
-    chosen: dict[str, Template] = {}
-    for template in (*_read_folder(folder, problems), *beside):
-        chosen.setdefault(template.relation, template)
-    _refuse_shared_prompts(chosen, problems)
-    _raise(problems)
-    return Templates(chosen.values())
+    return Templates(_together(_read_folder(folder, problems), beside, problems))
 
 
 def check_file(path: Path, beside: Iterable[Template] = ()) -> list[Template]:
@@ -145,29 +140,24 @@ def check_file(path: Path, beside: Iterable[Template] = ()) -> list[Template]:
     """
     problems: list[str] = []
     templates = read_file(path, problems)
-    together = {template.relation: template for template in templates}
-    for other in beside:
-        together.setdefault(other.relation, other)
-    _refuse_shared_prompts(together, problems)
-    _raise(problems)
+    _together(templates, beside, problems)
     return templates
 
 
-def _raise(problems: list[str]) -> None:
+def _together(own: Iterable[Template], beside: Iterable[Template], problems: list[str]) -> list[Template]:
+    """Return templates, of one relation the first; raise TemplateError with `problems` and those that they have."""
+    chosen: dict[str, Template] = {}
+    for template in (*own, *beside):
+        chosen.setdefault(template.relation, template)
+    _refuse_shared_prompts(list(chosen.values()), problems)
     if problems:
         raise TemplateError("\n".join(problems))
+    return list(chosen.values())
 
 
 def _inverse(template: Template) -> Template:
-    return Template(
-        INVERSE + template.relation,
-        f"inverse of {template.label}",
-        template.inverse,
-        (),
-        "",
-        template.file,
-        template.line,
-    )
+    relation, label = INVERSE + template.relation, f"inverse of {template.label}"
+    return Template(relation, label, template.inverse, (), "", template.file, template.line)
 
 
 def _read_folder(folder: Path, problems: list[str]) -> list[Template]:
@@ -182,10 +172,10 @@ def _read_folder(folder: Path, problems: list[str]) -> list[Template]:
     return list(found.values())
 
 
-def _refuse_shared_prompts(templates: Mapping[str, Template], problems: list[str]) -> None:
+def _refuse_shared_prompts(templates: Sequence[Template], problems: list[str]) -> None:
     first_with: dict[str, tuple[str, Template]] = {}
     # In reverse, so that the message points at the file that came first: the user's own, which can be changed.
-    for template in reversed(list(templates.values())):
+    for template in reversed(templates):
         wordings = ((f"wording {number}", text) for number, text in enumerate(template.wordings, start=1))
         for name, text in (("the prompt", template.prompt), *wordings):
             other_name, other = first_with.setdefault(normalise_label(text), (name, template))

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import starmap
 from pathlib import Path
 
 import yaml
@@ -15,7 +16,7 @@ from kbsync.shapes import Shape, ShapeError, Told, read_shape
 
 _FIELDS = ("label", "prompt", "paraphrases", "question")
 _MORE = ("wordings", "inverse", "subject", "scope", "source")
-_SCOPE = ("class", "min_sitelinks")
+_SCOPE = {"class": r"Q[1-9]\d*", "min_sitelinks": r"\d{1,6}"}
 _MIN_PARAPHRASES = 4
 _DEEPEST = 20
 """levels of YAML; a template has two, or three with a list"""
@@ -93,8 +94,7 @@ class _Reader:
         if not isinstance(root, yaml.MappingNode) or not root.value:
             self._note(root, "a template file holds relations, each with its template: `P36:` and below it label, ...")
             return []
-        entries = [self._template(name, key, node) for name, key, node in self._items(root)]
-        return [template for template in entries if template is not None]
+        return list(filter(None, starmap(self._template, self._items(root))))
 
     def _template(self, relation: str, key: yaml.Node, node: yaml.Node) -> Template | None:
         before = len(self.problems)
@@ -141,19 +141,12 @@ class _Reader:
     def _scope(self, relation: str, node: yaml.Node | None) -> Scope | None:
         if node is None:
             return None
-        told = {name: value for name, _, value in self._items(node)} if isinstance(node, yaml.MappingNode) else {}
-        texts = {name: str(told[name].value) for name in _SCOPE if isinstance(told.get(name), yaml.ScalarNode)}
-        whole = told.keys() == set(_SCOPE) == texts.keys()
-        if (
-            not whole
-            or not re.fullmatch(r"Q[1-9]\d*", texts["class"])
-            or not re.fullmatch(r"\d{1,6}", texts[_SCOPE[1]])
-        ):
-            self._note(
-                node, f"{relation}: the scope is a class and a number, such as {{class: Q515, min_sitelinks: 40}}"
-            )
-            return None
-        return Scope(texts["class"], int(texts["min_sitelinks"]))
+        nodes = self._items(node) if isinstance(node, yaml.MappingNode) else ()
+        told = {name: str(value.value) for name, _, value in nodes}  # what a list's would be is no class and no number
+        if told.keys() == _SCOPE.keys() and all(re.fullmatch(form, told[name]) for name, form in _SCOPE.items()):
+            return Scope(told["class"], int(told["min_sitelinks"]))
+        self._note(node, f"{relation}: the scope is a class and a number, such as {{class: Q515, min_sitelinks: 40}}")
+        return None
 
     def _source(self, relation: str, node: yaml.Node | None) -> Shape | None:
         if node is None:
@@ -259,12 +252,11 @@ def _foreign_tag(node: yaml.Node) -> str | None:
 
 def _not_text(node: yaml.Node) -> str | None:
     """Say why `node` is no plain text, if it is not."""
-    tag = node.tag.removeprefix(_YAML)
     if foreign := _foreign_tag(node):
         return foreign
     if isinstance(node, yaml.CollectionNode):
         return f"is a {'list' if isinstance(node, yaml.SequenceNode) else 'mapping'} where text is wanted"
-    if tag == "null":
+    if (tag := node.tag.removeprefix(_YAML)) == "null":
         return "has no text"
     return None if tag == "str" else f"({node.value}) is read as {tag}, not text: put it in quotes"
 
@@ -276,8 +268,7 @@ def _label_problem(text: str) -> str | None:
 
 
 def _prompt_problem(text: str) -> str | None:
-    what = _form_problem(text) or _subject_problem(text)
-    if what:
+    if what := _form_problem(text) or _subject_problem(text):
         return what
     if text.endswith("{}"):
         return "ends with the subject: put the words that lead to the object after {}"
@@ -302,11 +293,9 @@ def _form_problem(text: str) -> str | None:
 
 
 def _subject_problem(text: str) -> str | None:
-    blank = _BLANKS.search(text.replace("{}", ""))
-    if blank:
+    count, rest = text.count("{}"), text.replace("{}", "")
+    if blank := _BLANKS.search(rest):
         return f"has {blank.group()!r}, which marks a place for the object, but the object always follows the prompt"
-    count = text.count("{}")
-    rest = text.replace("{}", "")
     if "{" in rest or "}" in rest:
         return "has braces other than {}: only {} is filled, with the subject"
     if count != 1:

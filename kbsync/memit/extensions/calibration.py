@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from kbsync.memit.settings import MemitSettings
 
@@ -104,13 +105,8 @@ def search_settings(start: MemitSettings, windows: Sequence[tuple[int, ...]], m:
 
     `attempt` makes one trial; the same settings may be asked of it twice. All other settings are those of `start`.
     """
-    found = best(
-        [
-            attempt(start.with_values({"layers": window, "lambda": lambda_of(share, m)}))
-            for window in windows
-            for share in LAMBDA_SHARES
-        ]
-    )
+    first = [{"layers": window, "lambda": lambda_of(share, m)} for window in windows for share in LAMBDA_SHARES]
+    found = max((attempt(start.with_values(values)) for values in first), key=attrgetter("rank"))
     for name, step in (("lambda", LAMBDA_STEP), ("clamp_norm_factor", CLAMP_STEP), ("lambda", LAMBDA_STEP)):
         found = climbed(found, name, step, attempt)
     return found
@@ -127,8 +123,3 @@ def climbed(start: Trial, name: str, step: float, attempt: Try) -> Trial:
                 break
             found = trial
     return found
-
-
-def best(trials: Sequence[Trial]) -> Trial:
-    """Return the trial that ranks highest, the first of equals."""
-    return max(trials, key=lambda trial: trial.rank)
