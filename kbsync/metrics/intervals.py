@@ -15,7 +15,7 @@ from kbsync.metrics.said import next_tokens, says_first
 from kbsync.models import LoadedModel, greedy_answers
 
 DRAWS = 1000  # resamples of the cases
-LEVELS = (0.025, 0.975)
+LEVELS = torch.tensor((0.025, 0.975), dtype=torch.float64)
 CHUNK = 1 << 22  # drawn indices that are held at once
 
 
@@ -57,12 +57,13 @@ def figures(values: Mapping[str, Sequence[float | None]], seed: int = 0) -> dict
             means[name] = harmonic([means[part] for part in parts])
             spread[name] = harmonic([spread[part] for part in parts])
             counts[name] = min(counts[part] for part in parts)
-    levels = torch.tensor(LEVELS, dtype=torch.float64)
-    found = {}
-    for name, one in means.items():
-        low, high = spread[name].nanquantile(levels).tolist()
-        found[name] = Figure(float(one), low, high, counts[name])
-    return found
+    return {name: figure_of(one, spread[name], counts[name]) for name, one in means.items()}
+
+
+def figure_of(mean: torch.Tensor | float, drawn: torch.Tensor, cases: int) -> Figure:
+    """Return a figure with the interval that its values `drawn` [DRAWS] tell; NaN counts not."""
+    low, high = drawn.nanquantile(LEVELS).tolist()
+    return Figure(float(mean), low, high, cases)
 
 
 def text_figure(metric: TextMetric, read: torch.Tensor, seed: int = 0) -> Figure:
@@ -70,9 +71,7 @@ def text_figure(metric: TextMetric, read: torch.Tensor, seed: int = 0) -> Figure
     mean = metric.of_means(read.mean(0))
     if not mean.isfinite():
         return Figure(float(mean), float(mean), float(mean), len(read))
-    drawn = metric.of_means(resampled_means(read, seed))
-    low, high = drawn.quantile(torch.tensor(LEVELS, dtype=torch.float64)).tolist()
-    return Figure(float(mean), low, high, len(read))
+    return figure_of(mean, metric.of_means(resampled_means(read, seed)), len(read))
 
 
 def resampled_means(table: torch.Tensor, seed: int) -> torch.Tensor:
@@ -159,5 +158,4 @@ def calibration_error(answers: Sequence[Sure], seed: int = 0) -> Figure:
     n = len(answers)
     draws = torch.randint(n, (CALIBRATION_DRAWS, n), generator=generator).tolist()
     errors = torch.tensor([error_of([answers[place] for place in drawn]) for drawn in draws], dtype=torch.float64)
-    low, high = errors.quantile(torch.tensor(LEVELS, dtype=torch.float64)).tolist()
-    return Figure(error_of(answers), low, high, n)
+    return figure_of(error_of(answers), errors, n)

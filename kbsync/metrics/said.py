@@ -131,38 +131,25 @@ KINDS = {
 """kind -> what its figure is; in the order of tables"""
 
 
-def questions_of(case: Case, kind: str, *, contest: bool) -> list[Ripple]:
-    """Return a case's questions of a kind that are answered by the likelier of two answers, or in words."""
-    return [one for one in case.ripples if one.kind == kind and bool(one.wrong) == contest]
-
-
-def triples(case: Case, kind: str) -> list[Triple]:
-    """Return (right, wrong) of each contest in turn."""
-    return [
-        ("{}", one.prompt, answer)
-        for one in questions_of(case, kind, contest=True)
-        for answer in (one.names[0], one.wrong)
-    ]
+def contest(one: Ripple) -> list[Triple]:
+    """Return (right, wrong) of a question that is answered by the likelier of two; none of one answered in words."""
+    return [("{}", one.prompt, answer) for answer in (one.names[0], one.wrong)] if one.wrong else []
 
 
 def right(one: Ripple, read: Readings) -> bool:
     if not one.wrong:
         return says_first(read.said[Spoken(one.prompt)], one.names, one.prompt)
-    good, bad = (read.scores["{}", one.prompt, answer].log_prob for answer in (one.names[0], one.wrong))
+    good, bad = (read.scores[triple].log_prob for triple in contest(one))
     return good > bad
 
 
 def metric(kind: str) -> CaseMetric:
     """Return the metric of the percentage of a case's questions of a kind that are answered right."""
-
-    def values(cases: Sequence[Case], read: Readings) -> Values:
-        return [mean([right(one, read) for one in case.ripples if one.kind == kind]) for case in cases]
-
     return CaseMetric(
         f"ripple_{kind}",
-        values,
-        triples=lambda case: triples(case, kind),
-        spoken=lambda case: [Spoken(one.prompt) for one in questions_of(case, kind, contest=False)],
+        lambda cases, read: [mean([right(one, read) for one in case.ripples if one.kind == kind]) for case in cases],
+        triples=lambda case: [triple for one in case.ripples if one.kind == kind for triple in contest(one)],
+        spoken=lambda case: [Spoken(one.prompt) for one in case.ripples if one.kind == kind and not one.wrong],
     )
 
 

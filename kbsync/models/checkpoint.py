@@ -57,11 +57,20 @@ class Checkpoint:
     def arguments(self, revision: str | None = None) -> dict[str, Any]:
         """Return what each ``from_pretrained`` is given beside `place`; no code of a model's is ever run.
 
-        Raises ModelError where the files are to come from a hub that does not answer.
+        Where the hub does not answer, it is to keep to the files on this machine. Raises ModelError, in one line, where
+        there are none: `place` is no directory, and no earlier download.
         """
-        hub = from_hub(self.place, self.gguf or "config.json", revision)
-        file = {} if self.gguf is None else {"gguf_file": self.gguf}
-        return {"trust_remote_code": False, "revision": revision, **file, **hub}
+        given = {"trust_remote_code": False, "revision": revision} | ({"gguf_file": self.gguf} if self.gguf else {})
+        if Path(self.place).is_dir() or (not constants.HF_HUB_OFFLINE and _answers(constants.ENDPOINT)):
+            return given
+        with suppress(HFValidationError):  # such a name is no hub id, which transformers tells at once
+            if not isinstance(try_to_load_from_cache(self.place, self.gguf or "config.json", revision=revision), str):
+                why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} does not answer"
+                raise ModelError(
+                    f"model {self.place} is not on this machine and {why}: check the network, or name a model's"
+                    " directory"
+                )
+        return given | {"local_files_only": True}
 
 
 def find_checkpoint(source: str) -> Checkpoint:
@@ -190,24 +199,6 @@ def shapes(folder: Path) -> Iterator[list[int]]:
 
 PATIENCE = 3.0
 """seconds in which the hub must give some answer"""
-
-
-def from_hub(source: str, name: str = "config.json", revision: str | None = None) -> dict[str, Any]:
-    """Return what transformers needs beside `source` to load it: nothing, or to keep to the files on this machine.
-
-    An earlier download is known by the file `name`.
-
-    Raises ModelError, in one line, where `source` is no directory, no earlier download, and the hub does not answer.
-    """
-    if Path(source).is_dir() or (not constants.HF_HUB_OFFLINE and _answers(constants.ENDPOINT)):
-        return {}
-    with suppress(HFValidationError):  # such a name is no hub id, which transformers tells at once
-        if not isinstance(try_to_load_from_cache(source, name, revision=revision), str):
-            why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} does not answer"
-            raise ModelError(
-                f"model {source} is not on this machine and {why}: check the network, or name a model's directory"
-            )
-    return {"local_files_only": True}
 
 
 @cache

@@ -42,8 +42,7 @@ class Family:
 
     def down_projection(self, model: nn.Module, layer: int) -> nn.Module:
         """Return the down projection of block `layer`; its input is the key, its weight is edited."""
-        module: nn.Module = attrgetter(self.down)(self.block_list(model)[layer])
-        return module
+        return self.block_list(model)[layer].get_submodule(self.down)
 
     def at_attention(self) -> "Family":
         """Return the family with the attention's output projection in the place of the down projection.
@@ -57,10 +56,7 @@ class Family:
 
     def norm_behind(self, model: nn.Module, layer: int) -> nn.Module | None:
         """Return the norm behind the down projection of block `layer`; None where the family has none."""
-        if self.post_norm is None:
-            return None
-        module: nn.Module = attrgetter(self.post_norm)(self.block_list(model)[layer])
-        return module
+        return self.block_list(model)[layer].get_submodule(self.post_norm) if self.post_norm else None
 
     def weight(self, model: nn.Module, layer: int) -> torch.Tensor:
         """Return W_out of block `layer` as a d x m view of the parameter's data: writing to it edits the model."""

@@ -208,19 +208,14 @@ def generate_texts(
     texts = [""] * len(rows)
     done = 0
     for batch in batches_by_length([max(length, len(row)) for row in rows], TOKEN_BUDGET):
-        draws = [draws_for(prompts[place], length, seed) for place in batch]
+        own = [random.Random(f"{seed} {prompts[place]}") for place in batch]
+        draws = [[one.random() for _ in range(length)] for one in own]
         said = continue_rows(loaded, [rows[place] for place in batch], length, top_k, draws)
         for place, tokens in zip(batch, said, strict=True):
             texts[place] = prompts[place] + continuation(loaded, rows[place], tokens)
         done += len(batch)
         progress(done)
     return texts
-
-
-def draws_for(prompt: str, count: int, seed: int) -> list[float]:
-    """Return `count` numbers from 0 to 1 that belong to a prompt."""
-    rng = random.Random(f"{seed} {prompt}")
-    return [rng.random() for _ in range(count)]
 
 
 def continue_rows(

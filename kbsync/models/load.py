@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, suppress
 from dataclasses import replace
 from functools import cache
 from io import StringIO
@@ -190,31 +190,20 @@ def told(source: str) -> AbstractContextManager[None]:
 @contextmanager
 def quiet(checkpoint: Checkpoint) -> Iterator[None]:
     """Keep transformers' bars and coloured reports off the terminal while it loads: kbsync says what was wrong."""
-    verbosity = logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity(CRITICAL)
-    try:
-        # A GGUF file's tensors are counted out by a bar of their own, whatever transformers was told about bars.
-        with redirect_stderr(StringIO()) if checkpoint.gguf else nullcontext(), read_once(checkpoint):
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
+    with ExitStack() as stack:
+        stack.callback(logging.set_verbosity, logging.get_verbosity())
+        logging.disable_progress_bar()
+        logging.set_verbosity(CRITICAL)
+        if checkpoint.gguf:
+            import gguf
 
-
-@contextmanager
-def read_once(checkpoint: Checkpoint) -> Iterator[None]:
-    """Let transformers read a GGUF file's fields once, and the names of tensors: it would do so again and again."""
-    if not checkpoint.gguf:
+            # Its tensors are counted out by a bar of their own, whatever transformers was told about bars. And its
+            # fields and the names of tensors are read once: transformers would do so again and again.
+            stack.enter_context(redirect_stderr(StringIO()))
+            own = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+            stack.callback(vars(gguf).update, own)
+            vars(gguf).update({name: cache(function) for name, function in own.items()})
         yield
-        return
-    import gguf
-
-    own = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
-    vars(gguf).update({name: cache(function) for name, function in own.items()})
-    try:
-        yield
-    finally:
-        vars(gguf).update(own)
 
 
 def check_tokenizer(source: str, tokenizer: PreTrainedTokenizerBase, embeddings: int) -> None:

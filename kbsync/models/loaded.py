@@ -146,9 +146,8 @@ class LoadedModel:
     def devices(self) -> tuple[torch.device, ...]:
         """Where the model's blocks compute, each device once."""
         layers = range(len(self.family.block_list(self.model)))
-        return tuple(
-            dict.fromkeys(execution_device(self.family.down_projection(self.model, layer)) for layer in layers)
-        )
+        every = (execution_device(self.family.down_projection(self.model, layer)) for layer in layers)
+        return tuple(dict.fromkeys(every))
 
     @property
     def positions(self) -> int | None:

@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from kbsync.errors import ModelError, foreign
 from kbsync.models.family import Family
 from kbsync.models.forward import (
+    Rows,
     capture,
     continue_hidden,
     fill_cache,
@@ -99,9 +100,10 @@ def settle(loaded: LoadedModel) -> LoadedModel:
     return settled
 
 
-def sample(loaded: LoadedModel) -> list[int]:
-    """Return a row of different tokens."""
-    return [(place + 1) % loaded.model.config.get_text_config().vocab_size for place in range(TOKENS)]
+def sample(loaded: LoadedModel, begin: int = 0, end: int = TOKENS) -> Rows:
+    """Return a part of a row of different tokens."""
+    words = loaded.model.config.get_text_config().vocab_size
+    return make_rows([[(place + 1) % words for place in range(begin, end)]], loaded.device)
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -111,8 +113,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 def try_passes(loaded: LoadedModel) -> dict[str, float]:
     """Return how far the head's logits, the blocks above the first, and a suffix are from the whole forward."""
-    ids = sample(loaded)
-    rows = make_rows([ids], loaded.device)
+    rows, prefix, suffix = sample(loaded), sample(loaded, 0, PREFIX), sample(loaded, PREFIX)
     blocks = loaded.family.block_list(loaded.model)
     with capture(blocks[0]) as first:
         hidden = last_hidden(loaded, rows)
@@ -120,8 +121,6 @@ def try_passes(loaded: LoadedModel) -> dict[str, float]:
     with resume(blocks, 0, first.as_tuple) as stand_in:
         stand_in.value = first.value
         resumed = last_hidden(loaded, rows)
-    prefix = make_rows([ids[:PREFIX]], loaded.device, left=True)
-    suffix = make_rows([ids[PREFIX:]], loaded.device)
     continued = continue_hidden(loaded, prefix, suffix, fill_cache(loaded, prefix))
     return {
         "the log-probability of its head": relative(head_log_probs(loaded, hidden[0]), logits),
@@ -132,7 +131,7 @@ def try_passes(loaded: LoadedModel) -> dict[str, float]:
 
 def with_norm(loaded: LoadedModel) -> LoadedModel:
     """Return the model with its norm, if any: the child of a block that is given the down projection's output."""
-    rows = make_rows([sample(loaded)], loaded.device)
+    rows = sample(loaded)
     block, down = loaded.family.block_list(loaded.model)[0], loaded.family.down_projection(loaded.model, 0)
     norms = {name: module for name, module in block.named_children() if getattr(module, "weight", None) is not None}
     with ExitStack() as stack:
@@ -147,7 +146,7 @@ def with_norm(loaded: LoadedModel) -> LoadedModel:
 
 def adds_what_it_gives(loaded: LoadedModel) -> float:
     """Return how far a block's output is from moving with its down projection's output (through the norm, if any)."""
-    rows = make_rows([sample(loaded)], loaded.device)
+    rows = sample(loaded)
     block, down = loaded.family.block_list(loaded.model)[0], loaded.family.down_projection(loaded.model, 0)
     norm = loaded.family.norm_behind(loaded.model, 0)
     with capture(block) as before, capture(down) as output:

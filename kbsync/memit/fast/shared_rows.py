@@ -44,8 +44,6 @@ class RowBatch:
     """[B] which prefix each begins with"""
     prefixes: Rows
     """[B, T] the tokens of each one's prefix"""
-    starts: list[int]
-    """tokens of each one's prefix"""
 
 
 class SharedRows:
@@ -87,16 +85,17 @@ class SharedRows:
             chosen = torch.tensor([prefix_of[place] for place in places], device=loaded.device)
             part = Part(make_rows([rests[place] for place in places], loaded.device))
             own = Rows(prefixes.ids[chosen], prefixes.mask[chosen])
-            self.batches.append(RowBatch(part, places, chosen, own, [lengths[place] for place in places]))
+            self.batches.append(RowBatch(part, places, chosen, own))
+        self.parts = [*self.prefixes, *(batch.part for batch in self.batches)]
 
     @property
     def states(self) -> list[torch.Tensor | None]:
         """The states that enter the block at hand, to go back to."""
-        return [part.states for part in (*self.prefixes, *(batch.part for batch in self.batches))]
+        return [part.states for part in self.parts]
 
     @states.setter
     def states(self, states: Sequence[torch.Tensor | None]) -> None:
-        for part, kept in zip((*self.prefixes, *(batch.part for batch in self.batches)), states, strict=True):
+        for part, kept in zip(self.parts, states, strict=True):
             part.states = kept
 
     def advance(self, begin: int, end: int) -> None:
