@@ -92,9 +92,7 @@ def _item(event: str, value: Any, events: Iterator[tuple[str, Any]], path: Path)
     builder, depth, count, most = ObjectBuilder(), 0, 0, DEPTH.value
     while True:
         builder.event(event, value)
-        depth += event.startswith("start_")
-        depth -= event.startswith("end_")
-        count += 1
+        depth, count = depth + event.startswith("start_") - event.startswith("end_"), count + 1
         if depth > most:
             raise DataSetError(f"{path}: nested too deeply ({DEPTH.told})")
         if count > MOST_VALUES:

@@ -97,11 +97,11 @@ def stop_before(module: nn.Module) -> Iterator[Captured]:
     """End the forward pass inside this context where `module` would run; the `Captured` keeps its first input."""
     captured = Captured()
 
-    def stop(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        captured.value = first_input(args, kwargs)
+    def stop(given: torch.Tensor) -> None:
+        captured.value = given
         raise StopForward
 
-    with suppress(StopForward), module.register_forward_pre_hook(stop, with_kwargs=True):
+    with suppress(StopForward), watch(module, stop):
         yield captured
 
 

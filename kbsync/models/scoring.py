@@ -134,10 +134,6 @@ def read_off(
     return [TargetScore(*figures) for figures in zip(*columns, strict=True)]
 
 
-ChatRow = tuple[tuple[int, ...], int]
-"""tokens of a chat with its answer, and the position of the answer's first token"""
-
-
 def require_chat_template(loaded: LoadedModel) -> None:
     """Raise ModelError where the model's tokenizer has no chat template, or one that cannot be used."""
     if not loaded.tokenizer.chat_template:
@@ -183,14 +179,14 @@ def question_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
     return text if text.count("{}") == 1 else question
 
 
-def chat_rows(tokenizer: PreTrainedTokenizerBase, asked: Sequence[tuple[str, str]]) -> list[ChatRow]:
-    """Tokenize (question, answer) pairs.
+def chat_rows(tokenizer: PreTrainedTokenizerBase, asked: Sequence[tuple[str, str]]) -> list[AskedRow]:
+    """Tokenize (question, answer) pairs, the answer being the target.
 
     The chat up to the answer keeps the tokens that it has alone, as a chat begins with just those. A template writes
     its special tokens itself, so the tokenizer adds none. Between header and answer stands what the template puts
     there, a space or nothing.
     """
-    rows = []
+    rows: list[AskedRow] = []
     for question, answer in asked:
         before = render(tokenizer, question)
         whole = render(tokenizer, question, answer)

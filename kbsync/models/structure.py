@@ -7,7 +7,6 @@ prefixes kept in a cache, and that the down projection's output is what the bloc
 import dataclasses
 import inspect
 from contextlib import ExitStack
-from typing import Literal
 
 import torch
 from torch import nn
@@ -54,10 +53,8 @@ def family_by_structure(model: nn.Module, config: object) -> Family:
     downs = {down_path(block, width) for block in blocks}
     if len(downs) != 1 or (down := downs.pop()) is None:
         raise misfit(model, "its blocks differ from one another")
-    orientation: Literal["linear", "conv1d"] = (
-        "conv1d" if isinstance(blocks[0].get_submodule(down), Conv1D) else "linear"
-    )
-    return Family(f"{type(model).__name__}, read by its structure", path, down, orientation)
+    is_conv = isinstance(blocks[0].get_submodule(down), Conv1D)
+    return Family(f"{type(model).__name__}, read by its structure", path, down, "conv1d" if is_conv else "linear")
 
 
 def down_path(block: nn.Module, width: int | None) -> str | None:

@@ -112,10 +112,15 @@ def zsre_records(known: Sequence[EditRequest], count: int, seed: int = 0) -> lis
 def edits(
     known: Sequence[EditRequest], edited: Sequence[EditRequest], seed: int
 ) -> Iterator[tuple[EditRequest, str, random.Random]]:
-    """Yield each edited fact that has one with its new object and a source of draws of its own."""
-    new_objects = other_objects(known, edited, seed)
+    """Yield each edited fact whose relation has another object, with that one and a source of draws; by its id both."""
+    objects: dict[str, set[str]] = defaultdict(set)
+    own: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for fact in known:
+        objects[fact.relation].add(fact.target)
+        own[fact.relation, fact.subject].add(fact.target)
     for fact in edited:
-        if (new := new_objects.get(fact.id)) is not None:
+        if others := sorted(objects[fact.relation] - own[fact.relation, fact.subject]):
+            new = random.Random(f"{seed} new {fact.id}").choice(others)
             yield fact, new, random.Random(f"{seed} {fact.id}")
 
 
@@ -148,17 +153,6 @@ def group(facts: Iterable[EditRequest]) -> dict[Object, list[EditRequest]]:
     for fact in facts:
         found[fact.relation, fact.target].append(fact)
     return dict(found)
-
-
-def other_objects(known: Sequence[EditRequest], edited: Sequence[EditRequest], seed: int) -> dict[str, str]:
-    """Return another object of its relation, drawn by the request's id, for each fact whose relation has one."""
-    objects: dict[str, set[str]] = defaultdict(set)
-    own: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for fact in known:
-        objects[fact.relation].add(fact.target)
-        own[fact.relation, fact.subject].add(fact.target)
-    choices = {fact.id: sorted(objects[fact.relation] - own[fact.relation, fact.subject]) for fact in edited}
-    return {name: random.Random(f"{seed} new {name}").choice(others) for name, others in choices.items() if others}
 
 
 def aside(fact: EditRequest, new: str, kept: Sequence[EditRequest], rng: random.Random) -> str:

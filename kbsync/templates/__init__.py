@@ -98,9 +98,7 @@ class Templates:
     def wording(self, relation: str, own: Wording | None = None) -> Wording | None:
         """Return a fact's wording: its `own`, else its relation's template's; None where it has neither."""
         template = self.get(relation)
-        if own is not None or template is None:
-            return own
-        return Wording(template.prompt, template.paraphrases, template.question, template.wordings)
+        return template.worded if template and own is None else own
 
     def request(
         self,
@@ -114,10 +112,7 @@ class Templates:
 
         Raises TemplateError where it has none, and its relation no template.
         """
-        told = self.wording(relation, own)
-        if told is None:
-            self.require(relation)  # raises
-            raise AssertionError("a relation with a template has a wording")
+        told = own or self.require(relation).worded
         return EditRequest(
             relation, subject_label, told.prompt, object_label, told.paraphrases, told.question, aliases, told.wordings
         )

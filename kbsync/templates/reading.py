@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from kbsync.errors import SettingsError, SourceError, TemplateError
-from kbsync.facts import check_relation, normalise_label
+from kbsync.facts import Wording, check_relation, normalise_label
 from kbsync.files import read_text
 from kbsync.shapes import Shape, ShapeError, Told, read_shape
 
@@ -54,6 +54,11 @@ class Template:
     """how sources state the relation; None: as Wikidata does"""
     inverse: str = ""
     """prompt with ``{}`` for the object that ends before the subject; "" where it is not said"""
+
+    @property
+    def worded(self) -> Wording:
+        """How a fact of the relation is put into words."""
+        return Wording(self.prompt, self.paraphrases, self.question, self.wordings)
 
     @property
     def place(self) -> str:
