@@ -10,7 +10,7 @@ from kbsync.cli.choices import CorpusOption, ModelOption, RelationsOption, SetOp
 from kbsync.cli.options import Options, command, family
 from kbsync.report import models as views
 from kbsync.report.console import emit, progress, table, tell
-from kbsync.report.explain import trace_json, trace_view
+from kbsync.report.explain import trace_view
 from kbsync.report.pull import demo_view
 from kbsync.sync.home import AS_STORED, Loading
 
@@ -48,7 +48,7 @@ def calibrate(
     how: dict[str, Any] = {"relations": relation, "facts": facts, "corpus": corpus, "write": write, "loading": loading}
     with progress(quiet=options.json) as report:
         found = workflow(options.home, model, values=parse_values(setting), progress=report, **how)
-    emit(found, views.calibration_view, views.calibration_json, as_json=options.json)
+    emit(found, views.calibration_view, as_json=options.json)
 
 
 TRACE_EXAMPLES = (
@@ -87,7 +87,7 @@ def trace(
 
         for path in plot_trace(found, plot):
             tell(f"wrote {path}")
-    emit(found, trace_view, trace_json, as_json=options.json)
+    emit(found, trace_view, as_json=options.json)
 
 
 @command(app, "doctor", examples=("kbsync doctor --model practice", "kbsync doctor --model gpt-j --edits 10000"))
@@ -105,8 +105,8 @@ def doctor(
 
     with progress(quiet=options.json) as report:
         found = workflow(options.home, model, edits, loading=loading, progress=report)
-    emit(found, views.diagnosis_view, views.diagnosis_json, as_json=options.json)
-    if not found.works:
+    emit(found, views.diagnosis_view, as_json=options.json)
+    if not found["works"]:
         raise typer.Exit(1)
 
 

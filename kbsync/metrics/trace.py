@@ -10,6 +10,7 @@ what the state's effect loses by that was carried by them (MEMIT, Figure 3).
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
+from typing import Any
 
 import torch
 
@@ -148,61 +149,42 @@ def group_means(found: torch.Tensor, cells: torch.Tensor, n: int, groups: int) -
     return (sums / torch.bincount(cells, minlength=n * groups)).view(n, groups)
 
 
-@dataclass(frozen=True, slots=True)
-class MlpEffects:
-    """Mean probabilities of the objects, and each block's mean indirect effect on them (0 to 1, negative for harm)."""
+def mlp_effects(loaded: LoadedModel, facts: Sequence[EditRequest]) -> dict[str, Any]:
+    """Trace one block's MLP at a time, at the subject's last token alone: which blocks' MLPs carry a fact.
 
-    clean: float
-    corrupted: float
-    by_layer: tuple[float, ...]
-
-
-def mlp_effects(loaded: LoadedModel, facts: Sequence[EditRequest]) -> MlpEffects:
-    """Trace one block's MLP at a time, at the subject's last token alone: which blocks' MLPs carry a fact."""
+    Returns the objects' mean probabilities, clean and corrupted, and each block's mean indirect effect on them (layers;
+    0 to 1, negative for harm).
+    """
     found = causal_trace(loaded, facts, window=1, kinds=[MLP], severed=[], groups=[LAST_SUBJECT])
-    by_layer = found.at(MLP).mean(0)
-    return MlpEffects(float(found.clean.mean()), float(found.corrupted.mean()), tuple(by_layer.tolist()))
+    by_layer = tuple(found.at(MLP).mean(0).tolist())
+    return {"clean": float(found.clean.mean()), "corrupted": float(found.corrupted.mean()), "layers": by_layer}
 
 
-@dataclass(frozen=True, slots=True)
-class TraceFigures:
-    """Percent of probability, a value for each block where there are several; effects are negative for harm."""
+def trace_figures(found: CausalTrace) -> dict[str, Any]:
+    """Return the figures of a trace of all kinds, groups and severed variants; bootstrap over its facts.
 
-    clean: Figure
-    """probability of the object"""
-    corrupted: Figure
-    """the same with the subject's embeddings corrupted"""
-    effects: Mapping[str, Mapping[str, tuple[Figure | None, ...]]]
-    """state, mlp, attention -> group of tokens -> average indirect effects; None where no fact has such a token"""
-    severed: Mapping[str, tuple[Figure, ...]]
-    """mlp, attention -> effects of the state at the subject's last token with these severed"""
-    gap: tuple[Figure, ...]
-    """what that effect loses where the MLPs are severed"""
-    window: int
-    """blocks whose MLP or attention outputs are put back together"""
-
-    @property
-    def mediated(self) -> list[float] | None:
-        """The gaps' means, if the largest is above 0 beyond chance: the MLPs carry the fact then."""
-        largest = max(self.gap, key=lambda one: one.mean)
-        return [one.mean for one in self.gap] if largest.low > 0 else None
-
-
-def trace_figures(found: CausalTrace) -> TraceFigures:
-    """Return the figures of a trace of all kinds, groups and severed variants; bootstrap over its facts."""
+    They are in percent of probability, a value for each block where there are several; effects are negative for harm.
+    """
     lost = found.at(STATE) - found.severed[MLP]
     (clean,), (corrupted,) = whole(found.clean[:, None]), whole(found.corrupted[:, None])
-    return TraceFigures(
-        clean,
-        corrupted,
-        {
+    return {
+        "window": found.window,
+        "clean": clean,  # probability of the object
+        "corrupted": corrupted,  # the same with the subject's embeddings corrupted
+        "effects": {  # state, mlp, attention -> group of tokens; None where no fact has such a token
             kind: {group: means(table[:, number]) for number, group in enumerate(found.groups)}
             for kind, table in found.effects.items()
         },
-        {kind: whole(table) for kind, table in found.severed.items()},
-        whole(lost),
-        found.window,
-    )
+        # of the state at the subject's last token with the MLPs, or attentions, severed
+        "severed": {kind: whole(table) for kind, table in found.severed.items()},
+        "gap": whole(lost),  # what that effect loses where the MLPs are severed
+    }
+
+
+def mediated(gap: Sequence[Figure]) -> list[float] | None:
+    """Return the gaps' means, if the largest is above 0 beyond chance: the MLPs carry the fact then."""
+    largest = max(gap, key=lambda one: one.mean)
+    return [one.mean for one in gap] if largest.low > 0 else None
 
 
 def means(table: torch.Tensor) -> tuple[Figure | None, ...]:

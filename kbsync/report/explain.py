@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kbsync.report.console import Parts, fields_of, table
+from kbsync.report.console import Parts, table
 from kbsync.report.plots import Chart, Series, write_charts
 
 if TYPE_CHECKING:
     from kbsync.memit.extensions.explain import Reading
     from kbsync.metrics import Figure
-    from kbsync.sync.calibrate import Trace
     from kbsync.sync.explain import Explained
 
 
@@ -77,61 +76,49 @@ TRACE_TITLES = {"state": "hidden state", "mlp": "MLP outputs", "attention": "att
 LAST_SUBJECT = "last subject token"
 
 
-def trace_view(found: "Trace") -> Parts:
+def trace_view(found: Mapping[str, Any]) -> Parts:
     """Yield a table for each kind of what is put back, the severed variants, and the suggested layers."""
-    figures = found.figures
+    facts, window = found["facts"], found["window"]
     yield (
-        f"{found.traced} facts from the {found.source} that {found.model} knows, {found.samples} draws of noise each:"
-        f" probability of the object {_figure_cell(figures.clean)}, with the subject's embeddings corrupted"
-        f" {_figure_cell(figures.corrupted)} (percent, with 95% intervals)"
+        f"{facts['traced']} facts from the {facts['source']} that {found['model']} knows, {found['samples']} draws of"
+        f" noise each: probability of the object {_figure_cell(found['clean'])}, with the subject's embeddings"
+        f" corrupted {_figure_cell(found['corrupted'])} (percent, with 95% intervals)"
     )
-    blocks = "one block" if figures.window == 1 else f"{figures.window} blocks about it"
-    for kind, by_group in figures.effects.items():
+    blocks = "one block" if window == 1 else f"{window} blocks about it"
+    for kind, by_group in found["effects"].items():
         rows = [
             (group, *("" if one is None else f"{one.mean:.1f}" for one in effects))
             for group, effects in by_group.items()
         ]
         of = "behind the block" if kind == "state" else f"of {blocks}"
         title = f"{TRACE_TITLES[kind]} {of} restored at one token: percentage points of probability restored"
-        yield table(("block", *map(str, range(len(figures.gap)))), rows, title=title)
+        yield table(("block", *map(str, range(len(found["gap"])))), rows, title=title)
     columns = {
-        "effect": figures.effects["state"][LAST_SUBJECT],
-        "attention severed": figures.severed["attention"],
-        "MLP severed": figures.severed["mlp"],
-        "lost with the MLP": figures.gap,
+        "effect": found["effects"]["state"][LAST_SUBJECT],
+        "attention severed": found["severed"]["attention"],
+        "MLP severed": found["severed"]["mlp"],
+        "lost with the MLP": found["gap"],
     }
     by_layer = [(layer, *map(_figure_cell, cells)) for layer, cells in enumerate(zip(*columns.values(), strict=True))]
     yield table(("block", *columns), by_layer, title=f"hidden state restored at the {LAST_SUBJECT}")
     yield from _suggestion(found)
 
 
-def trace_json(found: "Trace") -> dict[str, Any]:
-    """Return the trace for machines: percent, a value for each block."""
-    return {
-        "model": found.model,
-        "facts": {"source": found.source, "traced": found.traced},
-        **fields_of(found, "samples", "seed"),
-        **fields_of(found.figures, "window", "clean", "corrupted", "effects", "severed", "gap"),
-        "layers": found.present,
-        **fields_of(found, "suggested", "preset"),
-    }
-
-
-def _suggestion(found: "Trace") -> Parts:
-    present = _layers(found.present)
-    if found.suggested is None:
+def _suggestion(found: Mapping[str, Any]) -> Parts:
+    present = _layers(found["layers"])
+    if found["suggested"] is None:
         yield f"no layers suggested: severing the MLPs has no effect beyond chance (settings have layers={present})"
         return
     effect, gap = (
         max(one.mean for one in column if one is not None)
-        for column in (found.figures.effects["state"][LAST_SUBJECT], found.figures.gap)
+        for column in (found["effects"]["state"][LAST_SUBJECT], found["gap"])
     )
     yield (
-        f"suggested: --set layers={_layers(found.suggested)} (settings have layers={present}); the MLPs above a state"
-        f" carry {gap:.1f} of the {effect:.1f} points that it gives back at most"
+        f"suggested: --set layers={_layers(found['suggested'])} (settings have layers={present}); the MLPs above a"
+        f" state carry {gap:.1f} of the {effect:.1f} points that it gives back at most"
     )
-    if found.preset is not None:
-        yield f"written: {found.preset} (--model {found.preset.stem})"
+    if (preset := found["preset"]) is not None:
+        yield f"written: {preset} (--model {preset.stem})"
 
 
 def _layers(layers: Sequence[int]) -> str:
@@ -142,15 +129,14 @@ def _figure_cell(figure: "Figure | None") -> str:
     return "" if figure is None else f"{figure.mean:.1f} ({figure.low:.1f} to {figure.high:.1f})"
 
 
-def plot_trace(found: "Trace", path: Path) -> list[Path]:
+def plot_trace(found: Mapping[str, Any], path: Path) -> list[Path]:
     """Draw a map for each kind of what is put back, and the severed variants as bars; write PNG and SVG.
 
     `path` gives folder and stem. Raises KbsyncError where it cannot be written.
     """
-    effects, severed = (means(part) for part in (found.figures.effects["state"], found.figures.severed))
-    by_kind = {kind: means(groups) for kind, groups in found.figures.effects.items()}
-    severed |= {"effect": effects[LAST_SUBJECT]}
-    return write_charts(path, trace_charts(by_kind, severed, found.figures.window))
+    by_kind = {kind: means(groups) for kind, groups in found["effects"].items()}
+    severed = means(found["severed"]) | {"effect": by_kind["state"][LAST_SUBJECT]}
+    return write_charts(path, trace_charts(by_kind, severed, found["window"]))
 
 
 def means(columns: "Mapping[str, Sequence[Figure | None]]") -> dict[str, tuple[float | None, ...]]:

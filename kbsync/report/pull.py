@@ -17,9 +17,7 @@ from kbsync.report.console import Parts, fields_of, plain, table
 if TYPE_CHECKING:
     from kbsync.sync.daily import Synced
     from kbsync.sync.demo import Demo
-    from kbsync.sync.edits import MeasuredWordings
     from kbsync.sync.pull import Pulled
-    from kbsync.sync.relations import NewTemplate, Relations
     from kbsync.templates import Template
 
 
@@ -102,16 +100,16 @@ def synced_json(done: "Synced") -> dict[str, Any]:
     }
 
 
-def relations_view(result: "Relations") -> Parts:
+def relations_view(result: Mapping[str, Any]) -> Parts:
     rows = [
         (
-            *(row.relation, row.label, "yes" if row.template else "no", row.facts, row.conflicts),
-            "-" if row.known is None else f"{row.known:.1f}% of {row.asked}",
+            *(row["relation"], row["label"], "yes" if row["template"] else "no", row["facts"], row["conflicts"]),
+            "-" if row["known"] is None else f"{row['known']:.1f}% of {row['asked']}",
         )
-        for row in result.relations
+        for row in result["relations"]
     ]
     yield table(("relation", "label", "template", "facts", "conflicts", "known"), rows)
-    model = result.model
+    model = result["model"]
     yield f"known: by {model}, of the facts it was asked about" if model else "no model has been asked yet"
 
 
@@ -119,12 +117,15 @@ def found_view(result: Mapping[str, Any]) -> RenderableType:
     found = result["relations"]
     if not found:
         return f"no relation with {result['search']!r}: try another word (--online asks an endpoint)"
-    rows = [(one.relation, one.label, one.text, "yes" if one.template else "no") for one in found]
+    rows = [(one["relation"], one["label"], one["text"], "yes" if one["template"] else "no") for one in found]
     return table(("relation", "label", "found in", "template"), rows)
 
 
 def discovered_view(result: Mapping[str, Any]) -> RenderableType:
-    rows = [(one.predicate, f"{one.statements:,}", one.example, one.relation or "-") for one in result["predicates"]]
+    rows = [
+        (one["predicate"], f"{one['statements']:,}", one["example"], one["relation"] or "-")
+        for one in result["predicates"]
+    ]
     return table(("predicate", "statements", "such as", "template"), rows)
 
 
@@ -153,14 +154,14 @@ def checked_view(result: Mapping[str, Any]) -> str:
     return f"{result['file']}: {count} template{'' if count == 1 else 's'}, all valid"
 
 
-def drafted_view(result: "NewTemplate") -> Parts:
-    yield f"{result.file}: a draft for {result.relation} ({result.label}); read and correct its wordings"
-    if result.remark:
-        yield result.remark
+def drafted_view(result: Mapping[str, Any]) -> Parts:
+    yield "{file}: a draft for {relation} ({label}); read and correct its wordings".format(**result)
+    if result["remark"]:
+        yield result["remark"]
 
 
-def tested_view(result: "MeasuredWordings") -> Parts:
+def tested_view(result: Mapping[str, Any]) -> Parts:
     """Yield a row for each wording, the best first, and how many facts it was measured on."""
-    rows = [(f"{one.share:.1f}", one.right, one.kind, one.text) for one in result.wordings]
+    rows = [(f"{one['share']:.1f}", one["right"], one["kind"], one["text"]) for one in result["wordings"]]
     yield table(("%", "right", "", "wording"), rows)
-    yield f"{result.relation}, {result.model}: {result.known} of {result.asked} facts known in at least one wording"
+    yield "{relation}, {model}: {known} of {asked} facts known in at least one wording".format(**result)

@@ -6,7 +6,7 @@ Trace: where a model recalls the facts that it knows, and which layers that sugg
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +28,7 @@ from kbsync.memit.extensions.calibration import (
 )
 from kbsync.metrics import Case, evaluate, perplexity, summary
 from kbsync.metrics.metric import cases, counterfacts
-from kbsync.metrics.trace import SAMPLES, MlpEffects, TraceFigures, causal_trace, mlp_effects, trace_figures
+from kbsync.metrics.trace import SAMPLES, causal_trace, mediated, mlp_effects, trace_figures
 from kbsync.sync.corpus import held_out_documents
 from kbsync.sync.covariances import covariances_for, with_text
 from kbsync.sync.deltas import cached_targets
@@ -45,29 +45,6 @@ KNOWN_FACTOR = 4
 """known facts to look for, for each that is edited: the others are its neighbourhood"""
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What was found, and the trials that led to it, in the order that they were made."""
-
-    model: str
-    source: str
-    """where the facts are from: ledger or fixtures"""
-    asked: int
-    known: int
-    edits: int
-    effects: MlpEffects
-    suggested: tuple[int, ...]
-    """layers that the causal trace points to"""
-    base: dict[str, float]
-    """figures without edits"""
-    trials: tuple[Trial, ...]
-    chosen: Trial
-    from_record: int
-    """trials that an earlier run had made"""
-    preset: Path | None
-    remark: str | None
-
-
 def calibrate(
     home: Path,
     name: str,
@@ -79,9 +56,10 @@ def calibrate(
     values: Mapping[str, Any] = MappingProxyType({}),
     loading: Loading = AS_STORED,
     progress: Progress = silent,
-) -> Calibration:
+) -> dict[str, Any]:
     """Find settings for a model by trial edits of `facts` facts; `write` them as a preset of `home` where it is a name.
 
+    Returns, with the keys of the JSON, what was found, and the trials that led to it in the order that they were made.
     Trials, targets and covariances stay in `home`, so that a run that was broken off goes on.
     """
     file = preset_file_for(home, write)
@@ -98,7 +76,7 @@ def calibrate(
         progress("tracing", 0, 1)
         effects = mlp_effects(choice.loaded, known[:TRACED])
         progress("tracing", 1, 1)
-        suggested = suggested_window(effects.by_layer)
+        suggested = suggested_window(effects["layers"])
         blocks = len(choice.loaded.family.block_list(choice.loaded.model))
         windows = candidate_windows(suggested, choice.settings.layers, blocks)
         work = replace(work, choice=with_text(home, choice, progress))
@@ -109,12 +87,32 @@ def calibrate(
         raise EditError(f"no trial succeeded; the first failed so: {next(iter(bench.trials.values())).reason}")
     if file is not None:
         preset = new_preset(home, file.stem, name, choice, chosen.settings, corpus)
-        told = ", ".join(f"{name} {value:.1f}" for name, value in chosen.figures.items() if name in ("S", "recall"))
-        remark = f"Found by `kbsync calibrate` with {len(bench.cases)} edits of known facts: {told}."
+        best = ", ".join(f"{name} {value:.1f}" for name, value in chosen.figures.items() if name in ("S", "recall"))
+        remark = f"Found by `kbsync calibrate` with {len(bench.cases)} edits of known facts: {best}."
         write_preset(file, preset, remark)
-    about = (choice.name, source, asked, len(known), len(bench.cases), effects, suggested)
-    trials = (bench.base, tuple(bench.trials.values()), chosen, bench.from_record)
-    return Calibration(*about, *trials, file, choice.remark)
+    return {
+        "model": choice.name,
+        "facts": {"source": source, "asked": asked, "known": len(known), "edits": len(bench.cases)},
+        "trace": effects,
+        "suggested": suggested,  # layers that the trace points to
+        "base": bench.base,  # figures without edits
+        "trials": list(map(told_of, bench.trials.values())),
+        "chosen": told_of(chosen),
+        "from_record": bench.from_record,  # trials that an earlier run had made
+        "preset": file,
+    }
+
+
+def told_of(trial: Trial) -> dict[str, Any]:
+    settings = trial.settings
+    return {
+        "layers": settings.layers,
+        "lambda": settings.lambda_,
+        "clamp_norm_factor": settings.clamp_norm_factor,
+        **trial.figures,
+        "within_bound": trial.bounded,
+        "reason": trial.reason,
+    }
 
 
 class Workbench:
@@ -182,23 +180,6 @@ class Workbench:
             return Trial(settings, {}, before, str(error))
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
-    model: str
-    source: str
-    """where the facts are from: ledger or fixtures"""
-    traced: int
-    samples: int
-    seed: int
-    figures: TraceFigures
-    present: tuple[int, ...]
-    """layers of the model's settings"""
-    suggested: tuple[int, ...] | None
-    """R by the paper's rule; None where severing the MLPs has no effect beyond chance"""
-    preset: Path | None
-    remark: str | None
-
-
 def trace(
     home: Path,
     name: str,
@@ -210,8 +191,11 @@ def trace(
     write: str | None = None,
     loading: Loading = AS_STORED,
     progress: Progress = silent,
-) -> Trace:
-    """Trace `facts` known facts, in so many `samples` of noise each; `write` the suggested layers as a preset."""
+) -> dict[str, Any]:
+    """Trace `facts` known facts, in so many `samples` of noise each; `write` the suggested layers as a preset.
+
+    Returns the figures of `trace_figures` and what they are of, with the keys of the JSON.
+    """
     file = preset_file_for(home, write, "--write-preset")
     with Ledger.open(home) as ledger:
         requests, source = facts_to_ask(home, ledger, relations)
@@ -225,12 +209,20 @@ def trace(
         )
     known = known[:facts]
     found = trace_figures(causal_trace(choice.loaded, known, samples=samples, seed=seed, progress=progress))
-    suggested = None if found.mediated is None else critical_layers(found.mediated)
+    gaps = mediated(found["gap"])
+    suggested = None if gaps is None else critical_layers(gaps)
     if file is not None:
         write_suggested(home, file, name, facts, choice, suggested)
-    return Trace(
-        choice.name, source, len(known), samples, seed, found, choice.settings.layers, suggested, file, choice.remark
-    )
+    return {
+        "model": choice.name,
+        "facts": {"source": source, "traced": len(known)},
+        "samples": samples,
+        "seed": seed,
+        **found,
+        "layers": choice.settings.layers,  # as they are
+        "suggested": suggested,  # by the paper's rule; None where severing the MLPs has no effect beyond chance
+        "preset": file,
+    }
 
 
 def write_suggested(

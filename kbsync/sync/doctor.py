@@ -6,8 +6,8 @@ Preflight: what an apply needs beside its facts, checked before the long work; e
 import math
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,7 +23,6 @@ from kbsync.models import (
     TEST_SUBJECTS,
     DeviceMemory,
     LoadedModel,
-    Misplaced,
     ModelSizes,
     checkpoint_bytes,
     choose_device,
@@ -139,140 +138,103 @@ TOKENS_A_DIMENSION = 10
 """tokens of text for each of the m dimensions of a covariance (DESIGN section 2.4)"""
 
 
-@dataclass(frozen=True, slots=True)
-class Loads:
-    """What was loaded, and where."""
-
-    source: str
-    architecture: str
-    family: str
-    blocks: int
-    d: int
-    m: int
-    vocabulary: int
-    tied_head: bool
-    tokenizer: str
-    bos: str | None
-    """the token that the tokenizer puts before each text; None where it puts none"""
-    chat_template: bool
-    device: str
-    dtype: str
-    weights_mb: float
-    layers: tuple[int, ...]
-    """edited layers"""
-    remark: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What a phase holds beside the weights, and whether the device has room for it."""
-
-    phase: str
-    what: dict[str, float]
-    """part -> MB"""
-    total_mb: float
-    fits: bool
-
-
-@dataclass(slots=True)
-class Diagnosis:
-    """The doctor's findings; `works` is false where something cannot work, and `problems` says what."""
-
-    model: str
-    edits: int
-    devices: list[DeviceMemory]
-    loads: Loads | None = None
-    memory: list[Memory] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    """phase -> estimate for the edits"""
-    rates: dict[str, float] = field(default_factory=dict)
-    """what the estimates rest on: targets a second, tokens a second, 1e9 operations a second"""
-    subjects: int = 0
-    """awkward subjects that the tokenizer was tried with"""
-    misplaced: list[Misplaced] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-
-    @property
-    def works(self) -> bool:
-        return not self.problems
-
-
 def doctor(
     home: Path, model: str, edits: int, *, loading: Loading = AS_STORED, progress: Progress = silent
-) -> Diagnosis:
-    """Examine a model for `edits` edits. What cannot work is a finding, not an error.
+) -> dict[str, Any]:
+    """Examine a model for `edits` edits; what cannot work is a finding (`works`, `problems`), not an error.
 
-    Presets of `home` are known; nothing there is written, and there need be no such folder.
+    The findings have the keys of the JSON; what was not come to is empty. Presets of `home` are known; nothing there is
+    written, and there need be no such folder.
     """
     there = list_devices()
-    told = Diagnosis(model_name(model, home), edits, there)
+    found: dict[str, Any] = {
+        "model": model_name(model, home),
+        "edits": edits,
+        "works": False,
+        "problems": [],
+        "remarks": [],
+        "devices": in_mb(there),
+        "loads": None,
+        "memory": [],  # of each phase, beside the weights
+        "seconds": {},  # by phase
+        "rates": {},  # what these rest on: targets and tokens a second, 1e9 operations a second
+        "tokenizer": {"subjects": 0, "misplaced": []},
+    }
     try:
-        if reason := too_large(source_of(model, home), loading, there):
-            told.problems.append(reason)
-            return told
-        choice = choose_model(model, home=home, loading=loading, progress=progress)
+        reason = too_large(source_of(model, home), loading, there)
+        choice = None if reason else choose_model(model, home=home, loading=loading, progress=progress)
     except KbsyncError as error:
-        told.problems.append(str(error))
-        return told
-    examine(choice, told, progress)
-    return told
+        choice, reason = None, str(error)
+    if choice is None:
+        return found | {"problems": [reason]}
+    examine(choice, found, progress)
+    return found | {"works": not found["problems"]}
 
 
-def examine(choice: ModelChoice, told: Diagnosis, progress: Progress) -> None:
+def in_mb(there: Sequence[DeviceMemory]) -> list[dict[str, Any]]:
+    return [
+        {"name": one.name, "about": one.about, "total_mb": round(one.total / 2**20), "free_mb": round(one.free / 2**20)}
+        for one in there
+    ]
+
+
+def examine(choice: ModelChoice, found: dict[str, Any], progress: Progress) -> None:
     """Add the findings on a loaded model."""
     loaded, settings, sizes = choice.loaded, choice.settings, sizes_of(choice.loaded)
-    told.devices, told.loads, told.subjects = list_devices(), loads_of(choice, sizes), len(TEST_SUBJECTS)
+    edits, problems, remarks = found["edits"], found["problems"], found["remarks"]
     progress("trying difficult subjects", 0, 1)
-    told.misplaced = misplaced_subjects(loaded.tokenizer)
+    misplaced = misplaced_subjects(loaded.tokenizer)
     progress("trying difficult subjects", 1, 1)
-    if subjects := list(dict.fromkeys(one.subject for one in told.misplaced)):
-        told.problems.append(
+    tried = {"subjects": len(TEST_SUBJECTS), "misplaced": misplaced}
+    found |= {"devices": in_mb(list_devices()), "loads": loads_of(choice, sizes), "tokenizer": tried}
+    if subjects := list(dict.fromkeys(one.subject for one in misplaced)):
+        problems.append(
             f"the last token of {len(subjects)} of {len(TEST_SUBJECTS)} difficult subjects is not found, such as"
             f" {subjects[0]!r}: edits of such subjects would go wrong"
         )
     try:
         progress("trial", 0, 3)
-        told.seconds, told.rates = expected(loaded, settings, sizes, told.edits, progress)
-        told.memory = fitting(loaded, settings, sizes, told.edits)
+        found["seconds"], found["rates"] = expected(loaded, settings, sizes, edits, progress)
+        found["memory"] = fitting(loaded, settings, sizes, edits)
     except EditError as error:
-        told.problems.append(str(error))
-    told.problems += [
-        f"the {row.phase} needs {row.total_mb:,.0f} MB, more than there is: edit fewer facts, or use a"
+        problems.append(str(error))
+    problems += [
+        f"the {row['phase']} needs {row['total_mb']:,.0f} MB, more than there is: edit fewer facts, or use a"
         " smaller --dtype or another --device"
-        for row in told.memory
-        if not row.fits
+        for row in found["memory"]
+        if not row["fits"]
     ]
-    if told.edits > sizes.m:
-        told.remarks.append(f"{told.edits:,} edits are more than the {sizes.m:,} keys that a layer can distinguish")
+    if edits > sizes.m:
+        remarks.append(f"{edits:,} edits are more than the {sizes.m:,} keys that a layer can distinguish")
     if sizes.positions is not None and settings.sequence_length > sizes.positions:
-        told.remarks.append(
+        remarks.append(
             f"the covariance's sequence_length, {settings.sequence_length}, is more than the model's {sizes.positions}"
             f" positions: give apply --set sequence_length={sizes.positions}"
         )
 
 
-def loads_of(choice: ModelChoice, sizes: ModelSizes) -> Loads:
+def loads_of(choice: ModelChoice, sizes: ModelSizes) -> dict[str, Any]:
     loaded, tokenizer = choice.loaded, choice.loaded.tokenizer
     ids = tokenizer("x")["input_ids"]
-    return Loads(
-        source=loaded.source,
-        architecture=loaded.architecture,
-        family=loaded.family.name,
-        blocks=sizes.blocks,
-        d=sizes.d,
-        m=sizes.m,
-        vocabulary=sizes.vocabulary,
-        tied_head=sizes.tied_head,
-        tokenizer=f"{type(tokenizer).__name__} ({type(tokenizer.backend_tokenizer.model).__name__})",
-        bos=str(tokenizer.decode(ids[:1])) if ids and ids[0] in tokenizer.all_special_ids else None,
-        chat_template=bool(tokenizer.chat_template),
-        device=str(loaded.device),
-        dtype=str(loaded.model.dtype).removeprefix("torch."),
-        weights_mb=megabytes(sizes.weights_bytes),
-        layers=choice.settings.layers,
-        remark=choice.remark,
-    )
+    return {
+        "source": loaded.source,
+        "architecture": loaded.architecture,
+        "family": loaded.family.name,
+        "blocks": sizes.blocks,
+        "d": sizes.d,
+        "m": sizes.m,
+        "vocabulary": sizes.vocabulary,
+        "tied_head": sizes.tied_head,
+        "tokenizer": f"{type(tokenizer).__name__} ({type(tokenizer.backend_tokenizer.model).__name__})",
+        # what the tokenizer puts before each text
+        "bos": str(tokenizer.decode(ids[:1])) if ids and ids[0] in tokenizer.all_special_ids else None,
+        "chat_template": bool(tokenizer.chat_template),
+        "device": str(loaded.device),
+        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "weights_mb": megabytes(sizes.weights_bytes),
+        "layers": choice.settings.layers,
+        "remark": choice.remark,
+    }
 
 
 def expected(
@@ -297,8 +259,8 @@ def expected(
     return seconds, rates
 
 
-def fitting(loaded: LoadedModel, settings: MemitSettings, sizes: ModelSizes, edits: int) -> list[Memory]:
-    """Return each phase's memory, and whether it fits.
+def fitting(loaded: LoadedModel, settings: MemitSettings, sizes: ModelSizes, edits: int) -> list[dict[str, Any]]:
+    """Return each phase's memory, by part and in all, and whether it fits.
 
     Targets fit if one request does, as batches halve where memory ends; a solve fits on the CPU, too.
     """
@@ -315,7 +277,7 @@ def fitting(loaded: LoadedModel, settings: MemitSettings, sizes: ModelSizes, edi
         parts = {need.what: megabytes(need.bytes) for need in whole if need.phase == phase}
         total, lowest = (sum(need.bytes for need in some if need.phase == phase) for some in (whole, least))
         most = max(one.free for one in there) if phase == "solve" else room
-        made.append(Memory(phase, parts, megabytes(total), lowest <= most))
+        made.append({"phase": phase, "what": parts, "total_mb": megabytes(total), "fits": lowest <= most})
     return made
 
 

@@ -80,33 +80,13 @@ def by_name(pair: tuple[str, str]) -> str:
     return content_id("held1", list(pair))
 
 
-@dataclass(frozen=True, slots=True)
-class Wording:
-    """One wording; its kind is prompt, wording (edited beside the prompt) or paraphrase."""
-
-    text: str
-    kind: str
-    right: int
-    """known facts whose object it gives"""
-    share: float
-    """per cent of the known facts"""
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredWordings:
-    relation: str
-    model: str
-    asked: int
-    known: int
-    wordings: tuple[Wording, ...]
-
-
 def measure_wordings(
     home: Path, relation: str, model: str, facts: int, loading: Loading, progress: Progress
-) -> MeasuredWordings:
+) -> dict[str, Any]:
     """Ask the base model for up to `facts` facts of the ledger in every wording; answers are recorded.
 
-    A fact is known where at least one wording gives its object. Facts in conflict are left out.
+    A fact is known where at least one wording gives its object. Facts in conflict are left out. Each wording comes with
+    its kind (prompt, wording, which is edited beside it, or paraphrase) and the known facts whose object it gives.
     """
     templates = templates_for(home)
     template = templates.require(relation)
@@ -134,11 +114,11 @@ def measure_wordings(
         )
     counts = [sum(column) for column in zip(*known, strict=True)]
     measured = [
-        Wording(text, kinds.get(text, "paraphrase"), count, 100 * count / len(known))
+        {"text": text, "kind": kinds.get(text, "paraphrase"), "right": count, "share": 100 * count / len(known)}
         for text, count in zip(texts, counts, strict=True)
     ]
-    measured.sort(key=lambda wording: -wording.right)
-    return MeasuredWordings(relation, choice.name, len(requests), len(known), tuple(measured))
+    counted = {"relation": relation, "model": choice.name, "asked": len(requests), "known": len(known)}
+    return {**counted, "wordings": sorted(measured, key=lambda one: one["right"], reverse=True)}
 
 
 def chosen_editor(

@@ -11,11 +11,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from itertools import compress
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -133,26 +134,6 @@ def known_requests(
     return known, asked
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedMend:
-    """A network that was trained and kept; losses are means over the first and the last tenth of the steps."""
-
-    model: str
-    source: str
-    """where the facts are from: ledger or fixtures"""
-    facts: int
-    """known ones that it was trained on"""
-    steps: int
-    layers: tuple[int, ...]
-    parameters: int
-    edit_loss: tuple[float, float]
-    """-log P of the new object on another wording"""
-    locality_loss: tuple[float, float]
-    """KL(before || after) on the objects of unrelated facts"""
-    seconds: float
-    file: Path
-
-
 def train_network(
     home: Path,
     model: str,
@@ -161,7 +142,7 @@ def train_network(
     *,
     loading: Loading = AS_STORED,
     progress: Progress = silent,
-) -> TrainedMend:
+) -> dict[str, Any]:
     """Train MEND's network for a model and keep it in `home`, in the place of an earlier one of the same weights."""
     with Ledger.open(home) as ledger, ledger.writer(f"mend train {model}"):
         asked = facts_to_ask(home, ledger, None)
@@ -178,10 +159,11 @@ def train_for(
     progress: Progress = silent,
     *,
     without: Collection[str] = (),
-) -> TrainedMend:
+) -> dict[str, Any]:
     """Train on those of the facts `asked` (and where they are from) that a loaded model knows; keep the network.
 
-    Facts about the subjects `without` are left out.
+    Facts about the subjects `without` are left out. Returns how it went, with the keys of the JSON; losses are means
+    over the first and the last tenth of the steps.
     """
     requests, source = asked
     kept_out = {normalise_label(subject) for subject in without}
@@ -196,8 +178,18 @@ def train_for(
     file = network_file(ledger.tensors, network.weights, without)
     replace_tensors(file, network.state_dict(), network.metadata())
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    about = (choice.name, source, len(known), len(trained.edit_losses), tuple(network.layers), parameters)
-    return TrainedMend(*about, ends(trained.edit_losses), ends(trained.locality_losses), seconds, file)
+    return {
+        "model": choice.name,
+        "source": source,  # of the facts: ledger or fixtures
+        "facts": len(known),
+        "steps": len(trained.edit_losses),
+        "layers": tuple(network.layers),
+        "parameters": parameters,
+        "edit_loss": ends(trained.edit_losses),  # -log P of the new object on another wording
+        "locality_loss": ends(trained.locality_losses),  # KL(before || after) on the objects of unrelated facts
+        "seconds": seconds,
+        "file": file,
+    }
 
 
 def has_network(tensors: Path, loaded: LoadedModel, without: Collection[str] = ()) -> bool:

@@ -3,7 +3,6 @@
 import re
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,44 +26,10 @@ if TYPE_CHECKING:
     from kbsync.sources.sparql import Property
 
 
-@dataclass(frozen=True, slots=True)
-class RelationRow:
-    relation: str
-    label: str | None
-    """its template's"""
-    template: bool
-    facts: int
-    """that stand in the ledger"""
-    conflicts: int
-    """subjects with several objects"""
-    asked: int
-    """facts that the base model was asked for"""
-    known: float | None
-    """per cent of those that it answers; None where it was asked for none"""
-
-
-@dataclass(frozen=True, slots=True)
-class Relations:
-    """All of them; `model` is the one that `known` speaks of, None where there is none on record."""
-
-    model: str | None
-    relations: tuple[RelationRow, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FoundRelation:
-    """A relation that a search found; `text` is what holds the word."""
-
-    relation: str
-    label: str
-    text: str
-    template: bool
-
-
-def relations_for(home: Path, model: str | None = None) -> Relations:
+def relations_for(home: Path, model: str | None = None) -> dict[str, Any]:
     """Return a row for each relation with a template or facts; no model is loaded.
 
-    What is known is told by answers on record, as `plan` does it.
+    What is known is told by answers of the model on record, as `plan` does it; `model` is None where there is none.
     """
     templates, found = templates_for(home), None
     counts: dict[str, RelationCounts] = {}
@@ -85,48 +50,56 @@ def relations_for(home: Path, model: str | None = None) -> Relations:
     rows, worded = [], [template.relation for template in templates]
     for relation in [*worded, *sorted(counts.keys() - set(worded))]:
         template, held = templates.get(relation), counts.get(relation, RelationCounts(0, 0))
-        share = 100 * known[relation] / asked[relation] if asked[relation] else None
-        about = (relation, template.label if template else None, template is not None)
-        rows.append(RelationRow(*about, held.facts, held.conflicts, asked[relation], share))
-    return Relations(found.name if found else None, tuple(rows))
+        rows.append(
+            {
+                "relation": relation,
+                "label": template.label if template else None,
+                "template": template is not None,
+                "facts": held.facts,  # that stand in the ledger
+                "conflicts": held.conflicts,  # subjects with several objects
+                "asked": asked[relation],  # facts that the base model was asked for
+                "known": 100 * known[relation] / asked[relation] if asked[relation] else None,  # per cent of those
+            }
+        )
+    return {"model": found.name if found else None, "relations": rows}
 
 
-def search_templates(home: Path, text: str) -> list[FoundRelation]:
+Found = dict[str, str | bool]
+"""a relation that a search found: relation, label, text (what holds the word) and whether there is a template"""
+
+
+def search_templates(home: Path, text: str) -> list[Found]:
     """Return the relations whose template's label or wordings hold `text`, in either case; SettingsError if empty."""
     wanted = _word(text)
-    found = []
+    found: list[Found] = []
     for template in templates_for(home):
         texts = (template.label, template.prompt, *template.wordings, *template.paraphrases, template.question)
         holding = next((one for one in texts if wanted in normalise_label(one)), None)
         if holding is not None:
-            found.append(FoundRelation(template.relation, template.label, holding, True))
+            about = {"relation": template.relation, "label": template.label}
+            found.append({**about, "text": holding, "template": True})
     return found
 
 
-def search_online(home: Path, text: str, source: str, contact: str | None = None) -> list[FoundRelation]:
+def search_online(home: Path, text: str, source: str, contact: str | None = None) -> list[Found]:
     """Return the properties that the endpoint `source` knows by a name that holds `text`."""
     from kbsync.sources.sparql import find_properties
 
-    wanted, templates, found = _word(text), templates_for(home), []
+    wanted, templates = _word(text), templates_for(home)
+    found: list[Found] = []
     for one in find_properties(open_endpoint(source, Access(contact)), wanted):
         # The first of its names that holds the word; the label where none does letter by letter.
         names = (name for name in (one.label, *one.aliases) if wanted in normalise_label(name))
-        found.append(FoundRelation(one.relation, one.label, next(names, one.label), one.relation in templates))
+        about = {"relation": one.relation, "label": one.label}
+        found.append({**about, "text": next(names, one.label), "template": one.relation in templates})
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class FoundPredicate:
-    """A predicate of a source, how often it stands there, one such statement, and the relation whose template it is."""
+def discover_relations(home: Path, source: str, contact: str | None = None) -> list[dict[str, Any]]:
+    """Return the predicates of a source, or a table's relations or columns, most statements first.
 
-    predicate: str
-    statements: int
-    example: str
-    relation: str | None
-
-
-def discover_relations(home: Path, source: str, contact: str | None = None) -> list[FoundPredicate]:
-    """Return the predicates of a source, or a table's relations or columns, most statements first."""
+    Each comes with how often it stands there, an example, and the relation whose template it is, None for none.
+    """
     from kbsync.sources.sparql import discover
 
     known: dict[str, str] = {}
@@ -141,7 +114,7 @@ def discover_relations(home: Path, source: str, contact: str | None = None) -> l
         # A property of another Wikibase is that of the same id.
         in_wikidata = re.sub(r"^https?://\S+?/prop/", f"{WIKIDATA}prop/", name)
         relation = known.get(name) or known.get(name.lower()) or known.get(in_wikidata)
-        found.append(FoundPredicate(name, statements, example, relation))
+        found.append({"predicate": name, "statements": statements, "example": example, "relation": relation})
     return found
 
 
@@ -159,23 +132,13 @@ _WRITTEN_OUT = ("", "WikibaseItem", "Monolingualtext", "String")
 """kinds of objects that a pull takes"""
 
 
-@dataclass(frozen=True, slots=True)
-class NewTemplate:
-    """A draft that was written; `remark` tells where facts of the relation cannot be pulled."""
-
-    relation: str
-    label: str
-    file: Path
-    remark: str | None
-
-
 def new_template(
     home: Path, relation: str, source: str, contact: str | None = None, *, predicate: str | None = None
-) -> NewTemplate:
+) -> dict[str, Any]:
     """Write ``templates/RELATION.yaml`` in `home`, with wordings made of the property's label and aliases.
 
     With a `predicate` (its IRI) the template says that sources state the relation by it; the wordings are those of
-    kbsync's own template, where the relation has one.
+    kbsync's own template, where the relation has one. A `remark` tells where facts of it cannot be pulled.
     """
     from kbsync.sources.rdf_file import RdfFile
     from kbsync.sources.sparql import Property, SparqlSource, read_property
@@ -211,7 +174,7 @@ def new_template(
     remark = None
     if known.kind not in _WRITTEN_OUT:
         remark = f"its objects are of type {known.kind}: a pull leaves them out, unless a YAML file states them as text"
-    return NewTemplate(relation, known.label, file, remark)
+    return {"relation": relation, "label": known.label, "file": file, "remark": remark}
 
 
 def _check(home: Path, file: Path, text: str) -> None:

@@ -6,7 +6,7 @@ file that was cut or changed anywhere is refused.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,32 +35,6 @@ class StatsOptions:
     loading: Loading = AS_STORED
 
 
-@dataclass(frozen=True, slots=True)
-class LayerStats:
-    layer: int
-    m: int
-    tokens: int
-    change: float | None
-    """relative change since half the tokens"""
-    condition: float | None
-    """largest eigenvalue over the smallest; None for a large m"""
-    seconds: float
-    """of the pass that collected it"""
-    cached: bool
-    """whether it was on record"""
-    file: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    model: str
-    corpus: str
-    length: int
-    """tokens of a row"""
-    layers: tuple[LayerStats, ...]
-    remark: str | None
-
-
 def covariances_of(home: Path, options: StatsOptions, progress: Progress) -> tuple[ModelChoice, Covariances]:
     """Return a model with the covariances of its edited layers, collected where they are not on record."""
     corpus = settle_stdin(options.corpus, home)
@@ -72,35 +46,35 @@ def covariances_of(home: Path, options: StatsOptions, progress: Progress) -> tup
         return choice, covariances_for(ledger.tensors, choice, progress)
 
 
-def stats(home: Path, options: StatsOptions, progress: Progress) -> Stats:
-    """Return the table; raises SettingsError where there is neither a corpus nor a covariance on record."""
+def stats(home: Path, options: StatsOptions, progress: Progress) -> dict[str, Any]:
+    """Return the table, with the keys of the JSON; raises SettingsError without a corpus or a covariance on record."""
     choice, covariances = covariances_of(home, options, progress)
-    first, rows = covariances.records[choice.settings.layers[0]], []
-    for layer, record in covariances.records.items():
-        number = condition(covariances[layer]) if record.m <= EIGENVALUES_UP_TO else None
-        where = (layer in covariances.cached, record.path(covariances.folder).name)
-        rows.append(LayerStats(layer, record.m, record.tokens, record.change, number, record.seconds, *where))
-    return Stats(choice.name, first.corpus, first.length, tuple(rows), choice.remark)
+    first = covariances.records[choice.settings.layers[0]]
+    rows = [
+        {
+            "layer": layer,
+            "m": record.m,
+            "tokens": record.tokens,
+            "change": record.change,  # relative, since half the tokens
+            "condition": condition(covariances[layer]) if record.m <= EIGENVALUES_UP_TO else None,
+            "seconds": record.seconds,  # of the pass that collected it
+            "cached": layer in covariances.cached,  # whether it was on record
+            "file": record.path(covariances.folder).name,
+        }
+        for layer, record in covariances.records.items()
+    ]
+    about = {"model": choice.name, "corpus": first.corpus, "length": first.length}  # length: tokens of a row
+    return {**about, "layers": rows, "remark": choice.remark}
 
 
 def condition(covariance: torch.Tensor) -> float | None:
+    """Return the largest eigenvalue over the smallest."""
     values = torch.linalg.eigvalsh(covariance)
     return float(values[-1] / values[0]) if values[0] > 0 else None
 
 
-@dataclass(frozen=True, slots=True)
-class SharedCovariances:
-    """What a shared file holds; `new` layers were not on record before an import."""
-
-    file: Path
-    model: str
-    corpus: str
-    tokens: int
-    layers: tuple[int, ...]
-    new: tuple[int, ...] = ()
-
-
-def export_covariances(home: Path, file: Path, options: StatsOptions, progress: Progress) -> SharedCovariances:
+def export_covariances(home: Path, file: Path, options: StatsOptions, progress: Progress) -> dict[str, Any]:
+    """Write the covariances to a new file; return what it holds (`summary`)."""
     if file.exists():
         raise SettingsError(f"{file} exists already: name a new file")
     _, covariances = covariances_of(home, options, progress)
@@ -113,7 +87,7 @@ def export_covariances(home: Path, file: Path, options: StatsOptions, progress: 
     return summary(file, list(covariances.records.values()))
 
 
-def import_covariances(home: Path, file: Path, model: str | None, loading: Loading = AS_STORED) -> SharedCovariances:
+def import_covariances(home: Path, file: Path, model: str | None, loading: Loading = AS_STORED) -> dict[str, Any]:
     """Check the file and put its covariances on record, all or none; with `model`, only if they are that model's."""
     records, tensors = read_shared(file)
     if model is not None:
@@ -133,7 +107,7 @@ def import_covariances(home: Path, file: Path, model: str | None, loading: Loadi
                 upper = {UPPER: tensors[f"{UPPER}.{record.layer}"]}
                 write_tensors(ledger.tensors, upper, record.metadata(), record.key)
                 new.append(record.layer)
-    return summary(file, records, tuple(new))
+    return summary(file, records, new)
 
 
 def read_shared(file: Path) -> tuple[list[CovarianceRecord], dict[str, torch.Tensor]]:
@@ -162,9 +136,11 @@ def read_shared(file: Path) -> tuple[list[CovarianceRecord], dict[str, torch.Ten
     return records, tensors
 
 
-def summary(file: Path, records: list[CovarianceRecord], new: tuple[int, ...] = ()) -> SharedCovariances:
+def summary(file: Path, records: list[CovarianceRecord], new: Sequence[int] = ()) -> dict[str, Any]:
+    """Return what a shared file holds, for the JSON; `new` layers were not on record before an import."""
     first, layers = records[0], tuple(record.layer for record in records)
-    return SharedCovariances(file, first.model, first.corpus, first.tokens, layers, new)
+    about = {"file": file, "model": first.model, "corpus": first.corpus, "tokens": first.tokens}
+    return {**about, "layers": layers, "new": new}
 
 
 def tensor_hash(tensor: torch.Tensor) -> str:

@@ -160,9 +160,9 @@ def test_mlps_one_by_one(known: LoadedModel) -> None:
     """What a calibration asks for."""
     found = mlp_effects(known, FACTS)
     whole = causal_trace(known, FACTS, window=1)
-    assert found.by_layer == pytest.approx(whole.at(MLP).mean(0).tolist(), abs=1e-6)
-    assert found.clean == pytest.approx(float(whole.clean.mean()))
-    assert max(found.by_layer) == found.by_layer[0] > 0.01  # what it knows begins at the subject's first MLP
+    assert found["layers"] == pytest.approx(whole.at(MLP).mean(0).tolist(), abs=1e-6)
+    assert found["clean"] == pytest.approx(float(whole.clean.mean()))
+    assert max(found["layers"]) == found["layers"][0] > 0.01  # what it knows begins at the subject's first MLP
 
 
 def test_the_subject_is_all_of_its_tokens_and_each_token_is_in_one_group(tiny: LoadedModel) -> None:

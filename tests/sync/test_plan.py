@@ -269,8 +269,8 @@ def test_a_fact_whose_own_wording_has_no_paraphrase_is_known_by_its_prompt(home:
         ledger.record_answers(key, said(plan, ()))
         assert plan_for(home, "practice").rows[0].sign == "k"
         assert overview_for(home, "practice").counts["k"] == 1
-        (row,) = (row for row in relations_for(home).relations if row.facts)
-        assert (row.asked, row.known) == (1, 100)
+        (row,) = (row for row in relations_for(home)["relations"] if row["facts"])
+        assert (row["asked"], row["known"]) == (1, 100)
 
 
 def test_only_new_facts_can_be_known(home: Path) -> None:

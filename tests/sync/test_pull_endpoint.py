@@ -51,7 +51,7 @@ def test_an_interrupted_pull_goes_on_where_it_was(good: int, capitals: str, tmp_
         assert kept(home) == good
         with pytest.raises(LedgerError, match=r"no pull has finished in .*: run `kbsync pull` first"):
             Ledger.open(home, create=False)
-        assert all(row.facts == 0 for row in relations_for(home).relations)
+        assert all(row["facts"] == 0 for row in relations_for(home)["relations"])
         pulled = run(home, server.url)
         assert pulled.new == 2
         assert len(server.requests) == 4 + 1  # four queries in all, and the one that failed

@@ -1,12 +1,13 @@
 """Wordings are ranked by how often they give the object, on facts that a small trained model knows."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
-from kbsync.sync.edits import MeasuredWordings, measure_wordings
+from kbsync.sync.edits import measure_wordings
 from kbsync.sync.home import AS_STORED, silent
 from tests.homes import TEMPLATES, Editable, make_home
 from tests.tiny_models import CAPITALS
@@ -15,7 +16,7 @@ WRONG = "Unlike {}, the capital of France is"
 OWN = "{} has its capital in"
 
 
-def measure(home: Path, small: Editable, facts: int = 100) -> MeasuredWordings:
+def measure(home: Path, small: Editable, facts: int = 100) -> dict[str, Any]:
     return measure_wordings(home, "P36", small.name, facts, AS_STORED, silent)
 
 
@@ -23,19 +24,20 @@ def test_trained_wordings_come_before_one_that_the_model_never_saw(small: Editab
     templates = TEMPLATES.replace("  question:", f"    - {WRONG}\n  wordings: ['{OWN}']\n  question:")
     home = make_home(tmp_path / "home", templates, P36={**CAPITALS, "Atlantis": "Poseidonis"})
     measured = measure(home, small)
-    assert (measured.asked, measured.known) == (len(CAPITALS) + 1, len(CAPITALS))
-    assert len(measured.wordings) == 7
-    kinds = {one.text: one.kind for one in measured.wordings}
+    assert (measured["asked"], measured["known"]) == (len(CAPITALS) + 1, len(CAPITALS))
+    assert len(measured["wordings"]) == 7
+    kinds = {one["text"]: one["kind"] for one in measured["wordings"]}
     assert (kinds["The capital of {} is"], kinds[OWN], kinds[WRONG]) == ("prompt", "wording", "paraphrase")
-    assert measured.wordings[0].share == 100.0
-    assert [one.right for one in measured.wordings] == sorted((one.right for one in measured.wordings), reverse=True)
-    (wrong,) = [one for one in measured.wordings if one.text == WRONG]
-    assert wrong.right < measured.wordings[0].right
+    assert measured["wordings"][0]["share"] == 100.0
+    right = [one["right"] for one in measured["wordings"]]
+    assert right == sorted(right, reverse=True)
+    (wrong,) = [one for one in measured["wordings"] if one["text"] == WRONG]
+    assert wrong["right"] < right[0]
     with Ledger.open(home, create=False) as ledger:
         asked = ledger.prompts_answered(ledger.models()[0].key)
     assert len(asked) == 7 * (len(CAPITALS) + 1)
     assert measure(home, small) == measured
-    assert measure(home, small, facts=3).asked == 3
+    assert measure(home, small, facts=3)["asked"] == 3
 
 
 def test_what_cannot_be_measured_is_told(small: Editable, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ class PaperBench(Bench):
         if not self.has_network():
             asked = facts_to_ask(self.ledger.home, self.ledger, None)
             done = train_for(self.ledger, self.choice, asked, MEND_FACTS, None, self.progress, without=self.evaluated)
-            self.measurements.add(about, {"steps": done.steps, "facts": done.facts, "seconds": done.seconds})
+            self.measurements.add(about, {name: done[name] for name in ("steps", "facts", "seconds")})
         return self.measurements.find(about)
 
     def network(self) -> MendNetwork:

@@ -3,7 +3,7 @@
 Figures 3 and 8: where a model recalls its facts, by causal tracing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from kbsync.facts import EditRequest, content_id
 from kbsync.memit import MemitSettings, edited
 from kbsync.memit.extensions.calibration import critical_layers, lambda_of
 from kbsync.metrics import Case
-from kbsync.metrics.trace import KINDS, SEVERED, TraceFigures, causal_trace, trace_figures
+from kbsync.metrics.trace import KINDS, SEVERED, causal_trace, mediated, trace_figures
 from kbsync.metrics.trace_batch import LAST_SUBJECT, STATE
 from kbsync.models import LoadedModel
 from kbsync.report.explain import trace_charts
@@ -43,15 +43,16 @@ def traced(bench: PaperBench, facts: Sequence[EditRequest]) -> dict[str, Any]:
     """Return the rows of a trace, its window, and the layers that it suggests."""
     noises, seed = bench.sizes.noises, bench.data.seed
     found = trace_figures(causal_trace(bench.loaded, facts, samples=noises, seed=seed, progress=bench.progress))
-    layers = None if found.mediated is None else list(critical_layers(found.mediated))
-    return {"rows": rows_of(found), "window": found.window, "suggested": layers}
+    gaps = mediated(found["gap"])
+    layers = None if gaps is None else list(critical_layers(gaps))
+    return {"rows": rows_of(found), "window": found["window"], "suggested": layers}
 
 
-def rows_of(found: TraceFigures) -> list[Row]:
+def rows_of(found: Mapping[str, Any]) -> list[Row]:
     """Return a row for each kind, token group and block, and for each severed variant; percent of probability."""
-    parts = [(kind, group, column) for kind, groups in found.effects.items() for group, column in groups.items()]
-    parts += [(f"{kind} severed", LAST_SUBJECT, column) for kind, column in found.severed.items()]
-    parts.append((GAP, LAST_SUBJECT, found.gap))
+    parts = [(kind, group, column) for kind, groups in found["effects"].items() for group, column in groups.items()]
+    parts += [(f"{kind} severed", LAST_SUBJECT, column) for kind, column in found["severed"].items()]
+    parts.append((GAP, LAST_SUBJECT, found["gap"]))
     return [
         {
             "restored": kind,
