@@ -91,8 +91,8 @@ def verify(
 
     with progress(quiet=options.json) as report:
         result = workflow(options.home, model, corpus=corpus, loading=loading, progress=report)
-    emit({"whole": result.whole, "checks": result.checks}, verified_view, as_json=options.json)
-    if not result.whole:
+    emit(result, verified_view, as_json=options.json)
+    if not result["whole"]:
         raise typer.Exit(1)
 
 
@@ -103,8 +103,7 @@ def prune(
     """Remove the tensor files that no state needs, such as those that a killed apply left."""
     from kbsync.sync.verify import prune as workflow
 
-    result = workflow(options.home, dry_run=dry_run)
-    emit({"dry_run": dry_run, "bytes": result.bytes, "files": result.files}, pruned_view, as_json=options.json)
+    emit(workflow(options.home, dry_run=dry_run), pruned_view, as_json=options.json)
 
 
 RETRACT_EXAMPLES = (

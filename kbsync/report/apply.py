@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from kbsync.sync.batch import Applied
     from kbsync.sync.bisect import Bisected, Found
     from kbsync.sync.guards import Cost
-    from kbsync.sync.history import History
     from kbsync.sync.plan import Plan, PlanRow, Sign
     from kbsync.sync.retract import Lifted, Retracted, Retraction
-    from kbsync.sync.status import Overview, Recent, Status
+    from kbsync.sync.status import Overview, Status
 
 
 MEANING = {
@@ -192,7 +191,7 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~&])")
 
 
 def status_page(
-    status: "Status", history: "History | None", recent: "Recent", form: Literal["markdown", "html"]
+    status: "Status", history: Mapping[str, Any] | None, recent: Mapping[str, Any], form: Literal["markdown", "html"]
 ) -> str:
     """Return a status, with what was new lately and the figures of the last batches from `history`, as one page."""
     rows: dict[str, list[PlanRow]] = defaultdict(list)
@@ -213,9 +212,7 @@ def status_page(
             for name, values in status.metrics.items()
         ],
         rows=rows,
-        changes=recent.changes,
-        answers=recent.answers,
-        failed=recent.failed,
+        **recent,
     )
 
 
@@ -246,9 +243,10 @@ def bars(points: Sequence[tuple[float, float]]) -> str:
     return "".join("▁▂▃▄▅▆▇█"[round(7 * (18 - y) / 16)] for _, y in points)
 
 
-def points(name: str, history: "History | None") -> Sequence[tuple[float, float]]:
+def points(name: str, history: Mapping[str, Any] | None) -> Sequence[tuple[float, float]]:
     """Return a figure's way over the last batches, scaled to 100 x 20; nothing where there are fewer than two."""
-    values = [batch.metrics.get(name) for batch in history.batches if batch.active is not None] if history else []
+    batches = history["batches"] if history else ()
+    values = [batch["metrics"].get(name) for batch in batches if batch["active"] is not None]
     told = [value for value in values if value is not None][-LAST:]
     if len(told) < 2:
         return []

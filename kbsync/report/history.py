@@ -1,6 +1,6 @@
 """How batches, a fact's log, a rollback and a verification are shown, an export, and what a file holds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -9,10 +9,9 @@ from kbsync.report.console import Parts, table
 
 if TYPE_CHECKING:
     from kbsync.sync.export import Exported
-    from kbsync.sync.history import Event, FactLog, History, HistoryBatch
+    from kbsync.sync.history import Event
     from kbsync.sync.publish import Audit, Published
     from kbsync.sync.rollback import RolledBack
-    from kbsync.sync.verify import Check, Leftover
 
 
 _BATCH_COLUMNS = (
@@ -23,28 +22,29 @@ _LOG_COLUMNS = ("when", "event", "relation", "previous", "object", "where", "fig
 _SHOWN_FIGURES = ("ES", "PS", "NS", "recall")
 
 
-def history_view(history: "History") -> Parts:
+def history_view(history: Mapping[str, Any]) -> Parts:
     """Yield a row for each batch, the current ones marked, and the rollbacks below."""
-    if not history.batches:
+    if not history["batches"]:
         yield "no batches yet: run `kbsync apply`"
         return
-    yield table(_BATCH_COLUMNS, [_batch_row(batch) for batch in history.batches])
+    yield table(_BATCH_COLUMNS, map(_batch_row, history["batches"]))
     yield "*: current; + added, ~ superseded, - retracted, active: edits after it"
-    for batch in history.batches:
-        if batch.reason:
-            yield f"batch {batch.batch} is {batch.state}: {batch.reason}"
-    if history.rollbacks:
+    for batch in history["batches"]:
+        if batch["reason"]:
+            yield "batch {batch} is {state}: {reason}".format(**batch)
+    if history["rollbacks"]:
         moves = [
-            (_moment(one.time), one.model, _batch(one.from_batch), _batch(one.to_batch)) for one in history.rollbacks
+            (_moment(one["time"]), one["model"], _batch(one["from_batch"]), _batch(one["to_batch"]))
+            for one in history["rollbacks"]
         ]
         yield table(("when", "model", "from", "to"), moves, title="rollbacks")
 
 
-def _batch_row(batch: "HistoryBatch") -> tuple[object, ...]:
-    figures = tuple(None if value is None else f"{value:.2f}" for value in batch.metrics.values())
-    about = ("*" if batch.current else "", batch.batch, _moment(batch.started), batch.model, batch.state)
-    counts = (batch.added, batch.superseded, batch.retracted, batch.active)
-    return (*about, *counts, *figures, None if batch.seconds is None else f"{batch.seconds:.1f}")
+def _batch_row(batch: Mapping[str, Any]) -> tuple[object, ...]:
+    figures = tuple(None if value is None else f"{value:.2f}" for value in batch["metrics"].values())
+    about = ("*" if batch["current"] else "", batch["batch"], _moment(batch["started"]), batch["model"], batch["state"])
+    counts = (batch["added"], batch["superseded"], batch["retracted"], batch["active"])
+    return (*about, *counts, *figures, None if batch["seconds"] is None else f"{batch['seconds']:.1f}")
 
 
 def rollback_view(result: "RolledBack") -> str:
@@ -53,9 +53,9 @@ def rollback_view(result: "RolledBack") -> str:
     return f"{way}; edits: {result.ended} out, {result.restored} back, {result.active} active in all"
 
 
-def log_view(log: "FactLog") -> RenderableType:
-    title = f"{log.subject} ({', '.join(log.ids)})" if log.ids else log.subject
-    return table(_LOG_COLUMNS, [_event_row(event) for event in log.events], title=title)
+def log_view(log: Mapping[str, Any]) -> RenderableType:
+    title = f"{log['subject']} ({', '.join(log['ids'])})" if log["ids"] else log["subject"]
+    return table(_LOG_COLUMNS, map(_event_row, log["events"]), title=title)
 
 
 def _event_row(event: "Event") -> tuple[object, ...]:
@@ -72,18 +72,18 @@ def _event_row(event: "Event") -> tuple[object, ...]:
 
 def verified_view(result: Mapping[str, Any]) -> Parts:
     """Yield a row for each check, and below them what is wrong."""
-    checks: Sequence[Check] = result["checks"]
-    yield table(("", "checked", "wrong"), [(check.name, check.checked, len(check.faults)) for check in checks])
-    yield from (f"{check.name}: {fault}" for check in checks for fault in check.faults)
+    checks = result["checks"]
+    yield table(("", "checked", "wrong"), [(one["name"], one["checked"], len(one["faults"])) for one in checks])
+    yield from (f"{one['name']}: {fault}" for one in checks for fault in one["faults"])
     yield "everything is as recorded" if result["whole"] else "something is wrong; nothing was repaired"
 
 
 def pruned_view(result: Mapping[str, Any]) -> Parts:
-    files: Sequence[Leftover] = result["files"]
+    files = result["files"]
     if not files:
         yield "nothing to remove: every tensor file is needed"
         return
-    yield table(("file", "MB"), [(file.path.name, f"{file.bytes / 1e6:.1f}") for file in files])
+    yield table(("file", "MB"), [(one["path"].name, f"{one['bytes'] / 1e6:.1f}") for one in files])
     done = "would be removed" if result["dry_run"] else "removed"
     yield f"{len(files)} files, {result['bytes'] / 1e6:.1f} MB, {done}"
 

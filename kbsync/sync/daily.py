@@ -155,10 +155,10 @@ def sync(
             tasks=project.tasks,
         )
         applied = apply(home, options, lambda proposal: True, progress, remark)
-        checks = verify(home).checks
-        if faults := [fault for check in checks for fault in check.faults]:
+        checks = verify(home)["checks"]
+        if faults := [fault for check in checks for fault in check["faults"]]:
             raise LedgerError(f"after the apply the ledger is not as recorded: {faults[0]}; see `kbsync verify`")
-        checked = sum(check.checked for check in checks)
+        checked = sum(check["checked"] for check in checks)
     exported, probed = None, None
     if (to := project.export) and (applied is not None or not to.exists()) and last_batch(home, name)[0] is not None:
         exported, probed = to, _export(project, project.model, to, loading)

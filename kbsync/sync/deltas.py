@@ -191,15 +191,13 @@ def whole(delta: WeightDelta | torch.Tensor) -> torch.Tensor:
 TOLERANCE = 1e-4
 """largest relative Frobenius difference of a layer's delta, as between one batch and many"""
 
-Found = tuple[str, int, list[str]]
-"""name of a check, over how many things, faults"""
-
 
 def model_checks(
     ledger: Ledger, model: str, corpus: Path | None, loading: Loading, progress: Progress
-) -> Iterator[Found]:
+) -> Iterator[tuple[str, int, list[str]]]:
     """Yield the check of the base model, and that of the deltas where the model is right and there are edits.
 
+    Of each its name, over how many things it is, and what is wrong.
     Writes nothing but, where it is not in the cache, the covariance.
     """
     known = model_meant(ledger, model)

@@ -7,7 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from kbsync.errors import SettingsError
 from kbsync.facts import INVERSE, check_relation, is_inverse
@@ -61,83 +63,51 @@ FIGURES = ("S", "recall_active", "perplexity")
 """figures of a whole batch that the table shows; the ledger has them all"""
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryBatch:
-    """One batch. `active` counts the edits active after it, None where it left no state; figures are those after it."""
-
-    batch: int
-    model: str
-    started: str
-    finished: str | None
-    state: str
-    current: bool
-    added: int
-    superseded: int
-    retracted: int
-    active: int | None
-    metrics: dict[str, float | None]
-    seconds: float | None
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Rollback:
-    """A change of the current batch that was no apply; 0 is the base model."""
-
-    time: str
-    model: str
-    from_batch: int
-    to_batch: int
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    batches: tuple[HistoryBatch, ...]
-    rollbacks: tuple[Rollback, ...]
-
-
-def history(home: Path, model: str | None = None) -> History:
+def history(home: Path, model: str | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Return the batches, and the changes of the current one that were no apply (rollbacks; 0 is the base model)."""
     with Ledger.open(home, create=False) as ledger:
         models = ledger.models() if model is None else [model_meant(ledger, model)]
         names = {row.key: row.name for row in models}
         lines = [line for row in models for line in _batches(ledger, row.key, row.name)]
         moves = [
-            Rollback(row.time, names[row.model], row.from_batch or 0, row.to_batch or 0)
+            {
+                "time": row.time,
+                "model": names[row.model],
+                "from_batch": row.from_batch or 0,
+                "to_batch": row.to_batch or 0,
+            }
             for row in rollbacks(ledger)
             if row.model in names
         ]
-    return History(tuple(sorted(lines, key=lambda line: line.batch)), tuple(moves))
+    return {"batches": sorted(lines, key=itemgetter("batch")), "rollbacks": moves}
 
 
-def _batches(ledger: Ledger, model: str, name: str) -> list[HistoryBatch]:
+def _batches(ledger: Ledger, model: str, name: str) -> Iterator[dict[str, Any]]:
+    """Yield each batch; `active` counts the edits after it, None where it left no state, and so do its metrics."""
     current = ledger.current_batch(model)
     added = Counter(edit.batch for edit in edits_of(ledger, model))
     ended = Counter((ending.batch, ending.state) for ending in endings(ledger, model))
     active: dict[int | None, int] = {None: 0}
-    lines = []
     for batch in ledger.batches(model):
         superseded, retracted = ended[batch.id, "superseded"], ended[batch.id, "retracted"]
         if batch.state in ("done", "rolled back"):
             active[batch.id] = active[batch.parent] + added[batch.id] - superseded - retracted
         figures = {row.name: row.after for row in ledger.metrics(batch.id) if row.edit is None}
-        lines.append(
-            HistoryBatch(
-                batch=batch.id,
-                model=name,
-                started=batch.started,
-                finished=batch.finished,
-                state=batch.state,
-                current=current is not None and batch.id == current.id,
-                added=added[batch.id],
-                superseded=superseded,
-                retracted=retracted,
-                active=active.get(batch.id),
-                metrics={name: figures.get(name) for name in FIGURES},
-                seconds=batch.seconds.get("total"),
-                reason=batch.reason,
-            )
-        )
-    return lines
+        yield {
+            "batch": batch.id,
+            "model": name,
+            "started": batch.started,
+            "finished": batch.finished,
+            "state": batch.state,
+            "current": current is not None and batch.id == current.id,
+            "added": added[batch.id],
+            "superseded": superseded,
+            "retracted": retracted,
+            "active": active.get(batch.id),
+            "metrics": {name: figures.get(name) for name in FIGURES},
+            "seconds": batch.seconds.get("total"),
+            "reason": batch.reason,
+        }
 
 
 Subjects = set[tuple[str, str]]
@@ -161,15 +131,6 @@ class Event:
     metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class FactLog:
-    """A subject, and what happened to its facts, oldest first."""
-
-    subject: str
-    ids: tuple[str, ...]
-    events: tuple[Event, ...]
-
-
 def parse_fact(text: str) -> tuple[str, str]:
     """Return subject and relation of ``France P36`` or ``Paris ^P36``."""
     subject, _, relation = text.strip().rpartition(" ")
@@ -179,8 +140,11 @@ def parse_fact(text: str) -> tuple[str, str]:
     return subject.strip(), relation
 
 
-def fact_log(home: Path, subject: str, relation: str | None = None) -> FactLog:
-    """Return what happened to the facts of a subject (by label, id or alias), of one relation or of all."""
+def fact_log(home: Path, subject: str, relation: str | None = None) -> dict[str, Any]:
+    """Return what happened to the facts of a subject (by label, id or alias), of one relation or of all, oldest first.
+
+    The keys are subject, ids and events.
+    """
     with Ledger.open(home, create=False) as ledger:
         left_out = skipped_about(ledger, subject, relation)
         facts = facts_named(ledger, subject, relation) if left_out else facts_meant(ledger, subject, relation)
@@ -193,7 +157,7 @@ def fact_log(home: Path, subject: str, relation: str | None = None) -> FactLog:
         ]
     ids = tuple(dict.fromkeys(row.subject_id for row in facts if row.subject_id is not None))
     labels = [*(row.subject_label or row.subject_key for row in left_out), *(row.subject_label for row in facts)]
-    return FactLog(labels[-1], ids, tuple(sorted(events, key=lambda event: event.time)))
+    return {"subject": labels[-1], "ids": ids, "events": sorted(events, key=lambda event: event.time)}
 
 
 def _pulled(ledger: Ledger, facts: Sequence[FactRow]) -> Iterator[Event]:

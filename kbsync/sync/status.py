@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from heapq import merge
 from itertools import combinations, groupby, islice
 from pathlib import Path
+from typing import Any
 
 from kbsync.conflicts import Policy
 from kbsync.errors import SettingsError
 from kbsync.facts import check_relation, normalise_label
-from kbsync.ledger import BatchRow, Change, FactRow, Ledger, ModelRow
+from kbsync.ledger import BatchRow, FactRow, Ledger, ModelRow
 from kbsync.ledger.edits import metrics_of
 from kbsync.ledger.facts import Standing, aliases, vetoes
 from kbsync.ledger.pulls import changes, skipped_counts
@@ -251,40 +252,26 @@ MOST = 200
 """changes and edits that are told"""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the base model says to an edit's prompt, as far as it was asked, and what the edited one says."""
+def recent(home: Path, model: str | None) -> dict[str, Any]:
+    """Return what was new lately; `model` None means the one used last. Raises LedgerError where there is no ledger.
 
-    prompt: str
-    before: str | None
-    now: str
-
-
-@dataclass(frozen=True, slots=True)
-class Recent:
-    """Changes of the knowledge base, and answers of the last batch's edits, the first `MOST` of each."""
-
-    changes: tuple[Change, ...]
-    answers: tuple[Answer, ...]
-    failed: str | None
-    """why the newest batch failed, where it did: the state before it is current"""
-
-
-def recent(home: Path, model: str | None) -> Recent:
-    """Return what was new lately; `model` None means the one used last. Raises LedgerError where there is no ledger."""
+    That is changes of the knowledge base, and answers of the last batch's edits, the first `MOST` of each; and why the
+    newest batch failed, where it did, and the state before it is current.
+    """
     with Ledger.open(home, create=False) as ledger:
         found = find_model(ledger, model)
         newest = {(pull.source, pull.relation): pull.id for pull in ledger.pulls()}
         told = (one for pull in newest.values() for one in changes(ledger, pull, "+~-"))
         last = next(reversed(ledger.batches(found.key)), None) if found else None
-        return Recent(
-            tuple(islice(told, MOST)),
-            tuple(_answers(ledger, found)) if found else (),
-            last.reason if last and last.state == "failed" else None,
-        )
+        return {
+            "changes": list(islice(told, MOST)),
+            "answers": list(_answers(ledger, found)) if found else [],
+            "failed": last.reason if last and last.state == "failed" else None,
+        }
 
 
-def _answers(ledger: Ledger, model: ModelRow) -> Iterator[Answer]:
+def _answers(ledger: Ledger, model: ModelRow) -> Iterator[dict[str, str | None]]:
+    """Yield an edit's prompt, what the base model says to it, as far as it was asked, and what the edited one says."""
     batch = ledger.current_batch(model.key)
     edits = ledger.edits(batch.id)[:MOST] if batch else []
     right = {row.edit: row.after for row in metrics_of(ledger, [edit.id for edit in edits]) if row.name == "recall"}
@@ -293,4 +280,4 @@ def _answers(ledger: Ledger, model: ModelRow) -> Iterator[Answer]:
     for edit in edits:
         recalled = right.get(edit.id)
         now = edit.object if recalled else f"not {edit.object}" if recalled == 0 else f"{edit.object} (not measured)"
-        yield Answer(prompts[edit.id], said.get(prompts[edit.id]), now)
+        yield {"prompt": prompts[edit.id], "before": said.get(prompts[edit.id]), "now": now}

@@ -8,8 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kbsync.errors import LedgerError
 from kbsync.ledger import BatchRow, EditRow, Ledger, check_sealed, check_tensors, content_of
@@ -21,24 +21,6 @@ from kbsync.sync.home import AS_STORED, Loading, Progress, silent
 _CONTENT_NAMED = re.compile(r"(?:.*-)?([0-9a-f]{64})\.safetensors\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One kind of check: over how many things, and what is wrong with which."""
-
-    name: str
-    checked: int
-    faults: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    checks: tuple[Check, ...]
-
-    @property
-    def whole(self) -> bool:
-        return not any(check.faults for check in self.checks)
-
-
 def verify(
     home: Path,
     model: str | None = None,
@@ -46,31 +28,32 @@ def verify(
     corpus: Path | None = None,
     loading: Loading = AS_STORED,
     progress: Progress = silent,
-) -> Verified:
-    """Check a home; with `model`, that model's weights and deltas too. Writes nothing."""
+) -> dict[str, Any]:
+    """Check a home; with `model`, that model's weights and deltas too. Writes nothing.
+
+    Returns whether it is whole, and of each kind of check its name, over how many things, and what is wrong with which.
+    """
     with Ledger.open(home, create=False, check=False) as ledger:
-        checks = [
-            Check("database", 1, tuple(database_faults(ledger))),
-            Check("rows", len(SEALED), tuple(broken_seals(ledger.db))),
+        checks: list[tuple[str, int, list[str]]] = [
+            ("database", 1, list(database_faults(ledger))),
+            ("rows", len(SEALED), list(broken_seals(ledger.db))),
         ]
-        if checks[0].faults:  # of rows that cannot be trusted nothing more is said
-            return Verified(tuple(checks))
-        for done, (name, part) in enumerate(_PARTS.items()):
-            progress("checking", done, len(_PARTS))
+        parts = {} if checks[0][2] else _PARTS  # of rows that cannot be trusted nothing more is said
+        for done, (name, part) in enumerate(parts.items()):
+            progress("checking", done, len(parts))
             try:
-                checked, wrong = part(ledger)
-                checks.append(Check(name, checked, tuple(wrong)))
+                checks.append((name, *part(ledger)))
             except LedgerError as error:  # a value that cannot be read
-                checks.append(Check(name, 0, (str(error),)))
-        progress("checking", len(_PARTS), len(_PARTS))
-        if model is not None:
+                checks.append((name, 0, [str(error)]))
+        progress("checking", len(parts), len(parts))
+        if model is not None and parts:
             from kbsync.sync.deltas import model_checks  # torch
 
-            checks += [
-                Check(name, checked, tuple(wrong))
-                for name, checked, wrong in model_checks(ledger, model, corpus, loading, progress)
-            ]
-    return Verified(tuple(checks))
+            checks += model_checks(ledger, model, corpus, loading, progress)
+    return {
+        "whole": not any(faults for *_, faults in checks),
+        "checks": [{"name": name, "checked": count, "faults": faults} for name, count, faults in checks],
+    }
 
 
 def _with_state(ledger: Ledger) -> list[BatchRow]:
@@ -206,37 +189,19 @@ _STATE_FILE = re.compile(r"[0-9a-f]{64}\.safetensors\Z")
 """files of batches and of target vectors, which no other name tells"""
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
-    """A file that no state needs, and its size in bytes."""
-
-    path: Path
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pruned:
-    dry_run: bool
-    files: tuple[Leftover, ...]
-
-    @property
-    def bytes(self) -> int:
-        return sum(file.bytes for file in self.files)
-
-
-def prune(home: Path, *, dry_run: bool = False) -> Pruned:
-    """Remove what no state needs; with `dry_run` only say what that is."""
+def prune(home: Path, *, dry_run: bool = False) -> dict[str, Any]:
+    """Remove what no state needs, and return it; with `dry_run` only say what that is."""
     with Ledger.open(home, create=False) as ledger, nullcontext() if dry_run else ledger.writer("prune"):
         needed = {row.file for row in ledger.targets()}
         needed |= {name for row in ledger.batches() if row.state in ("done", "rolled back") for name in row.files}
-        found = tuple(
-            Leftover(path, path.stat().st_size)
+        found = [
+            {"path": path, "bytes": path.stat().st_size}
             for path in sorted(ledger.tensors.glob("*.safetensors"))
             if _STATE_FILE.match(path.name) and path.name not in needed
-        )
-        for file in () if dry_run else found:
+        ]
+        for path in () if dry_run else (file["path"] for file in found):
             try:
-                file.path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
             except OSError as error:
-                raise LedgerError(f"cannot remove {file.path}: {error.strerror}") from error
-    return Pruned(dry_run, found)
+                raise LedgerError(f"cannot remove {path}: {error.strerror}") from error
+    return {"dry_run": dry_run, "bytes": sum(file["bytes"] for file in found), "files": found}

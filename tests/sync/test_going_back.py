@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from kbsync.sync.export import export
 from kbsync.sync.retract import Retraction, lift, retract
 from kbsync.sync.rollback import rollback, rollbacks_so_far
 from kbsync.sync.status import used_model
-from kbsync.sync.verify import Verified, verify
+from kbsync.sync.verify import verify
 from tests.homes import (
     COUNTRIES,
     SWAPPED,
@@ -98,7 +99,7 @@ def test_there_and_back_gives_the_same_weights(small: Editable, home: Path) -> N
     assert counts(home, small) == {"+": 3, "k": 3}
     (base,) = ask(home, small.name, [f"The capital of {A} is"])
     assert (base.base[0].text, base.edited) == (CAPITALS[A], None)
-    assert verify(home).whole
+    assert verify(home)["whole"]
 
 
 def test_a_retracted_fact_alone_is_taken_out(small: Editable, home: Path) -> None:
@@ -185,15 +186,15 @@ def test_what_cannot_be_retracted(home: Path, subject: str, thing: str | None, s
     assert snapshot(home) == before
 
 
-def faults(found: Verified) -> dict[str, tuple[str, ...]]:
-    return {check.name: check.faults for check in found.checks if check.faults}
+def faults(found: dict[str, Any]) -> dict[str, list[str]]:
+    return {check["name"]: check["faults"] for check in found["checks"] if check["faults"]}
 
 
 def test_a_whole_home_is_found_whole(small: Editable, home: Path) -> None:
     before = snapshot(home)
     found = verify(home, small.name, corpus=small.corpus)
     assert faults(found) == {}
-    assert {check.name: check.checked for check in found.checks} == {
+    assert {check["name"]: check["checked"] for check in found["checks"]} == {
         **{"database": 1, "batches": 1, "edits": 3, "requests": 3, "files of batches": 1, "files of target vectors": 1},
         **{"base model": 1, "deltas solved again": 2, "rows": 6, "values": 1, "other files": 2},
         "files of covariances": 2,
@@ -206,21 +207,21 @@ def test_covariances_that_are_gone_or_changed(home: Path) -> None:
     content = one.read_bytes()
     one.unlink()
     assert faults(verify(home)) == {
-        "files of covariances": (
-            f"{one} is missing: restore a copy, or delete it and collect it again with `kbsync stats`",
-        )
+        "files of covariances": [
+            f"{one} is missing: restore a copy, or delete it and collect it again with `kbsync stats`"
+        ]
     }
     shutil.copyfile(other, one)
     found = faults(verify(home))
-    assert found["files of covariances"] == (
-        f"{one} is not the one that the current state was solved with: restore a copy of it",
-    )
+    assert found["files of covariances"] == [
+        f"{one} is not the one that the current state was solved with: restore a copy of it"
+    ]
     assert found.keys() == {"files of covariances", "other files"}
     for damaged in (content[: len(content) // 2], content[:-1] + bytes([content[-1] ^ 1])):
         one.write_bytes(damaged)
         assert any(str(one) in fault for said in faults(verify(home)).values() for fault in said)
     one.write_bytes(content)
-    assert verify(home).whole
+    assert verify(home)["whole"]
 
 
 DAMAGE = {
@@ -276,7 +277,7 @@ def test_a_delta_that_is_not_what_its_edits_solve_to(small: Editable, home: Path
 def test_weights_that_have_changed(small: Editable, home: Path) -> None:
     with Ledger.open(home) as ledger:
         alter(ledger, "UPDATE models SET weights_sha256 = 'abc'")
-    assert verify(home).whole
+    assert verify(home)["whole"]
     found = faults(verify(home, small.name))
     assert found.keys() == {"base model"}
     assert "the ledger has abc; put back the weights" in found["base model"][0]

@@ -1,14 +1,16 @@
 """History and rollback as the ledger has them: no model is loaded."""
 
 import hashlib
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kbsync.errors import LedgerError, SettingsError
 from kbsync.ledger import Ledger, Metric
 from kbsync.ledger.edits import fail_batch, start_batch
-from kbsync.sync.history import History, history
+from kbsync.sync.history import history
 from kbsync.sync.plan import plan_for
 from kbsync.sync.rollback import RolledBack, rollback
 from tests.homes import snapshot
@@ -58,8 +60,8 @@ def back(home: Path, batch: int | None = None, model: str | None = None) -> Roll
     return rollback(home, batch, model, lambda planned: True)
 
 
-def counts(found: History) -> list[tuple[int, str, int, int, int, int | None]]:
-    return [(b.batch, b.state, b.added, b.superseded, b.retracted, b.active) for b in found.batches]
+def counts(found: dict[str, Any]) -> list[tuple[int, str, int, int, int, int | None]]:
+    return [itemgetter("batch", "state", "added", "superseded", "retracted", "active")(b) for b in found["batches"]]
 
 
 def test_batches_with_what_they_did(home: Path) -> None:
@@ -71,13 +73,13 @@ def test_batches_with_what_they_did(home: Path) -> None:
         (4, "done", 1, 0, 0, 2),
         (5, "done", 1, 0, 0, 1),
     ]
-    assert [batch.batch for batch in found.batches if batch.current] == [4, 5]
-    first = found.batches[0]
-    assert (first.metrics, first.seconds) == ({"S": 90.0, "recall_active": 80.0, "perplexity": 3.1}, 2.5)
-    assert found.batches[2].reason == "no memory"
-    assert {batch.model for batch in found.batches} == {"practice", "gpt-j"}
-    assert found.rollbacks == ()
-    assert [batch.batch for batch in history(home, "gpt-j").batches] == [5]
+    assert [batch["batch"] for batch in found["batches"] if batch["current"]] == [4, 5]
+    first = found["batches"][0]
+    assert (first["metrics"], first["seconds"]) == ({"S": 90.0, "recall_active": 80.0, "perplexity": 3.1}, 2.5)
+    assert found["batches"][2]["reason"] == "no memory"
+    assert {batch["model"] for batch in found["batches"]} == {"practice", "gpt-j"}
+    assert found["rollbacks"] == []
+    assert [batch["batch"] for batch in history(home, "gpt-j")["batches"]] == [5]
 
 
 def test_back_by_one_is_the_default(home: Path) -> None:
@@ -87,12 +89,12 @@ def test_back_by_one_is_the_default(home: Path) -> None:
     with pytest.raises(SettingsError, match="practice is at the base model already: there is nothing to roll back"):
         back(home)
     found = history(home)
-    assert [batch.state for batch in found.batches] == [
+    assert [batch["state"] for batch in found["batches"]] == [
         *("rolled back", "rolled back", "failed", "rolled back"),
         "done",
     ]
-    assert [batch.active for batch in found.batches] == [2, 1, None, 2, 1]  # what they were, whatever is current
-    assert [(move.model, move.from_batch, move.to_batch) for move in found.rollbacks] == [
+    assert [batch["active"] for batch in found["batches"]] == [2, 1, None, 2, 1]  # what they were, whatever is current
+    assert [(move["model"], move["from_batch"], move["to_batch"]) for move in found["rollbacks"]] == [
         ("practice", 4, 2),
         ("practice", 2, 1),
         ("practice", 1, 0),
@@ -109,7 +111,7 @@ def test_the_plan_shows_what_the_model_now_lacks(home: Path) -> None:
 def test_a_batch_says_which_model_is_meant(home: Path) -> None:
     assert back(home, 0, "gpt-j") == RolledBack("gpt-j", 5, 0, ended=1, restored=0, active=0)
     assert back(home, 5) == RolledBack("gpt-j", 0, 5, ended=0, restored=1, active=1)  # practice was used last
-    assert [batch.batch for batch in history(home).batches if batch.current] == [4, 5]
+    assert [batch["batch"] for batch in history(home)["batches"] if batch["current"]] == [4, 5]
 
 
 def test_refused_it_changes_nothing(home: Path) -> None:
@@ -167,6 +169,6 @@ def test_nothing_on_record(tmp_path: Path) -> None:
             look(tmp_path / "none")
     with Ledger.open(tmp_path / "home"):
         pass
-    assert history(tmp_path / "home") == History((), ())
+    assert history(tmp_path / "home") == {"batches": [], "rollbacks": []}
     with pytest.raises(SettingsError, match="no model has been edited here yet"):
         back(tmp_path / "home")

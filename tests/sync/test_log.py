@@ -56,8 +56,8 @@ def told(event: Event) -> tuple[str, str | None, str | None]:
 
 def test_everything_in_order(home: Path) -> None:
     log = fact_log(home, "France", "P36")
-    assert (log.subject, log.ids) == ("France", ("Q142",))
-    assert [told(event) for event in log.events] == [
+    assert (log["subject"], log["ids"]) == ("France", ("Q142",))
+    assert [told(event) for event in log["events"]] == [
         ("new", "Lyon", "pull 1"),
         ("edited", "Lyon", "batch 1"),
         ("changed", "Paris", "pull 2"),
@@ -73,33 +73,33 @@ def test_everything_in_order(home: Path) -> None:
         ("retraction undone", None, None),
         ("brought back", "Lyon", "batch 1"),
     ]
-    times = [event.time for event in log.events]
+    times = [event.time for event in log["events"]]
     assert times == sorted(times)
-    assert log.events[1].metrics == {"ES": {"before": 0.0, "after": 100.0}}
-    assert (log.events[1].model, log.events[0].source, log.events[2].previous) == ("practice", "s", "Lyon")
-    assert log.events[5].metrics == {"recall": {"before": 0.0, "after": 100.0}}
-    assert log.events[10].detail == "wrong"
-    assert log.events[-1].detail == "to batch 1"
+    assert log["events"][1].metrics == {"ES": {"before": 0.0, "after": 100.0}}
+    assert (log["events"][1].model, log["events"][0].source, log["events"][2].previous) == ("practice", "s", "Lyon")
+    assert log["events"][5].metrics == {"recall": {"before": 0.0, "after": 100.0}}
+    assert log["events"][10].detail == "wrong"
+    assert log["events"][-1].detail == "to batch 1"
 
 
 @pytest.mark.parametrize("name", ["Q142", "france", "  France ", "French republic"])
 def test_a_subject_by_any_of_its_names(home: Path, name: str) -> None:
     log = fact_log(home, name)
-    assert {event.relation for event in log.events} == {"P30", "P36"}
-    assert fact_log(home, name, "P30").events == tuple(event for event in log.events if event.relation == "P30")
+    assert {event.relation for event in log["events"]} == {"P30", "P36"}
+    assert fact_log(home, name, "P30")["events"] == [event for event in log["events"] if event.relation == "P30"]
 
 
 def test_a_name_with_letters_beyond_a_to_z(tmp_path: Path) -> None:
     with Ledger.open(tmp_path) as ledger:
         pull(ledger, fact("Q1/ÉIRE", "x"))
-    assert fact_log(tmp_path, "éire").subject == "ÉIRE"
+    assert fact_log(tmp_path, "éire")["subject"] == "ÉIRE"
 
 
 def test_the_rollback_that_takes_an_edit_out(home: Path) -> None:
     with Ledger.open(home) as ledger:
         roll_back(ledger, "model:1", None)
         roll_back(ledger, "model:1", 2)
-    last = fact_log(home, "France", "P36").events[-2:]
+    last = fact_log(home, "France", "P36")["events"][-2:]
     assert [(event.event, event.object, event.detail) for event in last] == [
         ("rolled back", "Lyon", "to the base model"),
         ("brought back", "Paris", "to batch 2"),
