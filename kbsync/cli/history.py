@@ -1,7 +1,7 @@
 """``kbsync history``, ``rollback``, ``log``, ``verify``, ``prune`` and ``retract``: the past, and going back to it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,6 @@ from kbsync.report.history import history_view, log_view, pruned_view, rollback_
 from kbsync.sync.home import AS_STORED, Loading
 
 if TYPE_CHECKING:
-    from kbsync.sync.retract import Retraction
     from kbsync.sync.rollback import RolledBack
 
 
@@ -142,7 +141,7 @@ def retract(
         return
     with progress(quiet=options.json) as report:
 
-        def confirm(planned: "Retraction") -> bool:
+        def confirm(planned: dict[str, Any]) -> bool:
             if yes:
                 return True
             report.pause()

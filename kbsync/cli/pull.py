@@ -2,7 +2,7 @@
 
 import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,9 +11,6 @@ from kbsync.cli.options import Options, command, family
 from kbsync.report import pull as views
 from kbsync.report.console import emit, progress
 from kbsync.sync.home import AS_STORED, Loading
-
-if TYPE_CHECKING:
-    from kbsync.sync.reading import DryQuery
 
 
 app = family()
@@ -145,12 +142,12 @@ def pull_project(options: Options, contact: str | None, accept_withdrawals: bool
     emit({"pulls": results}, views.pulls_view, as_json=options.json)
 
 
-def print_queries(options: Options, queries: "list[DryQuery]") -> None:
+def print_queries(options: Options, queries: list[dict[str, str]]) -> None:
     """Print the queries as they are: a table's lines would be cut or folded."""
     if options.json:
         emit({"queries": queries}, lambda _: "", as_json=True)
     else:
-        print("\n\n".join(query.text for query in queries))
+        print("\n\n".join(query["text"] for query in queries))
 
 
 templates_app = family("The wordings of each relation; your own, in the home's templates/, come first.")

@@ -132,11 +132,10 @@ def show_config(options: Options) -> None:
     file = find_project(Path())
     project = read_project(file) if file else None
     home = None if options.home is DEFAULT_HOME else options.home
-    values = list(origins(project, home, flag=options.home_named))
-    rows = [(one.name, one.value, one.origin) for one in values]
+    rows = list(origins(project, home, flag=options.home_named))
     title = str(file or f"no {FILE_NAME} here or above")
     emit(
-        {"file": file, "values": values},
+        {"file": file, "values": [dict(zip(("name", "value", "origin"), row, strict=True)) for row in rows]},
         lambda _: table(("name", "value", "from"), rows, title=title),
         as_json=options.json,
     )

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from kbsync.sync.bisect import Bisected, Found
     from kbsync.sync.guards import Cost
     from kbsync.sync.plan import Plan, PlanRow, Sign
-    from kbsync.sync.retract import Lifted, Retracted, Retraction
     from kbsync.sync.status import Overview, Status
 
 
@@ -152,36 +151,36 @@ def _percent(probability: float | None) -> str | None:
     return None if probability is None else f"{100 * probability:.2g}"
 
 
-def retraction_view(planned: "Retraction") -> Parts:
+def retraction_view(planned: Mapping[str, Any]) -> Parts:
     """Yield the fact, and which models it is written into."""
-    yield f"{planned.relation} of {planned.subject}: {' | '.join(planned.objects)}"
-    if planned.written:
-        yield f"written into {planned.model} as {' | '.join(planned.written)}: to be taken out now"
+    yield f"{planned['relation']} of {planned['subject']}: {' | '.join(planned['objects'])}"
+    if planned["written"]:
+        yield f"written into {planned['model']} as {' | '.join(planned['written'])}: to be taken out now"
     else:
-        yield f"not written into {planned.model or 'any model'}: nothing to take out"
+        yield f"not written into {planned['model'] or 'any model'}: nothing to take out"
     yield from _others(planned)
 
 
-def retracted_view(result: "Retracted") -> Parts:
+def retracted_view(result: Mapping[str, Any]) -> Parts:
     """Yield what was retracted, and the apply that took it out."""
-    done, taken = result.retraction, ""
-    if result.applied is not None:
-        yield from applied_view(result.applied)
-        taken = f" and taken out of {done.model}"
-    fact = f"{done.relation} of {done.subject} ({' | '.join(done.objects)})"
+    done, taken = result["retraction"], ""
+    if result["applied"] is not None:
+        yield from applied_view(result["applied"])
+        taken = f" and taken out of {done['model']}"
+    fact = f"{done['relation']} of {done['subject']} ({' | '.join(done['objects'])})"
     yield f"{fact} is retracted{taken}: no apply writes it until `kbsync retract --undo`"
     yield from _others(done)
 
 
-def _others(done: "Retraction") -> Parts:
-    for name in done.others:
+def _others(done: Mapping[str, Any]) -> Parts:
+    for name in done["others"]:
         yield f"also written into {name}: `kbsync apply --model {name}` takes it out"
 
 
-def lifted_view(result: Mapping[str, Sequence["Lifted"]]) -> Parts:
+def lifted_view(result: Mapping[str, Any]) -> Parts:
     for veto in result["lifted"]:
-        named = f" ({veto.object})" if veto.object else ""
-        yield f"{veto.relation} of {veto.subject}{named}: the next apply writes it again"
+        named = f" ({veto['object']})" if veto["object"] else ""
+        yield f"{veto['relation']} of {veto['subject']}{named}: the next apply writes it again"
 
 
 MOST_ROWS = 200  # of a sign; what a reader of a page goes through

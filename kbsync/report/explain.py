@@ -10,14 +10,15 @@ from kbsync.report.plots import Chart, Series, write_charts
 if TYPE_CHECKING:
     from kbsync.memit.extensions.explain import Reading
     from kbsync.metrics import Figure
-    from kbsync.sync.explain import Explained
+    from kbsync.sync.explain import ExplainedWording
 
 
 TITLES = {"base": "base", "target": "target by hand", "subject": "weights at subject", "model": "edited model"}
 
 
-def explained_view(found: "Explained") -> Parts:
+def explained_view(found: Mapping[str, Any]) -> Parts:
     """Yield what each way says to each wording, what each layer brings, and the hint."""
+    wordings: Sequence[ExplainedWording] = found["wordings"]
     said = [
         (
             number,
@@ -26,41 +27,42 @@ def explained_view(found: "Explained") -> Parts:
             *(_cell(one.readings[way]) for way in TITLES),
             one.readings["model"].turns_at or "",
         )
-        for number, one in enumerate(found.wordings, 1)
+        for number, one in enumerate(wordings, 1)
     ]
-    title = f"{found.relation} of {found.subject}: {found.object}, in {found.model} (batch {found.batch})"
+    title = "{relation} of {subject}: {object}, in {model} (batch {batch})".format(**found)
     yield table(("", "wording", "", *TITLES.values(), "first wrong at"), said, title=title)
     brought = [
         (number, *(f"{100 * share:.0f}" for share in (*one.delivered.values(), sum(one.delivered.values()))))
-        for number, one in enumerate(found.wordings, 1)
+        for number, one in enumerate(wordings, 1)
     ]
     title = "percent of the way to the target that each layer brings at the subject's last token"
-    yield table(("", *map(str, found.wordings[0].delivered), "all"), brought, title=title)
+    yield table(("", *map(str, wordings[0].delivered), "all"), brought, title=title)
     yield "right, or the answer given instead, and the mean log-probability of the object's tokens"
-    if (near := found.nearest) is not None:
+    if (near := found["nearest"]) is not None:
         about = f"{near.relation} of {near.subject} ({near.object}), cosine {near.cosine:.2f}"
         yield f"nearest key with another object: {about}"
-    yield f"hint: {found.hint}"
+    yield f"hint: {found['hint']}"
 
 
 def _cell(reading: "Reading") -> str:
     return f"{'right' if reading.recall else reading.answer or '(nothing)'} {reading.log_prob:.2f}"
 
 
-def plot_explained(found: "Explained", path: Path) -> list[Path]:
+def plot_explained(found: Mapping[str, Any], path: Path) -> list[Path]:
     """Draw the object's log-probability by wording and way, and what each layer brings; write PNG and SVG.
 
     `path` gives folder and stem. Raises KbsyncError where it cannot be written.
     """
-    names = tuple(f"{number} {one.kind}" + ("" if one.edited else "*") for number, one in enumerate(found.wordings, 1))
+    wordings: Sequence[ExplainedWording] = found["wordings"]
+    names = tuple(f"{number} {one.kind}" + ("" if one.edited else "*") for number, one in enumerate(wordings, 1))
     said = tuple(
-        Series(title, tuple(one.readings[way].log_prob for one in found.wordings), tuple(range(len(names))))
+        Series(title, tuple(one.readings[way].log_prob for one in wordings), tuple(range(len(names))))
         for way, title in TITLES.items()
     )
-    layers = tuple(found.wordings[0].delivered)
+    layers = tuple(wordings[0].delivered)
     brought = tuple(
         Series(name, layers, tuple(100 * share for share in one.delivered.values()))
-        for name, one in zip(names, found.wordings, strict=True)
+        for name, one in zip(names, wordings, strict=True)
     )
     across = "mean log-probability of the object (* held out)"
     return write_charts(

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch.nn.functional import cosine_similarity
 
@@ -60,20 +61,8 @@ class Near:
     shared: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
-    subject: str
-    relation: str
-    object: str
-    model: str
-    batch: int
-    wordings: tuple[ExplainedWording, ...]
-    nearest: Near | None
-    hint: str
-
-
-def explain(home: Path, subject: str, relation: str, model: str, *, loading: Loading = AS_STORED) -> Explained:
-    """Explain the active edit of a fact, by the state that is current in `home`."""
+def explain(home: Path, subject: str, relation: str, model: str, *, loading: Loading = AS_STORED) -> dict[str, Any]:
+    """Explain the active edit of a fact, by the state that is current in `home`; the keys are those of the JSON."""
     with Ledger.open(home, create=False) as ledger:
         known = model_meant(ledger, model)
         edit, batch = edit_meant(ledger, known, subject, relation)
@@ -110,8 +99,9 @@ def explain(home: Path, subject: str, relation: str, model: str, *, loading: Loa
         }
         found.append(ExplainedWording(kind, written_on, text, right, of_row))
     near = nearest(loaded, layer, request, group, written)
-    told = hint(found, settings, near)
-    return Explained(edit.subject, relation, edit.object, choice.name, batch.id, tuple(found), near, told)
+    about = {"subject": edit.subject, "relation": relation, "object": edit.object, "model": choice.name}
+    shown = {"batch": batch.id, "wordings": found, "nearest": near}
+    return {**about, **shown, "hint": hint(found, settings, near)}
 
 
 def edit_meant(ledger: Ledger, model: ModelRow, subject: str, relation: str) -> tuple[EditRow, BatchRow]:

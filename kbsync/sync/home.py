@@ -66,46 +66,40 @@ def check_templates(home: Path, file: Path) -> list[Template]:
     return check_file(file, beside=templates_for(home))
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A value, and whether a flag, the environment, the file, the model's preset or a default gave it."""
+def origins(project: Project | None, home: Path | None, *, flag: bool) -> Iterator[tuple[str, Any, str]]:
+    """Yield the values of a project: its home (`home` is a flag's or the environment's), model, sources, settings.
 
-    name: str
-    value: Any
-    origin: str
-
-
-def origins(project: Project | None, home: Path | None, *, flag: bool) -> Iterator[Value]:
-    """Yield the values of a project: its home (`home` is a flag's or the environment's), model, sources, settings."""
+    Each with its name, and whether a flag, the environment, the file, the model's preset or a default gave it.
+    """
     from kbsync.memit.settings import MemitSettings, load_preset
 
     if home is not None:
-        yield Value("home", str(home), "flag" if flag else "environment (KBSYNC_HOME)")
+        yield ("home", str(home), "flag" if flag else "environment (KBSYNC_HOME)")
     elif project is not None:
-        yield Value("home", str(project.home), "file")
+        yield ("home", str(project.home), "file")
     else:
-        yield Value("home", str(Path(".kbsync").absolute()), "default")
+        yield ("home", str(Path(".kbsync").absolute()), "default")
     if project is None:
         return
     preset = load_preset(project.model, home or project.home) if project.model else None
-    yield Value("model", project.model, "file" if project.model else "default")
+    yield ("model", project.model, "file" if project.model else "default")
     for place, source in enumerate(project.sources):
         told = {"relations": list(source.relations), **source.options}
         told |= {name: one for name in ("name", "priority", "stream") if (one := getattr(source, name))}
-        yield Value(f"sources.{place}", f"{source.source}: " + ", ".join(f"{k} {v}" for k, v in told.items()), "file")
+        yield (f"sources.{place}", f"{source.source}: " + ", ".join(f"{k} {v}" for k, v in told.items()), "file")
     corpus = project.corpus or (preset.corpus if preset else None)
-    yield Value("corpus", corpus and str(corpus), "file" if project.corpus else "preset" if corpus else "default")
+    yield ("corpus", corpus and str(corpus), "file" if project.corpus else "preset" if corpus else "default")
     given: dict[str, Any] = {"canaries": project.canaries and str(project.canaries), "compile_inverse": project.inverse}
     given["tasks"] = ", ".join(project.tasks) or None
     for part, values in (("bounds", project.bounds), ("watch", project.watch)):
         given |= {f"{part}.{name}": value for name, value in values.items()}
-    yield from (Value(name, value, "file") for name, value in given.items() if value is not None)
+    yield from ((name, value, "file") for name, value in given.items() if value is not None)
     plain = MemitSettings().as_dict()
     base = preset.settings if preset else MemitSettings()
     for name, value in base.with_values(project.settings).as_dict().items():
         origin = "preset" if preset is not None and value != plain[name] else "default"
-        yield Value(f"settings.{name}", value, "file" if name in project.settings else origin)
+        yield (f"settings.{name}", value, "file" if name in project.settings else origin)
     if project.export is not None:
-        yield Value("export.to", str(project.export), "file")
+        yield ("export.to", str(project.export), "file")
         for name, value in project.form.items():
-            yield Value(f"export.{name}", value, "file")
+            yield (f"export.{name}", value, "file")

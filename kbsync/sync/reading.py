@@ -81,17 +81,10 @@ def scope_text(ask: Ask) -> str:
 _STAND_IN = "http://www.wikidata.org/entity/Q42"
 
 
-@dataclass(frozen=True, slots=True)
-class DryQuery:
-    """One query of a pull's first pages; `text` says in a comment what it is, and can be run as it is."""
-
-    relation: str
-    step: str
-    text: str
-
-
-def dry_run(asks: Sequence[Ask], source: str, query: str | None = None) -> list[DryQuery]:
+def dry_run(asks: Sequence[Ask], source: str, query: str | None = None) -> list[dict[str, str]]:
     """Return the queries for the first page of each step; raises SettingsError where `source` is no endpoint.
+
+    Each has its relation, its step, and a text that says in a comment what it is, and can be run as it is.
 
     A `query` of the user's own is the only one, but for labels that it does not give.
     """
@@ -100,13 +93,14 @@ def dry_run(asks: Sequence[Ask], source: str, query: str | None = None) -> list[
     endpoint = open_endpoint(source)
     if query is not None:
         text = read_query(query).check_sparql().text
-        return [DryQuery(ask.relation, "query", f"# {ask.relation} at {endpoint.endpoint}\n{text}") for ask in asks]
+        at = f"at {endpoint.endpoint}\n{text}"
+        return [{"relation": one.relation, "step": "query", "text": f"# {one.relation} {at}"} for one in asks]
     found = []
     for ask in asks:
         ask.found(f"endpoint {endpoint.endpoint}")
         for number, (step, about, text) in enumerate(_steps(ask, endpoint.ordered_sample), start=1):
             comment = f"# {ask.relation} at {endpoint.endpoint}, step {number}: {about}\n"
-            found.append(DryQuery(ask.relation, step, comment + text))
+            found.append({"relation": ask.relation, "step": step, "text": comment + text})
     return found
 
 

@@ -1,7 +1,7 @@
 """Retract: take one fact out of a model, and keep it out, though its source goes on stating it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,44 +17,13 @@ from kbsync.sync.known import is_called
 
 if TYPE_CHECKING:
     from kbsync.sync.apply import ApplyOptions
-    from kbsync.sync.batch import Applied
-
-
-@dataclass(frozen=True, slots=True)
-class Retraction:
-    """What a retraction will do: `written` are the objects to be taken out of `model`, `others` name further models."""
-
-    subject: str
-    relation: str
-    objects: tuple[str, ...]
-    model: str | None
-    written: tuple[str, ...]
-    others: tuple[str, ...]
-    """models that the fact is written into too, which an apply of theirs will take out"""
-
-
-@dataclass(frozen=True, slots=True)
-class Retracted:
-    """What was retracted, and the apply that took it out; None where it was not written into the model."""
-
-    retraction: Retraction
-    applied: "Applied | None"
-
-
-@dataclass(frozen=True, slots=True)
-class Lifted:
-    """A veto that holds no longer; `object` None: it was for any object."""
-
-    subject: str
-    relation: str
-    object: str | None
 
 
 def retract(
     home: Path,
     subject: str,
     relation: str,
-    confirm: Callable[[Retraction], bool],
+    confirm: Callable[[dict[str, Any]], bool],
     *,
     object_name: str | None = None,
     model: str | None = None,
@@ -62,9 +31,10 @@ def retract(
     corpus: Path | None = None,
     loading: Loading = AS_STORED,
     progress: Progress = silent,
-) -> Retracted | None:
+) -> dict[str, Any] | None:
     """Put a fact under a veto and apply that alone; None where `confirm` says no.
 
+    Returns the retraction, which `confirm` is shown before, and the apply that took the fact out, None for none.
     Other new and changed facts wait for the next apply, and settings and bounds are those of the current batch. A model
     that the fact is not written into is not loaded. Raises SettingsError for a fact or model that is not on record, and
     as `apply` does; the veto then stays.
@@ -82,28 +52,29 @@ def retract(
         written = [edit for edit in edits if known and edit.model == known.key]
         names = {row.key: row.name for row in ledger.models()}
         others = sorted({names[edit.model] for edit in edits if known and edit.model != known.key})
-        preview = Retraction(
-            facts[0].subject_label,
-            relation,
-            tuple(dict.fromkeys(row.object_label for row in facts)),
-            known.name if known else None,
-            tuple(edit.object for edit in written),
-            tuple(others),
-        )
+        preview = {
+            "subject": facts[0].subject_label,
+            "relation": relation,
+            "objects": list(dict.fromkeys(row.object_label for row in facts)),
+            "model": known.name if known else None,
+            "written": [edit.object for edit in written],  # to be taken out of the model
+            "others": others,  # models that the fact is written into too, which an apply of theirs will take out
+        }
         if not confirm(preview):
             return None
         record_vetoes(ledger, facts, any_object=object_name is None, reason=reason)
     if known is None or current is None or not written:
-        return Retracted(preview, None)
+        return {"retraction": preview, "applied": None}
     from kbsync.sync.apply import apply  # torch, which a veto alone does not need
 
     about = {(edit.relation, edit.subject_key) for edit in written}
     options = _as_before(known.name, current, only=about, corpus=corpus, loading=loading, rollbacks=rollbacks)
     try:
-        return Retracted(preview, apply(home, options, lambda proposal: True, progress))
+        applied = apply(home, options, lambda proposal: True, progress)
     except KbsyncError as error:
         told = f"The retraction is on record, and `kbsync apply --model {known.name}` takes the fact out"
         raise EditError(f"{error}. {told}") from error
+    return {"retraction": preview, "applied": applied}
 
 
 def _as_before(model: str, current: BatchRow, **own: Any) -> "ApplyOptions":
@@ -117,8 +88,8 @@ def _as_before(model: str, current: BatchRow, **own: Any) -> "ApplyOptions":
     return ApplyOptions(model, values=values, algorithm=current.algorithm, **bounded, **own)
 
 
-def lift(home: Path, subject: str, relation: str, object_name: str | None = None) -> list[Lifted]:
-    """Lift the vetoes on a fact, so that the next apply writes it again."""
+def lift(home: Path, subject: str, relation: str, object_name: str | None = None) -> list[dict[str, str | None]]:
+    """Lift the vetoes on a fact, so that the next apply writes it again; one without an object was for any object."""
     with Ledger.open(home, create=False) as ledger:
         held = [veto for veto in vetoes(ledger) if veto.relation == relation]
         if is_inverse(relation):  # which `kbsync bisect` keeps out; it is the object of what a source states
@@ -133,7 +104,7 @@ def lift(home: Path, subject: str, relation: str, object_name: str | None = None
         if not held:
             raise SettingsError(f"{relation} of {label} is not retracted: nothing to undo")
         lift_vetoes(ledger, [veto.id for veto in held])
-        return [Lifted(veto.subject, veto.relation, veto.object) for veto in held]
+        return [{"subject": veto.subject, "relation": veto.relation, "object": veto.object} for veto in held]
 
 
 def _current_facts(ledger: Ledger, subject: str, relation: str, object_name: str | None) -> list[FactRow]:

@@ -15,7 +15,7 @@ from kbsync.ledger import Ledger
 from kbsync.sync.answers import ask
 from kbsync.sync.apply import ApplyOptions, apply
 from kbsync.sync.export import export
-from kbsync.sync.retract import Retraction, lift, retract
+from kbsync.sync.retract import lift, retract
 from kbsync.sync.rollback import rollback, rollbacks_so_far
 from kbsync.sync.status import used_model
 from kbsync.sync.verify import verify
@@ -104,17 +104,18 @@ def test_there_and_back_gives_the_same_weights(small: Editable, home: Path) -> N
 
 def test_a_retracted_fact_alone_is_taken_out(small: Editable, home: Path) -> None:
     pull(home, P36={A: SWAPPED[A], B: SWAPPED[B], C: SWAPPED[C], D: SWAPPED[D], **KNOWN})
-    previews: list[Retraction] = []
+    previews: list[dict[str, Any]] = []
 
-    def look(planned: Retraction) -> bool:
+    def look(planned: dict[str, Any]) -> bool:
         previews.append(planned)
         return True
 
     result = retract(home, B.upper(), "P36", look, reason="a test", corpus=small.corpus)
-    assert previews == [Retraction(B, "P36", (SWAPPED[B],), small.name, (SWAPPED[B],), ())]
+    about = {"subject": B, "relation": "P36", "objects": [SWAPPED[B]]}
+    assert previews == [{**about, "model": small.name, "written": [SWAPPED[B]], "others": []}]
     assert result is not None
-    assert result.applied is not None
-    assert (result.applied.edits, result.applied.optimised, result.applied.from_cache) == (2, 0, 2)
+    applied = result["applied"]
+    assert (applied.edits, applied.optimised, applied.from_cache) == (2, 0, 2)
     assert active(home).keys() == {A, C}  # D is new, and waits
     assert counts(home, small) == {"+": 1, "=": 2, "k": 3, "!": 1}
     # The state is that of an apply which never knew the fact.
@@ -125,7 +126,7 @@ def test_a_retracted_fact_alone_is_taken_out(small: Editable, home: Path) -> Non
     small.apply(home)
     assert active(home).keys() == {A, C, D}
     (veto,) = lift(home, B, "P36")
-    assert (veto.subject, veto.object) == (B, None)
+    assert (veto["subject"], veto["object"]) == (B, None)
     assert counts(home, small) == {"+": 1, "=": 3, "k": 3}
     assert small.apply(home)["optimised"] == 0
 
@@ -155,7 +156,7 @@ def test_a_fact_that_is_not_written_needs_no_model(home: Path) -> None:
     fresh = next(iter(KNOWN))
     result = retract(home, fresh, "P36", yes)
     assert result is not None
-    assert (result.applied, result.retraction.written) == (None, ())
+    assert (result["applied"], result["retraction"]["written"]) == (None, [])
     assert active(home).keys() == {A, B, C}
     with pytest.raises(SettingsError, match=f"P36 of {A} is not retracted: nothing to undo"):
         lift(home, A, "P36")

@@ -109,12 +109,12 @@ def test_wikidatas_largest_relations_are_asked_for_in_part_unless_the_user_says_
 )
 def test_a_dry_run_gives_queries_that_run_and_need_no_extension(ask: Ask, capitals: str) -> None:
     found = dry_run([ask], capitals)
-    assert [query.step for query in found] == ["subjects", "statements", "labels", "aliases"][: 3 + ask.aliases]
+    assert [query["step"] for query in found] == ["subjects", "statements", "labels", "aliases"][: 3 + ask.aliases]
     endpoint = SparqlSource(capitals)
     for query in found:
-        endpoint.select(query.text)
-        assert query.text.startswith("# P36 at http")
-        assert "SERVICE" not in query.text
+        endpoint.select(query["text"])
+        assert query["text"].startswith("# P36 at http")
+        assert "SERVICE" not in query["text"]
 
 
 def test_a_dry_run_is_what_a_pull_sends(capitals: str) -> None:
@@ -130,7 +130,7 @@ def test_a_dry_run_is_what_a_pull_sends(capitals: str) -> None:
 
     ask = Ask("P36", subjects=("Q142", "Q232"))
     assert open_source(capitals, Access(pages=Noting())).read(ask).facts
-    dry = [query.text.partition("\n")[2] for query in dry_run([ask], capitals)]
+    dry = [query["text"].partition("\n")[2] for query in dry_run([ask], capitals)]
     assert dry[:2] == sent[:2]
     wd = "PREFIX wd: <http://www.wikidata.org/entity/>\n"
     assert sent[2].removeprefix(wd).startswith(queries.labels(ask, ["x:y"]).counted().partition("<x:y>")[0])
