@@ -12,7 +12,6 @@ from kbsync.report import pull as views
 from kbsync.report.console import emit, progress
 from kbsync.sync.home import AS_STORED, Loading
 
-
 app = family()
 
 EXAMPLES = (
