@@ -27,7 +27,6 @@ from kbsync.memit import MemitSettings, RequestGroup, edited, group_requests, sa
 from kbsync.metrics import (
     KEPT_METRICS,
     METRICS,
-    TEXT_METRICS,
     Case,
     Figure,
     Said,
@@ -43,7 +42,7 @@ from kbsync.sync.corpus import documents
 from kbsync.sync.covariances import Covariances, covariances_for, with_text
 from kbsync.sync.deltas import cached_targets
 from kbsync.sync.edits import held_beside
-from kbsync.sync.eval_cases import HeldOut, case_of, text_figures
+from kbsync.sync.eval_cases import HeldOut, case_of, perplexity_of
 from kbsync.sync.evaluate import neighbourhood, prompt_figures
 from kbsync.sync.home import Progress, silent, templates_for
 from kbsync.sync.measure import beginnings, prompts_beside
@@ -229,13 +228,14 @@ class Bench:
         kept = [name for name in metrics if name in KEPT_METRICS and cases]
         around = self.around(cases, edits or [case.request for case in cases], text) if kept else None
         base = self.base_says(around) if around else None
-        of_text = [name for name in metrics if name in TEXT_METRICS and text.lines]
         of_cases = [name for name in metrics if name in METRICS and cases]
         with edited(self.loaded, deltas) if deltas else nullcontext():
             found = figures(evaluate(self.loaded, cases, of_cases, seed, self.progress), seed)
             now = say(self.loaded, around) if around else None
             found |= prompt_figures(base, now, kept, seed)
-            return found | text_figures(self.choice, text, of_text, seed, self.progress)
+            if "perplexity" in metrics and text.lines:
+                found["perplexity"] = perplexity_of(self.choice, text, seed, self.progress)
+            return found
 
 
 def flat(found: Mapping[str, Figure]) -> dict[str, float]:

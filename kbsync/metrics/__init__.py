@@ -1,12 +1,12 @@
 """What an edit did.
 
 `evaluate` takes any choice of the registry's metrics over cases; `summary` gives their means, `figures` these with
-intervals. `perplexity` is of all else, and `text_figure` one of the registry's metrics over text with its interval.
+intervals. `perplexity` is of all else, and `perplexity_figure` has its interval.
 `kept_values` is of what edits do around themselves.
 """
 
-from kbsync.metrics.generation import perplexity
-from kbsync.metrics.intervals import Figure, figures, summary, text_figure
+from kbsync.metrics.generation import line_losses, perplexity
+from kbsync.metrics.intervals import Figure, figures, perplexity_figure, summary
 from kbsync.metrics.metric import (
     Case,
     Neighbour,

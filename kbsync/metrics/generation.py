@@ -20,7 +20,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
-from kbsync.metrics.metric import Case, CaseMetric, Readings, TextMetric, Values, mean
+from kbsync.metrics.metric import Case, CaseMetric, Readings, Values, mean
 from kbsync.models import LoadedModel, head_log_probs, last_hidden, make_rows
 from kbsync.models.forward import batches_by_length
 
@@ -124,6 +124,3 @@ def perplexity(loaded: LoadedModel, lines: Sequence[str], length: int = 512) -> 
     Longer lines are cut at `length` tokens. Infinite where a probability is zero, and where there is no token to read.
     """
     return float(of_means(line_losses(loaded, lines, length).sum(0)))
-
-
-PERPLEXITY = TextMetric("perplexity", line_losses, of_means)

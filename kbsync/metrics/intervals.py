@@ -9,7 +9,7 @@ from statistics import fmean, harmonic_mean
 
 import torch
 
-from kbsync.metrics.metric import TextMetric
+from kbsync.metrics.generation import of_means
 from kbsync.metrics.registry import MEANS
 from kbsync.metrics.said import next_tokens, says_first
 from kbsync.models import LoadedModel, greedy_answers
@@ -66,12 +66,12 @@ def figure_of(mean: torch.Tensor | float, drawn: torch.Tensor, cases: int) -> Fi
     return Figure(float(mean), low, high, cases)
 
 
-def text_figure(metric: TextMetric, read: torch.Tensor, seed: int = 0) -> Figure:
-    """Return the figure of what a metric has read off n lines [n, k], 1 or more, by bootstrap over lines."""
-    mean = metric.of_means(read.mean(0))
+def perplexity_figure(losses: torch.Tensor, seed: int = 0) -> Figure:
+    """Return the perplexity of `line_losses` [n, 2] of n lines, 1 or more, by bootstrap over lines."""
+    mean = of_means(losses.mean(0))
     if not mean.isfinite():
-        return Figure(float(mean), float(mean), float(mean), len(read))
-    return figure_of(mean, metric.of_means(resampled_means(read, seed)), len(read))
+        return Figure(float(mean), float(mean), float(mean), len(losses))
+    return figure_of(mean, of_means(resampled_means(losses, seed)), len(losses))
 
 
 def resampled_means(table: torch.Tensor, seed: int) -> torch.Tensor:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from unicodedata import normalize
 
-import torch
-
 from kbsync.facts import EditRequest
 from kbsync.models import LoadedModel, TargetScore
 
@@ -112,17 +110,6 @@ class CaseMetric:
     """the (question, object) whose scores in a chat it reads"""
     spoken: Callable[[Case], Iterable[Spoken]] = lambda case: ()
     """the prompts whose greedy answers it reads"""
-
-
-@dataclass(frozen=True, slots=True)
-class TextMetric:
-    """A metric with one figure for all of a text that no edit is about."""
-
-    name: str
-    read: Callable[[LoadedModel, Sequence[str], int], torch.Tensor]
-    """model, lines and most tokens of a line -> [n, k] in float64, a row for each line that has something to read"""
-    of_means: Callable[[torch.Tensor], torch.Tensor]
-    """means of the rows [..., k] -> the figure [...]"""
 
 
 def mean(values: Sequence[float]) -> float | None:

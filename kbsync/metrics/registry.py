@@ -1,14 +1,14 @@
 """All metrics by name, and any choice of them measured: each (prompt, object) scored once, each text generated once.
 
-A new metric is a CaseMetric in `success`, `said` or `generation`, or a TextMetric, and a line here.
+A new metric is a CaseMetric in `success`, `said` or `generation`, and a line here.
 `ABOUT` says of every figure what it is and which way is better, those of `kept_values` and of an apply alone too.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
-from kbsync.metrics.generation import GE, PERPLEXITY, RS
-from kbsync.metrics.metric import Case, CaseMetric, Readings, Scorer, Spoken, TextMetric, Told, Triple, Values
+from kbsync.metrics.generation import GE, RS
+from kbsync.metrics.metric import Case, CaseMetric, Readings, Scorer, Spoken, Told, Triple, Values
 from kbsync.metrics.said import KINDS, RIPPLE, SAID, settled
 from kbsync.metrics.success import CHOICE, SUCCESS, with_aliases
 from kbsync.models import LoadedModel, TargetScore, generate_texts, greedy_answers, score_chat, score_targets
@@ -16,7 +16,7 @@ from kbsync.models.scoring import question_prompt
 
 METRICS: dict[str, CaseMetric] = {metric.name: metric for metric in (*SUCCESS, *SAID, *CHOICE, *RIPPLE, GE, RS)}
 
-TEXT_METRICS: dict[str, TextMetric] = {metric.name: metric for metric in (PERPLEXITY,)}
+TEXT_METRICS = ("perplexity",)
 """those over text that no edit is about"""
 
 SAID_METRICS = tuple(metric.name for metric in SAID)

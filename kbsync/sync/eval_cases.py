@@ -8,7 +8,7 @@ Text that no edit is about, and the figures over it.
 import json
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import nsmallest
 from itertools import islice
@@ -22,9 +22,10 @@ from kbsync.facts import EditRequest, is_inverse, normalise_label
 from kbsync.files import is_text, read_text
 from kbsync.ledger import EditRow, FactRow, Ledger
 from kbsync.ledger.facts import aliases
-from kbsync.metrics import TEXT_METRICS, Case, Figure, Neighbour, Ripple, text_figure
+from kbsync.metrics import Case, Figure, Neighbour, Ripple, line_losses, perplexity_figure
 from kbsync.sync.answers import other_answers
 from kbsync.sync.corpus import corpus_name, covariance_documents, documents, held_out_documents
+from kbsync.sync.home import Progress
 from kbsync.sync.known import prompt_of, requests_of
 from kbsync.sync.measure import PERPLEXITY_LINES, cases_for
 from kbsync.sync.model import ModelChoice, Session
@@ -262,19 +263,14 @@ def held_out(choice: ModelChoice, corpus: Path | None) -> HeldOut:
     return HeldOut(corpus_name(read), lines)
 
 
-def text_figures(
-    choice: ModelChoice, text: HeldOut, names: Sequence[str], seed: int, progress: Callable[[str, int, int], None]
-) -> dict[str, Figure]:
-    """Return these metrics of the model as it is. SettingsError where no line has two tokens."""
-    found = {}
-    for name in names:
-        progress(f"measuring {name}", 0, 1)
-        read = TEXT_METRICS[name].read(choice.loaded, text.lines, choice.settings.sequence_length)
-        if not len(read):
-            raise SettingsError(f"corpus {text.corpus} has no line of two tokens to measure {name} on")
-        found[name] = text_figure(TEXT_METRICS[name], read, seed)
-        progress(f"measuring {name}", 1, 1)
-    return found
+def perplexity_of(choice: ModelChoice, text: HeldOut, seed: int, progress: Progress) -> Figure:
+    """Return the perplexity of the model as it is. SettingsError where no line has two tokens."""
+    progress("measuring perplexity", 0, 1)
+    losses = line_losses(choice.loaded, text.lines, choice.settings.sequence_length)
+    if not len(losses):
+        raise SettingsError(f"corpus {text.corpus} has no line of two tokens to measure perplexity on")
+    progress("measuring perplexity", 1, 1)
+    return perplexity_figure(losses, seed)
 
 
 TUNED_LINES = 400

@@ -46,8 +46,8 @@ from kbsync.sync.eval_cases import (
     held_out,
     ledger_cases,
     other_text,
+    perplexity_of,
     read_references,
-    text_figures,
 )
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent, templates_for
 from kbsync.sync.known import requests_of
@@ -229,6 +229,7 @@ class Reader:
     kept: Sequence[str]
     sampled: Sampled | None
     text: HeldOut | None
+    """for perplexity; None where that is not asked for"""
     tasks: Tasks | None
     options: EvalOptions
     progress: Progress
@@ -240,12 +241,11 @@ class Reader:
             self.progress(f"{phase}, {arm.name}", done, total)
 
         loaded, seed, text, said = self.choice.loaded, self.options.seed, {}, None
-        of_text = [name for name in self.metrics if name in TEXT_METRICS]
         of_cases = [name for name in self.metrics if name in METRICS]
         with arm.state():
             values = evaluate(loaded, self.cases, of_cases, seed, heard, told=arm.told)
             if self.text and not arm.told:
-                text = text_figures(self.choice, self.text, of_text, seed, heard)
+                text["perplexity"] = perplexity_of(self.choice, self.text, seed, heard)
             if self.tasks is not None and able:
                 text |= self.tasks.figures(loaded, heard)
             sure = sureness(loaded, asked_of(self.cases)) if self.options.page and able else []
@@ -290,11 +290,11 @@ def compare(
     if options.page:  # without what this model or home has nothing for
         named = tuple(name for name in named if (edited_model or name not in OF_EDITS) and (lines or name != "tuned"))
     beside = arms(named, choice.loaded, edited_model, cases, told, lines)
-    reader = Reader(choice, cases, metrics, kept, sampled, text, tasks, options, progress)
-    if not TEXT_METRICS.keys() & set(metrics):
+    if "perplexity" not in metrics:
         text = None
     elif text is None:
         held_out(choice, None)  # raises
+    reader = Reader(choice, cases, metrics, kept, sampled, text, tasks, options, progress)
     base = reader.look(Arm("base model"), able=True)
     unmeasured = tuple(name for name, column in base.values.items() if all(value is None for value in column))
     base_figures = reader.figures(base, base)

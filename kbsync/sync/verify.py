@@ -194,7 +194,7 @@ def prune(home: Path, *, dry_run: bool = False) -> dict[str, Any]:
     with Ledger.open(home, create=False) as ledger, nullcontext() if dry_run else ledger.writer("prune"):
         needed = {row.file for row in ledger.targets()}
         needed |= {name for row in ledger.batches() if row.state in ("done", "rolled back") for name in row.files}
-        found = [
+        found: list[dict[str, Any]] = [
             {"path": path, "bytes": path.stat().st_size}
             for path in sorted(ledger.tensors.glob("*.safetensors"))
             if _STATE_FILE.match(path.name) and path.name not in needed

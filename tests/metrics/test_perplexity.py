@@ -6,8 +6,7 @@ import math
 import pytest
 import torch
 
-from kbsync.metrics import perplexity, text_figure
-from kbsync.metrics.generation import PERPLEXITY
+from kbsync.metrics import line_losses, perplexity, perplexity_figure
 from kbsync.models import LoadedModel
 from tests.models.plain import next_log_probs
 from tests.tiny_models import TEXTS, set_to
@@ -73,18 +72,18 @@ def test_nothing_to_read_is_infinite(known: LoadedModel, lines: list[str]) -> No
 
 
 def test_the_interval_is_by_lines(known: LoadedModel) -> None:
-    read = PERPLEXITY.read(known, LINES, 512)
+    read = line_losses(known, LINES, 512)
     assert len(read) == sum(len(known.tokenizer(line)["input_ids"]) > 1 for line in LINES)
     for (loss, tokens), line in zip(read.tolist(), [line for line in LINES if len(line) > 1], strict=True):
         assert math.exp(loss / tokens) == pytest.approx(plain_perplexity(known, [line], 512), rel=1e-4)
-    found = text_figure(PERPLEXITY, read)
+    found = perplexity_figure(read)
     assert found.mean == pytest.approx(perplexity(known, LINES))
     assert found.low < found.mean < found.high
     assert found.cases == len(read)
-    assert text_figure(PERPLEXITY, read) == found
-    alike = text_figure(PERPLEXITY, read[:1].expand(9, 2))
+    assert perplexity_figure(read) == found
+    alike = perplexity_figure(read[:1].expand(9, 2))
     assert (alike.low, alike.high) == pytest.approx((alike.mean, alike.mean))
-    broken = text_figure(PERPLEXITY, torch.tensor([[math.inf, 3.0], [1.0, 3.0]]).double())
+    broken = perplexity_figure(torch.tensor([[math.inf, 3.0], [1.0, 3.0]]).double())
     assert (broken.mean, broken.low, broken.high) == (math.inf, math.inf, math.inf)
 
 

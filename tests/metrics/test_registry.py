@@ -150,4 +150,4 @@ def test_what_a_model_knows_is_measured_as_known_and_said(known: LoadedModel) ->
 def test_the_means_are_of_metrics_in_the_registry() -> None:
     assert all(part in METRICS for parts in MEANS.values() for part in parts)
     assert not MEANS.keys() & METRICS.keys()
-    assert not TEXT_METRICS.keys() & (MEANS.keys() | METRICS.keys())
+    assert not {*TEXT_METRICS} & (MEANS.keys() | METRICS.keys())

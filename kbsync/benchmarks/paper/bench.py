@@ -22,7 +22,7 @@ from kbsync.facts import EditRequest, content_id
 from kbsync.files import writing
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings, RequestGroup, WeightDelta
-from kbsync.metrics import TEXT_METRICS, Case
+from kbsync.metrics import Case
 from kbsync.report.plots import Chart, Row
 from kbsync.sync.eval_cases import held_out
 from kbsync.sync.home import Progress, silent
@@ -194,7 +194,7 @@ class PaperBench(Bench):
             "metrics": list(metrics),
             "seed": self.data.seed,
             "network": self.network_id if name == "mend" else None,
-            "text": content_id("text1", self.held_out.lines) if TEXT_METRICS.keys() & set(metrics) else None,
+            "text": content_id("text1", self.held_out.lines) if "perplexity" in metrics else None,
         }
 
         def make() -> dict[str, Any]:
