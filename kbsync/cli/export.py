@@ -110,5 +110,5 @@ def audit(
 
     found = workflow(place, fact or (), home=options.home, weights=weights, loading=loading)
     emit(found, audit_view, as_json=options.json)
-    if not found.whole:
+    if found["changed"] or found["agrees"] is False:
         raise typer.Exit(DIFFERENCE)

@@ -117,7 +117,7 @@ def mean(values: Sequence[float]) -> float | None:
     return 100 * sum(values) / len(values) if values else None
 
 
-NEIGHBOURS = 5  # neighbourhood prompts of a case at most
+NEIGHBOURS = 5  # neighbourhood prompts of a case at most; the paper's CounterFact has ten
 
 
 def counterfacts(known: Sequence[EditRequest], count: int, seed: int = 0) -> list[Case]:
@@ -143,20 +143,21 @@ def counterfacts(known: Sequence[EditRequest], count: int, seed: int = 0) -> lis
 
 
 def cases(edits: Sequence[Case], known: Sequence[EditRequest]) -> list[Case]:
-    """Return the edits with neighbours, where they have none: known facts of the relation on unedited subjects.
-
-    Neighbours whose object is o^c come first, as in the paper, then others in an order drawn from the request's id.
-    """
+    """Return the edits with neighbours, where they have none: known facts of the relation on unedited subjects."""
     edited = {(edit.request.relation, edit.request.subject) for edit in edits}
-    unedited: dict[str, list[EditRequest]] = defaultdict(list)
+    unedited: dict[str, list[Neighbour]] = defaultdict(list)
     for fact in known:
         if (fact.relation, fact.subject) not in edited:
-            unedited[fact.relation].append(fact)
-    made = []
-    for edit in edits:
-        near = [fact for fact in unedited[edit.request.relation] if fact.target != edit.request.target]
-        random.Random(edit.request.id).shuffle(near)
-        near.sort(key=lambda fact, old=edit.old: fact.target != old)  # type: ignore[misc]
-        neighbours = tuple(Neighbour(fact.prompt, fact.subject, fact.target) for fact in near[:NEIGHBOURS])
-        made.append(edit if edit.neighbours else replace(edit, neighbours=neighbours))
-    return made
+            unedited[fact.relation].append(Neighbour(fact.prompt, fact.subject, fact.target))
+    return [one if one.neighbours else with_neighbours(one, unedited[one.request.relation]) for one in edits]
+
+
+def with_neighbours(case: Case, others: Iterable[Neighbour]) -> Case:
+    """Return the case with `NEIGHBOURS` of the others whose object is not the new one, fewer where there are fewer.
+
+    Those whose object is o^c come first, as in the paper, then others in an order drawn from the request's id.
+    """
+    near = [one for one in others if one.object != case.request.target]
+    random.Random(case.request.id).shuffle(near)
+    near.sort(key=lambda one: one.object != case.old)
+    return replace(case, neighbours=tuple(near[:NEIGHBOURS]))

@@ -10,7 +10,7 @@ from kbsync.report.console import Parts, table
 if TYPE_CHECKING:
     from kbsync.sync.export import Exported
     from kbsync.sync.history import Event
-    from kbsync.sync.publish import Audit, Published
+    from kbsync.sync.publish import Published
     from kbsync.sync.rollback import RolledBack
 
 
@@ -109,18 +109,19 @@ def exported_view(done: "Exported") -> Parts:
         yield table(("", "edited model", "this file"), rows)
 
 
-def audit_view(found: "Audit") -> Parts:
+def audit_view(found: Mapping[str, Any]) -> Parts:
     """Yield what a file is, which of the asked facts it holds, and what speaks against it."""
-    bill = found.bill
+    bill = found["bill"]
     yield f"{bill.format} of {bill.model}: batch {bill.batch} of {bill.finished[:19]}, {bill.edits} edits"
     yield f"base model {bill.base}, sha256 {bill.base_sha256[:12]}; ledger {bill.ledger_sha256}; kbsync {bill.kbsync}"
-    for one in found.facts:
-        yield f"{one.fact}: " + (f"in it ({one.object})" if one.object else "in it" if one.held else "not in it")
-    for name in found.changed:
+    for one in found["facts"]:
+        held = f"in it ({one['object']})" if one["object"] else "in it" if one["held"] else "not in it"
+        yield f"{one['fact']}: {held}"
+    for name in found["changed"]:
         yield f"{name} is not as it was written"
-    if not found.changed:
+    if not found["changed"]:
         yield "every tensor is as it was written"
-    yield found.ledger or "no ledger is at hand to hold it against"
+    yield found["ledger"] or "no ledger is at hand to hold it against"
 
 
 def published_view(done: "Published") -> Parts:

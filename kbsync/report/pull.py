@@ -6,6 +6,7 @@ How relations and templates are shown.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -16,7 +17,6 @@ from kbsync.report.console import Parts, fields_of, plain, table
 
 if TYPE_CHECKING:
     from kbsync.sync.daily import Synced
-    from kbsync.sync.demo import Demo
     from kbsync.sync.pull import Pulled
     from kbsync.templates import Template
 
@@ -57,22 +57,23 @@ def _changes(pulls: Sequence["Pulled"]) -> Parts:
         yield f"and {count - len(shown)} more changed, relabelled or withdrawn (--json lists all)"
 
 
-def demo_view(told: "Demo") -> Parts:
+def demo_view(told: Mapping[str, Any]) -> Parts:
     """Yield the story: what was pulled, planned and applied, where things stand, and what the model now says."""
     yield "1. kbsync pull: the later edition, from a SPARQL endpoint on this machine"
-    yield from pulls_view({"pulls": told.pulls})
+    yield from pulls_view(told)
     yield "2. kbsync plan: what the model says so far (previous), and what it must learn (object)"
-    yield from plan_view(told.plan)
+    yield from plan_view(told["plan"])
     yield "3. kbsync apply: MEMIT writes it into the weights"
-    yield from applied_view(told.applied)
+    yield from applied_view(told["applied"])
     yield "4. kbsync status: knowledge base, ledger and model"
-    yield from status_view(told.status)
+    yield from status_view(told["status"])
     yield "5. kbsync ask: the model in other words, before and after"
-    answers = [(said.prompt, said.base, said.edited, said.wanted) for said in told.answers]
-    yield table(("prompt", "before", "after", "knowledge base"), answers)
-    yield f"6. kbsync retract: the fact about {told.withdrawn} is taken out of the model"
-    gone = [(said.prompt, said.base, said.edited, said.after) for said in told.answers if said.withdrawn]
-    yield table(("prompt", "before", "edited", "withdrawn"), gone)
+    answers = told["answers"]
+    shown = itemgetter("prompt", "base", "edited", "wanted")
+    yield table(("prompt", "before", "after", "knowledge base"), map(shown, answers))
+    yield f"6. kbsync retract: the fact about {told['withdrawn']} is taken out of the model"
+    gone, shown = [one for one in answers if one["withdrawn"]], itemgetter("prompt", "base", "edited", "after")
+    yield table(("prompt", "before", "edited", "withdrawn"), map(shown, gone))
 
 
 def synced_view(done: "Synced") -> Parts:

@@ -2,8 +2,9 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kbsync.errors import EditError
 from kbsync.ledger import Ledger
@@ -13,7 +14,6 @@ from kbsync.models.scoring import render
 from kbsync.resources import fixtures_folder
 from kbsync.sources.loopback import serve
 from kbsync.sync.apply import ApplyOptions, Proposal, apply
-from kbsync.sync.batch import Applied
 from kbsync.sync.home import Progress
 from kbsync.sync.known import prompt_of
 from kbsync.sync.model import choose_model, edited_state
@@ -21,7 +21,7 @@ from kbsync.sync.plan import Plan, PlanRow, plan_for
 from kbsync.sync.pull import Pulled, pull
 from kbsync.sync.reading import make_asks
 from kbsync.sync.retract import retract
-from kbsync.sync.status import Status, status_for
+from kbsync.sync.status import status_for
 
 PRACTICE = "practice"
 PRACTICE_RELATIONS = (
@@ -37,41 +37,11 @@ QUESTIONS = 12
 ANSWER_TOKENS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One prompt in a user's words, as it is shown (`prompt`) and as the model gets it (`text`)."""
-
-    row: PlanRow
-    prompt: str
-    text: str
+Question = tuple[PlanRow, str, str]
+"""a fact, and a prompt about it in a user's words as it is shown and as the model gets it"""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What the model says to one prompt: the base model, the edited one, and that after one fact was withdrawn."""
-
-    prompt: str
-    base: str
-    edited: str
-    after: str
-    wanted: str
-    """what the knowledge base says"""
-    withdrawn: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Demo:
-    pulls: list[Pulled]
-    plan: Plan
-    """with what the base model says as the previous object"""
-    applied: Applied
-    status: Status
-    answers: list[Said]
-    withdrawn: str
-    """subject of the fact that was withdrawn in the end"""
-
-
-def demo(model: str, progress: Progress, *, limit: int | None = None) -> Demo:
+def demo(model: str, progress: Progress, *, limit: int | None = None) -> dict[str, Any]:
     """Pull the later edition into a temporary home, and tell the story of it; `limit` bounds the edits."""
     with tempfile.TemporaryDirectory(prefix="kbsync-demo-") as folder:
         home = Path(folder)
@@ -86,8 +56,13 @@ def demo(model: str, progress: Progress, *, limit: int | None = None) -> Demo:
         return story(home, pulls, ApplyOptions(model, limit=limit, only=only, values=values), progress)
 
 
-def story(home: Path, pulls: list[Pulled], options: ApplyOptions, progress: Progress) -> Demo:
-    """Plan, apply what a home holds, ask the model before and after, and take one fact out again."""
+def story(home: Path, pulls: list[Pulled], options: ApplyOptions, progress: Progress) -> dict[str, Any]:
+    """Plan, apply what a home holds, ask the model before and after, and take one fact out again.
+
+    Returns the story with the keys of the JSON: the plan has what the base model says as the previous object, and each
+    answer what base and edited model say, the edited one `after` the fact about `withdrawn` was taken out, and what the
+    knowledge base says.
+    """
     plans: list[Plan] = []
 
     def confirm(proposal: Proposal) -> bool:
@@ -103,14 +78,22 @@ def story(home: Path, pulls: list[Pulled], options: ApplyOptions, progress: Prog
     rows = changed[:: max(1, len(changed) // QUESTIONS)][:QUESTIONS]
     failed = {(one.relation, one.subject) for one in applied.failed}
     out = next((row for row in rows if (row.relation, row.subject) not in failed), rows[0])
-    questions, base, edited_says = speak(home, model, rows, progress)
+    asked, base, edited_says = speak(home, model, rows, progress)
     retract(home, out.subject, out.relation, lambda _: True, model=model, corpus=corpus, progress=progress)
     after = speak(home, model, rows, progress)[2]
     answers = [
-        Said(asked.prompt, one, two, three, asked.row.object or "", asked.row == out)
-        for asked, one, two, three in zip(questions, base, edited_says, after, strict=True)
+        {
+            "prompt": prompt,
+            "base": one,
+            "edited": two,
+            "after": three,
+            "wanted": row.object or "",
+            "withdrawn": row == out,
+        }
+        for (row, prompt, _), one, two, three in zip(asked, base, edited_says, after, strict=True)
     ]
-    return Demo(pulls, plan, applied, status, answers, out.subject)
+    story = {"pulls": pulls, "plan": plan, "applied": applied, "status": status}
+    return {**story, "answers": answers, "withdrawn": out.subject}
 
 
 def latest(plan: Plan) -> set[tuple[str, str]]:
@@ -141,7 +124,7 @@ def speak(
     with Ledger.open(home, create=False) as ledger:
         _, _, deltas = edited_state(ledger, choice)
     questions = [one for row in rows for one in in_own_words(choice.loaded, row)]
-    texts = [one.text for one in questions]
+    texts = [text for *_, text in questions]
     progress("asking before and after", 0, 2)
     base = greedy_answers(choice.loaded, texts, ANSWER_TOKENS)
     progress("asking before and after", 1, 2)
@@ -156,7 +139,7 @@ def in_own_words(loaded: LoadedModel, row: PlanRow) -> list[Question]:
     request = row.request
     assert request is not None
     words = [text.replace("{}", request.subject) for text in (request.paraphrases[-1], request.question)]
-    asked = [Question(row, words[0], words[0])]
+    asked = [(row, words[0], words[0])]
     if loaded.tokenizer.chat_template:
-        asked.append(Question(row, words[1], render(loaded.tokenizer, words[1])))
+        asked.append((row, words[1], render(loaded.tokenizer, words[1])))
     return asked

@@ -1,11 +1,11 @@
 """Measure a batch: the cases of its edits, the prompts around them, and the figures before and after."""
 
 import math
-import random
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import cache
 from heapq import nsmallest
 from itertools import islice
 from statistics import fmean
@@ -30,6 +30,7 @@ from kbsync.metrics import (
     say,
     summary,
 )
+from kbsync.metrics.metric import with_neighbours
 from kbsync.models import LoadedModel, greedy_answers, locate, score_targets
 from kbsync.sync.answers import BaseScores
 from kbsync.sync.corpus import held_out_documents
@@ -175,8 +176,6 @@ def beginnings(lines: Sequence[str]) -> tuple[EditRequest, ...]:
     return tuple(EditRequest("", text, "{}", "") for text in texts)
 
 
-NEIGHBOURS = 5
-"""neighbourhood prompts of an edit at most; the paper's CounterFact has ten"""
 PERPLEXITY_LINES = 200
 OF_CASES = ("ES", "PS", "NS", "recall", "paraphrase_recall")
 """what an apply measures of its edits, by the registry's names"""
@@ -209,22 +208,19 @@ def cases_for(
 ) -> list[Case]:
     """Return a case for each request: `old` maps its id to o^c; neighbours are unedited subjects of its relation.
 
-    A fact with a wording of its own is no neighbour: what a data set asks for is not what holds. Neighbours whose
-    object is o^c come first, as in the paper, then others in an order drawn from the request's id.
+    A fact with a wording of its own is no neighbour: what a data set asks for is not what holds.
     """
     unedited: dict[str, list[FactRow]] = defaultdict(list)
     for fact in facts:
         if (fact.relation, fact.subject_label) not in edited_subjects and fact.wording is None:
             unedited[fact.relation].append(fact)
-    cases = []
-    for request in requests:
-        near = [fact for fact in unedited[request.relation] if fact.object_label != request.target]
-        random.Random(request.id).shuffle(near)
-        near.sort(key=lambda fact, old_object=old[request.id]: fact.object_label != old_object)  # type: ignore[misc]
-        told = templates.wording(request.relation) or Wording(request.prompt)
-        neighbours = [Neighbour(told.prompt, fact.subject_label, fact.object_label) for fact in near[:NEIGHBOURS]]
-        cases.append(Case(request, old[request.id], tuple(neighbours)))
-    return cases
+
+    @cache
+    def near(relation: str, prompt: str) -> list[Neighbour]:
+        return [Neighbour(prompt, row.subject_label, row.object_label) for row in unedited[relation]]
+
+    told = [(one, templates.wording(one.relation) or Wording(one.prompt)) for one in requests]
+    return [with_neighbours(Case(one, old[one.id]), near(one.relation, words.prompt)) for one, words in told]
 
 
 def measure_edits(

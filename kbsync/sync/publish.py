@@ -186,40 +186,13 @@ SAME = 1e-3
 """by how much a layer's deviation may differ from the bill's: sums are rounded otherwise on another machine"""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Whether a file holds a fact about a subject's relation; `object` where the ledger knows it."""
-
-    fact: str
-    held: bool
-    object: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """What a file says of itself, and whether that is so."""
-
-    bill: Bill
-    changed: tuple[str, ...]
-    """tensors that are not as they were written, are missing, or came later"""
-    facts: tuple[Held, ...]
-    ledger: str | None
-    """what the ledger says of it; None where there is none at hand"""
-    agrees: bool | None
-    """whether the ledger, and the base model where it was loaded, say the same; None where neither was asked"""
-
-    @property
-    def whole(self) -> bool:
-        return not self.changed and self.agrees is not False
-
-
 def audit(
     place: Path, facts: Sequence[str] = (), *, home: Path, weights: bool = False, loading: Loading = AS_STORED
-) -> Audit:
+) -> dict[str, Any]:
     """Audit an exported file, or all files of an exported folder; `facts` are subject and relation, ``Albania P6``.
 
     Where `home` has a ledger, the bill is held against it and, with `weights`, the edited layers too, for which the
-    base model is loaded.
+    base model is loaded. Returns, with the keys of the JSON, what the files say of themselves, and whether that is so.
     """
     asked = {text: parse_fact(text) for text in facts}
     files = weights_in(place)
@@ -245,8 +218,13 @@ def audit(
     objects = {about(edit.relation, name): edit.object for edit in edits for name in (edit.subject, edit.subject_key)}
     marks = {mark for each in bills[0].facts.values() for mark in each}
     wanted = {text: about(relation, subject) for text, (subject, relation) in asked.items()}
-    held = tuple(Held(text, mark in marks, objects.get(mark)) for text, mark in wanted.items())
-    return Audit(bills[0], tuple(changed), held, told, agrees)
+    return {
+        "bill": bills[0],
+        "changed": changed,  # tensors that are not as they were written, are missing, or came later
+        "facts": [{"fact": text, "held": mark in marks, "object": objects.get(mark)} for text, mark in wanted.items()],
+        "ledger": told,  # what the ledger says of it; None where there is none at hand
+        "agrees": agrees,  # whether the ledger and the base model, as far as they are at hand, say the same
+    }
 
 
 def against(

@@ -14,7 +14,6 @@ from kbsync.report.evaluate import asked_view
 from kbsync.report.pull import demo_view
 from kbsync.sync.answers import Asked
 from kbsync.sync.batch import Applied
-from kbsync.sync.demo import Demo, Said
 from kbsync.sync.guards import Again, Cost
 from kbsync.sync.measure import Failure
 from kbsync.sync.plan import Plan, PlanRow, Sign
@@ -144,10 +143,13 @@ def test_answers_stand_side_by_side() -> None:
 def test_the_demo_tells_all_six_steps() -> None:
     pulled = Pulled(1, "http://127.0.0.1/query", "P36", "capital", 2, 0, 0, 0, 0, 0, 0, (), Changes(Path(), 1))
     said = [
-        Said("Peru's capital is", "Riga", "Lima", "Riga", "Lima", True),
-        Said("Norway's capital is", "Bergen", "Oslo", "Oslo", "Oslo", False),
+        ("Peru's capital is", "Riga", "Lima", "Riga", "Lima", True),
+        ("Norway's capital is", "Bergen", "Oslo", "Oslo", "Oslo", False),
     ]
-    text = drawn(demo_view(Demo([pulled], PLAN, applied(), status(PLAN), said, "Peru")))
+    keys = ("prompt", "base", "edited", "after", "wanted", "withdrawn")
+    answers = [dict(zip(keys, one, strict=True)) for one in said]
+    story = {"pulls": [pulled], "plan": PLAN, "applied": applied(), "status": status(PLAN)}
+    text = drawn(demo_view({**story, "answers": answers, "withdrawn": "Peru"}))
     steps = [
         text.index(f"{number}. kbsync {name}:")
         for number, name in enumerate(("pull", "plan", "apply", "status", "ask", "retract"), 1)

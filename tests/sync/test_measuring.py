@@ -11,9 +11,10 @@ from kbsync.facts import EditRequest
 from kbsync.ledger import FactRow, Ledger, Metric
 from kbsync.memit import MemitSettings
 from kbsync.metrics import Case, Sampled
+from kbsync.metrics.metric import NEIGHBOURS
 from kbsync.models import LoadedModel, score_targets
 from kbsync.sync.answers import BaseScores
-from kbsync.sync.measure import NEIGHBOURS, Measured, cases_for, measure_edits
+from kbsync.sync.measure import Measured, cases_for, measure_edits
 from kbsync.sync.model import ModelChoice, Session
 from kbsync.templates import Templates, load_templates
 from tests.homes import TEMPLATES
