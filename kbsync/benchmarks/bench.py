@@ -245,8 +245,3 @@ def flat(found: Mapping[str, Figure]) -> dict[str, float]:
         for name, one in found.items()
         for part, value in (("", one.mean), ("_low", one.low), ("_high", one.high))
     }
-
-
-def matrices(deltas: Deltas) -> dict[int, torch.Tensor]:
-    """Return deltas as matrices [d, m]."""
-    return {layer: one if isinstance(one, torch.Tensor) else one.matrix() for layer, one in deltas.items()}

@@ -27,6 +27,7 @@ from kbsync.memit import (
     collect_covariances,
     edited,
     group_requests,
+    matrices,
     optimise_targets,
     sample_contexts,
     spread,
@@ -231,14 +232,11 @@ def score(work: Work, deltas: Deltas, progress: Progress) -> float | None:
 
 
 def distance(expected: Deltas, found: Deltas) -> float:
-    """Return the largest norm of a difference, by the norm of what was expected."""
-    pairs = [(whole(expected[layer]), whole(found[layer])) for layer in expected]
-    return max(float((one - other).norm() / one.norm()) for one, other in pairs)
-
-
-def whole(delta: torch.Tensor | WeightDelta) -> torch.Tensor:
-    """Return a delta as a matrix, in float64 on the CPU."""
-    return (delta.matrix() if isinstance(delta, WeightDelta) else delta).double().cpu()
+    """Return the largest norm of a difference, by the norm of what was expected; in float64 on the CPU."""
+    one, other = (
+        {layer: value.double().cpu() for layer, value in matrices(side).items()} for side in (expected, found)
+    )
+    return max(float((value - other[layer]).norm() / value.norm()) for layer, value in one.items())
 
 
 def slope(counts: Sequence[float], seconds: Sequence[float]) -> float:

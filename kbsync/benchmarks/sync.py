@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 
-from kbsync.benchmarks.bench import Bench, Pool, edit_pool, matrices
+from kbsync.benchmarks.bench import Bench, Pool, edit_pool
 from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest
 from kbsync.ledger import Ledger
-from kbsync.memit import RequestGroup, edited, optimise_targets, spread
+from kbsync.memit import RequestGroup, edited, matrices, optimise_targets, spread
 from kbsync.memit.keys import SubjectStates
 from kbsync.metrics import Case
 from kbsync.models import greedy_answers
@@ -108,37 +108,21 @@ def other_object(edit: Case, objects: dict[str, set[str]], draw: random.Random) 
     return replace(edit, request=replace(edit.request, target=draw.choice(others))) if others else edit
 
 
-class Way:
-    """A way to keep a model in step; this one does nothing, and leaves the base model."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-        self.deltas: dict[int, torch.Tensor] = {}
-        """layer -> change of W_out from the base, [d, m]"""
-
-    def sync(self, day: Day) -> None:
-        """Bring `deltas` from the day before to this day."""
+Way = Callable[[Day], Mapping[int, torch.Tensor]]
+"""brings a model from the day before to this one, and gives layer -> change of W_out from the base, [d, m]"""
 
 
-class Rebase(Way):
-    """All active facts from the base weights, with targets kept in the home."""
-
-    def sync(self, day: Day) -> None:
-        """Find the targets that are new, and solve for all."""
-        self.deltas = matrices(self.bench.deltas("memit", [edit.request for edit in day.active]))
-
-
-class Stacked(Way):
+class Stacked:
     """Each day's requests upon the weights of the day before; `incremental` adds the keys of earlier edits."""
 
     def __init__(self, bench: Bench, *, incremental: bool) -> None:
-        super().__init__(bench)
-        self.incremental, self.settings = incremental, bench.settings.published()
+        self.bench, self.incremental, self.settings = bench, incremental, bench.settings.published()
         self.contexts = bench.contexts_for(self.settings)
         self.moments: dict[int, torch.Tensor] = {}
         """sum of k k^T over earlier edits, by layer, [m, m]"""
+        self.deltas: dict[int, torch.Tensor] = {}
 
-    def sync(self, day: Day) -> None:
+    def __call__(self, day: Day) -> Mapping[int, torch.Tensor]:
         """Edit the day's requests, and the base's answers of withdrawn facts, into the present weights."""
         loaded, settings = self.bench.loaded, self.settings
         back = [replace(edit.request, target=edit.old) for edit in day.withdrawn]
@@ -155,6 +139,7 @@ class Stacked(Way):
             self.deltas[layer] = self.deltas.get(layer, 0) + delta.matrix()
         if self.incremental:
             self.remember(groups)
+        return self.deltas
 
     def remember(self, groups: Sequence[RequestGroup]) -> None:
         """Add the keys of the day's edits, as they are in the edited model."""
@@ -170,10 +155,11 @@ class Stacked(Way):
 
 
 WAYS: dict[str, Callable[[Bench], Way]] = {
-    "rebase": Rebase,
+    # all active facts, with targets that are kept in the home
+    "rebase": lambda bench: lambda day: matrices(bench.deltas("memit", [edit.request for edit in day.active])),
     "stacked": lambda bench: Stacked(bench, incremental=False),
     "incremental": lambda bench: Stacked(bench, incremental=True),
-    "none": Way,
+    "none": lambda bench: lambda day: {},
 }
 
 
@@ -259,14 +245,14 @@ def run_days(bench: Bench, pool: Pool, days: Sequence[Day], cases: int | None = 
     told: list[dict[str, Any]] = []
     for day in days:
         withdrawn += day.withdrawn
-        figures = {}
+        figures, deltas = {}, {}
         for number, (name, way) in enumerate(ways.items()):
             bench.progress("days and ways", (day.number - 1) * len(ways) + number, len(days) * len(ways))
-            way.sync(day)
-            figures[name] = measure.figures(day, way.deltas, withdrawn)
+            deltas[name] = way(day)
+            figures[name] = measure.figures(day, deltas[name], withdrawn)
         groups = bench.groups("memit", [edit.request for edit in day.active])
         task = replace(bench.task(groups, bench.settings), z=torch.stack([one_batch[group.id] for group in groups]))
-        apart = difference(ways["rebase"].deltas, matrices(bench.editor("memit").edit(task)))
+        apart = difference(deltas["rebase"], matrices(bench.editor("memit").edit(task)))
         counts = {"active": len(day.active), "requests": len(day.requests), "withdrawn": len(day.withdrawn)}
         told.append({"day": day.number, **counts, "one_batch": apart, "ways": figures})
     bench.progress("days and ways", len(days) * len(ways), len(days) * len(ways))

@@ -20,7 +20,7 @@ edited state. `fast/` is what makes them fast and changes nothing, `extensions/`
 """
 
 from kbsync.memit.covariance import collect_covariances
-from kbsync.memit.delta import WeightDelta, edited
+from kbsync.memit.delta import WeightDelta, edited, matrices
 from kbsync.memit.extensions.groups import RequestGroup, group_requests
 from kbsync.memit.settings import MemitSettings, Preset, default_settings, load_preset, preset_names, write_preset
 from kbsync.memit.solve import solve

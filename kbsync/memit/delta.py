@@ -24,6 +24,11 @@ class WeightDelta:
         return self.left @ self.right
 
 
+def matrices(deltas: Mapping[int, WeightDelta | torch.Tensor]) -> dict[int, torch.Tensor]:
+    """Return the change [d, m] of each layer, multiplied out."""
+    return {layer: one.matrix() if isinstance(one, WeightDelta) else one for layer, one in deltas.items()}
+
+
 @contextmanager
 def edited(
     loaded: LoadedModel, deltas: Mapping[int, WeightDelta | torch.Tensor], *, masters: bool = False
@@ -34,9 +39,9 @@ def edited(
     instead of its cast. All are checked for shape and finite values, the cast ones too, before the first write;
     raises EditError with nothing written.
     """
-    matrices = {layer: d.matrix() if isinstance(d, WeightDelta) else d for layer, d in deltas.items()}
-    with hold_weights(loaded.family, loaded.model, matrices, masters=masters) as held:
-        weights = {layer: checked(held[layer], matrix, layer) for layer, matrix in matrices.items()}
+    whole = matrices(deltas)
+    with hold_weights(loaded.family, loaded.model, whole, masters=masters) as held:
+        weights = {layer: checked(held[layer], matrix, layer) for layer, matrix in whole.items()}
         for layer, weight in weights.items():
             held[layer].put(weight)
         yield

@@ -17,10 +17,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 
 import torch
 
-from kbsync.metrics.metric import Case, CaseMetric, Readings, Values, mean
+from kbsync.metrics.metric import Case, CaseMetric, Readings, mean
 from kbsync.models import LoadedModel, head_log_probs, last_hidden, make_rows
 from kbsync.models.forward import batches_by_length
 
@@ -43,9 +44,9 @@ def ngram_entropy(text: str) -> float:
     return sum(weight * entropy(words, n) for n, weight in NGRAMS.items()) / len(NGRAMS)
 
 
-def entropies(cases: Sequence[Case], read: Readings) -> Values:
-    """Return 100 times the mean entropy of each case's generated texts."""
-    return [mean([ngram_entropy(read.texts[prompt]) for prompt in case.generation]) for case in cases]
+def mean_entropy(case: Case, read: Readings) -> float | None:
+    """Return 100 times the mean entropy of a case's generated texts."""
+    return mean([ngram_entropy(read.texts[prompt]) for prompt in case.generation])
 
 
 def words(text: str) -> list[str]:
@@ -73,21 +74,19 @@ def cosine(one: Mapping[str, float], other: Mapping[str, float]) -> float:
     return sum(value * other.get(word, 0.0) for word, value in one.items())
 
 
-def likenesses(cases: Sequence[Case], read: Readings) -> Values:
-    """Return 100 times the cosine of each case that has generated and reference texts."""
-    weights = Weights({text for case in cases for text in case.references})
-
-    def likeness(case: Case) -> float | None:
-        if not case.references or not case.generation:
-            return None
-        said = " ".join(read.texts[prompt] for prompt in case.generation)
-        return 100 * cosine(weights.vector(said), weights.vector(" ".join(case.references)))
-
-    return list(map(likeness, cases))
+weights_of = lru_cache(maxsize=1)(Weights)
 
 
-GE = CaseMetric("GE", entropies, prompts=lambda case: case.generation)
-RS = CaseMetric("RS", likenesses, prompts=lambda case: case.generation if case.references else ())
+def likeness(case: Case, read: Readings) -> float | None:
+    """Return 100 times the cosine of a case that has generated and reference texts."""
+    if not case.references or not case.generation:
+        return None
+    weights, said = weights_of(read.references), " ".join(read.texts[prompt] for prompt in case.generation)
+    return 100 * cosine(weights.vector(said), weights.vector(" ".join(case.references)))
+
+
+GE = CaseMetric("GE", mean_entropy, prompts=lambda case: case.generation)
+RS = CaseMetric("RS", likeness, prompts=lambda case: case.generation if case.references else ())
 
 
 TOKEN_BUDGET = 4096

@@ -87,6 +87,8 @@ class Readings:
     """(question, object) -> its score in a chat; none where the tokenizer has no chat template"""
     said: Mapping[Spoken, str] = field(default_factory=dict)
     """prompt -> the greedy answer; none of a chat's where the tokenizer has no chat template"""
+    references: frozenset[str] = frozenset()
+    """the reference texts of all cases"""
 
     def recalled(self, text: str, request: EditRequest) -> bool:
         """Tell whether the target, or an alias of it, is the top answer to a template."""
@@ -99,7 +101,7 @@ class CaseMetric:
     """A metric with a figure for each case; higher is better."""
 
     name: str
-    values: Callable[[Sequence[Case], Readings], Values]
+    value: Callable[[Case, Readings], float | None]
     triples: Callable[[Case], Iterable[Triple]] = lambda case: ()
     """the (template, subject, object) whose scores it reads"""
     wordings: Callable[[Case], Iterable[str]] = lambda case: ()

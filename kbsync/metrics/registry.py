@@ -133,8 +133,9 @@ def evaluate(
         texts(loaded, prompts, seed, progress, told),
         chats(loaded, asked, progress, told),
         answers(loaded, spoken, progress, told),
+        frozenset(text for case in cases for text in case.references),
     )
-    return {metric.name: metric.values(cases, read) for metric in chosen}
+    return {metric.name: [metric.value(case, read) for case in cases] for metric in chosen}
 
 
 def unique(items: Iterable[Item]) -> list[Item]:

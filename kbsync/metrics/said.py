@@ -87,17 +87,11 @@ def ends(rest: str) -> bool:
 def said(name: str, prompts: Callable[[Case], Sequence[Spoken]]) -> CaseMetric:
     """Return the metric of the percentage of a case's prompts whose answer says the target, or an alias, first."""
 
-    def values(cases: Sequence[Case], read: Readings) -> Values:
-        return [
-            mean([
-                says_first(read.said[prompt], case.request.names, prompt.text)
-                for prompt in prompts(case)
-                if prompt in read.said
-            ])
-            for case in cases
-        ]  # fmt: skip
+    def value(case: Case, read: Readings) -> float | None:
+        heard = [prompt for prompt in prompts(case) if prompt in read.said]
+        return mean([says_first(read.said[prompt], case.request.names, prompt.text) for prompt in heard])
 
-    return CaseMetric(name, values, spoken=prompts)
+    return CaseMetric(name, value, spoken=prompts)
 
 
 def asked(case: Case, *, chat: bool) -> list[Spoken]:
@@ -147,7 +141,7 @@ def metric(kind: str) -> CaseMetric:
     """Return the metric of the percentage of a case's questions of a kind that are answered right."""
     return CaseMetric(
         f"ripple_{kind}",
-        lambda cases, read: [mean([right(one, read) for one in case.ripples if one.kind == kind]) for case in cases],
+        lambda case, read: mean([right(one, read) for one in case.ripples if one.kind == kind]),
         triples=lambda case: [triple for one in case.ripples if one.kind == kind for triple in contest(one)],
         spoken=lambda case: [Spoken(one.prompt) for one in case.ripples if one.kind == kind and not one.wrong],
     )

@@ -76,14 +76,14 @@ def accuracy(triples: Sequence[Triple], read: Readings) -> float | None:
 
 
 def metric(name: str, judge: Judge, triples: Triples) -> CaseMetric:
-    return CaseMetric(name, lambda cases, read: [judge(triples(case), read) for case in cases], triples)
+    return CaseMetric(name, lambda case, read: judge(triples(case), read), triples)
 
 
 def recall_metric(name: str, wordings: Callable[[Case], Sequence[str]]) -> CaseMetric:
     """Return the metric of the percentage of wordings on which the target, or an alias, is the top answer."""
     return CaseMetric(
         name,
-        lambda cases, read: [mean([read.recalled(text, case.request) for text in wordings(case)]) for case in cases],
+        lambda case, read: mean([read.recalled(text, case.request) for text in wordings(case)]),
         wordings=wordings,
     )
 
@@ -119,9 +119,7 @@ SUCCESS = (
     recall_metric("paraphrase_recall", lambda case: case.request.paraphrases),
     CaseMetric(
         "chat_recall",
-        lambda cases, read: [
-            mean([read.chats[asked].exact for asked in in_chat(case) if asked in read.chats]) for case in cases
-        ],
+        lambda case, read: mean([read.chats[asked].exact for asked in in_chat(case) if asked in read.chats]),
         chats=in_chat,
     ),
 )
@@ -160,7 +158,7 @@ def choice(name: str, asked: Callable[[Case], list[Triple]]) -> CaseMetric:
         own = scores.pop(options(case).index(case.request.target))
         return 100.0 * all(own > score for score in scores)
 
-    return CaseMetric(name, lambda cases, read: [chosen(case, read) for case in cases], triples=asked)
+    return CaseMetric(name, chosen, triples=asked)
 
 
 CHOICE = (choice("choice", continued), choice("choice_lettered", lettered))

@@ -17,7 +17,7 @@ from kbsync.editors import Deltas, Editor, Task
 from kbsync.errors import LedgerError
 from kbsync.facts import EditRequest, content_id
 from kbsync.ledger import BatchRow, Ledger, TargetRow, read_metadata, read_tensors, write_tensors
-from kbsync.memit import MemitSettings, RequestGroup, Target, WeightDelta, group_requests, optimise_targets
+from kbsync.memit import MemitSettings, RequestGroup, Target, group_requests, matrices, optimise_targets
 from kbsync.memit.settings import retired_settings, settings_on_record
 from kbsync.models import ALONE, LoadedModel, Team
 from kbsync.models.checkpoint import model_hash
@@ -177,15 +177,11 @@ def edit(
 
 
 def weight_changes(loaded: LoadedModel, deltas: Deltas) -> dict[int, float]:
+    """Return 100 |delta| / |W| of each layer."""
     return {
-        layer: 100 * float(whole(delta).norm()) / float(loaded.weight(layer).float().norm())
-        for layer, delta in sorted(deltas.items())
+        layer: 100 * float(delta.norm()) / float(loaded.weight(layer).float().norm())
+        for layer, delta in sorted(matrices(deltas).items())
     }
-
-
-def whole(delta: WeightDelta | torch.Tensor) -> torch.Tensor:
-    """Return a delta [d, m], multiplied out."""
-    return delta.matrix() if isinstance(delta, WeightDelta) else delta
 
 
 TOLERANCE = 1e-4
@@ -232,11 +228,11 @@ def _solved_again(work: Session, batch: BatchRow) -> tuple[int, list[str]]:
             return 0, [f"{told}: the deltas cannot be solved again"]
         z = torch.stack([found[key] for key in keys])
     work = replace(work, choice=with_text(work.ledger.home, work.choice, work.progress))
-    solved = make_deltas(work, editor, groups, z, held_prompts(batch.work))
+    solved = matrices(make_deltas(work, editor, groups, z, held_prompts(batch.work)))
     stored = current_deltas(work.ledger, batch)
     faults = [] if stored.keys() == solved.keys() else [f"layers {sorted(stored)} are stored, {sorted(solved)} solved"]
     for layer in stored.keys() & solved.keys():
-        again = whole(solved[layer]).to(stored[layer])
+        again = solved[layer].to(stored[layer])
         difference = float((again - stored[layer]).norm() / stored[layer].norm())
         if not difference <= TOLERANCE:
             faults.append(f"the delta of layer {layer} is not what its edits solve to: it differs by {difference:.1e}")

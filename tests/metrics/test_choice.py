@@ -26,11 +26,11 @@ def reading(name: str, likely: dict[str, float]) -> Readings:
 @pytest.mark.parametrize("name", CHOICE_METRICS)
 def test_by_hand(name: str) -> None:
     metric = METRICS[name]
-    assert metric.values([FOUR], reading(name, {"Lyon": -1, "Paris": -2, "Lima": -3, "Santiago": -4})) == [100.0]
-    assert metric.values([FOUR], reading(name, {"Lyon": -2, "Paris": -1, "Lima": -3, "Santiago": -4})) == [0.0]
-    assert metric.values([FOUR], reading(name, {"Lyon": -1, "Paris": -2, "Lima": -1, "Santiago": -4})) == [0.0]
+    assert metric.value(FOUR, reading(name, {"Lyon": -1, "Paris": -2, "Lima": -3, "Santiago": -4})) == 100.0
+    assert metric.value(FOUR, reading(name, {"Lyon": -2, "Paris": -1, "Lima": -3, "Santiago": -4})) == 0.0
+    assert metric.value(FOUR, reading(name, {"Lyon": -1, "Paris": -2, "Lima": -1, "Santiago": -4})) == 0.0
     alone = Case(EditRequest("P36", "France", "The capital of {} is", "Lyon"), "")
-    assert metric.values([alone], Readings({})) == [None]
+    assert metric.value(alone, Readings({})) is None
 
 
 def test_options_are_listed_under_letters() -> None:

@@ -12,8 +12,8 @@ from tests.metrics.readings import CASE
 
 def score(said: str, *references: str, others: tuple[str, ...] = ()) -> float | None:
     """RS of one case beside another one that has the texts `others`."""
-    cases = [replace(CASE, references=references), replace(CASE, generation=(), references=others)]
-    return RS.values(cases, Readings({}, {"France is": said}))[0]
+    read = Readings({}, {"France is": said}, references=frozenset((*references, *others)))
+    return RS.value(replace(CASE, references=references), read)
 
 
 def test_weights_and_cosine_by_hand() -> None:
@@ -43,5 +43,5 @@ def test_rare_words_tell_more() -> None:
 
 def test_without_texts_there_is_none() -> None:
     assert score("Lyon") is None
-    assert RS.values([replace(CASE, generation=())], Readings({}, {})) == [None]
+    assert RS.value(replace(CASE, generation=()), Readings({}, {})) is None
     assert [*RS.prompts(replace(CASE, references=()))] == []

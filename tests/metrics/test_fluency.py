@@ -33,4 +33,4 @@ def test_it_is_at_most_the_entropy_of_distinct_words(count: int) -> None:
 
 def test_a_cases_figure_is_in_hundredths_of_a_bit() -> None:
     read = readings()
-    assert GE.values([CASE], read) == [pytest.approx(100 * ngram_entropy("France is near Lyon"))]
+    assert GE.value(CASE, read) == pytest.approx(100 * ngram_entropy("France is near Lyon"))

@@ -40,11 +40,11 @@ READ = readings(
     ],
 )
 def test_by_hand(name: str, value: float) -> None:
-    assert METRICS[name].values([CASE], READ) == [pytest.approx(value)]
+    assert METRICS[name].value(CASE, READ) == pytest.approx(value)
 
 
 def test_what_a_case_does_not_have_is_none() -> None:
-    values = {name: metric.values([BARE], READ)[0] for name, metric in METRICS.items()}
+    values = {name: metric.value(BARE, READ) for name, metric in METRICS.items()}
     assert {name for name, value in values.items() if value is not None} == {"efficacy", "recall", "said"}
     for metric in METRICS.values():
         assert all(target for _, _, target in metric.triples(BARE))
@@ -53,13 +53,13 @@ def test_what_a_case_does_not_have_is_none() -> None:
 
 def test_an_alias_is_recalled_too() -> None:
     case = replace(CASE, request=replace(CASE.request, aliases=("Paris",)))
-    assert METRICS["recall"].values([case], readings(edit=(0.3, 0.6))) == [100.0]
-    assert METRICS["recall"].values([CASE], readings(edit=(0.3, 0.6))) == [0.0]
+    assert METRICS["recall"].value(case, readings(edit=(0.3, 0.6))) == 100.0
+    assert METRICS["recall"].value(CASE, readings(edit=(0.3, 0.6))) == 0.0
 
 
 def test_a_neighbour_with_the_new_object_is_no_contest() -> None:
     near = (Neighbour("{}", "The capital of Peru is", "Lyon"),)
-    assert METRICS["NS"].values([replace(CASE, neighbours=near)], READ) == [None]
+    assert METRICS["NS"].value(replace(CASE, neighbours=near), READ) is None
 
 
 CITIES = list(CAPITALS.values())

@@ -21,12 +21,12 @@ def test_by_hand(kind: str) -> None:
     said = Readings({}, said={Spoken(PROMPTS[0]): " Lima.", Spoken(PROMPTS[1]): " not Santiago"})
     asked = tuple(Ripple(kind, prompt, (name,)) for prompt, name in zip(PROMPTS, ("Lima", "Santiago"), strict=True))
     metric = METRICS[f"ripple_{kind}"]
-    assert metric.values([replace(CASE, ripples=asked), CASE], said) == [50.0, None]
+    assert (metric.value(replace(CASE, ripples=asked), said), metric.value(CASE, said)) == (50.0, None)
     likely = {("Lima", 0): -1.0, ("Lyon", 0): -2.0, ("Lima", 1): -2.0, ("Lyon", 1): -2.0}
     scores = {("{}", PROMPTS[place], name): TargetScore(value, False, 0.0) for (name, place), value in likely.items()}
     contest = tuple(Ripple(kind, prompt, ("Lima",), "Lyon") for prompt in PROMPTS)
     case = replace(CASE, ripples=contest)
-    assert metric.values([case], Readings(scores)) == [50.0]  # as likely is not right
+    assert metric.value(case, Readings(scores)) == 50.0  # as likely is not right
     assert {*metric.triples(case)} == scores.keys()
     assert [*metric.spoken(case)] == []
 
