@@ -15,7 +15,7 @@ from kbsync.report.console import Parts, fields_of, page, plain, table
 
 if TYPE_CHECKING:
     from kbsync.sync.batch import Applied
-    from kbsync.sync.bisect import Bisected, Found
+    from kbsync.sync.bisect import Found
     from kbsync.sync.guards import Cost
     from kbsync.sync.plan import Plan, PlanRow, Sign
     from kbsync.sync.status import Overview, Status
@@ -139,12 +139,12 @@ def found_table(found: "Sequence[Found]") -> RenderableType:
     return table(("relation", "subject", "object", "breaks"), rows, title="found")
 
 
-def bisected_view(done: "Bisected") -> Parts:
+def bisected_view(done: Mapping[str, Any]) -> Parts:
     """Yield what a bisect found, and the apply without it."""
-    if done.found:
-        yield found_table(done.found)
-    yield f"{done.solves} solves" if done.found else "nothing breaks a canary or a bound"
-    yield from ["nothing was written"] if done.applied is None else applied_view(done.applied)
+    if done["found"]:
+        yield found_table(done["found"])
+    yield f"{done['solves']} solves" if done["found"] else "nothing breaks a canary or a bound"
+    yield from ["nothing was written"] if done["applied"] is None else applied_view(done["applied"])
 
 
 def _percent(probability: float | None) -> str | None:

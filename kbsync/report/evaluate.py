@@ -65,9 +65,7 @@ def eval_json(found: "Evaluation") -> dict[str, Any]:
         **_sides(found.base, found.edited),
         "beside": {name: {"means": _means(one), "intervals": _intervals(one)} for name, one in found.beside.items()},
         **fields_of(found, "reversal", "calibration"),
-        "relations": {
-            name: {"cases": one.cases, **_sides(one.base, one.edited)} for name, one in found.relations.items()
-        },
+        "relations": {name: one | _sides(one["base"], one["edited"]) for name, one in found.relations.items()},
     }
 
 
@@ -104,13 +102,13 @@ def _cells(figure: "Figure") -> tuple[str, str]:
 
 def _by_relation(found: "Evaluation") -> RenderableType:
     """A relation's figures before and after, as far as it has them: those over cases."""
-    of_cases = {name for one in found.relations.values() for name in one.base}
+    of_cases = {name for one in found.relations.values() for name in one["base"]}
     columns = [name for name in found.edited or found.base if name in of_cases]
     rows = []
     for relation, one in found.relations.items():
-        sides = [side for side in (one.base, one.edited) if side]
+        sides = [side for side in (one["base"], one["edited"]) if side]
         cells = [" → ".join(f"{side[name].mean:.1f}" for side in sides if name in side) or None for name in columns]
-        rows.append((relation, one.cases, *cells))
+        rows.append((relation, one["cases"], *cells))
     return table(("relation", "cases", *columns), rows, title="by relation")
 
 

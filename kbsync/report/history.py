@@ -8,7 +8,6 @@ from rich.console import RenderableType
 from kbsync.report.console import Parts, table
 
 if TYPE_CHECKING:
-    from kbsync.sync.export import Exported
     from kbsync.sync.history import Event
     from kbsync.sync.publish import Published
     from kbsync.sync.rollback import RolledBack
@@ -97,15 +96,15 @@ def _moment(time: str) -> str:
     return time[:19].replace("T", " ")
 
 
-def exported_view(done: "Exported") -> Parts:
+def exported_view(done: Mapping[str, Any]) -> Parts:
     """Yield where the files are, what is in them and, where precision or rank may lose something, what that was."""
-    kind = f"{done.format}, rank {done.rank}" if done.rank else f"{done.format}, {done.dtype}"
-    about = f"{done.model} with {done.edits} edits (batch {done.batch}), {kind}, {done.bytes / 1e6:.1f} MB"
-    yield f"{done.folder}: {about}"
-    if done.deviation and max(done.deviation.values()) > 0:
-        yield f"layers differ from their deltas by at most {100 * max(done.deviation.values()):.2f}%"
-    if done.figures:
-        rows = [(name, round(one["edited"], 2), round(one["file"], 2)) for name, one in done.figures.items()]
+    kind = "{format}, rank {rank}" if done["rank"] else "{format}, {dtype}"
+    about = "{folder}: {model} with {edits} edits (batch {batch}), " + kind
+    yield f"{about.format(**done)}, {done['bytes'] / 1e6:.1f} MB"
+    if (apart := max(done["deviation"].values(), default=0)) > 0:
+        yield f"layers differ from their deltas by at most {100 * apart:.2f}%"
+    if done["figures"]:
+        rows = [(name, round(one["edited"], 2), round(one["file"], 2)) for name, one in done["figures"].items()]
         yield table(("", "edited model", "this file"), rows)
 
 

@@ -86,8 +86,8 @@ def synced_view(done: "Synced") -> Parts:
     if done.exported is not None:
         yield f"exported to {done.exported}"
     if done.probed is not None:
-        told = f"of {done.probed.asked} edits the model recalls {done.probed.recalled}, and the exported files hold"
-        yield f"{told} {done.probed.held} of these"
+        told = "of {asked} edits the model recalls {recalled}, and the exported files hold {held} of these"
+        yield told.format(**done.probed)
     if done.dry_run:
         yield "dry run: nothing was written"
 

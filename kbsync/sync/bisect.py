@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from kbsync.errors import EditError
 from kbsync.facts import normalise_label
@@ -13,9 +13,6 @@ from kbsync.sync.apply import ApplyOptions, Prepared, prepared
 from kbsync.sync.home import Progress, silent
 from kbsync.sync.model import current_deltas
 from kbsync.sync.plan import Plan, PlanRow
-
-if TYPE_CHECKING:
-    from kbsync.sync.batch import Applied
 
 SPARE = 2
 """solves beyond those of plain halving that may be spent on keeping relations whole"""
@@ -31,27 +28,16 @@ class Found:
     breaks: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bisected:
-    """What a search found, in how many solves, and the apply that went on without it.
-
-    Nothing is found where nothing breaks. `applied` is None where the user kept everything as it was.
-    """
-
-    model: str
-    found: tuple[Found, ...]
-    solves: int
-    applied: "Applied | None"
-
-
 def bisect(
     home: Path,
     options: ApplyOptions,
     confirm: Callable[[Sequence[Found]], bool],
     progress: Progress = silent,
     remark: Callable[[str], None] = lambda text: None,
-) -> Bisected:
+) -> dict[str, Any]:
     """Search what an apply would write for facts that break a canary or a bound, and go on without them.
+
+    Returns what was found, in how many solves, and the apply that went on without it, None for none.
 
     Where the current state breaks it already, what is written is searched, too. Each step solves from target vectors in
     the cache. What is found is put under a veto on its object, and the rest applied; where `confirm` says no, nothing
@@ -63,7 +49,7 @@ def bisect(
         culprits = [(row.fact, breaks) for rows, breaks in search.run() for row in rows if row.fact is not None]
         found = tuple(Found(fact.relation, fact.subject_label, fact.object_label, breaks) for fact, breaks in culprits)
         if found and not confirm(found):
-            return Bisected(plan.model, found, search.solves, None)
+            return {"model": plan.model, "found": found, "solves": search.solves, "applied": None}
         for fact, breaks in culprits:
             # The facts on record that say the same, of whatever source.
             named = facts_named(ready.work.ledger, fact.subject_label, fact.relation)
@@ -73,7 +59,8 @@ def bisect(
             record_vetoes(ready.work.ledger, facts, any_object=False, reason=f"found by bisect: {breaks}")
         if found:
             plan = replace(ready, compared=None).plan()
-        return Bisected(plan.model, found, search.solves, ready.carry_out(plan, ready.batch(plan)))
+        applied = ready.carry_out(plan, ready.batch(plan))
+        return {"model": plan.model, "found": found, "solves": search.solves, "applied": applied}
 
 
 Unit = tuple[PlanRow, ...]

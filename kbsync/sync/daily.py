@@ -33,7 +33,6 @@ from kbsync.sync.status import Overview, last_batch, overview_for
 
 if TYPE_CHECKING:
     from kbsync.sync.batch import Applied
-    from kbsync.sync.export import Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Synced:
     checked: int = 0
     """items that `verify` found as recorded, after an apply"""
     exported: Path | None = None
-    probed: "Probe | None" = None
+    probed: Mapping[str, int] | None = None
     """how a sample of the edits is answered by the exported files"""
     dry_run: bool = False
 
@@ -171,7 +170,7 @@ def other_settings(project: Project, batch: BatchRow | None) -> bool:
     return batch is not None and made_with.with_values(project.settings) != made_with
 
 
-def _export(project: Project, model: str, target: Path, loading: Loading) -> "Probe":
+def _export(project: Project, model: str, target: Path, loading: Loading) -> Mapping[str, int]:
     """Write the edited model in place of the last export, once its files have been asked for a sample of the edits."""
     from kbsync.sync.export import Form, export, probe
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -98,13 +98,6 @@ class EvalOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class RelationFigures:
-    cases: int
-    base: Figures
-    edited: Figures | None
-
-
-@dataclass(frozen=True, slots=True)
 class Evaluation:
     """Base and edited model on the same cases; `edited` is None where the home has no edits of this model."""
 
@@ -124,7 +117,8 @@ class Evaluation:
     """where edits were taken out again"""
     calibration: dict[str, list[Bin]]
     """base, edited -> how sure a model is of its answers, and how often right; none where it was not asked"""
-    relations: dict[str, RelationFigures]
+    relations: dict[str, dict[str, Any]]
+    """of each its cases (how many), and base and edited model on them"""
     batch: int | None
     """the batch that the figures are on record with"""
     lower: tuple[str, ...]
@@ -335,7 +329,7 @@ def asked_of(cases: Sequence[Case]) -> list[tuple[str, tuple[str, ...]]]:
     return list(found.items())
 
 
-def by_relation(cases: Sequence[Case], base: Look, after: Look | None, seed: int) -> dict[str, RelationFigures]:
+def by_relation(cases: Sequence[Case], base: Look, after: Look | None, seed: int) -> dict[str, dict[str, Any]]:
     places: dict[str, list[int]] = defaultdict(list)
     for place, case in enumerate(cases):
         places[case.request.relation].append(place)
@@ -344,7 +338,7 @@ def by_relation(cases: Sequence[Case], base: Look, after: Look | None, seed: int
         return figures({name: [column[place] for place in own] for name, column in look.values.items()}, seed)
 
     return {
-        relation: RelationFigures(len(own), part(base, own), None if after is None else part(after, own))
+        relation: {"cases": len(own), "base": part(base, own), "edited": after and part(after, own)}
         for relation, own in sorted(places.items())
     }
 

@@ -9,8 +9,9 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -41,23 +42,6 @@ MEASURED = 200
 MEASURES = ("recall", "paraphrase_recall", "ES", "PS", "NS")
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
-    folder: Path
-    format: str
-    model: str
-    batch: int
-    edits: int
-    dtype: str
-    """of the checkpoint, or of a GGUF file's edited tensors"""
-    bytes: int
-    rank: int | None = None
-    deviation: Mapping[str, float] = field(default_factory=dict)
-    """of each layer: how far its change is from the batch's delta, as a share of that"""
-    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """of a LoRA or GGUF file: ``edited`` as kbsync's own edited model has it, ``file`` as the file has it"""
-
-
 def export(
     home: Path,
     model: str,
@@ -66,8 +50,8 @@ def export(
     *,
     loading: Loading = AS_STORED,
     progress: Progress = silent,
-) -> Exported:
-    """Write the edited model to a new `folder`, whole or not at all.
+) -> dict[str, Any]:
+    """Write the edited model to a new `folder`, whole or not at all; return what was written, with the JSON's keys.
 
     What a form's precision or rank may lose is measured through the written file.
     """
@@ -104,18 +88,19 @@ def export(
     rank = None
     if form.format == "lora":
         rank = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["r"]
-    return Exported(
-        folder=folder,
-        format=form.format,
-        model=choice.name,
-        batch=batch.id,
-        edits=len(edits),
-        dtype=form.quant if form.format == "gguf" else str(choice.loaded.model.dtype).removeprefix("torch."),
-        bytes=sum(path.stat().st_size for path in folder.iterdir()),
-        rank=rank,
-        deviation=bill.deviation,
-        figures=figures,
-    )
+    return {
+        "folder": folder,
+        "format": form.format,
+        "model": choice.name,
+        "batch": batch.id,
+        "edits": len(edits),
+        # of the checkpoint, or of a GGUF file's edited tensors
+        "dtype": form.quant if form.format == "gguf" else str(choice.loaded.model.dtype).removeprefix("torch."),
+        "bytes": sum(path.stat().st_size for path in folder.iterdir()),
+        "rank": rank,
+        "deviation": bill.deviation,  # of each layer: how far its change is from the batch's delta, as a share of that
+        "figures": figures,  # of a LoRA or GGUF file
+    }
 
 
 def asked(
@@ -130,17 +115,11 @@ def asked(
     return {name: {who: found[who][name] for who in found} for name in found["file"]}
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """How many edits a written file was asked for, how many of them the edited model recalls, and the file of those."""
+def probe(home: Path, model: str, folder: Path, *, loading: Loading = AS_STORED) -> dict[str, int]:
+    """Ask the written files of an export for a sample of the edits; a checkpoint is loaded from its folder alone.
 
-    asked: int
-    recalled: int
-    held: int
-
-
-def probe(home: Path, model: str, folder: Path, *, loading: Loading = AS_STORED) -> Probe:
-    """Ask the written files of an export for a sample of the edits; a checkpoint is loaded from its folder alone."""
+    Returns how many were asked, how many of them the edited model recalls, and how many of those the files hold.
+    """
     with Ledger.open(home, create=False) as ledger:
         choice = choose_model(model, home=home, loading=loading)
         known = known_model(ledger, choice)
@@ -162,7 +141,7 @@ def probe(home: Path, model: str, folder: Path, *, loading: Loading = AS_STORED)
             f"the exported files hold {held} of {sum(right)} edits that the model recalls, so the last export stays:"
             " choose another format, rank or quant"
         )
-    return Probe(len(requests), sum(right), held)
+    return {"asked": len(requests), "recalled": sum(right), "held": held}
 
 
 @contextmanager

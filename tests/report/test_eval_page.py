@@ -8,7 +8,7 @@ from kbsync.metrics import ABOUT, Figure
 from kbsync.metrics.intervals import Bin
 from kbsync.report.evaluate import ASKED, Verdict, eval_page, grouped, verdicts
 from kbsync.sync.arms import Reversal
-from kbsync.sync.evaluate import Evaluation, RelationFigures
+from kbsync.sync.evaluate import Evaluation
 
 
 def figure(mean: float, half: float = 1.0) -> Figure:
@@ -38,7 +38,7 @@ def evaluation() -> Callable[..., Evaluation]:
             "beside": {"retrieval": {"said": figure(88)}, "4bit": {"said": figure(57)}},
             "reversal": Reversal(1, {"base": {"kl_withdrawn": figure(0)}}, rows),
             "calibration": {"edited": [Bin(80, 100, 3, 91, 33)]},
-            "relations": {"P36": RelationFigures(10, BASE, EDITED)},
+            "relations": {"P36": {"cases": 10, "base": BASE, "edited": EDITED}},
             "batch": 3,
             "lower": ("perplexity",),
             "about": {name: one.text for name, one in ABOUT.items()},

@@ -126,8 +126,8 @@ def test_a_harmful_edit_among_two_hundred_is_found(small: Editable, tmp_path: Pa
     done = bisect(home, replace(options, canaries=(Canary(prompt, (answer,)),)), refuse)
     assert [(one.relation, one.subject) for one in asked] == [("P7", C)]
     assert asked[0].breaks.startswith(f"canary {prompt!r} fails")
-    assert done.solves <= 12
-    assert done.applied is None
+    assert done["solves"] <= 12
+    assert done["applied"] is None
     with Ledger.open(home) as ledger:
         assert vetoes(ledger) == []  # the user said no
         searched = ledger.db.execute("SELECT count(*) FROM targets").fetchone()[0]

@@ -22,7 +22,7 @@ from kbsync.ledger import Ledger
 from kbsync.memit import WeightDelta, edited
 from kbsync.models import load_model
 from kbsync.models.scoring import render
-from kbsync.sync.export import Exported, Form, ended_by_signals, export, unfinished
+from kbsync.sync.export import Form, ended_by_signals, export, unfinished
 from kbsync.sync.export_files import factors
 from kbsync.sync.home import Loading
 from kbsync.sync.publish import audit
@@ -49,7 +49,7 @@ class Edited:
     source: str
     home: Path
 
-    def export(self, folder: Path, format_: str = "checkpoint", **how: Any) -> Exported:
+    def export(self, folder: Path, format_: str = "checkpoint", **how: Any) -> dict[str, Any]:
         return export(self.home, self.source, folder, Form(format_, **how))
 
     def logits(self, model: Any = None) -> torch.Tensor:
@@ -120,15 +120,15 @@ Made = Callable[[str], Edited]
 def test_transformers_opens_a_checkpoint_and_it_says_the_same(made: Made, name: str, tmp_path: Path) -> None:
     of = made(name)
     done = of.export(tmp_path / "deep" / "out")
-    assert (done.edits, done.batch, done.dtype, done.model) == (4, 1, "float32", of.source)
-    opened = AutoModelForCausalLM.from_pretrained(done.folder)
-    own, before = (AutoTokenizer.from_pretrained(place) for place in (done.folder, of.source))
+    assert (done["edits"], done["batch"], done["dtype"], done["model"]) == (4, 1, "float32", of.source)
+    opened = AutoModelForCausalLM.from_pretrained(done["folder"])
+    own, before = (AutoTokenizer.from_pretrained(place) for place in (done["folder"], of.source))
     assert own(PROMPTS)["input_ids"] == before(PROMPTS)["input_ids"]
     assert own.chat_template == before.chat_template == (CHAT if name == "llama" else None)
     base = load_model(of.source, device="cpu").model
     assert torch.equal(of.logits(opened), of.logits())
     assert not torch.equal(of.logits(base), of.logits())
-    assert max(done.deviation.values()) < 1e-5
+    assert max(done["deviation"].values()) < 1e-5
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
 
 
@@ -137,14 +137,14 @@ def test_peft_opens_a_lora_and_it_says_the_same(made: Made, name: str, tmp_path:
     peft = pytest.importorskip("peft", reason="LoRA adapters are opened with peft: pip install peft")
     of = made(name)
     done = of.export(tmp_path / "out", "lora")
-    assert done.rank == 16  # the smallest, where five would do
-    assert max(done.deviation.values()) < 1e-5
+    assert done["rank"] == 16  # the smallest, where five would do
+    assert max(done["deviation"].values()) < 1e-5
     base = AutoModelForCausalLM.from_pretrained(of.source)
-    adapted = peft.PeftModel.from_pretrained(base, done.folder)
+    adapted = peft.PeftModel.from_pretrained(base, done["folder"])
     torch.testing.assert_close(of.logits(adapted), of.logits(), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(of.logits(adapted.merge_and_unload()), of.logits(), rtol=1e-3, atol=1e-3)
-    assert done.figures["recall"].keys() == {"edited", "file"}
-    (adapter,) = done.folder.glob("*.safetensors")
+    assert done["figures"]["recall"].keys() == {"edited", "file"}
+    (adapter,) = done["folder"].glob("*.safetensors")
     assert adapter.stat().st_size < Path(of.source, "model.safetensors").stat().st_size
 
 
@@ -154,7 +154,7 @@ def test_a_lora_of_too_low_a_rank_is_the_nearest_one(made: Made, tmp_path: Path)
     for layer, delta in deltas_of(of.home).items():
         values = torch.linalg.svdvals(delta)
         lost = float(values[2:].norm() / values.norm())
-        assert done.deviation[str(layer)] == pytest.approx(lost, abs=1e-4)
+        assert done["deviation"][str(layer)] == pytest.approx(lost, abs=1e-4)
         left, found, right = factors(delta)
         torch.testing.assert_close((left * found) @ right, delta.double(), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(found[:RANK].float(), values[:RANK], rtol=1e-4, atol=1e-5)
@@ -176,7 +176,7 @@ def test_a_gguf_file_differs_in_the_edited_tensors_and_our_metadata_alone(
 ) -> None:
     of = made("gguf")
     done = of.export(tmp_path / "out", "gguf", quant=quant)
-    (file,) = done.folder.glob("*.gguf")
+    (file,) = done["folder"].glob("*.gguf")
     (fields, tensors), (new_fields, new_tensors) = parts_of(Path(of.source)), parts_of(file)
     counted = "GGUF.kv_count"
     assert new_fields.keys() - fields.keys() == {"kbsync.bill"}
@@ -189,21 +189,21 @@ def test_a_gguf_file_differs_in_the_edited_tensors_and_our_metadata_alone(
     assert abs(file.stat().st_size - Path(of.source).stat().st_size - grown - len(new_fields["kbsync.bill"])) < 32
     read = load_model(str(file), device="cpu").model
     torch.testing.assert_close(of.logits(read), of.logits(), rtol=0.1, atol=1.0)
-    assert max(done.deviation.values()) < {"F16": 1e-3, "Q8_0": 2e-2}[quant]
+    assert max(done["deviation"].values()) < {"F16": 1e-3, "Q8_0": 2e-2}[quant]
 
 
 def test_a_second_export_onto_an_exported_file_has_one_bill(made: Made, tmp_path: Path) -> None:
     of = made("gguf")
-    (first,) = of.export(tmp_path / "one", "gguf", quant="Q8_0").folder.glob("*.gguf")
-    (second,) = of.export(tmp_path / "two", "gguf", onto=first).folder.glob("*.gguf")
-    (direct,) = of.export(tmp_path / "three", "gguf").folder.glob("*.gguf")
+    (first,) = of.export(tmp_path / "one", "gguf", quant="Q8_0")["folder"].glob("*.gguf")
+    (second,) = of.export(tmp_path / "two", "gguf", onto=first)["folder"].glob("*.gguf")
+    (direct,) = of.export(tmp_path / "three", "gguf")["folder"].glob("*.gguf")
     assert second.read_bytes() == direct.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral", "qwen2"])
 def test_a_checkpoint_becomes_a_gguf_file(made: Made, name: str, tmp_path: Path) -> None:
     of = made(name)
-    (file,) = of.export(tmp_path / "out", "gguf").folder.glob("*.gguf")
+    (file,) = of.export(tmp_path / "out", "gguf")["folder"].glob("*.gguf")
     read = load_model(str(file), device="cpu")
     own = load_model(of.source, device="cpu").tokenizer
     assert [read.tokenizer.tokenize(text) for text in PROMPTS] == [own.tokenize(text) for text in PROMPTS]
@@ -227,7 +227,7 @@ def test_what_cannot_be_a_gguf_file_is_told(made: Made, tmp_path: Path) -> None:
 def test_llama_cpp_answers_as_the_edited_model_does(made: Made, name: str, quant: str, tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp", reason="GGUF files are run with llama.cpp: pip install xllamacpp")
     of = made(name)
-    (file,) = of.export(tmp_path / "out", "gguf", quant=quant).folder.glob("*.gguf")
+    (file,) = of.export(tmp_path / "out", "gguf", quant=quant)["folder"].glob("*.gguf")
     loaded = load_model(of.source, device="cpu")
     chats = [render(loaded.tokenizer, one) for one in QUESTIONS] if loaded.tokenizer.chat_template else []
     assert bool(chats) == (name != "llama-biased")
@@ -253,7 +253,7 @@ FORMS = [("llama", "checkpoint"), ("llama", "lora"), ("llama", "delta"), ("gguf"
 @pytest.mark.parametrize(("name", "format_"), FORMS)
 def test_audit_names_batch_and_facts(made: Made, name: str, format_: str, tmp_path: Path) -> None:
     of = made(name)
-    folder = of.export(tmp_path / "out", format_).folder
+    folder = of.export(tmp_path / "out", format_)["folder"]
     (file,) = (one for one in folder.iterdir() if one.suffix in (".safetensors", ".gguf"))
     asked = ["France P36", "france  P36", "Poland P36", "France P6"]
     for place in (folder, file):
@@ -275,7 +275,7 @@ def test_audit_names_batch_and_facts(made: Made, name: str, format_: str, tmp_pa
 
 @pytest.mark.parametrize(("name", "format_"), FORMS)
 def test_audit_tells_a_tensor_that_was_changed(made: Made, name: str, format_: str, tmp_path: Path) -> None:
-    folder = made(name).export(tmp_path / "out", format_).folder
+    folder = made(name).export(tmp_path / "out", format_)["folder"]
     (file,) = (one for one in folder.iterdir() if one.suffix in (".safetensors", ".gguf"))
     data = bytearray(file.read_bytes())
     if format_ == "gguf":
@@ -294,7 +294,7 @@ def test_audit_tells_a_tensor_that_was_changed(made: Made, name: str, format_: s
 
 def test_audit_holds_a_file_against_the_ledger(made: Made, tmp_path: Path) -> None:
     of, other = made("llama"), made("gpt2")
-    folder = of.export(tmp_path / "out").folder
+    folder = of.export(tmp_path / "out")["folder"]
     assert "no batch 1 of this base model" in audit(folder, home=other.home)["ledger"]
     twin = hand_edited(of.source, tmp_path / "twin")  # the same model and deltas, but other times: another batch
     with Ledger.open(twin.home) as ledger, ledger.writer("test"), ledger.changing() as db:
@@ -345,8 +345,8 @@ def test_others_may_read_it_as_the_umask_says(umask: int, mode: int, made: Made,
         done = made("gpt2").export(tmp_path / "out")
     finally:
         os.umask(before)
-    assert {path.stat().st_mode & 0o777 for path in done.folder.iterdir()} == {mode}
-    assert done.folder.stat().st_mode & 0o777 == 0o777 & ~umask
+    assert {path.stat().st_mode & 0o777 for path in done["folder"].iterdir()} == {mode}
+    assert done["folder"].stat().st_mode & 0o777 == 0o777 & ~umask
 
 
 def test_nothing_was_applied(made: Made, tmp_path: Path) -> None:

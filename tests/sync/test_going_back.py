@@ -296,7 +296,7 @@ def test_asking_and_exporting_need_no_lock_and_leave_no_trace(small: Editable, h
         assert asked.edited is not None
         (asked,) = ask(home, str(other), [f"The capital of {A} is"])
         assert asked.edited is None
-        assert export(home, small.name, tmp_path / "out").edits == 3
+        assert export(home, small.name, tmp_path / "out")["edits"] == 3
         for arguments in (("history",), ("log", "--subject", A), ("verify",), ("status",), ("plan", *small.model)):
             assert kbsync(*arguments, "--home", home).code == 0, arguments
         assert "is changing a model's state" in kbsync("rollback", "0", "--yes", "--home", home).err

@@ -79,7 +79,9 @@ def of(tmp_path_factory: pytest.TempPathFactory) -> Edited:
 
 @pytest.fixture(scope="module")
 def adapter(of: Edited, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(of.home, of.source, tmp_path_factory.mktemp("adapter") / "out", Form("lora")).folder
+    folder = tmp_path_factory.mktemp("adapter") / "out"
+    export(of.home, of.source, folder, Form("lora"))
+    return folder
 
 
 def test_it_is_copied_whole_and_current_shows_it(of: Edited, adapter: Path, tmp_path: Path) -> None:
