@@ -1,7 +1,7 @@
 """``kbsync history``, ``rollback``, ``log``, ``verify``, ``prune`` and ``retract``: the past, and going back to it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,10 +12,6 @@ from kbsync.report.apply import lifted_view, retracted_view, retraction_view
 from kbsync.report.console import emit, progress, tell
 from kbsync.report.history import history_view, log_view, pruned_view, rollback_view, verified_view
 from kbsync.sync.home import AS_STORED, Loading
-
-if TYPE_CHECKING:
-    from kbsync.sync.rollback import RolledBack
-
 
 app = family()
 
@@ -46,7 +42,7 @@ def rollback(
     """
     from kbsync.sync.rollback import rollback as workflow
 
-    def confirm(planned: "RolledBack") -> bool:
+    def confirm(planned: dict[str, Any]) -> bool:
         if yes:
             return True
         tell(rollback_view(planned))

@@ -126,7 +126,7 @@ def cost_view(cost: "Cost") -> Parts:
     """Yield what an apply will do, what it tries again and with which settings, and how long that may take."""
     yield f"to do: {cost.optimise} targets to optimise, {cost.from_cache} from the cache; {cost.edits} edits"
     for one in cost.again:
-        yield f"again: {one.edits} edits, with {one.steps} steps and a clamp of {one.clamp_norm_factor:g}"
+        yield "again: {edits} edits, with {steps} steps and a clamp of {clamp_norm_factor:g}".format(**one)
     if cost.seconds is None:
         yield "time: unknown, as there is no earlier batch on this device"
     else:

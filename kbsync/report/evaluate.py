@@ -11,8 +11,6 @@ from kbsync.report.console import Parts, fields_of, page, table
 if TYPE_CHECKING:
     from kbsync.metrics import Figure
     from kbsync.models import Answer
-    from kbsync.sync.answers import Asked
-    from kbsync.sync.arms import Reversal
     from kbsync.sync.evaluate import Evaluation
 
 
@@ -69,13 +67,13 @@ def eval_json(found: "Evaluation") -> dict[str, Any]:
     }
 
 
-def _reversal(found: "Reversal") -> Parts:
+def _reversal(found: Mapping[str, Any]) -> Parts:
     """What is left of withdrawn facts, and what each says to their prompts."""
-    names = list(next(iter(found.figures.values())))
-    rows = [(name, *(_mean(one[name]) for one in found.figures.values())) for name in names]
-    told = f"{found.withdrawn} edits taken out again: retracted by a solve without them; counter-edit on top"
-    yield table(("metric", *found.figures), rows, title=told)
-    yield table(tuple(found.answers[0]), [tuple(one.values()) for one in found.answers])
+    figures, answers = found["figures"], found["answers"]
+    rows = [(name, *(_mean(one[name]) for one in figures.values())) for name in next(iter(figures.values()))]
+    told = f"{found['withdrawn']} edits taken out again: retracted by a solve without them; counter-edit on top"
+    yield table(("metric", *figures), rows, title=told)
+    yield table(tuple(answers[0]), [tuple(one.values()) for one in answers])
 
 
 def _sides(base: Mapping[str, "Figure"], edited: Mapping[str, "Figure"] | None) -> dict[str, Any]:
@@ -112,14 +110,15 @@ def _by_relation(found: "Evaluation") -> RenderableType:
     return table(("relation", "cases", *columns), rows, title="by relation")
 
 
-def asked_view(result: Mapping[str, Sequence["Asked"]]) -> Parts:
+def asked_view(result: Mapping[str, Any]) -> Parts:
     """Yield a table for each prompt: the base's answers, and beside them the edited model's."""
     for asked in result["answers"]:
-        if asked.edited is None:
-            yield table(("base", "%"), [_answer(answer) for answer in asked.base], title=asked.prompt)
+        base, edited = asked["base"], asked["edited"]
+        if edited is None:
+            yield table(("base", "%"), map(_answer, base), title=asked["prompt"])
         else:
-            rows = [(*_answer(before), *_answer(after)) for before, after in zip_longest(asked.base, asked.edited)]
-            yield table(("base", "%", "edited", "%"), rows, title=asked.prompt)
+            rows = [(*_answer(before), *_answer(after)) for before, after in zip_longest(base, edited)]
+            yield table(("base", "%", "edited", "%"), rows, title=asked["prompt"])
 
 
 def _answer(answer: "Answer | None") -> tuple[str, str]:

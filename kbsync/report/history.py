@@ -10,7 +10,6 @@ from kbsync.report.console import Parts, table
 if TYPE_CHECKING:
     from kbsync.sync.history import Event
     from kbsync.sync.publish import Published
-    from kbsync.sync.rollback import RolledBack
 
 
 _BATCH_COLUMNS = (
@@ -46,10 +45,10 @@ def _batch_row(batch: Mapping[str, Any]) -> tuple[object, ...]:
     return (*about, *counts, *figures, None if batch["seconds"] is None else f"{batch['seconds']:.1f}")
 
 
-def rollback_view(result: "RolledBack") -> str:
+def rollback_view(result: Mapping[str, Any]) -> str:
     """Return the way that was gone, or is to be gone, and what becomes of the edits."""
-    way = f"{result.model}: from {_batch(result.from_batch)} to {_batch(result.to_batch)}"
-    return f"{way}; edits: {result.ended} out, {result.restored} back, {result.active} active in all"
+    way = f"{result['model']}: from {_batch(result['from_batch'])} to {_batch(result['to_batch'])}"
+    return way + "; edits: {ended} out, {restored} back, {active} active in all".format(**result)
 
 
 def log_view(log: Mapping[str, Any]) -> RenderableType:

@@ -1,10 +1,11 @@
 """What the base model and the edited one say: recorded, put into a plan (``--probe``), or side by side (``ask``)."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, astuple, replace
 from functools import partial
 from math import exp, isfinite, log
 from pathlib import Path
+from typing import Any
 
 from kbsync.conflicts import Policy
 from kbsync.errors import LedgerError, SettingsError
@@ -167,15 +168,6 @@ def by_recall(plan: Plan, loaded: LoadedModel, phase: str, progress: Progress) -
     return replace(plan, rows=tuple(sorted(map(judged, plan.rows), key=lambda row: SIGNS.index(row.sign))))
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A prompt and its answers, likeliest first; `edited` is None where there is the base alone."""
-
-    prompt: str
-    base: tuple[Answer, ...]
-    edited: tuple[Answer, ...] | None
-
-
 def ask(
     home: Path,
     model: str,
@@ -184,8 +176,11 @@ def ask(
     base_only: bool = False,
     count: int = 5,
     loading: Loading = AS_STORED,
-) -> list[Asked]:
-    """Ask each prompt of the base model and, where there are edits in `home`, of the edited one. Writes nothing."""
+) -> list[dict[str, Any]]:
+    """Ask each prompt of the base model and, where there are edits in `home`, of the edited one (else None).
+
+    Writes nothing. Answers come likeliest first.
+    """
     prompts = [prompt.rstrip() for prompt in prompts]
     if not all(prompts):
         raise SettingsError("the prompt is empty: give the beginning of a sentence, such as 'The capital of France is'")
@@ -204,4 +199,4 @@ def ask(
         if batch is not None:
             with edited(choice.loaded, deltas):
                 after = said()
-    return [Asked(*row) for row in zip(prompts, base, after, strict=True)]
+    return [dict(zip(("prompt", "base", "edited"), row, strict=True)) for row in zip(prompts, base, after, strict=True)]

@@ -8,11 +8,12 @@ Reversibility: what is left of facts that are taken out again. kbsync makes the 
 the usual way is a counter-edit: the object of before is written over the edited weights, as one more edit.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import cycle, islice
+from typing import Any
 
 import torch
 from torch import nn
@@ -206,18 +207,7 @@ def retrieval(facts: Sequence[EditRequest]) -> Told:
     return told
 
 
-@dataclass(frozen=True, slots=True)
-class Reversal:
-    """What models say of facts that were taken out."""
-
-    withdrawn: int
-    figures: Mapping[str, Mapping[str, Figure]]
-    """base, edited, retracted, counter-edit -> the figures ``..._withdrawn``, over edit prompts and paraphrases"""
-    answers: tuple[Mapping[str, str], ...]
-    """edit prompt of a withdrawn fact, and what each says to it"""
-
-
-def reversal(work: Session, batch: BatchRow, out: Sequence[Case], seed: int) -> Reversal:
+def reversal(work: Session, batch: BatchRow, out: Sequence[Case], seed: int) -> dict[str, Any]:
     """Take the facts of the cases `out` out of a model's current state, both ways; the ledger's state stays."""
     editor = recorded_editor(batch)
     if not editor.targets:
@@ -255,8 +245,14 @@ def retracted(work: Session, editor: Editor, out: Sequence[EditRequest]) -> Delt
     return make_deltas(work, editor, groups, z, held)
 
 
-def compare(loaded: LoadedModel, states: Sequence[Arm], out: Sequence[Case], seed: int, progress: Progress) -> Reversal:
-    """Ask each state, the base first, about the withdrawn facts."""
+def compare(
+    loaded: LoadedModel, states: Sequence[Arm], out: Sequence[Case], seed: int, progress: Progress
+) -> dict[str, Any]:
+    """Ask each state, the base first, about the withdrawn facts.
+
+    Returns how many they are, by state the figures ``..._withdrawn``, over edit prompts and paraphrases, and what each
+    says to the edit prompts.
+    """
     requests = [case.request for case in out]
     wordings = [replace(one, prompt=text) for one in requests for text in (one.prompt, *one.paraphrases)]
     asked = Sampled(same=tuple(wordings))
@@ -279,8 +275,8 @@ def compare(loaded: LoadedModel, states: Sequence[Arm], out: Sequence[Case], see
             for name, column in told.items()
             if any(value is not None for value in column)
         }
-    rows = tuple(
+    rows = [
         {"prompt": prompt, **{name: said[place] for name, said in answers.items()}}
         for place, prompt in enumerate(prompts)
-    )
-    return Reversal(len(out), found, rows)
+    ]
+    return {"withdrawn": len(out), "figures": found, "answers": rows}

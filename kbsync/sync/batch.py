@@ -26,7 +26,7 @@ from kbsync.sync.answers import other_answers
 from kbsync.sync.covariances import with_text
 from kbsync.sync.deltas import NO_TARGETS, Targets, cached_targets, make_deltas, stronger, target_keys, weight_changes
 from kbsync.sync.edits import Edits, new_edit, retries_now
-from kbsync.sync.guards import WEIGHT_CHANGE, Again, Cost, Guard, expected_seconds, failures, not_finite
+from kbsync.sync.guards import WEIGHT_CHANGE, Cost, Guard, expected_seconds, failures, not_finite
 from kbsync.sync.measure import Failure, Measured, cases_for, measure_edits, sampled_prompts
 from kbsync.sync.model import Session, delta_tensors
 from kbsync.sync.plan import Sign
@@ -112,7 +112,9 @@ class Batch:
             optimise=sum(key not in on_record for key in keys),
             from_cache=sum(key in on_record for key in keys),
             measure=len(edits.measured),
-            again=tuple(Again(count, one.steps, one.clamp_norm_factor) for count, one in again),
+            again=tuple(
+                {"edits": count, "steps": one.steps, "clamp_norm_factor": one.clamp_norm_factor} for count, one in again
+            ),
         )
         earlier = [batch for batch in work.ledger.batches(work.model.key) if batch.algorithm == edits.editor.name]
         return replace(cost, seconds=expected_seconds(earlier, str(work.loaded.device), cost))

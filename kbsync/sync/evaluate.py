@@ -36,7 +36,7 @@ from kbsync.metrics import (
     say,
 )
 from kbsync.metrics.intervals import Bin, Sure, bins, calibration_error, sureness
-from kbsync.sync.arms import ARMS, OF_EDITS, Arm, Reversal, arms, reversal
+from kbsync.sync.arms import ARMS, OF_EDITS, Arm, arms, reversal
 from kbsync.sync.covariances import kept_text
 from kbsync.sync.edits import held_prompts, written_in
 from kbsync.sync.eval_cases import (
@@ -113,7 +113,7 @@ class Evaluation:
     edited: Figures | None
     beside: dict[str, Figures]
     """what else was asked the same"""
-    reversal: Reversal | None
+    reversal: Mapping[str, Any] | None
     """where edits were taken out again"""
     calibration: dict[str, list[Bin]]
     """base, edited -> how sure a model is of its answers, and how often right; none where it was not asked"""

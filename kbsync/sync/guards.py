@@ -212,15 +212,6 @@ PROMPTS_OF_A_CASE = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """Edits that were not recalled, and the settings that their targets are searched with this time."""
-
-    edits: int
-    steps: int
-    clamp_norm_factor: float
-
-
-@dataclass(frozen=True, slots=True)
 class Cost:
     edits: int
     """active edits after it: it solves for all of them"""
@@ -229,7 +220,8 @@ class Cost:
     from_cache: int
     measure: int
     """edits whose figures are taken"""
-    again: tuple[Again, ...] = ()
+    again: tuple[Mapping[str, float], ...] = ()
+    """edits that were not recalled, and the steps and clamp_norm_factor that their targets are searched with now"""
     seconds: dict[str, float] | None = None
     """by phase, and in all; None where no batch on record tells the pace"""
 

@@ -1,8 +1,8 @@
 """Rollback: make the state after another batch current. The files are there, so no model is loaded."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kbsync.errors import LedgerError, SettingsError
 from kbsync.ledger import BatchRow, Ledger, ModelRow, check_tensors
@@ -10,25 +10,12 @@ from kbsync.ledger.edits import active_after, roll_back, rollback_count
 from kbsync.sync.history import model_meant
 
 
-@dataclass(frozen=True, slots=True)
-class RolledBack:
-    """What a rollback does, or did; batch 0 is the base model."""
-
-    model: str
-    from_batch: int
-    to_batch: int
-    ended: int
-    """edits that were active and are no more"""
-    restored: int
-    """edits that were not active and are again"""
-    active: int
-
-
 def rollback(
-    home: Path, batch: int | None, model: str | None, confirm: Callable[[RolledBack], bool]
-) -> RolledBack | None:
+    home: Path, batch: int | None, model: str | None, confirm: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any] | None:
     """Make the state after `batch` current (None: the one before the current; 0: the base model); None if refused.
 
+    Returns from and to which batch, and how many edits are active no more, again, and in all; `confirm` is shown it.
     A batch says which model is meant; without one it is `model`, or the model used last. Raises SettingsError for a
     batch or model that is not on record, LedgerError for a state whose files are missing or damaged; nothing has
     changed then.
@@ -53,9 +40,9 @@ def rollback(
                 ) from error
         before = {edit.id for edit in ledger.active_edits(known.key)}
         after = {edit.id for edit in active_after(ledger, known.key, batch or None)}
-        result = RolledBack(
-            known.name, current.id if current else 0, batch, len(before - after), len(after - before), len(after)
-        )
+        way = {"model": known.name, "from_batch": current.id if current else 0, "to_batch": batch}
+        counts = {"ended": len(before - after), "restored": len(after - before), "active": len(after)}
+        result = way | counts
         if not confirm(result):
             return None
         roll_back(ledger, known.key, batch or None)

@@ -7,7 +7,6 @@ import pytest
 from kbsync.metrics import ABOUT, Figure
 from kbsync.metrics.intervals import Bin
 from kbsync.report.evaluate import ASKED, Verdict, eval_page, grouped, verdicts
-from kbsync.sync.arms import Reversal
 from kbsync.sync.evaluate import Evaluation
 
 
@@ -36,7 +35,7 @@ def evaluation() -> Callable[..., Evaluation]:
             "base": BASE,
             "edited": EDITED,
             "beside": {"retrieval": {"said": figure(88)}, "4bit": {"said": figure(57)}},
-            "reversal": Reversal(1, {"base": {"kl_withdrawn": figure(0)}}, rows),
+            "reversal": {"withdrawn": 1, "figures": {"base": {"kl_withdrawn": figure(0)}}, "answers": rows},
             "calibration": {"edited": [Bin(80, 100, 3, 91, 33)]},
             "relations": {"P36": {"cases": 10, "base": BASE, "edited": EDITED}},
             "batch": 3,

@@ -12,9 +12,8 @@ from kbsync.report.apply import applied_view, cost_view, plan_json, plan_view, s
 from kbsync.report.console import Parts, stacked, to_plain
 from kbsync.report.evaluate import asked_view
 from kbsync.report.pull import demo_view
-from kbsync.sync.answers import Asked
 from kbsync.sync.batch import Applied
-from kbsync.sync.guards import Again, Cost
+from kbsync.sync.guards import Cost
 from kbsync.sync.measure import Failure
 from kbsync.sync.plan import Plan, PlanRow, Sign
 from kbsync.sync.pull import Changes, Pulled
@@ -120,7 +119,8 @@ def test_an_apply_shows_figures_time_and_what_is_not_recalled() -> None:
 
 def test_what_an_apply_will_do_is_told_before() -> None:
     seconds = {"targets": 8.25, "keys": 2.0, "solve": 1.0, "measure": 0.5, "total": 11.75}
-    text = drawn(cost_view(Cost(610, 10, 600, 10, again=(Again(3, 80, 1.725),), seconds=seconds)))
+    again = {"edits": 3, "steps": 80, "clamp_norm_factor": 1.725}
+    text = drawn(cost_view(Cost(610, 10, 600, 10, again=(again,), seconds=seconds)))
     assert "to do: 10 targets to optimise, 600 from the cache; 610 edits" in text
     assert "again: 3 edits, with 80 steps and a clamp of 1.725" in text
     assert "time: about 12 s at the pace of earlier batches (targets 8.2, keys 2.0, solve 1.0, measure 0.5)" in text
@@ -130,13 +130,13 @@ def test_what_an_apply_will_do_is_told_before() -> None:
 def test_answers_stand_side_by_side() -> None:
     base = (Answer("Paris", 0.875), Answer("Lyon", 0.1))
     text = drawn(
-        asked_view({"answers": [Asked("The capital of France is", base, (Answer("Oslo", 0.5),))]})
+        asked_view({"answers": [{"prompt": "The capital of France is", "base": base, "edited": [Answer("Oslo", 0.5)]}]})
     ).splitlines()
     assert text[0] == "The capital of France is"
     assert "base % edited %" in text
     assert "Paris 87.5 Oslo 50.0" in text
     assert "Lyon 10.0" in text
-    alone = drawn(asked_view({"answers": [Asked("The capital of France is", base, None)]}))
+    alone = drawn(asked_view({"answers": [{"prompt": "The capital of France is", "base": base, "edited": None}]}))
     assert "edited" not in alone
 
 

@@ -46,8 +46,8 @@ def test_answers_before_and_after(told: dict[str, Any], small: Editable, home: P
     assert told["status"].plan.counts["="] + told["status"].plan.counts["x"] == EDITS
     prompts = [said["prompt"] for said in told["answers"]]
     now = ask(home, small.name, prompts, count=1)
-    assert [said["base"] for said in told["answers"]] == [one.base[0].text for one in now]
-    assert [said["after"] for said in told["answers"]] == [one.edited[0].text for one in now if one.edited]
+    assert [said["base"] for said in told["answers"]] == [one["base"][0].text for one in now]
+    assert [said["after"] for said in told["answers"]] == [one["edited"][0].text for one in now if one["edited"]]
 
 
 def test_one_fact_is_withdrawn_in_the_end(told: dict[str, Any], small: Editable, home: Path) -> None:

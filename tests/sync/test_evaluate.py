@@ -51,7 +51,7 @@ def test_the_ledgers_edits_are_measured_as_by_the_parts(small: Editable, home: P
     assert found.base["recall"].mean == 0  # the base says the country's own capital
     assert found.edited["EM"].mean > found.base["EM"].mean
     assert found.relations.keys() == {"P36"}
-    assert found.relations["P36"].edited == found.edited
+    assert found.relations["P36"]["edited"] == found.edited
     with Ledger.open(home, create=False) as ledger:
         rows = {row.name: (row.before, row.after) for row in ledger.metrics(1) if row.edit is None}
     assert rows["eval_ES"] == (found.base["ES"].mean, found.edited["ES"].mean)
@@ -66,7 +66,7 @@ def test_a_data_set_is_only_measured(small: Editable, home: Path, dataset: Path)
     found = run_eval(home, small.name, EvalOptions(dataset))
     assert snapshot(home) == before
     assert (found.measured, found.cases, found.batch) == ("counterfact.json", 8, None)
-    assert sum(one.cases for one in found.relations.values()) == 8
+    assert sum(one["cases"] for one in found.relations.values()) == 8
     cases = dataset_cases(open_dataset(dataset))
     loaded = load_model(small.name, device="cpu")
     base = summary(evaluate(loaded, cases, ("ES", "NS")))
@@ -99,7 +99,7 @@ def test_perplexity_of_held_out_text(small: Editable, home: Path, dataset: Path,
     assert before != pytest.approx(after)
     assert (found.base["perplexity"].mean, found.edited["perplexity"].mean) == pytest.approx((before, after))
     assert found.edited["perplexity"].low < after < found.edited["perplexity"].high
-    assert found.relations["P36"].base.keys() == found.base.keys() - {"perplexity", *KEPT_METRICS}
+    assert found.relations["P36"]["base"].keys() == found.base.keys() - {"perplexity", *KEPT_METRICS}
     with Ledger.open(home, create=False) as ledger:
         rows = {row.name: (row.before, row.after) for row in ledger.metrics(1) if row.edit is None}
     assert rows["eval_perplexity"] == pytest.approx((before, after))

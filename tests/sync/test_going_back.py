@@ -98,7 +98,7 @@ def test_there_and_back_gives_the_same_weights(small: Editable, home: Path) -> N
     assert deltas_of(home) == {}
     assert counts(home, small) == {"+": 3, "k": 3}
     (base,) = ask(home, small.name, [f"The capital of {A} is"])
-    assert (base.base[0].text, base.edited) == (CAPITALS[A], None)
+    assert (base["base"][0].text, base["edited"]) == (CAPITALS[A], None)
     assert verify(home)["whole"]
 
 
@@ -293,9 +293,9 @@ def test_asking_and_exporting_need_no_lock_and_leave_no_trace(small: Editable, h
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         (asked,) = ask(home, small.name, [f"The capital of {A} is"])
-        assert asked.edited is not None
+        assert asked["edited"] is not None
         (asked,) = ask(home, str(other), [f"The capital of {A} is"])
-        assert asked.edited is None
+        assert asked["edited"] is None
         assert export(home, small.name, tmp_path / "out")["edits"] == 3
         for arguments in (("history",), ("log", "--subject", A), ("verify",), ("status",), ("plan", *small.model)):
             assert kbsync(*arguments, "--home", home).code == 0, arguments

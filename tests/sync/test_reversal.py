@@ -30,16 +30,16 @@ def test_a_solve_without_them_is_the_base_and_a_counter_edit_is_not(small: Edita
     before = deltas_of(home)
     found = run_eval(home, small.name, EvalOptions(metrics=("ES",), corpus=small.corpus, withdraw=2)).reversal
     assert found is not None
-    assert (found.withdrawn, [*found.figures]) == (2, ["base", "edited", "retracted", "counter-edit"])
-    base, edited, out, counter = found.figures.values()
+    assert (found["withdrawn"], [*found["figures"]]) == (2, ["base", "edited", "retracted", "counter-edit"])
+    base, edited, out, counter = found["figures"].values()
     assert out == base
     assert (out["kl_withdrawn"].mean, out["kept_withdrawn"].mean) == (0, 100)
     assert out["kl_withdrawn"].cases == 10  # each on the prompt and four paraphrases
     assert edited["kl_withdrawn"].mean > 0
-    assert {one["choice_withdrawn"].cases for one in found.figures.values()} == {2}
+    assert {one["choice_withdrawn"].cases for one in found["figures"].values()} == {2}
     assert counter["kl_withdrawn"].mean > 0
-    assert {one["prompt"] for one in found.answers} == {"The capital of France is", "The capital of Japan is"}
-    assert all(one["base"] == one["retracted"] for one in found.answers)
+    assert {one["prompt"] for one in found["answers"]} == {"The capital of France is", "The capital of Japan is"}
+    assert all(one["base"] == one["retracted"] for one in found["answers"])
     after = deltas_of(home)
     assert all(bool((after[layer] == before[layer]).all()) for layer in before)
 
