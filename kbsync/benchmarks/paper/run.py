@@ -68,18 +68,6 @@ USUAL = tuple(name for name in ROWS if name not in ("rome-published", "nas", "lo
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """One experiment's result, beside the paper's own rows where they are known."""
-
-    title: str
-    paper: str
-    seconds: float
-    """that this run took for it: near 0 where all of it was kept"""
-    result: Result
-    published: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
 class PaperRun:
     model: str
     folder: Path
@@ -87,7 +75,8 @@ class PaperRun:
     """settings, seed, sizes, versions, machine, git commit"""
     units_made: int
     """measurements of this run; the others were kept from earlier ones"""
-    experiments: dict[str, Done]
+    experiments: dict[str, dict[str, Any]]
+    """of each its title, what of the paper it is, seconds of this run, result, and the paper's own rows or None"""
 
 
 def bench_paper(
@@ -168,8 +157,8 @@ def run_paper(bench: PaperBench, experiments: Sequence[str], folder: Path) -> Pa
         bench.progress(f"experiment: {name}", len(run.experiments), 0)
         began, (title, paper, experiment) = time.monotonic(), EXPERIMENTS[name]
         result = experiment(bench)
-        seconds = round(time.monotonic() - began, 2)
-        run.experiments[name] = Done(title, paper, seconds, result, published_tables().get(name))
+        told = {"title": title, "paper": paper, "seconds": round(time.monotonic() - began, 2)}
+        run.experiments[name] = {**told, "result": result, "published": published_tables().get(name)}
         write_files(run, name)
     return replace(run, units_made=bench.measurements.made)
 
@@ -210,14 +199,14 @@ def write_files(run: PaperRun, name: str) -> None:
     """Write an experiment's CSV file, and ``results.json`` anew; WriteError where that fails."""
     with writing(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)
-        rows = run.experiments[name].result.rows
+        rows = run.experiments[name]["result"].rows
         with (run.folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as opened:
             writer = csv.DictWriter(opened, list(dict.fromkeys(column for row in rows for column in row)))
             writer.writeheader()
             writer.writerows(rows)
         told = {
-            name: {"title": done.title, "paper": done.paper, "rows": done.result.rows, "note": done.result.note}
-            for name, done in run.experiments.items()
+            name: {"title": one["title"], "paper": one["paper"], "rows": one["result"].rows, "note": one["result"].note}
+            for name, one in run.experiments.items()
         }
         text = json.dumps({**run.about, "experiments": told}, indent=1, ensure_ascii=False)
         (run.folder / "results.json").write_text(text + "\n", encoding="utf-8")
@@ -229,9 +218,9 @@ LONG = 30  # letters of a cell that stays on one line
 
 def paper_view(run: PaperRun) -> Parts:
     for done in run.experiments.values():
-        rows, columns = done.result.rows, shown_columns(done.result.rows)
+        rows, columns = done["result"].rows, shown_columns(done["result"].rows)
         cells = [[figure_text(row.get(name), places=2) for name in columns] for row in rows[:TABLE_ROWS]]
-        yield table(columns, cells, title=f"{done.title} ({done.paper})")
+        yield table(columns, cells, title="{title} ({paper})".format(**done))
         if len(rows) > TABLE_ROWS:
             yield f"and {len(rows) - TABLE_ROWS} further rows"
     yield f"{run.units_made} measurements made; all results are in {run.folder}, the page is index.html"
@@ -241,7 +230,7 @@ def write_page(run: PaperRun) -> Path:
     """Write every figure as SVG and PNG, and ``index.html``; return its path. WriteError where that fails."""
     drawn: dict[str, str] = {}
     for name, done in run.experiments.items():
-        for chart in done.result.charts:
+        for chart in done["result"].charts:
             stem = chart.name if chart.name.startswith(name) else f"{name}-{chart.name}"
             svg = write_charts(run.folder / stem, [chart])[1].read_text(encoding="utf-8")
             drawn[chart.name] = inlined(svg, chart.name)

@@ -22,7 +22,7 @@ def test_every_figure_shows_and_nothing_is_wrong(bench: PaperBench, browser: Chr
     page = write_page(run).as_uri()
     browser.set_window_size(WIDTHS[0], 900)
     browser.get(page)
-    charts = [chart for done in run.experiments.values() for chart in done.result.charts]
+    charts = [chart for done in run.experiments.values() for chart in done["result"].charts]
     assert len(charts) >= len(WANTED)
     for width in WIDTHS:
         browser.set_window_size(width, 900)

@@ -54,7 +54,9 @@ def test_a_run_writes_its_files_and_a_second_one_makes_nothing(bench: PaperBench
     bench.measurements = Measurements(folder / "units.jsonl")
     again = run_paper(bench, chosen_experiments(WANTED, bench.data), folder)
     assert again.units_made == 0
-    assert [done.result for done in again.experiments.values()] == [done.result for done in run.experiments.values()]
+    assert [done["result"] for done in again.experiments.values()] == [
+        done["result"] for done in run.experiments.values()
+    ]
 
 
 def test_a_killed_run_goes_on_with_what_is_missing(bench: PaperBench, tmp_path: Path) -> None:
@@ -80,7 +82,7 @@ def test_the_page_holds_every_figure_and_loads_nothing(bench: PaperBench, tmp_pa
     reader = PageReader()
     reader.feed(page)
     reader.close()
-    charts = [chart for done in run.experiments.values() for chart in done.result.charts]
+    charts = [chart for done in run.experiments.values() for chart in done["result"].charts]
     assert [name for name in reader.ids if name.startswith("figure-")] == [f"figure-{one.name}" for one in charts]
     assert reader.tags.count("svg") == len(charts)
     assert len(reader.ids) == len(set(reader.ids))
