@@ -105,7 +105,7 @@ def test_what_is_kept_by_hand() -> None:
 
 def test_withdrawn_facts_are_held_or_gone(known: LoadedModel) -> None:
     gone = Arm("gone", lambda: saying(known, letter(known)))
-    found = compare(known, [Arm("base", nullcontext), gone], RIGHT, 0, silent).figures
+    found = compare(known, [Arm("base", nullcontext), gone], RIGHT, 0, silent)["figures"]
     assert {name: one.mean for name, one in found["base"].items()} == {
         **{"recall_withdrawn": 100, "choice_withdrawn": 100, "kept_withdrawn": 100, "kl_withdrawn": 0}
     }
