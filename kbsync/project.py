@@ -11,14 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
 
 from kbsync.errors import SettingsError
 from kbsync.files import read_text, reading, write_new, writing
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 FILE_NAME = "kbsync.yaml"
 CANARIES = "canaries.yaml"
@@ -285,10 +286,12 @@ def _plain(content: Any) -> Any:
 
 def _problems(schema: Mapping[str, Any], content: Any, node: yaml.Node | None) -> set[tuple[int, int, str]]:
     """Return line, column and text of all that the schema finds wrong."""
+    from jsonschema import Draft202012Validator  # a fifth of a command's start, where most read no such file
+
     return {told for error in Draft202012Validator(schema).iter_errors(content) for told in _told(error, node)}
 
 
-def _told(error: ValidationError, node: yaml.Node | None) -> Iterator[tuple[int, int, str]]:
+def _told(error: "ValidationError", node: yaml.Node | None) -> Iterator[tuple[int, int, str]]:
     """Yield line, column and text of what the schema finds wrong."""
     path, rule, schema = list(error.absolute_path), str(error.validator), cast(dict[str, Any], error.schema)
     name = ".".join(map(str, path)) or "the file"

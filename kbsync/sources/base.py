@@ -178,7 +178,7 @@ class Access:
     pages: PageStore | None = None
     progress: Callable[[str, int, int], None] = lambda phase, done, total: None
     """``progress(phase, done, total)``; called once a second during a wait"""
-    timeout: int = field(default_factory=lambda: SILENCE.value)
+    timeout: float = field(default_factory=lambda: SILENCE.value)
     """seconds without a byte"""
     deadline: int = field(default_factory=lambda: DEADLINE.value)
     """seconds for a whole request"""

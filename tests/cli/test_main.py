@@ -150,11 +150,11 @@ def test_shared_options_stand_before_or_after_and_the_later_home_wins(
     assert [options.json for options in seen] == [False, True, True, False, False, False]
 
 
-def test_torch_is_not_loaded(tmp_path: Path) -> None:
+def test_what_takes_long_to_load_and_is_not_needed_is_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "facts.yaml").write_text(FACTS)
     pull = ["pull", "--relation", "P36", "--source", "facts.yaml"]
     commands = [["--help"], ["pull", "--help"], pull, ["templates", "list"]]
-    loads_none_of({"torch", "transformers", "accelerate"}, commands, tmp_path)
+    loads_none_of({"torch", "transformers", "accelerate", "jsonschema"}, commands, tmp_path)
 
 
 def test_ctrl_c_says_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
