@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-EXAMPLES = int(os.environ.get("KBSYNC_FUZZ", "60"))
+EXAMPLES = int(os.environ.get("KBSYNC_FUZZ", "40"))
 MOST_MB = 1024
 """that an example may take above what the process held before"""
 

@@ -2,17 +2,25 @@
 
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kbsync.ledger import Ledger
 from tests.e2e.commands import Running, start
-from tests.homes import SWAPPED, Editable, done, kbsync, make_home, pull
+from tests.homes import SWAPPED, Editable, done, kbsync, make_home, pull, small_model
 
 FACTS = {country: SWAPPED[country] for country in ("France", "Norway", "Japan", "Egypt", "Peru", "Cuba", "Greece")}
 TRIES = 5
 """a command may be through a phase before the signal comes"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Editable:
+    """The small model with a search that is not over before a signal comes."""
+    model = small_model(tmp_path_factory.getbasetemp())
+    return replace(model, settings=(*model.settings, "steps=20"))
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def practice(tmp_path_factory: pytest.TempPathFactory) -> Editable:
-    return practice_model(tmp_path_factory.getbasetemp())
+    return practice_model(tmp_path_factory.getbasetemp(), "steps=15")
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def test_a_day_and_the_next(folder: Path) -> None:
     again = json.loads(done("sync", "--json").out)
     assert (again["applied"], again["exported"]) == (None, None)
     text = (folder / "kbsync.yaml").read_text()
-    text = text.replace("steps: '20'", "steps: 21").replace("  to: out", "  to: out\n  format: lora\n  rank: 8")
+    text = text.replace("steps: '6'", "steps: 7").replace("  to: out", "  to: out\n  format: lora\n  rank: 8")
     (folder / "kbsync.yaml").write_text(text)
     assert json.loads(done("sync", "--json").out)["applied"]["optimised"] == 3
     assert json.loads((folder / "out" / "kbsync.json").read_text())["format"] == "lora"
@@ -151,7 +151,7 @@ def test_the_canaries_beside_the_file_are_asked(folder: Path) -> None:
 def test_show_says_where_values_come_from(folder: Path) -> None:
     found = {one["name"]: one for one in json.loads(done("config", "show", "--json").out)["values"]}
     assert (found["home"]["origin"], found["settings.steps"]["origin"]) == ("file", "file")
-    assert (found["settings.lr"]["origin"], found["settings.steps"]["value"]) == ("default", 20)
+    assert (found["settings.lr"]["origin"], found["settings.steps"]["value"]) == ("default", 6)
     assert found["bounds.max_specificity_loss"]["value"] == 100
     assert "name facts.yaml" in found["sources.0"]["value"]
     other = json.loads(done("config", "show", "--home", "elsewhere", "--json").out)["values"]

@@ -15,8 +15,8 @@ from kbsync.ledger.facts import record_vetoes, vetoes
 from kbsync.ledger.migrations import STEPS, migrate
 from tests.ledger.helpers import apply, fact, model, new_edit, pull
 
-STRIDE = 211
-"""every which byte of the whole file is flipped; of rows under a seal, every third"""
+STRIDE, STRIDE_OF_ROWS = 401, 7
+"""every which byte is flipped, of the whole file and of rows under a seal; at so odd strides, each bit in turn"""
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def rows_in(path: Path, table: str) -> list[int]:
 def test_a_changed_byte_of_a_sealed_row_is_named(table: str, small: Path) -> None:
     path = small / "ledger.db"
     whole = path.read_bytes()
-    for place, damaged in flips(whole, rows_in(path, table)[::3]):
+    for place, damaged in flips(whole, rows_in(path, table)[::STRIDE_OF_ROWS]):
         path.write_bytes(damaged)
         with Ledger.open(small, create=False, check=False) as ledger:
             said = broken_seals(ledger.db)

@@ -70,7 +70,7 @@ def test_a_batch_of_groups_equals_the_plain_search_of_each(tiny: LoadedModel) ->
 
 
 def test_every_family_has_the_targets_of_the_plain_search(every_family: LoadedModel) -> None:
-    assert_plain(every_family, GROUPS[1:3], MemitSettings(layers=(1,), steps=5, lr=0.5), CONTEXTS[:2])
+    assert_plain(every_family, GROUPS[1:3], MemitSettings(layers=(1,), steps=3, lr=0.5), CONTEXTS[:2])
 
 
 @pytest.mark.parametrize("layer", [0, 2])
@@ -92,7 +92,7 @@ def test_a_clamp_that_holds_is_the_plain_one(tiny: LoadedModel) -> None:
 
 
 def test_weight_decay_and_kl_weigh_in_the_loss(tiny: LoadedModel) -> None:
-    heavy = MemitSettings(layers=(1,), steps=4, lr=0.2, weight_decay=30.0, kl_factor=3.0)
+    heavy = MemitSettings(layers=(1,), steps=3, lr=0.2, weight_decay=30.0, kl_factor=3.0)
     with_terms = assert_plain(tiny, GROUPS[:2], heavy)
     without = find(tiny, GROUPS[:2], heavy.with_values({"weight_decay": 0, "kl_factor": 0}))
     for one, other in zip(with_terms, without, strict=True):
@@ -144,7 +144,7 @@ def test_what_the_model_knows_already_is_not_moved(known: LoadedModel) -> None:
 
 
 def test_who_shares_the_batch_does_not_matter(tiny: LoadedModel) -> None:
-    settings = MemitSettings(layers=(1,), steps=5, lr=0.5)
+    settings = MemitSettings(layers=(1,), steps=3, lr=0.5)
     together = find(tiny, GROUPS, settings)
     turned = find(tiny, GROUPS[::-1], settings)[::-1]
     alone = [find(tiny, [one], settings)[0] for one in GROUPS]

@@ -1,5 +1,6 @@
 """GGUF files: the same model as the checkpoint that they were made of; what cannot be read is told."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,15 +42,34 @@ def test_it_is_the_model_that_was_written(llama: Path, file: Path, capfd: pytest
     assert not any(capfd.readouterr())
 
 
-def all_of(loaded: LoadedModel) -> tuple[str, dict[str, torch.Tensor], object, object]:
+Loaded = tuple[str, dict[str, torch.Tensor], object, object]
+"""hash, weights, tokens of a text, and the token that ends one"""
+
+
+def all_of(loaded: LoadedModel) -> Loaded:
     text = loaded.tokenizer("The capital of İstanbul isn't 1987")["input_ids"]
     weights = {name: weight.clone() for name, weight in loaded.model.named_parameters()}
     return model_hash(loaded), weights, text, loaded.model.generation_config.eos_token_id
 
 
-def test_it_is_read_once_and_kept_as_it_was(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def cached(file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Loaded]:
+    """A cache with what was read of the file, and what that was. Not to be changed."""
+    folder = tmp_path_factory.mktemp("gguf-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KBSYNC_CACHE", str(folder))
+        return folder, all_of(load_model(str(file), device="cpu"))
+
+
+@pytest.fixture
+def first(cached: tuple[Path, Loaded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loaded:
+    """What was read first, and a copy of its cache in use."""
+    shutil.copytree(cached[0], tmp_path / "cache")
     monkeypatch.setenv("KBSYNC_CACHE", str(tmp_path / "cache"))
-    first = all_of(load_model(str(file), device="cpu"))
+    return cached[1]
+
+
+def test_it_is_read_once_and_kept_as_it_was(file: Path, first: Loaded, tmp_path: Path) -> None:
     copy = copy_of(file)
     assert copy.parent == tmp_path / "cache"
     assert is_whole(copy)
@@ -66,11 +86,7 @@ def test_it_is_read_once_and_kept_as_it_was(file: Path, tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("harm", ["byte", "missing", "added", "hashes"])
-def test_a_copy_that_was_changed_is_made_again(
-    harm: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KBSYNC_CACHE", str(tmp_path / "cache"))
-    first = all_of(load_model(str(file), device="cpu"))
+def test_a_copy_that_was_changed_is_made_again(harm: str, file: Path, first: Loaded) -> None:
     copy = copy_of(file)
     if harm == "byte":
         content = bytearray((copy / "model.safetensors").read_bytes())

@@ -28,11 +28,11 @@ OWN = {
     "memit": (),
     "rome": ("layer=1", "steps=5"),
     "rome-published": ("layer=1", "steps=5"),
-    "ft": ("layer=2", "lr=0.001"),
+    "ft": ("layer=2", "lr=0.001", "steps=5"),
     "mend": (),
     "alphaedit": ("threshold=0.5", "alpha=1"),
     "nas": ("threshold=0.5", "alpha=1"),
-    "locft": ("layer=2", "lr=0.001"),
+    "locft": ("layer=2", "lr=0.001", "steps=5"),
     "none": (),
 }
 

@@ -73,7 +73,7 @@ def test_the_ledger_has_it_all(first: tuple[Path, Any], small: Editable) -> None
     with Ledger.open(home, create=False) as ledger:
         (batch,) = ledger.batches()
         assert (batch.state, batch.algorithm, batch.device) == ("done", "memit", "cpu")
-        assert (batch.settings["lambda"], batch.settings["steps"], batch.settings["layers"]) == (1, 20, [1, 2])
+        assert (batch.settings["lambda"], batch.settings["steps"], batch.settings["layers"]) == (1, 6, [1, 2])
         assert {path.name for path in ledger.tensors.iterdir()} > set(batch.files)
         edits = ledger.edits(batch.id)
         assert {edit.subject: edit.object for edit in edits} == NEW
@@ -202,7 +202,7 @@ def test_other_settings_make_the_state_anew(home: Path, small: Editable) -> None
     assert (applied["batch"], applied["edits"], applied["optimised"]) == (2, 4, 4)
     assert difference(deltas_of(home), before) > 0.01
     with Ledger.open(home, create=False) as ledger:
-        assert [batch.settings["steps"] for batch in ledger.batches()] == [20, 2]
+        assert [batch.settings["steps"] for batch in ledger.batches()] == [6, 2]
     back = small.apply(home)
     assert (back["batch"], back["optimised"], back["from_cache"]) == (3, 0, 4)
     assert difference(deltas_of(home), before) == 0

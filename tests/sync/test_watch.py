@@ -69,7 +69,7 @@ def a_day(facts: dict[str, str], rng: random.Random) -> list[str]:
     return touched
 
 
-def test_eight_days_end_where_one_pull_and_apply_does(small: Editable, tmp_path: Path) -> None:
+def test_five_days_end_where_one_pull_and_apply_does(small: Editable, tmp_path: Path) -> None:
     """Events come twice, are lost, and are cut off; the full pull of the next day reads what was lost."""
     rng = random.Random(7)
     facts = dict(zip(list(NAMES)[:4], rng.sample(sorted(CITIES), 4), strict=True))
@@ -79,7 +79,7 @@ def test_eight_days_end_where_one_pull_and_apply_does(small: Editable, tmp_path:
         seen = watch(found, silent, Pace(every=0.0), Event())
         assert next(seen).pulls[0].scope is None
         lost = 0
-        for _ in range(8):
+        for _ in range(5):
             touched = a_day(facts, rng)
             told = touched if rng.random() < 0.7 else touched[1:]
             lost += len(touched) - len(told)
