@@ -172,7 +172,7 @@ def _exchange(address: str, query: str, method: str, access: Access, end: float)
     wrapper = _Wrapper(address, returnFormat=JSON, agent=f"{access.agent} SPARQLWrapper/{wrapper_version}")
     wrapper.setMethod(method)
     wrapper.setOnlyConneg(True)
-    wrapper.setTimeout(access.timeout)
+    wrapper.timeout = access.timeout  # setTimeout takes whole seconds alone
     wrapper.addCustomHttpHeader("Accept", ACCEPTED)
     wrapper.addCustomHttpHeader("Accept-Encoding", "gzip")
     wrapper.setQuery(query)

@@ -71,9 +71,9 @@ def a_day(facts: dict[str, str], rng: random.Random) -> list[str]:
 
 def test_five_days_end_where_one_pull_and_apply_does(small: Editable, tmp_path: Path) -> None:
     """Events come twice, are lost, and are cut off; the full pull of the next day reads what was lost."""
-    rng = random.Random(7)
+    rng = random.Random(27)
     facts = dict(zip(list(NAMES)[:4], rng.sample(sorted(CITIES), 4), strict=True))
-    with event_server(Events(random.Random(11))) as events:
+    with event_server(Events(random.Random(9))) as events:
         found = project(tmp_path / "watched", small, events.url)
         write(tmp_path / "watched", facts)
         seen = watch(found, silent, Pace(every=0.0), Event())
