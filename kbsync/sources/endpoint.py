@@ -70,8 +70,11 @@ class _Answer:
 class _Wrapper(SPARQLWrapper):
     """Leaves redirects and errors to us: the query is lost in the one, and the other is read without a bound."""
 
+    silence: float
+    """seconds without a byte; its own `timeout` takes whole ones alone"""
+
     def _query(self) -> tuple[http.client.HTTPResponse, str]:
-        response: http.client.HTTPResponse = plain_opener().open(self._createRequest(), timeout=self.timeout)
+        response: http.client.HTTPResponse = plain_opener().open(self._createRequest(), timeout=self.silence)
         return response, self.returnFormat
 
 
@@ -172,7 +175,7 @@ def _exchange(address: str, query: str, method: str, access: Access, end: float)
     wrapper = _Wrapper(address, returnFormat=JSON, agent=f"{access.agent} SPARQLWrapper/{wrapper_version}")
     wrapper.setMethod(method)
     wrapper.setOnlyConneg(True)
-    wrapper.timeout = access.timeout  # setTimeout takes whole seconds alone
+    wrapper.silence = access.timeout
     wrapper.addCustomHttpHeader("Accept", ACCEPTED)
     wrapper.addCustomHttpHeader("Accept-Encoding", "gzip")
     wrapper.setQuery(query)

@@ -18,9 +18,9 @@ TRIES = 5
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Editable:
-    """The small model with a search that is not over before a signal comes."""
+    """The small model with phases that are not over before a signal comes."""
     model = small_model(tmp_path_factory.getbasetemp())
-    return replace(model, settings=(*model.settings, "steps=20"))
+    return replace(model, settings=(*model.settings, "steps=20", "sweeps=3", "contexts=2"))
 
 
 @pytest.fixture(scope="module")
