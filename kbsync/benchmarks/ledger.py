@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from kbsync.benchmarks.measured import Took, run_process, write_facts
+from kbsync.benchmarks.measured import run_process, write_facts
 from kbsync.errors import KbsyncError, LedgerError, SettingsError
 from kbsync.facts import EditRequest
 from kbsync.ledger import FactRow, Ledger, Metric, NewEdit
@@ -39,7 +39,7 @@ def bench_ledger(home: Path, facts: int, edits: int, *, seed: int = 0, progress:
     source = home / "facts.nt"
     pull = ("pull", "--source", str(source), *(part for one in relations for part in ("--relation", one)))
     plan = ("plan", "--model", MODEL)
-    steps: dict[str, Took] = {}
+    steps: dict[str, dict[str, float]] = {}
 
     def run(name: str, arguments: Sequence[str]) -> None:
         progress(f"commands: {name}", len(steps), 8)
@@ -68,7 +68,7 @@ def bench_ledger(home: Path, facts: int, edits: int, *, seed: int = 0, progress:
         "cores": len(os.sched_getaffinity(0)),
         "file_mb": source.stat().st_size / 2**20,
         "ledger_mb": (home / "ledger.db").stat().st_size / 2**20,
-        "second_pull": steps[again].seconds / steps["pull"].seconds,
+        "second_pull": steps[again]["seconds"] / steps["pull"]["seconds"],
         "steps": steps,
     }
 
@@ -123,7 +123,7 @@ def _editable(ledger: Ledger, edits: int, templates: Templates) -> list[FactRow]
 
 def ledger_view(bench: dict[str, Any]) -> Parts:
     rows = [
-        (name, round(one.seconds, 2), round(one.cpu_seconds, 2), round(one.peak_mb))
+        (name, round(one["seconds"], 2), round(one["cpu_seconds"], 2), round(one["peak_mb"]))
         for name, one in bench["steps"].items()
     ]
     title = "{facts:,} facts, {edits:,} edits".format(**bench)
@@ -137,5 +137,5 @@ def curve_view(curve: Mapping[str, Sequence[dict[str, Any]]]) -> RenderableType:
     rows = []
     for name in benches[0]["steps"]:
         took = [bench["steps"][name] for bench in benches]
-        rows.append((name, *(f"{one.seconds:,.1f} s, {one.peak_mb:,.0f} MB" for one in took)))
+        rows.append((name, *(f"{one['seconds']:,.1f} s, {one['peak_mb']:,.0f} MB" for one in took)))
     return table(("step", *(f"{bench['facts']:,} facts" for bench in benches)), rows)

@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -169,18 +168,11 @@ class Phases:
             self.peak_mb[name] = round(max(seen[0], process.memory_info().rss) / 2**20, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Took:
-    """What a process took, its start included."""
+def run_process(arguments: Sequence[str]) -> tuple[dict[str, float], str]:
+    """Run ``python`` with these arguments; return what it took, its start included, and the end of what it printed.
 
-    seconds: float
-    cpu_seconds: float
-    peak_mb: float
-    """most memory that it held at once; what started it may count, until the process has more"""
-
-
-def run_process(arguments: Sequence[str]) -> tuple[Took, str]:
-    """Run ``python`` with these arguments; return what it took, and the end of what it printed."""
+    `peak_mb` is the most memory that it held at once; what started it may count, until the process has more.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said:
         began = time.perf_counter()
         process = subprocess.Popen([sys.executable, *arguments], stdout=out, stderr=said)
@@ -190,7 +182,8 @@ def run_process(arguments: Sequence[str]) -> tuple[Took, str]:
         if process.returncode:
             lines = end_of(said).strip().splitlines()
             raise KbsyncError(lines[-1] if lines else f"exit code {process.returncode}")
-        return Took(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / MAXRSS_IN_MB), end_of(out)
+        took = {"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime}
+        return {**took, "peak_mb": usage.ru_maxrss / MAXRSS_IN_MB}, end_of(out)
 
 
 def end_of(file: IO[bytes]) -> str:

@@ -136,7 +136,7 @@ def read_dump(way: str, file: Path, triples: int) -> dict[str, float]:
                 f"reading the dump failed ({way}): {error}; see that memory and disk suffice, or ask for less"
             ) from error
     told: dict[str, float] = json.loads(out)
-    return {**told, "triples_per_second": triples / told["seconds"], "peak_mb": took.peak_mb}
+    return {**told, "triples_per_second": triples / told["seconds"], "peak_mb": took["peak_mb"]}
 
 
 def dump_view(bench: dict[str, Any]) -> Parts:

@@ -19,7 +19,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from kbsync.errors import SourceError
 from kbsync.files import SUBJECTS, TEMPORARY, writing
@@ -40,24 +40,8 @@ class TooLongError(SourceError):
     """An answer took too long, or was cut: a smaller page may pass."""
 
 
-class Rows(Protocol):
-    """How all rows of a question are had: `Paged` from an endpoint, `Whole` from a local store."""
-
-    select: Callable[[str], list[Row]]
-    """asks one SPARQL text; raises SourceError if its answer is not whole"""
-
-    def subjects(self, ask: Ask) -> Iterator[Row]:
-        """Give all subjects that have the relation, within `ask`'s class and sitelinks: rows of ``?subject``."""
-
-    def about(self, names: Sequence[str], query: Callable[[Sequence[str]], queries.Query]) -> list[Row]:
-        """Return all rows of `query` over `names`."""
-
-    def own(self, text: str, page: int | None) -> Iterator[Row]:
-        """Give the rows of a query of the user's own, in pages of so many where it says how large these are."""
-
-
 class Whole:
-    """The rows of a source whose answers are whole by nature; `stream` holds none of them."""
+    """The rows of a source whose answers are whole by nature, asked for as `Paged` is; `stream` holds none of them."""
 
     def __init__(self, stream: Callable[[str], Iterator[Row]]) -> None:
         self.stream = stream
@@ -86,6 +70,7 @@ class Paged:
     """The rows of an endpoint. Raises SourceError if they are not the number that it counts, or in no order."""
 
     def __init__(self, select: Callable[[str], list[Row]]) -> None:
+        """`select` asks one SPARQL text; it raises SourceError if its answer is not whole."""
         self.select = select
         self._page, self._batch = PAGE, BATCH
 
@@ -120,6 +105,7 @@ class Paged:
             raise SourceError(f"gave {number} statements where it counts {total}; pull again", query=text)
 
     def own(self, text: str, page: int | None) -> Iterator[Row]:
+        """Give the rows of a query of the user's own, in pages of so many where it says how large these are."""
         if page is None:
             yield from self.select(text)
             return
@@ -145,7 +131,7 @@ class Paged:
         return page
 
     def about(self, names: Sequence[str], query: Callable[[Sequence[str]], queries.Query]) -> list[Row]:
-        """Return all rows, in the order of `names` as far as the batches go."""
+        """Return all rows of `query` over `names`, in their order as far as the batches go."""
         rows, start = list[Row](), 0
         while start < len(names):
             most = min(self._batch, len(names) - start)
@@ -169,6 +155,10 @@ class Paged:
             "(--class, --subjects, --min-sitelinks)",
             query=text,
         )
+
+
+Rows = Paged | Whole
+"""how all rows of a question are had"""
 
 
 def _halved(size: int, rows_of: Callable[[int], list[Row]]) -> tuple[list[Row], int]:

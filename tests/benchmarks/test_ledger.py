@@ -47,7 +47,9 @@ def test_every_step_is_run_and_taken(tmp_path: Path) -> None:
         "status after it",
         "verify",
     ]
-    assert all(step.seconds > 0 and step.cpu_seconds > 0 and step.peak_mb > 10 for step in done["steps"].values())
+    for step in done["steps"].values():
+        assert step.keys() == {"seconds", "cpu_seconds", "peak_mb"}
+        assert min(step["seconds"], step["cpu_seconds"], step["peak_mb"] - 10) > 0
     assert "second pull" in drawn(ledger_view(done))
     curve = drawn(curve_view({"curve": [done, done]}))
     assert curve.count("400 facts") == 2
