@@ -1,7 +1,8 @@
 """``kbsync plan`` and ``status``: the diff between knowledge base, ledger and model, and the last figures."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,9 +20,6 @@ from kbsync.cli.options import Options, command, family, leave
 from kbsync.report.apply import plan_json, plan_view, status_json, status_view
 from kbsync.report.console import emit, emit_text, progress
 from kbsync.sync.home import AS_STORED, Loading
-
-if TYPE_CHECKING:
-    from kbsync.sync.status import Status
 
 app = family()
 
@@ -85,13 +83,14 @@ def takes_page(options: Options, form: Format, to: Path | None) -> bool:
     return paged
 
 
-def emit_page(home: Path, status: "Status", form: Format, to: Path | None) -> None:
+def emit_page(home: Path, status: Mapping[str, Any], form: Format, to: Path | None) -> None:
     from kbsync.report.apply import status_page
     from kbsync.sync.history import history
     from kbsync.sync.status import recent
 
-    past = history(home, status.plan.model) if status.batch else None
-    news = recent(home, status.plan.model or None)
+    model = status["plan"].model
+    past = history(home, model) if status["batch"] else None
+    news = recent(home, model or None)
     emit_text(status_page(status, past, news, "html" if form == "html" else "markdown"), to)
 
 
@@ -116,7 +115,7 @@ def status(
     if model_file is not None and not probe:
         raise typer.BadParameter("this names a model to ask: add --probe", param_hint="--model-file")
     from kbsync.sync.home import model_name
-    from kbsync.sync.status import Status, diff_for, last_batch, used_model
+    from kbsync.sync.status import diff_for, last_batch, used_model
 
     home, inverse = options.home, options.project.inverse if options.project else None
     if probe:
@@ -128,12 +127,12 @@ def status(
                 plan = probed_plan(home, asked, relation, inverse=inverse, loading=loading, progress=report)
             else:
                 plan = probed_file(home, asked, model_file, relation, loading=loading, progress=report)
-        emit(Status(plan, *last_batch(home, plan.model)), status_view, status_json, as_json=options.json)
+        emit({"plan": plan, **last_batch(home, plan.model)}, status_view, status_json, as_json=options.json)
         leave(plan.in_sync, check)
         return
     name = model and model_name(model, home)
     with diff_for(home, name, relation, inverse=inverse, whole=options.json or paged) as found:
-        result = Status(found, *last_batch(home, name))
+        result = {"plan": found, **last_batch(home, name)}
         if paged:
             emit_page(home, result, form, to)
         else:

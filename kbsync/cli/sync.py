@@ -44,7 +44,7 @@ def sync(
     """
     paged = takes_page(options, form, to)
     from kbsync.sync.daily import sync as workflow
-    from kbsync.sync.status import Status, diff_for, last_batch
+    from kbsync.sync.status import diff_for, last_batch
 
     with (
         progress(quiet=options.json, verbose=options.verbose) as report,
@@ -61,7 +61,7 @@ def sync(
         report.pause()
         if paged:
             with diff_for(done.home, done.model, whole=True) as found:
-                emit_page(done.home, Status(found, *last_batch(done.home, done.model)), form, to)
+                emit_page(done.home, {"plan": found, **last_batch(done.home, done.model)}, form, to)
         else:
             emit(done, synced_view, synced_json, as_json=options.json)
         in_sync = done.in_sync

@@ -14,11 +14,10 @@ from rich.console import RenderableType
 from kbsync.report.console import Parts, fields_of, page, plain, table
 
 if TYPE_CHECKING:
-    from kbsync.sync.batch import Applied
     from kbsync.sync.bisect import Found
     from kbsync.sync.guards import Cost
     from kbsync.sync.plan import Plan, PlanRow, Sign
-    from kbsync.sync.status import Overview, Status
+    from kbsync.sync.status import Overview
 
 
 MEANING = {
@@ -74,15 +73,15 @@ def plan_json(plan: "Plan | Overview") -> dict[str, Any]:
     return {"model": plan.model or None, "counts": plan.counts, "facts": facts, "metrics": {}}
 
 
-def status_view(status: "Status") -> Parts:
-    yield from plan_view(status.plan)
-    if status.batch is not None:
-        yield metrics_table(status.metrics, f"batch {status.batch.id}, {status.batch.finished}")
-    yield from status.notes
+def status_view(status: Mapping[str, Any]) -> Parts:
+    yield from plan_view(status["plan"])
+    if (batch := status["batch"]) is not None:
+        yield metrics_table(status["metrics"], f"batch {batch.id}, {batch.finished}")
+    yield from status["notes"]
 
 
-def status_json(status: "Status") -> dict[str, Any]:
-    return {**plan_json(status.plan), "metrics": status.metrics, "notes": status.notes}
+def status_json(status: Mapping[str, Any]) -> dict[str, Any]:
+    return {**plan_json(status["plan"]), "metrics": status["metrics"], "notes": status["notes"]}
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, float | None]], title: str) -> RenderableType:
@@ -99,26 +98,30 @@ def figure(value: float | None) -> str | None:
 _MOST_FAILED = 10
 
 
-def applied_view(applied: "Applied") -> Parts:
+def applied_view(applied: Mapping[str, Any]) -> Parts:
     """Yield the figures, the seconds by phase, and the edits that the model does not recall."""
-    if applied.batch is None:
-        told = in_sync_text(applied.left) if applied.left else "in sync: nothing to do"
-        yield f"{told}, {applied.edits} edits are active"
+    metrics, failed = applied["metrics"], applied["failed"]
+    if applied["batch"] is None:
+        told = in_sync_text(applied["left"]) if applied["left"] else "in sync: nothing to do"
+        yield f"{told}, {applied['edits']} edits are active"
         return
-    yield metrics_table(applied.metrics, f"batch {applied.batch}: {applied.edits} edits active")
-    yield f"{applied.optimised} targets optimised, {applied.from_cache} from the cache"
-    yield "seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in applied.seconds.items())
-    if applied.peak_memory_mb is not None:
-        yield f"peak memory: {applied.peak_memory_mb:.0f} MB"
-    if "recall_masters" in applied.metrics:
-        exact, cast = (applied.metrics[name]["after"] for name in ("recall_masters", "recall_active"))
+    yield metrics_table(metrics, "batch {batch}: {edits} edits active".format(**applied))
+    yield "{optimised} targets optimised, {from_cache} from the cache".format(**applied)
+    yield "seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in applied["seconds"].items())
+    if applied["peak_memory_mb"] is not None:
+        yield f"peak memory: {applied['peak_memory_mb']:.0f} MB"
+    if "recall_masters" in metrics:
+        exact, cast = (metrics[name]["after"] for name in ("recall_masters", "recall_active"))
         yield f"recall of all edits: {exact:.2f} with float32 weights, {cast:.2f} cast to 16 bits"
-    if applied.failed:
+    if failed:
         rows = [
-            (f.relation, f.subject, f.object, _percent(f.probability), f.rival, _percent(f.rival_probability))
-            for f in applied.failed[:_MOST_FAILED]
+            (
+                *(one["relation"], one["subject"], one["object"], _percent(one["probability"])),
+                *(one["rival"], _percent(one["rival_probability"])),
+            )
+            for one in failed[:_MOST_FAILED]
         ]
-        title = f"not recalled: {len(applied.failed)} (`kbsync apply --retry` gives them more steps)"
+        title = f"not recalled: {len(failed)} (`kbsync apply --retry` gives them more steps)"
         yield table(("relation", "subject", "object", "%", "best rival", "%"), rows, title=title)
 
 
@@ -190,39 +193,42 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~&])")
 
 
 def status_page(
-    status: "Status", history: Mapping[str, Any] | None, recent: Mapping[str, Any], form: Literal["markdown", "html"]
+    status: Mapping[str, Any],
+    history: Mapping[str, Any] | None,
+    recent: Mapping[str, Any],
+    form: Literal["markdown", "html"],
 ) -> str:
     """Return a status, with what was new lately and the figures of the last batches from `history`, as one page."""
+    plan: Overview = status["plan"]
     rows: dict[str, list[PlanRow]] = defaultdict(list)
-    for row in status.plan.rows:
+    for row in plan.rows:
         if len(rows[row.sign]) < MOST_ROWS:
             rows[row.sign].append(row)
-    counts = {sign: count for sign, count in status.plan.counts.items() if count}
     return page(
         "status.html.j2" if form == "html" else "status.md.j2",
         {"cell": cell, "bars": bars, "code": code},
-        model=status.plan.model,
-        verdict=verdict(status),
-        counts=[(sign, count, MEANING[sign]) for sign, count in counts.items()],
-        notes=status.notes,
-        batch=status.batch.id if status.batch else None,
+        model=plan.model,
+        verdict=verdict(plan),
+        counts=[(sign, count, MEANING[sign]) for sign, count in plan.counts.items() if count],
+        notes=status["notes"],
+        batch=status["batch"].id if status["batch"] else None,
         figures=[
             (name, figure(values["before"]) or "", figure(values["after"]) or "", points(name, history))
-            for name, values in status.metrics.items()
+            for name, values in status["metrics"].items()
         ],
         rows=rows,
         **recent,
     )
 
 
-def verdict(status: "Status") -> str:
+def verdict(plan: "Overview") -> str:
     """Return in a sentence whether there is anything to do."""
-    counts = status.plan.counts
+    counts = plan.counts
     if not any(counts.values()):
         return "No facts yet: run `kbsync pull`."
-    if status.plan.in_sync:
+    if plan.in_sync:
         return in_sync_text(counts).capitalize() + "."
-    changes = sum(counts.get(sign, 0) for sign in ("+", "~", "-"))
+    changes = counts["+"] + counts["~"] + counts["-"]
     facts = "1 fact" if changes == 1 else f"{changes:,} facts"
     return f"Knowledge base and model differ in {facts}: `kbsync apply` writes the change."
 

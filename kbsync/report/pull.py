@@ -4,7 +4,6 @@ How relations and templates are shown.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -96,8 +95,7 @@ def synced_json(done: "Synced") -> dict[str, Any]:
     return {
         **fields_of(done, "model", "in_sync", "dry_run", "pulls"),
         "counts": done.plan.counts,
-        "applied": None if done.applied is None else asdict(done.applied),
-        **fields_of(done, "checked", "exported", "probed"),
+        **fields_of(done, "applied", "checked", "exported", "probed"),
     }
 
 

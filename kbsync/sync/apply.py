@@ -16,7 +16,7 @@ from kbsync.ledger.edits import rollback_count
 from kbsync.ledger.store import database_faults
 from kbsync.models import ALONE, Team, require_chat_template
 from kbsync.sync.answers import base_answers
-from kbsync.sync.batch import Applied, Batch, Clock
+from kbsync.sync.batch import Batch, Clock, applied
 from kbsync.sync.corpus import settle_stdin
 from kbsync.sync.doctor import check_before_load, check_before_work, check_lengths
 from kbsync.sync.edits import chosen_editor, make_edits
@@ -82,7 +82,7 @@ def apply(
     progress: Progress = silent,
     remark: Callable[[str], None] = lambda text: None,
     team: Team = ALONE,
-) -> Applied | None:
+) -> dict[str, Any] | None:
     """Bring the model in step with the ledger's facts; None where `confirm` says no.
 
     `remark` is told how the work is done, which `team` shares (this process leads it). Raises LedgerError, ModelError,
@@ -135,12 +135,12 @@ class Prepared:
             edits = make_edits(self.work, plan, self.editor, retry=self.options.retry)
         return Batch(self.work, edits, self.guard, self.clock, self.remark, self.options.chat, self.tasks)
 
-    def carry_out(self, plan: Plan, batch: Batch) -> Applied:
+    def carry_out(self, plan: Plan, batch: Batch) -> dict[str, Any]:
         """Run the batch of a plan; where the model's state stays, say what it does not hold all the same."""
         if batch.edits.needed:
             return batch.run()
         left = {sign: count for sign, count in plan.counts.items() if sign in "!?x" and count}
-        return Applied(None, len(batch.edits.kept), 0, 0, {}, self.clock.total(), None, (), left=left)
+        return applied(None, len(batch.edits.kept), self.clock.total(), left=left)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -27,9 +28,8 @@ from kbsync.sync.covariances import with_text
 from kbsync.sync.deltas import NO_TARGETS, Targets, cached_targets, make_deltas, stronger, target_keys, weight_changes
 from kbsync.sync.edits import Edits, new_edit, retries_now
 from kbsync.sync.guards import WEIGHT_CHANGE, Cost, Guard, expected_seconds, failures, not_finite
-from kbsync.sync.measure import Failure, Measured, cases_for, measure_edits, sampled_prompts
+from kbsync.sync.measure import Measured, cases_for, measure_edits, sampled_prompts
 from kbsync.sync.model import Session, delta_tensors
-from kbsync.sync.plan import Sign
 from kbsync.sync.tasks import Tasks
 
 
@@ -66,25 +66,16 @@ def peak_memory_mb(devices: Collection[torch.device]) -> float:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What an apply did. `metrics` maps a name to its figures before and after, percentages but for perplexity."""
+def applied(batch: int | None, edits: int, seconds: Mapping[str, float], **told: Any) -> dict[str, Any]:
+    """Return what an apply did, with the keys of the JSON; `told` is what there is to tell beside the active edits.
 
-    batch: int | None
-    edits: int
-    """active edits after it"""
-    optimised: int
-    """groups whose target was searched"""
-    from_cache: int
-    metrics: dict[str, dict[str, float | None]]
-    seconds: dict[str, float]
-    peak_memory_mb: float | None
-    failed: tuple[Failure, ...]
-    """edits that the model does not recall, of those that the batch wrote (of all, where it wrote none)"""
-    planned: Cost | None = None
-    """what was said before it started"""
-    left: Mapping[Sign, int] = field(default_factory=dict)
-    """where nothing was to be done: facts by sign that the model does not hold all the same"""
+    `optimised` counts the groups whose target was searched. `metrics` maps a name to its figures before and after,
+    percentages but for perplexity. `failed` are edits that the model does not recall, of those that the batch wrote (of
+    all, where it wrote none); `planned` is the cost that was said before it started. `left`, where nothing was to be
+    done, are facts by sign that the model does not hold all the same.
+    """
+    known = {"batch": batch, "edits": edits, "optimised": 0, "from_cache": 0, "metrics": {}, "seconds": seconds}
+    return {**known, "peak_memory_mb": None, "failed": (), "planned": None, "left": {}, **told}
 
 
 @dataclass
@@ -119,7 +110,7 @@ class Batch:
         earlier = [batch for batch in work.ledger.batches(work.model.key) if batch.algorithm == edits.editor.name]
         return replace(cost, seconds=expected_seconds(earlier, str(work.loaded.device), cost))
 
-    def run(self) -> Applied:
+    def run(self) -> dict[str, Any]:
         """Make the batch; on any error it is recorded as failed and the state before stays current."""
         cost, ledger = self.cost(), self.work.ledger
         record = cost.record() | self.guard.record() | self.edits.record()
@@ -134,8 +125,8 @@ class Batch:
                 fail_batch(ledger, batch, reason, self.clock.total(), self.figures)
             raise
 
-    def make(self, batch: int, cost: Cost) -> Applied:
-        """Find targets, solve, check, write the files, and make them current."""
+    def make(self, batch: int, cost: Cost) -> dict[str, Any]:
+        """Find targets, solve, check, write the files, and make them current; return what `applied` does."""
         edits, ledger = self.edits, self.work.ledger
         targets, deltas = self.solve()
         failed = self.failing(deltas)
@@ -163,8 +154,9 @@ class Batch:
             planned_on=edits.planned_on,
             covariances=self.covariance_files,
         )
-        taken = (targets.optimised, targets.from_cache, measured.table, seconds, peak, measured.failed)
-        return Applied(batch, cost.edits, *taken, planned=cost)
+        took = {"metrics": measured.table, "seconds": seconds, "peak_memory_mb": peak, "failed": measured.failed}
+        counts = {"optimised": targets.optimised, "from_cache": targets.from_cache}
+        return applied(batch, cost.edits, **counts, **took, planned=cost)
 
     def failing(self, deltas: Deltas) -> list[str]:
         loaded, canaries = self.work.loaded, self.guard.canaries

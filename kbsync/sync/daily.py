@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event as Flag
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kbsync.errors import KbsyncError, LedgerError, SettingsError
 from kbsync.ledger import BatchRow, Ledger
@@ -31,9 +31,6 @@ from kbsync.sync.pull import MAX_WITHDRAWN, Pulled, pull, withdraw_rest
 from kbsync.sync.reading import make_asks
 from kbsync.sync.status import Overview, last_batch, overview_for
 
-if TYPE_CHECKING:
-    from kbsync.sync.batch import Applied
-
 
 @dataclass(frozen=True, slots=True)
 class Synced:
@@ -44,7 +41,7 @@ class Synced:
     model: str
     pulls: tuple[Pulled, ...]
     plan: Overview
-    applied: "Applied | None" = None
+    applied: Mapping[str, Any] | None = None
     checked: int = 0
     """items that `verify` found as recorded, after an apply"""
     exported: Path | None = None
@@ -138,7 +135,7 @@ def sync(
     applied, checked = None, 0
     # Edits that are not recalled (x) stay as they are until `apply --retry`.
     differs = any(count for sign, count in plan.counts.items() if sign in "+~-")
-    if differs or other_settings(project, last_batch(home, name)[0]):
+    if differs or other_settings(project, last_batch(home, name)["batch"]):
         from kbsync.sync.apply import ApplyOptions, apply
         from kbsync.sync.verify import verify
 
@@ -159,7 +156,7 @@ def sync(
             raise LedgerError(f"after the apply the ledger is not as recorded: {faults[0]}; see `kbsync verify`")
         checked = sum(check["checked"] for check in checks)
     exported, probed = None, None
-    if (to := project.export) and (applied is not None or not to.exists()) and last_batch(home, name)[0] is not None:
+    if (to := project.export) and (applied is not None or not to.exists()) and last_batch(home, name)["batch"]:
         exported, probed = to, _export(project, project.model, to, loading)
     yield Synced(home, name, pulls, plan, applied, checked, exported, probed)
 

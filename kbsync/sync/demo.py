@@ -71,12 +71,12 @@ def story(home: Path, pulls: list[Pulled], options: ApplyOptions, progress: Prog
 
     model, corpus = options.model, options.corpus
     applied = apply(home, options, confirm, progress)
-    if applied is None or applied.batch is None:
+    if applied is None or applied["batch"] is None:
         raise EditError(f"the demo found nothing to edit: {model} knows all of the facts already")
     plan, status = with_answers(home, plans[0]), status_for(home, model)
     changed = plan.having("+", "~")
     rows = changed[:: max(1, len(changed) // QUESTIONS)][:QUESTIONS]
-    failed = {(one.relation, one.subject) for one in applied.failed}
+    failed = {(one["relation"], one["subject"]) for one in applied["failed"]}
     out = next((row for row in rows if (row.relation, row.subject) not in failed), rows[0])
     asked, base, edited_says = speak(home, model, rows, progress)
     retract(home, out.subject, out.relation, lambda _: True, model=model, corpus=corpus, progress=progress)

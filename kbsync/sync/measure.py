@@ -9,7 +9,7 @@ from functools import cache
 from heapq import nsmallest
 from itertools import islice
 from statistics import fmean
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kbsync.errors import KbsyncError
 from kbsync.facts import EditRequest, Wording, content_id
@@ -40,29 +40,27 @@ from kbsync.sync.tasks import Tasks
 from kbsync.templates import Templates
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An edit that is not recalled; probabilities, from 0 to 1, are of the whole object and of the whole answer."""
+def failures(loaded: LoadedModel, requests: Sequence[EditRequest]) -> list[dict[str, Any]]:
+    """Ask the model, as it is, for the edits of these requests; none of them is to be recalled by it.
 
-    subject: str
-    relation: str
-    object: str
-    probability: float
-    rival: str
-    """the model's own answer to the edit prompt; empty where it ends the text"""
-    rival_probability: float | None
-
-
-def failures(loaded: LoadedModel, requests: Sequence[EditRequest]) -> tuple[Failure, ...]:
-    """Ask the model, as it is, for the edits of these requests; none of them is to be recalled by it."""
+    The `rival` is the model's own answer to the edit prompt, empty where it ends the text. Probabilities, from 0 to 1,
+    are of the whole object and of the whole rival.
+    """
     rivals = greedy_answers(loaded, [prompt_of(request) for request in requests])
     own = _probabilities(loaded, [(one.prompt, one.subject, one.target) for one in requests])
     asked = [(one.prompt, one.subject, rival) for one, rival in zip(requests, rivals, strict=True) if rival]
     theirs = dict(zip(asked, _probabilities(loaded, asked), strict=True))
-    return tuple(
-        Failure(one.subject, one.relation, one.target, likely, rival, theirs.get((one.prompt, one.subject, rival)))
+    return [
+        {
+            "subject": one.subject,
+            "relation": one.relation,
+            "object": one.target,
+            "probability": likely,
+            "rival": rival,
+            "rival_probability": theirs.get((one.prompt, one.subject, rival)),
+        }
         for one, likely, rival in zip(requests, own, rivals, strict=True)
-    )
+    ]
 
 
 def _probabilities(loaded: LoadedModel, triples: Sequence[tuple[str, str, str]]) -> list[float]:
@@ -189,7 +187,7 @@ class Measured:
 
     metrics: list[Metric]
     table: dict[str, dict[str, float | None]]
-    failed: tuple[Failure, ...]
+    failed: Sequence[Mapping[str, Any]]
     recalled: dict[str, bool]
     """by request: whether the edited model recalls it; for all active edits"""
 
@@ -268,7 +266,7 @@ def measure_edits(
         figures_after |= means(kept_values(said_before, said_after))
         missed = [case.request for case, right in zip(cases, after["recall"], strict=True) if not right]
         # A model that gives no numbers has no answers; that its figures are not finite is the guard's to tell.
-        failed: tuple[Failure, ...] = ()
+        failed: Sequence[Mapping[str, Any]] = ()
         if all(map(math.isfinite, figures_after.values())):
             failed = failures(choice.loaded, missed)
             heard = sorted(cases, key=lambda case: case.request.id)[:MOST_HEARD]

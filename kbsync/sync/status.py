@@ -18,7 +18,7 @@ from typing import Any
 from kbsync.conflicts import Policy
 from kbsync.errors import SettingsError
 from kbsync.facts import check_relation, normalise_label
-from kbsync.ledger import BatchRow, FactRow, Ledger, ModelRow
+from kbsync.ledger import FactRow, Ledger, ModelRow
 from kbsync.ledger.edits import metrics_of
 from kbsync.ledger.facts import Standing, aliases, vetoes
 from kbsync.ledger.pulls import changes, skipped_counts
@@ -26,7 +26,6 @@ from kbsync.ledger.store import INTERRUPTED
 from kbsync.sync.home import templates_for
 from kbsync.sync.plan import (
     NEW,
-    Plan,
     PlanRow,
     Sign,
     compiles_inverse,
@@ -184,35 +183,20 @@ def _ends(template: Template) -> tuple[str, str]:
 _REASONS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """The diff, whole or at a glance, and the model's last batch with its figures (before, after).
-
-    `notes` say what a command began and has not ended.
-    """
-
-    plan: Plan | Overview
-    batch: BatchRow | None
-    metrics: dict[str, dict[str, float | None]]
-    notes: tuple[str, ...] = ()
+def status_for(home: Path, model: str | None) -> dict[str, Any]:
+    """Return the plan of a model, and its `last_batch`; None means the one used last, or none where there is none."""
+    return {"plan": plan_for(home, model), **last_batch(home, model)}
 
 
-def status_for(home: Path, model: str | None) -> Status:
-    """Return the status of a model; `model` None means the one used last, or none where none is on record."""
-    return Status(plan_for(home, model), *last_batch(home, model))
-
-
-def last_batch(
-    home: Path, model: str | None
-) -> tuple[BatchRow | None, dict[str, dict[str, float | None]], tuple[str, ...]]:
-    """Return the model's current batch, its figures over the whole batch, and a `Status`'s notes."""
+def last_batch(home: Path, model: str | None) -> dict[str, Any]:
+    """Return the model's current batch, its metrics (before, after), and notes on what began and has not ended."""
     with Ledger.open(home, create=False) as ledger:
         found = find_model(ledger, model)
         batch = ledger.current_batch(found.key) if found else None
         rows = ledger.metrics(batch.id) if batch else []
         figures = {row.name: {"before": row.before, "after": row.after} for row in rows if row.edit is None}
         notes = list(_notes(ledger, found)) if found else []
-        return batch, figures, (*notes, *_left_out(ledger))
+        return {"batch": batch, "metrics": figures, "notes": [*notes, *_left_out(ledger)]}
 
 
 def _notes(ledger: Ledger, model: ModelRow) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """How plan, status, apply, answers and the demo are shown."""
 
 import io
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, RenderableType
 
@@ -12,12 +12,9 @@ from kbsync.report.apply import applied_view, cost_view, plan_json, plan_view, s
 from kbsync.report.console import Parts, stacked, to_plain
 from kbsync.report.evaluate import asked_view
 from kbsync.report.pull import demo_view
-from kbsync.sync.batch import Applied
 from kbsync.sync.guards import Cost
-from kbsync.sync.measure import Failure
 from kbsync.sync.plan import Plan, PlanRow, Sign
 from kbsync.sync.pull import Changes, Pulled
-from kbsync.sync.status import Status
 
 FIGURES: dict[str, dict[str, float | None]] = {
     "ES": {"before": 0.0, "after": 97.256},
@@ -37,15 +34,17 @@ def row(
     return PlanRow(sign, subject, "P36", thing, previous, reason)
 
 
-def applied(batch: int | None = 3, failed: int = 0) -> Applied:
-    lost = tuple(Failure(f"Land {n}", "P36", "Oslo", 0.0123, "Riga", 0.875) for n in range(failed))
-    return Applied(batch, 7, 5, 2, FIGURES, {"targets": 1.25, "total": 2.0}, 512.4, lost)
+def applied(batch: int | None = 3, failed: int = 0) -> dict[str, Any]:
+    known = {"relation": "P36", "object": "Oslo", "probability": 0.0123, "rival": "Riga", "rival_probability": 0.875}
+    counts: dict[str, Any] = {"batch": batch, "edits": 7, "optimised": 5, "from_cache": 2, "left": {}}
+    taken = {"metrics": FIGURES, "seconds": {"targets": 1.25, "total": 2.0}, "peak_memory_mb": 512.4}
+    return {**counts, **taken, "failed": [{"subject": f"Land {n}", **known} for n in range(failed)]}
 
 
-def status(plan: Plan) -> Status:
+def status(plan: Plan) -> dict[str, Any]:
     started = "2025-06-01T12:00:00+00:00"
     batch = BatchRow(3, "model:1", "memit", {}, started, "2025-06-01T12:01:00", "done", None, "cpu", {}, None, {})
-    return Status(plan, batch, FIGURES)
+    return {"plan": plan, "batch": batch, "metrics": FIGURES, "notes": []}
 
 
 PLAN = Plan(
@@ -96,7 +95,7 @@ def test_status_adds_the_figures_of_the_batch() -> None:
     assert "batch 3, 2025-06-01T12:01:00" in " ".join(text)  # a narrow table folds its title
     assert "ES 0.00 97.26" in text
     assert "NS 90.00" in text
-    assert "figure" not in drawn(status_view(Status(PLAN, None, {})))
+    assert "figure" not in drawn(status_view({"plan": PLAN, "batch": None, "metrics": {}, "notes": []}))
 
 
 def test_an_apply_shows_figures_time_and_what_is_not_recalled() -> None:
@@ -110,7 +109,7 @@ def test_an_apply_shows_figures_time_and_what_is_not_recalled() -> None:
     assert ("P36 Land 9 Oslo 1.2 Riga 88" in text, "Land 10" in text) == (True, False)
     assert "not recalled" not in drawn(applied_view(applied()))
     assert drawn(applied_view(applied(batch=None))) == "in sync: nothing to do, 7 edits are active"
-    left = replace(applied(batch=None), left={"?": 1, "!": 2})
+    left = applied(batch=None) | {"left": {"?": 1, "!": 2}}
     told = " ".join(drawn(applied_view(left)).split())
     assert told.startswith("nothing to apply; what is left: 1 without a template")
     assert "2 kept out (in conflict" in told

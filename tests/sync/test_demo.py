@@ -43,7 +43,7 @@ def test_the_plan_shows_what_the_model_said(told: dict[str, Any]) -> None:
 
 def test_answers_before_and_after(told: dict[str, Any], small: Editable, home: Path) -> None:
     assert len(told["answers"]) == EDITS  # the small model has no chat template: a paraphrase each
-    assert told["status"].plan.counts["="] + told["status"].plan.counts["x"] == EDITS
+    assert told["status"]["plan"].counts["="] + told["status"]["plan"].counts["x"] == EDITS
     prompts = [said["prompt"] for said in told["answers"]]
     now = ask(home, small.name, prompts, count=1)
     assert [said["base"] for said in told["answers"]] == [one["base"][0].text for one in now]

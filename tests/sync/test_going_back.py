@@ -115,7 +115,7 @@ def test_a_retracted_fact_alone_is_taken_out(small: Editable, home: Path) -> Non
     assert previews == [{**about, "model": small.name, "written": [SWAPPED[B]], "others": []}]
     assert result is not None
     applied = result["applied"]
-    assert (applied.edits, applied.optimised, applied.from_cache) == (2, 0, 2)
+    assert (applied["edits"], applied["optimised"], applied["from_cache"]) == (2, 0, 2)
     assert active(home).keys() == {A, C}  # D is new, and waits
     assert counts(home, small) == {"+": 1, "=": 2, "k": 3, "!": 1}
     # The state is that of an apply which never knew the fact.

@@ -75,7 +75,7 @@ def test_on_the_command_line(small: Editable, applied: Path, tmp_path: Path) -> 
         assert (probed["counts"]["x"], probed["counts"]["="], probed["counts"]["k"]) == (3, 0, 4)
         assert done(*command, "--home", home, "--json").json["counts"]["x"] == 3
     probed = done("status", "--home", home, "--probe", "--json").json
-    assert probed["metrics"] == status_for(home, None).metrics
+    assert probed["metrics"] == status_for(home, None)["metrics"]
     before = snapshot(home)
     done("status", "--home", home)
     assert snapshot(home) == before
