@@ -154,9 +154,9 @@ class Batch:
             planned_on=edits.planned_on,
             covariances=self.covariance_files,
         )
-        took = {"metrics": measured.table, "seconds": seconds, "peak_memory_mb": peak, "failed": measured.failed}
-        counts = {"optimised": targets.optimised, "from_cache": targets.from_cache}
-        return applied(batch, cost.edits, **counts, **took, planned=cost)
+        told: dict[str, Any] = {"optimised": targets.optimised, "from_cache": targets.from_cache, "planned": cost}
+        told |= {"metrics": measured.table, "peak_memory_mb": peak, "failed": measured.failed}
+        return applied(batch, cost.edits, seconds, **told)
 
     def failing(self, deltas: Deltas) -> list[str]:
         loaded, canaries = self.work.loaded, self.guard.canaries
