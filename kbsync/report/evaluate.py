@@ -6,64 +6,63 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import RenderableType
 
-from kbsync.report.console import Parts, fields_of, page, table
+from kbsync.report.console import Parts, page, table
 
 if TYPE_CHECKING:
     from kbsync.metrics import Figure
     from kbsync.models import Answer
-    from kbsync.sync.evaluate import Evaluation
 
 
-def eval_view(found: "Evaluation") -> Parts:
+def eval_view(found: Mapping[str, Any]) -> Parts:
     """Yield the figures with their intervals, base beside edited, and a row for each relation."""
     rows = [
-        (name, base.cases, *_cells(base), *(_cells(found.edited[name]) if found.edited else ()))
-        for name, base in found.base.items()
+        (name, base.cases, *_cells(base), *(_cells(found["edited"][name]) if found["edited"] else ()))
+        for name, base in found["base"].items()
     ]
-    sides = ("base", "95%", "edited", "95%") if found.edited else ("base", "95%")
-    what = "the ledger's edits" if found.measured == "ledger" else found.measured
-    yield table(("metric", "cases", *sides), rows, title=f"{found.model}: {found.cases} cases of {what}")
-    if found.beside:
+    sides = ("base", "95%", "edited", "95%") if found["edited"] else ("base", "95%")
+    what = "the ledger's edits" if found["measured"] == "ledger" else found["measured"]
+    yield table(("metric", "cases", *sides), rows, title=f"{found['model']}: {found['cases']} cases of {what}")
+    if found["beside"]:
         beside = sides_of(found)
-        cells = [(name, *(_mean(side.get(name)) for side in beside.values())) for name in found.base]
+        cells = [(name, *(_mean(side.get(name)) for side in beside.values())) for name in found["base"]]
         yield table(("metric", *beside), cells, title="beside them, on the same questions")
-    if found.reversal:
-        yield from _reversal(found.reversal)
+    if found["reversal"]:
+        yield from _reversal(found["reversal"])
     yield _by_relation(found)
-    if found.lower:
-        yield f"lower is better: {', '.join(found.lower)}"
+    if found["lower"]:
+        yield f"lower is better: {', '.join(found['lower'])}"
     yield from remarks(found)
 
 
-def sides_of(found: "Evaluation") -> dict[str, Mapping[str, "Figure"]]:
+def sides_of(found: Mapping[str, Any]) -> dict[str, Mapping[str, "Figure"]]:
     """Return the figures of the base model, of the edited one, and of everything that was asked the same."""
-    return {"base": found.base, **({"edited": found.edited} if found.edited else {}), **found.beside}
+    return {"base": found["base"], **({"edited": found["edited"]} if found["edited"] else {}), **found["beside"]}
 
 
-def remarks(found: "Evaluation") -> Iterator[str]:
-    if found.edited is None:
+def remarks(found: Mapping[str, Any]) -> Iterator[str]:
+    if found["edited"] is None:
         yield "this home has no edits of the model: only the base model was measured"
-    if found.text is not None:
-        yield f"text: {len(found.text.lines)} lines of {found.text.corpus}"
-    if "RS" in found.base:
-        yield f"RS: against {found.references or 'sentences of known facts, as no --references were named'}"
-    if found.unmeasured:
-        yield f"not measured, as no case has what they need: {', '.join(found.unmeasured)}"
-    if found.unplaced:
-        yield f"left out: {found.unplaced} prompts that do not name their subject"
-    if found.batch is not None:
-        yield f"on record with batch {found.batch}"
+    if found["text"] is not None:
+        yield "text: {lines} lines of {corpus}".format(**found["text"])
+    if "RS" in found["base"]:
+        yield f"RS: against {found['references'] or 'sentences of known facts, as no --references were named'}"
+    if found["unmeasured"]:
+        yield f"not measured, as no case has what they need: {', '.join(found['unmeasured'])}"
+    if found["unplaced"]:
+        yield f"left out: {found['unplaced']} prompts that do not name their subject"
+    if found["batch"] is not None:
+        yield f"on record with batch {found['batch']}"
 
 
-def eval_json(found: "Evaluation") -> dict[str, Any]:
+def eval_json(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the evaluation for machines: means by name, and the intervals beside them."""
+    names = ("model", "measured", "cases", "unplaced", "unmeasured", "batch", "text")
     return {
-        **fields_of(found, "model", "measured", "cases", "unplaced", "unmeasured", "batch"),
-        "text": None if found.text is None else {"corpus": found.text.corpus, "lines": len(found.text.lines)},
-        **_sides(found.base, found.edited),
-        "beside": {name: {"means": _means(one), "intervals": _intervals(one)} for name, one in found.beside.items()},
-        **fields_of(found, "reversal", "calibration"),
-        "relations": {name: one | _sides(one["base"], one["edited"]) for name, one in found.relations.items()},
+        **{name: found[name] for name in names},
+        **_sides(found),
+        "beside": {name: {"means": _means(one), "intervals": _intervals(one)} for name, one in found["beside"].items()},
+        **{name: found[name] for name in ("reversal", "calibration")},
+        "relations": {name: {"cases": one["cases"], **_sides(one)} for name, one in found["relations"].items()},
     }
 
 
@@ -76,10 +75,10 @@ def _reversal(found: Mapping[str, Any]) -> Parts:
     yield table(tuple(answers[0]), [tuple(one.values()) for one in answers])
 
 
-def _sides(base: Mapping[str, "Figure"], edited: Mapping[str, "Figure"] | None) -> dict[str, Any]:
-    means = {"base": _means(base), "edited": None if edited is None else _means(edited)}
-    intervals = {"base": _intervals(base), "edited": None if edited is None else _intervals(edited)}
-    return {**means, "intervals": intervals}
+def _sides(found: Mapping[str, Any]) -> dict[str, Any]:
+    sides = {side: found[side] for side in ("base", "edited")}
+    intervals = {side: None if one is None else _intervals(one) for side, one in sides.items()}
+    return {**{side: None if one is None else _means(one) for side, one in sides.items()}, "intervals": intervals}
 
 
 def _means(figures: Mapping[str, "Figure"]) -> dict[str, float]:
@@ -98,12 +97,12 @@ def _cells(figure: "Figure") -> tuple[str, str]:
     return f"{figure.mean:.2f}", f"{figure.low:.1f} to {figure.high:.1f}"
 
 
-def _by_relation(found: "Evaluation") -> RenderableType:
+def _by_relation(found: Mapping[str, Any]) -> RenderableType:
     """A relation's figures before and after, as far as it has them: those over cases."""
-    of_cases = {name for one in found.relations.values() for name in one["base"]}
-    columns = [name for name in found.edited or found.base if name in of_cases]
+    of_cases = {name for one in found["relations"].values() for name in one["base"]}
+    columns = [name for name in found["edited"] or found["base"] if name in of_cases]
     rows = []
-    for relation, one in found.relations.items():
+    for relation, one in found["relations"].items():
         sides = [side for side in (one["base"], one["edited"]) if side]
         cells = [" → ".join(f"{side[name].mean:.1f}" for side in sides if name in side) or None for name in columns]
         rows.append((relation, one["cases"], *cells))
@@ -165,24 +164,24 @@ class Verdict(NamedTuple):
     text: str
 
 
-def verdicts(found: "Evaluation") -> Iterator[Verdict]:
+def verdicts(found: Mapping[str, Any]) -> Iterator[Verdict]:
     """Yield what a model can be trusted with by its figures; the edited model where there is one."""
-    now = found.edited or found.base
+    now = found["edited"] or found["base"]
     for name, text in ASKED.items():
         if name in now:
             yield Verdict(grade(now[name].mean), f"{text} ({now[name].mean:.0f}%)")
     for name, after in now.items():
-        if name.startswith("task.") and found.edited:
-            lost = found.base[name].mean - after.mean
-            trust = "yes" if lost <= POINTS else "care" if after.low <= found.base[name].mean <= after.high else "no"
+        if name.startswith("task.") and found["edited"]:
+            lost = found["base"][name].mean - after.mean
+            trust = "yes" if lost <= POINTS else "care" if after.low <= found["base"][name].mean <= after.high else "no"
             yield Verdict(trust, f"{name.removeprefix('task.')}: {-lost:+.1f} points")
-    if found.edited and "perplexity" in now:
-        rise = 100 * (now["perplexity"].mean / found.base["perplexity"].mean - 1)
+    if found["edited"] and "perplexity" in now:
+        rise = 100 * (now["perplexity"].mean / found["base"]["perplexity"].mean - 1)
         trust = "yes" if rise <= POINTS else "care" if rise <= 10 * POINTS else "no"
         yield Verdict(trust, f"text of other kinds: perplexity {rise:+.1f}%")
-    was = first(found.edited or {})
+    was = first(found["edited"] or {})
     for name in ("8bit", "4bit", "tuned"):
-        kept = first(found.beside.get(name, {}))
+        kept = first(found["beside"].get(name, {}))
         if was and was.mean and kept:
             share = 100 * kept.mean / was.mean
             what = "fine-tuning on other text" if name == "tuned" else f"quantisation to {name[0]} bits"
@@ -199,15 +198,15 @@ def first(side: Mapping[str, "Figure"]) -> "Figure | None":
     return next((side[name] for name in ("said", "recall", "efficacy") if name in side), None)
 
 
-def beside_told(found: "Evaluation") -> str:
+def beside_told(found: Mapping[str, Any]) -> str:
     """Return in a sentence what telling the facts does in place of edits; "" where it was not asked."""
     named = {"retrieval": "told what a lexical retriever finds", "context": "told the fact itself"}
     parts = [
         f"{text}, the base model says {figure.mean:.0f}%"
         for name, text in named.items()
-        if name in found.beside and (figure := first(found.beside[name]))
+        if name in found["beside"] and (figure := first(found["beside"][name]))
     ]
-    now = first(found.edited) if found.edited else None
+    now = first(found["edited"]) if found["edited"] else None
     if not parts or now is None:
         return ""
     return f"The edited model says {now.mean:.0f}% of the edited facts; {'; '.join(parts)}."
@@ -224,7 +223,7 @@ def grouped(names: Sequence[str]) -> dict[str, list[str]]:
     return {heading: own for heading, own in (found | {"Other figures": left}).items() if own}
 
 
-def eval_page(found: "Evaluation") -> str:
+def eval_page(found: Mapping[str, Any]) -> str:
     """Return an evaluation as one HTML page that needs no network."""
     sides = sides_of(found)
     return page(
@@ -233,7 +232,7 @@ def eval_page(found: "Evaluation") -> str:
         sides_of=lambda names: {name: side for name, side in sides.items() if side.keys() & set(names)},
         remarks=list(remarks(found)),
         groups=grouped(list(dict.fromkeys(name for side in sides.values() for name in side))),
-        about=found.about,
+        about=found["about"],
         verdicts=list(verdicts(found)),
         told=beside_told(found),
         headings={"yes": "Can be trusted with", "care": "With care", "no": "Not to be trusted with"},

@@ -35,7 +35,7 @@ from kbsync.metrics import (
     kept_values,
     say,
 )
-from kbsync.metrics.intervals import Bin, Sure, bins, calibration_error, sureness
+from kbsync.metrics.intervals import Sure, bins, calibration_error, sureness
 from kbsync.sync.arms import ARMS, OF_EDITS, Arm, arms, reversal
 from kbsync.sync.covariances import kept_text
 from kbsync.sync.edits import held_prompts, written_in
@@ -97,43 +97,9 @@ class EvalOptions:
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Base and edited model on the same cases; `edited` is None where the home has no edits of this model."""
-
-    model: str
-    measured: str
-    """the data set's file, or ``ledger``"""
-    cases: int
-    unplaced: int
-    """prompts of the data set that were left out, since they do not name their subject"""
-    unmeasured: tuple[str, ...]
-    """metrics that no case has prompts, an object before the edit, or references for"""
-    base: Figures
-    edited: Figures | None
-    beside: dict[str, Figures]
-    """what else was asked the same"""
-    reversal: Mapping[str, Any] | None
-    """where edits were taken out again"""
-    calibration: dict[str, list[Bin]]
-    """base, edited -> how sure a model is of its answers, and how often right; none where it was not asked"""
-    relations: dict[str, dict[str, Any]]
-    """of each its cases (how many), and base and edited model on them"""
-    batch: int | None
-    """the batch that the figures are on record with"""
-    lower: tuple[str, ...]
-    """figures of which a lower value is better"""
-    about: dict[str, str]
-    """figure -> what it is"""
-    text: HeldOut | None
-    """what the metrics over text read; None where none was asked for"""
-    references: str | None
-    """the file of the texts that RS compares with; None: sentences of known facts"""
-
-
 def run_eval(
     home: Path, model: str, options: EvalOptions, *, loading: Loading = AS_STORED, progress: Progress = silent
-) -> Evaluation:
+) -> dict[str, Any]:
     """Measure base and edited model; figures on the ledger's edits are recorded with the batch that is current.
 
     A data set is only measured: its records are not written into the model, and its figures not recorded, since they
@@ -166,10 +132,10 @@ def run_eval(
         gone = None
         if options.withdraw:
             gone = reversal(work, batch, drawn(cases, options.withdraw, options.seed), options.seed)
-        after = evaluation.edited or {}
-        rows = [Metric(f"{RECORDED}{name}", evaluation.base[name].mean, one.mean) for name, one in after.items()]
+        base, after = evaluation["base"], evaluation["edited"] or {}
+        rows = [Metric(f"{RECORDED}{name}", base[name].mean, one.mean) for name, one in after.items()]
         record_figures(ledger, batch.id, rows)
-        return replace(evaluation, reversal=gone, batch=batch.id)
+        return evaluation | {"reversal": gone, "batch": batch.id}
 
 
 def check_names(metrics: Sequence[str] | None) -> None:
@@ -265,7 +231,7 @@ def compare(
     sampled: Sampled | None = None,
     facts: Sequence[EditRequest] | None = None,
     tasks: Tasks | None = None,
-) -> Evaluation:
+) -> dict[str, Any]:
     """Measure the cases on the base, the edited model where there are deltas, and what is asked for beside them.
 
     `facts` are all that is edited, for a retriever; None: those of the cases.
@@ -297,24 +263,26 @@ def compare(
         needs = "no case has what this needs: prompts, an object before the edit, or references"
         raise SettingsError(f"{', '.join(unmeasured)}: {needs}")
     after = reader.look(Arm("edited model", edited_model), able=True) if edited_model else None
-    return Evaluation(
-        model=choice.name,
-        measured=options.dataset.name if options.dataset else "ledger",
-        cases=len(cases),
-        unplaced=unplaced,
-        unmeasured=unmeasured,
-        reversal=None,
-        calibration={name: bins(one.sure) for name, one in (("base", base), ("edited", after)) if one and one.sure},
-        base=base_figures,
-        edited=None if after is None else reader.figures(base, after),
-        beside={arm.name: reader.figures(base, reader.look(arm)) for arm in beside},
-        relations=by_relation(cases, base, after, options.seed),
-        batch=None,
-        lower=tuple(name for name in base_figures if name in ABOUT and ABOUT[name].better == "lower"),
-        about={name: one.text for name, one in ABOUT.items()},
-        text=text,
-        references=options.references.name if options.references else None,
-    )
+    return {
+        "model": choice.name,
+        "measured": options.dataset.name if options.dataset else "ledger",
+        "cases": len(cases),
+        "unplaced": unplaced,  # prompts of the data set that were left out, since they do not name their subject
+        "unmeasured": unmeasured,  # metrics that no case has what they need of
+        "batch": None,  # that the figures are on record with
+        "text": text and {"corpus": text.corpus, "lines": len(text.lines)},  # what perplexity was read of
+        "base": base_figures,
+        "edited": after and reader.figures(base, after),  # None where the home has no edits of this model
+        "beside": {arm.name: reader.figures(base, reader.look(arm)) for arm in beside},
+        "reversal": None,
+        # how sure each model is of its answers, and how often right
+        "calibration": {name: bins(one.sure) for name, one in (("base", base), ("edited", after)) if one and one.sure},
+        "relations": by_relation(cases, base, after, options.seed),
+        "lower": tuple(name for name in base_figures if name in ABOUT and ABOUT[name].better == "lower"),
+        "about": {name: one.text for name, one in ABOUT.items()},
+        # of the texts that RS compares with; None: sentences of known facts
+        "references": options.references.name if options.references else None,
+    }
 
 
 def asked_of(cases: Sequence[Case]) -> list[tuple[str, tuple[str, ...]]]:

@@ -128,11 +128,11 @@ def test_all_of_them_side_by_side(small: Editable, home: Path) -> None:
     beside = ("context", "retrieval", "4bit")
     names = ("ES", "recall", "kl_unrelated", "kept_unrelated")
     found = run_eval(home, small.name, EvalOptions(metrics=names, corpus=small.corpus, beside=beside))
-    assert tuple(found.beside) == beside
-    assert found.edited is not None
-    assert found.beside["4bit"].keys() == found.edited.keys() == {*names}
-    assert found.beside["context"].keys() == {"ES", "recall"}  # it is told nothing around the cases
-    assert found.base["kl_unrelated"].mean == 0
-    assert found.base["kept_unrelated"].mean == 100
-    assert found.edited["kl_unrelated"].mean > 0
-    assert found.beside["4bit"]["kl_unrelated"].mean != pytest.approx(found.edited["kl_unrelated"].mean)
+    assert tuple(found["beside"]) == beside
+    assert found["edited"] is not None
+    assert found["beside"]["4bit"].keys() == found["edited"].keys() == {*names}
+    assert found["beside"]["context"].keys() == {"ES", "recall"}  # it is told nothing around the cases
+    assert found["base"]["kl_unrelated"].mean == 0
+    assert found["base"]["kept_unrelated"].mean == 100
+    assert found["edited"]["kl_unrelated"].mean > 0
+    assert found["beside"]["4bit"]["kl_unrelated"].mean != pytest.approx(found["edited"]["kl_unrelated"].mean)

@@ -46,16 +46,16 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_ledgers_edits_are_measured_as_by_the_parts(small: Editable, home: Path) -> None:
     names = ("ES", "PS", "NS", "EM", "recall", "GE", "RS")
     found = run_eval(home, small.name, EvalOptions(metrics=names))
-    assert (found.measured, found.cases, found.batch) == ("ledger", 2, 1)
-    assert found.edited is not None
-    assert found.base["recall"].mean == 0  # the base says the country's own capital
-    assert found.edited["EM"].mean > found.base["EM"].mean
-    assert found.relations.keys() == {"P36"}
-    assert found.relations["P36"]["edited"] == found.edited
+    assert (found["measured"], found["cases"], found["batch"]) == ("ledger", 2, 1)
+    assert found["edited"] is not None
+    assert found["base"]["recall"].mean == 0  # the base says the country's own capital
+    assert found["edited"]["EM"].mean > found["base"]["EM"].mean
+    assert found["relations"].keys() == {"P36"}
+    assert found["relations"]["P36"]["edited"] == found["edited"]
     with Ledger.open(home, create=False) as ledger:
         rows = {row.name: (row.before, row.after) for row in ledger.metrics(1) if row.edit is None}
-    assert rows["eval_ES"] == (found.base["ES"].mean, found.edited["ES"].mean)
-    assert rows["eval_S"] == (found.base["S"].mean, found.edited["S"].mean)
+    assert rows["eval_ES"] == (found["base"]["ES"].mean, found["edited"]["ES"].mean)
+    assert rows["eval_S"] == (found["base"]["S"].mean, found["edited"]["S"].mean)
     # All edits are the first batch's, so apply has measured the same.
     for name in ("ES", "PS", "NS", "S", "recall"):
         assert rows[f"eval_{name}"] == pytest.approx(rows[name])
@@ -65,22 +65,22 @@ def test_a_data_set_is_only_measured(small: Editable, home: Path, dataset: Path)
     before = snapshot(home)
     found = run_eval(home, small.name, EvalOptions(dataset))
     assert snapshot(home) == before
-    assert (found.measured, found.cases, found.batch) == ("counterfact.json", 8, None)
-    assert sum(one["cases"] for one in found.relations.values()) == 8
+    assert (found["measured"], found["cases"], found["batch"]) == ("counterfact.json", 8, None)
+    assert sum(one["cases"] for one in found["relations"].values()) == 8
     cases = dataset_cases(open_dataset(dataset))
     loaded = load_model(small.name, device="cpu")
     base = summary(evaluate(loaded, cases, ("ES", "NS")))
     with edited(loaded, deltas_of(home)):
         after = summary(evaluate(loaded, cases, ("ES", "NS")))
-    assert found.edited is not None
+    assert found["edited"] is not None
     for name in base:
-        assert found.base[name].mean == pytest.approx(base[name])
-        assert found.edited[name].mean == pytest.approx(after[name])
+        assert found["base"][name].mean == pytest.approx(base[name])
+        assert found["edited"][name].mean == pytest.approx(after[name])
 
 
 def test_without_edits_there_is_the_base_alone(small: Editable, dataset: Path, tmp_path: Path) -> None:
     found = run_eval(tmp_path / "nohome", small.name, EvalOptions(dataset, sample=3))
-    assert (found.cases, found.edited) == (3, None)
+    assert (found["cases"], found["edited"]) == (3, None)
     assert not (tmp_path / "nohome").exists()
 
 
@@ -89,22 +89,21 @@ def test_perplexity_of_held_out_text(small: Editable, home: Path, dataset: Path,
     corpus = tmp_path / "heldout.txt"
     corpus.write_text("\n".join([*lines, "", "x"]), encoding="utf-8")
     found = run_eval(home, small.name, EvalOptions(corpus=corpus))
-    assert found.text is not None
-    assert (found.text.corpus, len(found.text.lines)) == ("heldout.txt", len(lines) + 1)
-    assert found.edited is not None
+    assert found["text"] == {"corpus": "heldout.txt", "lines": len(lines) + 1}
+    assert found["edited"] is not None
     loaded = load_model(small.name, device="cpu")
     before = perplexity(loaded, lines)
     with edited(loaded, deltas_of(home)):
         after = perplexity(loaded, lines)
     assert before != pytest.approx(after)
-    assert (found.base["perplexity"].mean, found.edited["perplexity"].mean) == pytest.approx((before, after))
-    assert found.edited["perplexity"].low < after < found.edited["perplexity"].high
-    assert found.relations["P36"]["base"].keys() == found.base.keys() - {"perplexity", *KEPT_METRICS}
+    assert (found["base"]["perplexity"].mean, found["edited"]["perplexity"].mean) == pytest.approx((before, after))
+    assert found["edited"]["perplexity"].low < after < found["edited"]["perplexity"].high
+    assert found["relations"]["P36"]["base"].keys() == found["base"].keys() - {"perplexity", *KEPT_METRICS}
     with Ledger.open(home, create=False) as ledger:
         rows = {row.name: (row.before, row.after) for row in ledger.metrics(1) if row.edit is None}
     assert rows["eval_perplexity"] == pytest.approx((before, after))
     alone = run_eval(tmp_path / "nohome", small.name, EvalOptions(dataset, ("perplexity",), corpus))
-    assert (alone.base, alone.edited) == ({"perplexity": found.base["perplexity"]}, None)
+    assert (alone["base"], alone["edited"]) == ({"perplexity": found["base"]["perplexity"]}, None)
 
 
 def test_without_held_out_text_there_is_no_perplexity(small: Editable, dataset: Path, tmp_path: Path) -> None:
@@ -119,9 +118,9 @@ def test_without_held_out_text_there_is_no_perplexity(small: Editable, dataset: 
 
 def test_generated_texts_and_references(small: Editable, dataset: Path, tmp_path: Path) -> None:
     options = EvalOptions(dataset, ("GE", "RS"), sample=2)
-    found = run_eval(tmp_path, small.name, options).base
+    found = run_eval(tmp_path, small.name, options)["base"]
     assert 0 < found["GE"].mean < 700
-    assert run_eval(tmp_path, small.name, options).base == found
+    assert run_eval(tmp_path, small.name, options)["base"] == found
     cases = dataset_cases(open_dataset(dataset), 2)
     assert all(case.generation and case.references for case in cases)
     values = evaluate(load_model(small.name, device="cpu"), cases, ["RS"])["RS"]
@@ -129,7 +128,7 @@ def test_generated_texts_and_references(small: Editable, dataset: Path, tmp_path
     (tmp_path / "told.json").write_text('{"Atlantis": "a city"}', encoding="utf-8")
     elsewhere = replace(options, references=tmp_path / "told.json")
     partly = run_eval(tmp_path, small.name, elsewhere)
-    assert (partly.unmeasured, partly.base) == (("RS",), {"GE": found["GE"]})
+    assert (partly["unmeasured"], partly["base"]) == (("RS",), {"GE": found["GE"]})
     with pytest.raises(SettingsError, match="RS: no case has what this needs"):
         run_eval(tmp_path, small.name, replace(elsewhere, metrics=("RS",)))
 

@@ -28,7 +28,7 @@ def home(small: Editable, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_solve_without_them_is_the_base_and_a_counter_edit_is_not(small: Editable, home: Path) -> None:
     before = deltas_of(home)
-    found = run_eval(home, small.name, EvalOptions(metrics=("ES",), corpus=small.corpus, withdraw=2)).reversal
+    found = run_eval(home, small.name, EvalOptions(metrics=("ES",), corpus=small.corpus, withdraw=2))["reversal"]
     assert found is not None
     assert (found["withdrawn"], [*found["figures"]]) == (2, ["base", "edited", "retracted", "counter-edit"])
     base, edited, out, counter = found["figures"].values()

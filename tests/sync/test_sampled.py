@@ -125,11 +125,11 @@ def test_an_apply_its_status_and_eval_tell_them(small: Editable, home: Path) -> 
     assert {name: status[name] for name in applied} == applied
     named = [name for name in named if not name.endswith("unrelated")]  # of the apply's corpus, which eval knows not
     found = run_eval(home, small.name, EvalOptions(metrics=("paraphrase_recall", *named)))
-    assert found.edited is not None
+    assert found["edited"] is not None
     for name in ("paraphrase_recall", *named):
-        figures = (found.base[name].mean, found.edited[name].mean)
+        figures = (found["base"][name].mean, found["edited"][name].mean)
         assert figures == pytest.approx((applied[name]["before"], applied[name]["after"]), rel=1e-3, abs=1e-4)
-    assert found.lower == ("kl_same", "kl_others")
+    assert found["lower"] == ("kl_same", "kl_others")
     with Ledger.open(home, create=False) as ledger:
         assert {"paraphrase_recall", *named} <= {row.name for row in ledger.metrics(1) if row.edit is None}
 

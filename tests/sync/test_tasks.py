@@ -97,9 +97,9 @@ def test_an_apply_is_refused_and_eval_tells_both_sides(small: Editable, folder: 
     figures = ran.json["metrics"]["task.capitals_one.acc"]
     assert figures["before"] == 100
     found = run_eval(home, small.name, EvalOptions(metrics=("ES",), tasks=(str(file),)))
-    assert found.edited is not None
-    assert found.base["task.capitals_one.acc"].mean == 100
-    assert found.edited["task.capitals_one.acc"].mean == figures["after"]
+    assert found["edited"] is not None
+    assert found["base"]["task.capitals_one.acc"].mean == 100
+    assert found["edited"]["task.capitals_one.acc"].mean == figures["after"]
 
 
 def test_a_project_names_tasks_for_sync_and_bisect(
