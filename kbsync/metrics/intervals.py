@@ -105,18 +105,6 @@ class Sure:
     right: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """The answers of which a model was about as sure; percent."""
-
-    low: float
-    high: float
-    answers: int
-    sure: float
-    """mean of how sure it was"""
-    right: float
-
-
 def sureness(loaded: LoadedModel, asked: Sequence[tuple[str, Sequence[str]]]) -> list[Sure]:
     """Ask each (prompt, right names), greedily."""
     prompts = [prompt for prompt, _ in asked]
@@ -128,20 +116,23 @@ def sureness(loaded: LoadedModel, asked: Sequence[tuple[str, Sequence[str]]]) ->
     ]
 
 
-def bins(answers: Sequence[Sure]) -> list[Bin]:
-    """Return the answers in `BINS` parts of equal width; parts without an answer are left out."""
+def bins(answers: Sequence[Sure]) -> list[dict[str, float]]:
+    """Return the answers in `BINS` parts of equal width, in percent; parts without an answer are left out.
+
+    Each has its bounds, how many answers it holds, the mean of how sure the model was of them, and how many are right.
+    """
     parts: list[list[Sure]] = [[] for _ in range(BINS)]
     for one in answers:
         parts[min(BINS - 1, int(one.probability * BINS))].append(one)
     width = 100 / BINS
     return [
-        Bin(
-            place * width,
-            (place + 1) * width,
-            len(part),
-            100 * sum(one.probability for one in part) / len(part),
-            100 * sum(one.right for one in part) / len(part),
-        )
+        {
+            "low": place * width,
+            "high": (place + 1) * width,
+            "answers": len(part),
+            "sure": 100 * sum(one.probability for one in part) / len(part),
+            "right": 100 * sum(one.right for one in part) / len(part),
+        }
         for place, part in enumerate(parts)
         if part
     ]
@@ -149,7 +140,7 @@ def bins(answers: Sequence[Sure]) -> list[Bin]:
 
 def error_of(answers: Sequence[Sure]) -> float:
     """Return the mean of |sure - right| over the answers' bins, in points."""
-    return sum(one.answers * abs(one.sure - one.right) for one in bins(answers)) / len(answers)
+    return sum(one["answers"] * abs(one["sure"] - one["right"]) for one in bins(answers)) / len(answers)
 
 
 def calibration_error(answers: Sequence[Sure], seed: int = 0) -> Figure:

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from kbsync.metrics import ABOUT, Figure
-from kbsync.metrics.intervals import Bin
 from kbsync.report.evaluate import ASKED, Verdict, eval_page, grouped, verdicts
 
 
@@ -36,7 +35,7 @@ def evaluation() -> Callable[..., dict[str, Any]]:
             "edited": EDITED,
             "beside": {"retrieval": {"said": figure(88)}, "4bit": {"said": figure(57)}},
             "reversal": {"withdrawn": 1, "figures": {"base": {"kl_withdrawn": figure(0)}}, "answers": rows},
-            "calibration": {"edited": [Bin(80, 100, 3, 91, 33)]},
+            "calibration": {"edited": [{"low": 80, "high": 100, "answers": 3, "sure": 91, "right": 33}]},
             "relations": {"P36": {"cases": 10, "base": BASE, "edited": EDITED}},
             "batch": 3,
             "lower": ("perplexity",),
