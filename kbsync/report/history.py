@@ -9,7 +9,6 @@ from kbsync.report.console import Parts, table
 
 if TYPE_CHECKING:
     from kbsync.sync.history import Event
-    from kbsync.sync.publish import Published
 
 
 _BATCH_COLUMNS = (
@@ -122,9 +121,9 @@ def audit_view(found: Mapping[str, Any]) -> Parts:
     yield found["ledger"] or "no ledger is at hand to hold it against"
 
 
-def published_view(done: "Published") -> Parts:
-    yield f"{done.place}: published as {done.name}"
-    if done.asked:
-        yield f"the server answers {done.recalled} of {done.asked} facts through it"
-    for name in done.replaced:
+def published_view(done: Mapping[str, Any]) -> Parts:
+    yield "{place}: published as {name}".format(**done)
+    if done["asked"]:
+        yield "the server answers {recalled} of {asked} facts through it".format(**done)
+    for name in done["replaced"]:
         yield f"{name} was unloaded"

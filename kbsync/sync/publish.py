@@ -10,7 +10,7 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,25 +35,15 @@ PROBED = 50
 ANSWER_TOKENS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """Where an export went; a server answered `recalled` of `asked` facts, and served `replaced` before."""
-
-    name: str
-    place: str
-    replaced: tuple[str, ...] = ()
-    recalled: int = 0
-    asked: int = 0
-
-
 def publish(
     home: Path, export: Path, to: str, *, server: str | None = None, least: float = 90.0, progress: Progress = silent
-) -> Published:
+) -> dict[str, Any]:
     """Copy an exported folder into a folder (or object store) `to`, named by its batch, and point `current` at it.
 
     With `server`, the URL of a running vLLM, the adapter is loaded there under that name, asked for its facts, and the
     kbsync adapters of the same model that were loaded before are unloaded. Where it recalls less than `least` percent,
-    it is unloaded again, the old ones and `current` stay, and KbsyncError is raised.
+    it is unloaded again, the old ones and `current` stay, and KbsyncError is raised. Returns where the export
+    went, what was unloaded, and how many of the facts that the server was asked for it recalled.
     """
     files = weights_in(export) if export.is_dir() else []
     bill = bill_in(files[0])[0] if files else None
@@ -65,7 +55,7 @@ def publish(
     name = f"{family}{bill.batch}"
     if "://" in to:
         store(export, to, name)
-        return Published(name, f"{to.rstrip('/')}/{name}")
+        return {"name": name, "place": f"{to.rstrip('/')}/{name}", "replaced": (), "recalled": 0, "asked": 0}
     place = Path(to).absolute() / name
     if not place.exists():
         with whole(place) as made:
@@ -87,7 +77,7 @@ def publish(
     link = place.parent / f".{CURRENT}-{secrets.token_hex(4)}"
     os.symlink(name, link)
     link.replace(place.parent / CURRENT)
-    return Published(name, str(place), replaced, recalled, asked)
+    return {"name": name, "place": str(place), "replaced": replaced, "recalled": recalled, "asked": asked}
 
 
 def store(export: Path, to: str, name: str) -> None:

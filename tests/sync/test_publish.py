@@ -88,11 +88,11 @@ def test_it_is_copied_whole_and_current_shows_it(of: Edited, adapter: Path, tmp_
     (tmp_path / "old").mkdir()
     (tmp_path / "current").symlink_to("old")
     done = publish(of.home, adapter, str(tmp_path))
-    assert done.name == "tiny-gpt2-kbsync-lora-b1"
+    assert done["name"] == "tiny-gpt2-kbsync-lora-b1"
     files = {path.name: path.read_bytes() for path in adapter.iterdir()}
     assert {path.name: path.read_bytes() for path in (tmp_path / "current").iterdir()} == files
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "old", done.name]
-    assert publish(of.home, adapter, str(tmp_path)).place == done.place  # again: nothing new
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "old", done["name"]]
+    assert publish(of.home, adapter, str(tmp_path))["place"] == done["place"]  # again: nothing new
     with pytest.raises(SettingsError, match="is no exported folder"):
         publish(of.home, tmp_path, str(tmp_path))
 
@@ -102,8 +102,8 @@ def test_an_object_store_is_written_and_the_name_last(of: Edited, adapter: Path)
 
     done = publish(of.home, adapter, "memory://models")
     store = fsspec.filesystem("memory")
-    assert store.cat("/models/current") == done.name.encode()
-    assert store.exists(f"/models/{done.name}/adapter_model.safetensors")
+    assert store.cat("/models/current") == done["name"].encode()
+    assert store.exists(f"/models/{done['name']}/adapter_model.safetensors")
 
 
 def test_a_server_takes_up_the_new_adapter_and_drops_the_old(
@@ -112,11 +112,11 @@ def test_a_server_takes_up_the_new_adapter_and_drops_the_old(
     url, served = server
     served.models += ["tiny-gpt2-kbsync-lora-b0", "another-one"]
     done = publish(of.home, adapter, str(tmp_path), server=url)
-    assert (done.recalled, done.asked, done.replaced) == (4, 4, ("tiny-gpt2-kbsync-lora-b0",))
-    assert served.models == ["base", "another-one", done.name]
-    asked = [f"completions {done.name}"] * len(COUNTRIES[:4])
-    assert served.log == [f"load_lora_adapter {done.name}", *asked, "unload_lora_adapter tiny-gpt2-kbsync-lora-b0"]
-    assert (tmp_path / "current").resolve().name == done.name
+    assert (done["recalled"], done["asked"], done["replaced"]) == (4, 4, ("tiny-gpt2-kbsync-lora-b0",))
+    assert served.models == ["base", "another-one", done["name"]]
+    asked = [f"completions {done['name']}"] * len(COUNTRIES[:4])
+    assert served.log == [f"load_lora_adapter {done['name']}", *asked, "unload_lora_adapter tiny-gpt2-kbsync-lora-b0"]
+    assert (tmp_path / "current").resolve().name == done["name"]
 
 
 def test_a_failed_probe_leaves_all_as_it_was(
