@@ -166,6 +166,8 @@ class EditRequest:
     aliases: tuple[str, ...] = ()
     wordings: tuple[str, ...] = ()
     """further prompts in the form of `prompt`, which the fact is written on as well where the settings ask for it"""
+    ending: str = ""
+    """the words, with the space before them, that end this subject and others: the fact is written before these"""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -176,3 +178,8 @@ class EditRequest:
     def id(self) -> str:
         """Content id of what the target vector depends on: prompt, subject and target."""
         return content_id("request1", [self.prompt, self.subject, self.target])
+
+    def written(self, prompt: str | None = None) -> tuple[str, str, str]:
+        """Return (prompt, subject, target) of the same text, the subject's `ending` being part of the prompt."""
+        prompt = self.prompt if prompt is None else prompt
+        return prompt.replace("{}", "{}" + self.ending), self.subject.removesuffix(self.ending), self.target

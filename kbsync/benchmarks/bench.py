@@ -161,7 +161,7 @@ class Bench:
     def groups(self, name: str, requests: Sequence[EditRequest]) -> list[RequestGroup]:
         """Return the requests as an editor takes them: MEMIT by subject, others one by one in their order."""
         if name == "memit":
-            return group_requests(self.loaded, requests, self.settings.wordings)
+            return group_requests(self.loaded, requests, self.settings.wordings, self.settings.shared_endings)
         return [RequestGroup((request,)) for request in requests]
 
     def task(self, groups: Sequence[RequestGroup], settings: MemitSettings, *, search: bool = False) -> Task:

@@ -23,9 +23,9 @@ class SubjectStates:
     def __init__(self, loaded: LoadedModel, groups: Sequence[RequestGroup], contexts: Sequence[str]) -> None:
         self.loaded, self.groups, self.contexts = loaded, len(groups), len(contexts)
         firsts = [group.requests[0] for group in groups]
-        texts = [context.replace("{}", request.prompt) for context in contexts for request in firsts]
-        subjects = [request.subject for _ in contexts for request in firsts]
-        placed = locate(loaded.tokenizer, [(text, subject, "") for text, subject in zip(texts, subjects, strict=True)])
+        written = [one.written(context.replace("{}", one.prompt)) for context in contexts for one in firsts]
+        texts = [prompt for prompt, _, _ in written]
+        placed = locate(loaded.tokenizer, [(prompt, subject, "") for prompt, subject, _ in written])
         ids = [tokens.ids[: tokens.subject_last + 1] for tokens in placed]
         u = self.groups
         every_context = [context for context in contexts for _ in firsts]

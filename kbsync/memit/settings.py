@@ -58,6 +58,9 @@ class MemitSettings:
     wordings: int = 0
     """further wordings of each fact that it is written on with one delta, the question first; 0 is the edit prompt
     alone, as in the paper"""
+    shared_endings: bool = False
+    """whether facts whose subjects end in the same words are written at the token before these, where the subjects
+    still differ, and not at the subject's last"""
     stop_weight: float = 0.0
     """weight, in a target's loss, of what ends the answer behind the object: a full stop, in a chat the token that ends
     the turn; 0 is none, as in the paper"""
@@ -129,12 +132,12 @@ class MemitSettings:
 
 
 PLAIN: dict[str, Any] = {
-    **{"sweeps": 1, "wordings": 0, "stop_weight": 0.0, "search_dtype": "float32"},
+    **{"sweeps": 1, "wordings": 0, "shared_endings": False, "stop_weight": 0.0, "search_dtype": "float32"},
     **{"rest_weight": 0.0, "hold_subjects": 0, "hold_relations": 0},
 }
 """what switches off all that kbsync adds to MEMIT"""
 MEASURED: dict[str, Any] = {
-    **{"steps": 60, "clamp_norm_factor": 2.0, "sweeps": 2, "wordings": 5, "contexts": 0},
+    **{"steps": 60, "clamp_norm_factor": 2.0, "sweeps": 2, "wordings": 5, "shared_endings": True, "contexts": 0},
     **{"rest_weight": 1.0, "hold_subjects": 30, "hold_relations": 4},
 }
 """what helped on both pretrained models that it was tried on, of two families (docs/real-models.md)"""

@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,11 +28,10 @@ from kbsync.memit.extensions.calibration import (
 from kbsync.metrics import Case, evaluate, perplexity, summary
 from kbsync.metrics.metric import cases, counterfacts
 from kbsync.metrics.trace import SAMPLES, causal_trace, mediated, mlp_effects, trace_figures
-from kbsync.sync.corpus import held_out_documents
 from kbsync.sync.covariances import covariances_for, with_text
 from kbsync.sync.deltas import cached_targets
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent
-from kbsync.sync.measure import OF_CASES, PERPLEXITY_LINES
+from kbsync.sync.measure import OF_CASES, held_out_lines
 from kbsync.sync.model import ModelChoice, Session, choose_model, new_preset, preset_file_for
 from kbsync.sync.practice import facts_to_ask, known_requests
 
@@ -128,8 +126,9 @@ class Workbench:
             )
         self.work, self.loaded, choice = work, work.loaded, work.choice
         self.cases: list[Case] = cases(edits, known)
-        self.groups = group_requests(self.loaded, [edit.request for edit in edits], work.settings.wordings)
-        self.lines = list(islice(held_out_documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
+        own = work.settings.wordings, work.settings.shared_endings
+        self.groups = group_requests(self.loaded, [edit.request for edit in edits], *own)
+        _, self.lines = held_out_lines(self.loaded, choice.corpus)
         union = replace(work.settings, layers=tuple(sorted({layer for window in windows for layer in window})))
         self.covariances = covariances_for(work.ledger.tensors, replace(choice, settings=union), work.progress)
         self.base = self.figures(work.settings)

@@ -18,7 +18,7 @@ from kbsync.errors import SettingsError
 from kbsync.facts import EditRequest, content_id
 from kbsync.ledger import BatchRow, ConflictNote, EditRow, FactRow, Ledger, NewEdit
 from kbsync.memit import MemitSettings, RequestGroup, group_requests
-from kbsync.memit.extensions.groups import edited_wordings
+from kbsync.memit.extensions.groups import before_ending, edited_wordings, shared_endings
 from kbsync.memit.settings import retired_settings, settings_on_record
 from kbsync.models import LoadedModel
 from kbsync.sync.answers import base_answers
@@ -30,11 +30,12 @@ from kbsync.templates import Templates
 
 
 def written_in(request: EditRequest, record: Mapping[str, Any]) -> EditRequest:
-    """Return a request in the words that a batch's record has for its relation."""
+    """Return a request in the words, and before the ending, that a batch's record has for its relation."""
     question, *words = record.get("wordings", {}).get(request.relation, [""])
-    return EditRequest(
+    told = EditRequest(
         request.relation, request.subject, request.prompt, request.target, question=question, wordings=tuple(words)
     )
+    return before_ending(told, record.get("endings", {}))
 
 
 def held_prompts(record: Mapping[str, Any]) -> list[EditRequest]:
@@ -219,10 +220,15 @@ def in_words(
         return (), (), {}
     if not editor.targets:
         return tuple(group_requests(work.loaded, active)), (), {}
-    groups = tuple(group_requests(work.loaded, active, work.settings.wordings))
-    edited = {(request.relation, request.subject) for request in active}
-    held = tuple(held_beside(work.ledger, work.templates, work.loaded, work.settings, edited))
     record: dict[str, Any] = {}
+    edited = {(request.relation, request.subject) for request in active}
+    if work.settings.shared_endings:
+        facts = work.ledger.facts({relation for relation, _ in edited}, withdrawn=False)
+        if endings := shared_endings(active, ((one.relation, one.subject_label) for one in facts)):
+            record["endings"] = endings
+            active = [before_ending(request, endings) for request in active]
+    groups = tuple(group_requests(work.loaded, active, work.settings.wordings))
+    held = tuple(held_beside(work.ledger, work.templates, work.loaded, work.settings, edited))
     if work.settings.wordings:
         requests = [request for group in groups for request in group.requests]
         words = {one.relation: [one.question, *one.wordings] for one in requests if one.question or one.wordings}
@@ -240,7 +246,7 @@ def is_outdated(work: Session, current: BatchRow, editor: Editor, kept: bool, wo
     # A setting that an older version did not know was at its default.
     made_with = MemitSettings().with_values(settings_on_record(current.settings))
     same_editor = current.algorithm == editor.name and current.work.get("editor", {}) == asdict(editor.settings)
-    same_words = all(current.work.get(part) == words.get(part) for part in ("wordings", "held"))
+    same_words = all(current.work.get(part) == words.get(part) for part in ("wordings", "endings", "held"))
     same = made_with == work.settings and same_editor and same_words and not retired_settings(current.settings)
     return not same
 

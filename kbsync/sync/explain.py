@@ -85,6 +85,7 @@ def explain(home: Path, subject: str, relation: str, model: str, *, loading: Loa
         deltas = current_deltas(ledger, batch)
     shift = z - at_subject(loaded, group.requests[:1], layer)[1][0].float()
     own = next(one for one in written if one.id == request.id)
+    request = replace(request, ending=own.ending)
     asked = wordings_of(loaded, request, edited_wordings(loaded, own, settings.wordings))
     texts = [one for one, _, _ in asked]
     ways = read_ways(loaded, texts, shift, deltas, layer)

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache
 from heapq import nsmallest
-from itertools import islice
+from itertools import accumulate, islice
+from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
 
@@ -175,6 +176,8 @@ def beginnings(lines: Sequence[str]) -> tuple[EditRequest, ...]:
 
 
 PERPLEXITY_LINES = 200
+PERPLEXITY_TOKENS = 8192
+"""of these lines, for an apply and for each trial of `calibrate`: more would take longer than all other figures"""
 OF_CASES = ("ES", "PS", "NS", "recall", "paraphrase_recall")
 """what an apply measures of its edits, by the registry's names"""
 MOST_HEARD = 10
@@ -195,6 +198,13 @@ class Measured:
         """Add a figure of the whole batch that the base model has no counterpart of."""
         self.metrics.append(Metric(name, None, after))
         self.table[name] = {"before": None, "after": after}
+
+
+def held_out_lines(loaded: LoadedModel, corpus: Path | str | None) -> tuple[list[str], list[str]]:
+    """Return the first held-out lines of a corpus, and of these the first with `PERPLEXITY_TOKENS` tokens at most."""
+    lines = list(islice(held_out_documents(corpus), PERPLEXITY_LINES)) if corpus else []
+    ends = accumulate(map(len, loaded.tokenizer(lines)["input_ids"])) if lines else ()
+    return lines, [line for line, end in zip(lines, ends, strict=True) if end <= PERPLEXITY_TOKENS] or lines[:1]
 
 
 def cases_for(
@@ -238,8 +248,8 @@ def measure_edits(
     tokenizer's chat template; with `tasks`, the figures of these.
     """
     choice, base = work.choice, BaseScores(work.ledger, work.model)
-    lines = list(islice(held_out_documents(choice.corpus), PERPLEXITY_LINES)) if choice.corpus else []
-    sampled = replace(sampled, unrelated=beginnings(lines))
+    every, lines = held_out_lines(choice.loaded, choice.corpus)
+    sampled = replace(sampled, unrelated=beginnings(every))
 
     def look(
         when: str, score: Scorer, of_text: Callable[[LoadedModel, Sequence[str], int], float]

@@ -1,5 +1,6 @@
-"""Wordings are ranked by how often they give the object, on facts that a small trained model knows."""
+"""Wordings are ranked by how often they give the object; and facts are written before endings that subjects share."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
 from kbsync.sync.edits import measure_wordings
 from kbsync.sync.home import AS_STORED, silent
-from tests.homes import TEMPLATES, Editable, make_home
+from tests.homes import TEMPLATES, Editable, batches, deltas_of, difference, done, make_home, pull
 from tests.tiny_models import CAPITALS
 
 WRONG = "Unlike {}, the capital of France is"
@@ -46,3 +47,25 @@ def test_what_cannot_be_measured_is_told(small: Editable, tmp_path: Path) -> Non
         measure(home, small)
     with pytest.raises(SettingsError, match="the ledger has no facts of it"):
         measure_wordings(home, "P17", small.name, 5, AS_STORED, silent)
+
+
+def test_facts_are_written_before_the_ending_that_their_subjects_share(small: Editable, tmp_path: Path) -> None:
+    """Whenever the third such subject came: the state, and what `verify` and `explain` make of it, are the same."""
+    model = replace(small, settings=(*small.settings, "shared_endings=true"))
+    teams = {f"{country} football team": city for country, city in (("France", "Oslo"), ("Peru", "Paris"))}
+    later = {**teams, "Cuba football team": "Lima"}
+    one, other = tmp_path / "one", make_home(tmp_path / "other", P36=teams)
+    model.apply(other, "--include-known")
+    assert "endings" not in batches(other)[-1].work
+    make_home(one, P36=later)
+    pull(other, P36=later)
+    for home in (one, other):
+        model.apply(home, "--include-known")
+        assert batches(home)[-1].work["endings"] == {"P36": [" football team"]}
+        done("verify", "--home", home, *model.solving[:4])
+    assert difference(deltas_of(one), deltas_of(other)) < 1e-4
+    plain = make_home(tmp_path / "plain", P36=later)
+    small.apply(plain, "--include-known")
+    assert difference(deltas_of(one), deltas_of(plain)) > 0.01
+    told = done("explain", "--home", one, *small.model, "Peru football team P36", "--json").json
+    assert sum(told["wordings"][0]["delivered"].values()) > 0.5, "the delta arrives where it was written"

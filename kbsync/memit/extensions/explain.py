@@ -47,7 +47,7 @@ def read_ways(
     They are the "base" model; the "target": z - h (`shift` [d]) added at S behind block `layer`; the edited weights at
     the "subject" (S) alone; and the edited "model".
     """
-    rows = locate(loaded.tokenizer, [(one.prompt, one.subject, one.target) for one in asked])
+    rows = locate(loaded.tokenizer, [one.written() for one in asked])
     block = loaded.family.block_list(loaded.model)[layer]
     ways: dict[str, Callable[[Rows], AbstractContextManager[None]]] = {
         "base": lambda part: nullcontext(),

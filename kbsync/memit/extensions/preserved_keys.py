@@ -64,7 +64,7 @@ def see_weighted(layer_sum: LayerSum, roots: torch.Tensor, keys: torch.Tensor) -
 
 def weighted(loaded: LoadedModel, members: Sequence[EditRequest], weight: float, *, at_subject: bool) -> list[Row]:
     """Return the rows of all requests; the key at the subject's last token counts where `at_subject`."""
-    placed = locate(loaded.tokenizer, [(one.prompt, one.subject, one.target) for one in members])
+    placed = locate(loaded.tokenizer, [one.written() for one in members])
     rows = []
     for tokens in placed:
         weights = [weight] * len(tokens.ids)

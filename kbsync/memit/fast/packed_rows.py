@@ -21,6 +21,7 @@ from transformers import Cache
 from transformers.activations import FastGELUActivation, GELUTanh, NewGELUActivation
 from transformers.cache_utils import DynamicLayer
 
+from kbsync.facts import EditRequest
 from kbsync.memit.extensions.groups import RequestGroup
 from kbsync.memit.settings import MemitSettings
 from kbsync.models import LoadedModel, Rows, capture, locate, make_rows, stop_after
@@ -65,16 +66,13 @@ def group_rows(
 
     With `stop_weight`, what ends the answer is wanted behind the object.
     """
-    triples = [
-        (context.replace("{}", request.prompt), request.subject, request.target)
-        for request in group.requests
-        for context in contexts
-    ]
-    triples += [(request.prompt, request.subject, request.target) for request in group.wordings]
-    placed = locate(loaded.tokenizer, [*triples, ("{}", group.requests[0].subject, "")])
+    asked = [(request, context.replace("{}", request.prompt)) for request in group.requests for context in contexts]
+    asked += [(request, request.prompt) for request in group.wordings]
+    bare = (*group.requests[0].written("{}")[:2], "")
+    placed = locate(loaded.tokenizer, [*(request.written(prompt) for request, prompt in asked), bare])
     stops: list[int | None] = [None] * len(placed)
     if stop_weight:
-        stops[: len(triples)] = answer_ends(loaded, group, triples, placed)
+        stops[: len(asked)] = answer_ends(loaded, asked, placed)
     rows = GroupRows([], [], [], len(group.requests))
     for tokens, stop in zip(placed, stops, strict=True):
         start = tokens.subject_last
@@ -88,18 +86,18 @@ def group_rows(
 
 
 def answer_ends(
-    loaded: LoadedModel, group: RequestGroup, triples: Sequence[tuple[str, str, str]], placed: Sequence[TokenizedPrompt]
+    loaded: LoadedModel, asked: Sequence[tuple[EditRequest, str]], placed: Sequence[TokenizedPrompt]
 ) -> list[int | None]:
-    """Return the token that ends the answer to each prompt; None where the full stop is a part of the object's tokens.
+    """Return the token that ends the answer to a prompt; None where the full stop is a part of the object's tokens.
 
     In a chat it is the token that ends the turn, elsewhere a full stop.
     """
-    questions = {one.question for one in (*group.requests, *group.wordings) if one.question}
+    questions = {one.question for one, _ in asked if one.question}
     chats = {question_prompt(loaded.tokenizer, one) for one in questions} - questions
     turn = next(iter(end_tokens(loaded)), None)
-    told = locate(loaded.tokenizer, [(prompt, subject, f"{target}.") for prompt, subject, target in triples])
+    told = locate(loaded.tokenizer, [(prompt, one.subject, f"{one.target}.") for one, prompt in asked])
     stops = [long.ids[-1] if long.ids[:-1] == short.ids else None for long, short in zip(told, placed, strict=False)]
-    return [turn if prompt in chats else stop for (prompt, _, _), stop in zip(triples, stops, strict=True)]
+    return [turn if prompt in chats else stop for (_, prompt), stop in zip(asked, stops, strict=True)]
 
 
 def pack_lengths(lengths: Sequence[int], pass_cost: int = PASS_COST) -> list[list[int]]:

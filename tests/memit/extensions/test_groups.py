@@ -1,11 +1,15 @@
-"""Subject groups: the same text up to the last subject token is one group."""
+"""Subject groups: the same text up to the last subject token is one group; and endings that subjects share."""
 
 import random
+from dataclasses import replace
 from itertools import permutations
 
+import torch
+
 from kbsync.facts import EditRequest
-from kbsync.memit import RequestGroup, group_requests
-from kbsync.models import LoadedModel
+from kbsync.memit import MemitSettings, RequestGroup, group_requests, optimise_targets, spread
+from kbsync.memit.extensions.groups import before_ending, shared_endings
+from kbsync.models import LoadedModel, locate
 
 REQUESTS = [
     EditRequest("P36", "France", "The capital of {} is", "Lyon"),
@@ -58,3 +62,71 @@ def test_each_request_is_in_one_group(tiny: LoadedModel) -> None:
     groups = group_requests(tiny, REQUESTS)
     assert sorted(one.id for group in groups for one in group.requests) == sorted(one.id for one in REQUESTS)
     assert group_requests(tiny, []) == []
+
+
+TEAMS = [
+    EditRequest(
+        "P286", f"{country} national football team", "The head coach of {} is", name, wordings=("{} plays for",)
+    )
+    for country, name in (("France", "Lyon"), ("Norway", "Bergen"), ("Peru", "Lima"))
+]
+TEAM = " national football team"
+
+
+def test_an_ending_is_shared_by_three_subjects_of_a_relation() -> None:
+    assert shared_endings(TEAMS[:2]) == {}
+    assert shared_endings(TEAMS) == {"P286": [" football team", TEAM]}
+    beside = ("P286", "Chad national football team")
+    assert shared_endings(TEAMS[:2], [beside, beside]) == {"P286": [" football team", TEAM]}
+    assert shared_endings(TEAMS[:2], [("P17", "Chad national football team")]) == {}
+    rivers = [replace(TEAMS[0], subject=f"{name} River") for name in ("Nile", "Rhine", "Po")]
+    assert shared_endings(rivers) == {}, "one word's key still tells what came before it"
+    assert shared_endings([], [beside] * 3) == {}
+
+
+def test_a_fact_is_written_before_the_longest_ending_of_its_subject(tiny: LoadedModel) -> None:
+    shared = shared_endings(TEAMS)
+    before = [before_ending(one, shared) for one in TEAMS]
+    assert [one.ending for one in before] == [TEAM] * 3
+    assert [one.id for one in before] == [one.id for one in TEAMS]
+    plain, written = (locate(tiny.tokenizer, [one.written() for one in part]) for part in (TEAMS, before))
+    for whole, early, one in zip(plain, written, TEAMS, strict=True):
+        assert (whole.ids, whole.target_start) == (early.ids, early.target_start)
+        told = tiny.tokenizer.decode(list(early.ids[: early.subject_last + 1]), skip_special_tokens=True)
+        assert told == one.prompt.format(one.subject).split(TEAM)[0]
+    assert before_ending(replace(TEAMS[0], subject="France"), shared).ending == ""
+    assert before_ending(replace(TEAMS[0], relation="P17"), shared).ending == ""
+
+
+def test_groups_are_written_before_endings_where_that_is_asked_for(tiny: LoadedModel) -> None:
+    plain, before = (group_requests(tiny, TEAMS, 1, endings) for endings in (False, True))
+    assert [one.requests[0].id for one in plain] == [one.requests[0].id for one in before]
+    assert not {one.id for one in plain} & {one.id for one in before}
+    assert {one.ending for group in before for one in (*group.requests, *group.wordings)} == {TEAM}
+    assert group_requests(tiny, REQUESTS, 1, True) == group_requests(tiny, REQUESTS, 1)
+
+
+def test_an_ending_is_as_if_it_were_typed_into_the_prompt(tiny: LoadedModel) -> None:
+    """The target, and the deltas, are those of the same texts about France, Norway and Peru."""
+    typed = [
+        replace(
+            one,
+            subject=one.subject.removesuffix(TEAM),
+            prompt=one.prompt.replace("{}", "{}" + TEAM),
+            wordings=tuple(text.replace("{}", "{}" + TEAM) for text in one.wordings),
+        )
+        for one in TEAMS
+    ]
+    settings = MemitSettings(layers=(0, 1), steps=3, contexts=1, wordings=1, rest_weight=1.0)
+    contexts = ("{}", "Also, {}")
+    found = []
+    for requests in (TEAMS, typed):
+        groups = sorted(group_requests(tiny, requests, 1, True), key=lambda group: group.requests[0].target)
+        z = torch.stack([one.z for one in optimise_targets(tiny, groups, contexts, settings)])
+        widths = {layer: tiny.weight(layer).shape[1] for layer in settings.layers}
+        covariances = {layer: torch.eye(width, dtype=torch.float64) for layer, width in widths.items()}
+        found.append((z, spread(tiny, groups, contexts, z, covariances, settings)))
+    (z, deltas), (typed_z, typed_deltas) = found
+    torch.testing.assert_close(z, typed_z)
+    for layer, delta in deltas.items():
+        torch.testing.assert_close(delta.matrix(), typed_deltas[layer].matrix(), rtol=1e-4, atol=1e-6)
