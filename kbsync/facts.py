@@ -167,7 +167,7 @@ class EditRequest:
     wordings: tuple[str, ...] = ()
     """further prompts in the form of `prompt`, which the fact is written on as well where the settings ask for it"""
     ending: str = ""
-    """the words, with the space before them, that end this subject and others: the fact is written before these"""
+    """what follows, in the subject, the token that the fact is written at; empty where that is the subject's last"""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -180,6 +180,6 @@ class EditRequest:
         return content_id("request1", [self.prompt, self.subject, self.target])
 
     def written(self, prompt: str | None = None) -> tuple[str, str, str]:
-        """Return (prompt, subject, target) of the same text, the subject's `ending` being part of the prompt."""
+        """Return (prompt, subject, target) of the same text, the subject's `ending` being a part of the prompt."""
         prompt = self.prompt if prompt is None else prompt
         return prompt.replace("{}", "{}" + self.ending), self.subject.removesuffix(self.ending), self.target

@@ -59,8 +59,8 @@ class MemitSettings:
     """further wordings of each fact that it is written on with one delta, the question first; 0 is the edit prompt
     alone, as in the paper"""
     shared_endings: bool = False
-    """whether facts whose subjects end in the same words are written at the token before these, where the subjects
-    still differ, and not at the subject's last"""
+    """whether facts whose subjects end in the same words are written at the first of these, where the subjects' keys
+    still differ, and not at the subject's last token"""
     stop_weight: float = 0.0
     """weight, in a target's loss, of what ends the answer behind the object: a full stop, in a chat the token that ends
     the turn; 0 is none, as in the paper"""

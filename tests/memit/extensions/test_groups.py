@@ -70,7 +70,7 @@ TEAMS = [
     )
     for country, name in (("France", "Lyon"), ("Norway", "Bergen"), ("Peru", "Lima"))
 ]
-TEAM = " national football team"
+TEAM, ENDING = " national football team", " football team"
 
 
 def test_an_ending_is_shared_by_three_subjects_of_a_relation() -> None:
@@ -84,36 +84,41 @@ def test_an_ending_is_shared_by_three_subjects_of_a_relation() -> None:
     assert shared_endings([], [beside] * 3) == {}
 
 
-def test_a_fact_is_written_before_the_longest_ending_of_its_subject(tiny: LoadedModel) -> None:
+def test_a_fact_is_written_at_the_first_word_of_the_longest_ending(tiny: LoadedModel) -> None:
     shared = shared_endings(TEAMS)
     before = [before_ending(one, shared) for one in TEAMS]
-    assert [one.ending for one in before] == [TEAM] * 3
+    assert [one.ending for one in before] == [ENDING] * 3
     assert [one.id for one in before] == [one.id for one in TEAMS]
     plain, written = (locate(tiny.tokenizer, [one.written() for one in part]) for part in (TEAMS, before))
     for whole, early, one in zip(plain, written, TEAMS, strict=True):
         assert (whole.ids, whole.target_start) == (early.ids, early.target_start)
         told = tiny.tokenizer.decode(list(early.ids[: early.subject_last + 1]), skip_special_tokens=True)
-        assert told == one.prompt.format(one.subject).split(TEAM)[0]
+        assert told == one.prompt.format(one.subject).removesuffix(ENDING + one.prompt.partition("{}")[2])
     assert before_ending(replace(TEAMS[0], subject="France"), shared).ending == ""
     assert before_ending(replace(TEAMS[0], relation="P17"), shared).ending == ""
+    courts = [f"{name} of the United States" for name in ("Congress", "Supreme Court", "President")]
+    states = [replace(TEAMS[0], subject=name) for name in courts]
+    assert {before_ending(one, shared_endings(states)).ending for one in states} == {""}, 'at "of" nothing is told'
+    mens = [replace(TEAMS[0], subject=f"{name} men's national team") for name in ("Peru", "Chad", "Cuba")]
+    assert {before_ending(one, shared_endings(mens)).ending for one in mens} == {"'s national team"}
 
 
 def test_groups_are_written_before_endings_where_that_is_asked_for(tiny: LoadedModel) -> None:
     plain, before = (group_requests(tiny, TEAMS, 1, endings) for endings in (False, True))
     assert [one.requests[0].id for one in plain] == [one.requests[0].id for one in before]
     assert not {one.id for one in plain} & {one.id for one in before}
-    assert {one.ending for group in before for one in (*group.requests, *group.wordings)} == {TEAM}
+    assert {one.ending for group in before for one in (*group.requests, *group.wordings)} == {ENDING}
     assert group_requests(tiny, REQUESTS, 1, True) == group_requests(tiny, REQUESTS, 1)
 
 
 def test_an_ending_is_as_if_it_were_typed_into_the_prompt(tiny: LoadedModel) -> None:
-    """The target, and the deltas, are those of the same texts about France, Norway and Peru."""
+    """The target, and the deltas, are those of the same texts about "France national" and so on."""
     typed = [
         replace(
             one,
-            subject=one.subject.removesuffix(TEAM),
-            prompt=one.prompt.replace("{}", "{}" + TEAM),
-            wordings=tuple(text.replace("{}", "{}" + TEAM) for text in one.wordings),
+            subject=one.subject.removesuffix(ENDING),
+            prompt=one.prompt.replace("{}", "{}" + ENDING),
+            wordings=tuple(text.replace("{}", "{}" + ENDING) for text in one.wordings),
         )
         for one in TEAMS
     ]
