@@ -149,7 +149,7 @@ def test_a_model_without_a_preset_gets_settings_by_its_size() -> None:
     assert default_settings(28, 16384).layers == (3, 4, 5, 6, 7, 8)
     preset = load_preset("smollm2-135m")
     assert preset is not None
-    assert replace(default_settings(30, 1536), lambda_=3000.0, stop_weight=0.5) == preset.settings
+    assert replace(default_settings(30, 1536), lambda_=3000.0, stop_weight=0.2) == preset.settings
     assert default_settings(30, 1536).lambda_ == pytest.approx(3000, rel=0.01)
     assert default_settings(4, 256).layers == (0, 1)
     assert default_settings(2, 8).layers == (0,)
