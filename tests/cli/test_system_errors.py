@@ -352,8 +352,10 @@ def world(small: Editable, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         shutil.copytree(folder, kept)
         made = World(folder, kept)
         made.as_made = made.home()
+        practice.practice_requests.cache_clear()
         yield made
         os.chdir(before)
+    practice.practice_requests.cache_clear()  # they are of the other fixtures
 
 
 def fixtures_of(folder: Path) -> Callable[[str], Path]:
