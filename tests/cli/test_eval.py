@@ -14,7 +14,7 @@ SETS = fixtures_folder()
 
 @pytest.fixture(scope="module")
 def practice(tmp_path_factory: pytest.TempPathFactory) -> Editable:
-    return practice_model(tmp_path_factory.getbasetemp(), "steps=15")
+    return practice_model(tmp_path_factory.getbasetemp(), "steps=15", "contexts=1")
 
 
 @pytest.fixture(scope="module")

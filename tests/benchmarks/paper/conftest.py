@@ -20,7 +20,7 @@ from tests.tiny_models import FACTS, known, known_model, left_as_found
 
 __all__ = ["known", "small"]
 
-SETTINGS = MemitSettings(layers=(0,), lambda_=0.01, steps=25, clamp_norm_factor=8.0, weight_decay=0.01, contexts=2)
+SETTINGS = MemitSettings(layers=(0,), lambda_=0.01, steps=12, clamp_norm_factor=8.0, weight_decay=0.01, contexts=1)
 SIZES = Sizes(
     edits=6,
     also=(3,),
