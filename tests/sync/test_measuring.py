@@ -162,9 +162,9 @@ def test_before_and_after_of_the_whole_and_of_each_edit(known: LoadedModel, tmp_
 
 
 def test_after_is_the_edited_model(known: LoadedModel, tmp_path: Path) -> None:
-    table = figures(known, tmp_path, damage=9.0).table
+    table = figures(known, tmp_path, damage=30.0).table
     assert table["perplexity"]["before"] == figures(known, tmp_path).table["perplexity"]["before"]
-    assert (table["perplexity"]["after"] or 0) > 1.05 * (table["perplexity"]["before"] or math.inf)
+    assert (table["perplexity"]["after"] or 0) > 1.02 * (table["perplexity"]["before"] or math.inf)
 
 
 def test_a_broken_model_is_not_finite(known: LoadedModel, tmp_path: Path) -> None:
