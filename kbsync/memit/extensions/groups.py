@@ -36,7 +36,7 @@ class RequestGroup:
         return content_id("group1", [*ids, *ends])
 
 
-FEWEST_ALIKE = 3
+FEWEST_ALIKE = 2
 """subjects of a relation that make an ending a shared one"""
 FIRST_WORD = re.compile(r"\W*\w{3,}")
 """of an ending; shorter ones ("of") say nothing of what begins there"""
