@@ -1,7 +1,7 @@
 """Eval: base and edited model side by side, on the ledger's active edits or on a data set as it is."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -256,12 +256,8 @@ def compare(
         held_out(choice, None)  # raises
     reader = Reader(choice, cases, metrics, kept, sampled, text, tasks, options, progress)
     base = reader.look(Arm("base model"), able=True)
-    unmeasured = tuple(name for name, column in base.values.items() if all(value is None for value in column))
     base_figures = reader.figures(base, base)
-    unmeasured += tuple(name for name in options.metrics or () if name in KEPT_METRICS and name not in base_figures)
-    if unmeasured and len(unmeasured) == len(metrics):
-        needs = "no case has what this needs: prompts, an object before the edit, or references"
-        raise SettingsError(f"{', '.join(unmeasured)}: {needs}")
+    unmeasured = without_cases(base.values, base_figures, options.metrics or (), len(metrics))
     after = reader.look(Arm("edited model", edited_model), able=True) if edited_model else None
     return {
         "model": choice.name,
@@ -283,6 +279,18 @@ def compare(
         # of the texts that RS compares with; None: sentences of known facts
         "references": options.references.name if options.references else None,
     }
+
+
+def without_cases(
+    values: Mapping[str, Values], figures: Collection[str], wanted: Sequence[str], metrics: int
+) -> tuple[str, ...]:
+    """Return the names that no case has what they need of; raises SettingsError where that is all `metrics` of them."""
+    found = tuple(name for name, column in values.items() if all(value is None for value in column))
+    found += tuple(name for name in wanted if name in KEPT_METRICS and name not in figures)
+    if found and len(found) == metrics:
+        needs = "no case has what this needs: prompts, an object before the edit, or references"
+        raise SettingsError(f"{', '.join(found)}: {needs}")
+    return found
 
 
 def asked_of(cases: Sequence[Case]) -> list[tuple[str, tuple[str, ...]]]:
