@@ -42,6 +42,8 @@ def sides_of(found: Mapping[str, Any]) -> dict[str, Mapping[str, "Figure"]]:
 def remarks(found: Mapping[str, Any]) -> Iterator[str]:
     if found["edited"] is None:
         yield "this home has no edits of the model: only the base model was measured"
+    if found["sampled"]:
+        yield f"{found['cases']} cases were drawn by the seed; for others or more, --seed or --sample N"
     if found["text"] is not None:
         yield "text: {lines} lines of {corpus}".format(**found["text"])
     if "RS" in found["base"]:
@@ -56,7 +58,7 @@ def remarks(found: Mapping[str, Any]) -> Iterator[str]:
 
 def eval_json(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the evaluation for machines: means by name, and the intervals beside them."""
-    names = ("model", "measured", "cases", "unplaced", "unmeasured", "batch", "text")
+    names = ("model", "measured", "cases", "sampled", "unplaced", "unmeasured", "batch", "text")
     return {
         **{name: found[name] for name in names},
         **_sides(found),

@@ -57,8 +57,8 @@ from kbsync.sync.tasks import Tasks
 
 WITHOUT_OLD = ("efficacy", "paraphrase", "specificity")
 """measured in place of `OF_CASES` where no object before the edit is known"""
-QUICK, WITHDRAWN = 12, 5
-"""cases of a quick page, and edits that a whole one takes out again"""
+QUICK, WHOLE, WITHDRAWN = 12, 40, 5
+"""cases of a quick page and of a whole one, and edits that a whole one takes out again"""
 RECORDED = "eval_"
 """before a metric's name in the ledger, so that it is not taken for the figure of the apply"""
 
@@ -85,7 +85,7 @@ class EvalOptions:
     task_limit: int | None = None
     """questions of each task; None: all"""
     page: Literal["full", "quick"] | None = None
-    """measure what the page of a model shows: all of it, or the most of it on `QUICK` cases"""
+    """measure what the page of a model shows: all of it on `WHOLE` cases, or the most of it on `QUICK`"""
 
     def for_page(self) -> "EvalOptions":
         """Return the options with what the page shows where the user has not said otherwise."""
@@ -93,7 +93,7 @@ class EvalOptions:
             return replace(self, sample=self.sample or QUICK, beside=self.beside or ("retrieval",))
         if self.page == "full":
             ours = None if self.dataset else self.withdraw or WITHDRAWN
-            return replace(self, beside=self.beside or ARMS, withdraw=ours)
+            return replace(self, sample=self.sample or WHOLE, beside=self.beside or ARMS, withdraw=ours)
         return self
 
 
@@ -263,6 +263,7 @@ def compare(
         "model": choice.name,
         "measured": options.dataset.name if options.dataset else "ledger",
         "cases": len(cases),
+        "sampled": len(cases) == options.sample,
         "unplaced": unplaced,  # prompts of the data set that were left out, since they do not name their subject
         "unmeasured": unmeasured,  # metrics that no case has what they need of
         "batch": None,  # that the figures are on record with

@@ -29,6 +29,7 @@ def evaluation() -> Callable[..., dict[str, Any]]:
             "model": "tiny",
             "measured": "ledger",
             "cases": 10,
+            "sampled": False,
             "unplaced": 0,
             "unmeasured": (),
             "base": BASE,
@@ -76,6 +77,8 @@ def test_the_page_has_it_all(evaluation: Callable[..., dict[str, Any]]) -> None:
     ):
         assert text in page
     assert "http" not in page.replace("http-equiv", "")
+    assert "drawn by the seed" not in page
+    assert "10 cases were drawn by the seed" in eval_page(evaluation(sampled=True))
 
 
 def test_the_base_alone(evaluation: Callable[..., dict[str, Any]]) -> None:

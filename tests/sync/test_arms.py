@@ -118,7 +118,8 @@ def test_the_page_and_its_figures(small: Editable, home: Path, tmp_path: Path) -
 
 def test_what_a_page_measures() -> None:
     whole = EvalOptions(page="full").for_page()
-    assert (whole.beside, whole.withdraw, whole.sample) == (ARMS, 5, None)
+    assert (whole.beside, whole.withdraw, whole.sample) == (ARMS, 5, 40)
+    assert EvalOptions(page="full", sample=300).for_page().sample == 300
     assert EvalOptions(Path("x"), page="full").for_page().withdraw is None
     quick = EvalOptions(page="quick", sample=3).for_page()
     assert (quick.beside, quick.withdraw, quick.sample) == (("retrieval",), None, 3)

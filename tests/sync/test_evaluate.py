@@ -80,7 +80,7 @@ def test_a_data_set_is_only_measured(small: Editable, home: Path, dataset: Path)
 
 def test_without_edits_there_is_the_base_alone(small: Editable, dataset: Path, tmp_path: Path) -> None:
     found = run_eval(tmp_path / "nohome", small.name, EvalOptions(dataset, sample=3))
-    assert (found["cases"], found["edited"]) == (3, None)
+    assert (found["cases"], found["sampled"], found["edited"]) == (3, True, None)
     assert not (tmp_path / "nohome").exists()
 
 
