@@ -27,7 +27,7 @@ from kbsync.sync.answers import other_answers
 from kbsync.sync.corpus import corpus_name, covariance_documents, documents, held_out_documents
 from kbsync.sync.home import Progress
 from kbsync.sync.known import prompt_of, requests_of
-from kbsync.sync.measure import PERPLEXITY_LINES, cases_for
+from kbsync.sync.measure import PERPLEXITY_LINES, cases_for, first_tokens
 from kbsync.sync.model import ModelChoice, Session
 from kbsync.templates import Templates
 
@@ -248,10 +248,10 @@ class HeldOut:
     lines: tuple[str, ...]
 
 
-def held_out(choice: ModelChoice, corpus: Path | None) -> HeldOut:
+def held_out(choice: ModelChoice, corpus: Path | None, *, few: bool = False) -> HeldOut:
     """Return the first lines of `corpus`, or those of the model's own that its covariance was not taken over.
 
-    SettingsError where there is none, or no text.
+    With `few`, those that an apply measures perplexity on. SettingsError where there is none, or no text.
     """
     read = corpus or choice.corpus
     if read is None:
@@ -260,7 +260,7 @@ def held_out(choice: ModelChoice, corpus: Path | None) -> HeldOut:
     lines = tuple(line for line in islice(texts, PERPLEXITY_LINES) if line.strip())
     if not lines:
         raise SettingsError(f"corpus {read} has no text to measure")
-    return HeldOut(corpus_name(read), lines)
+    return HeldOut(corpus_name(read), tuple(first_tokens(choice.loaded, lines)) if few else lines)
 
 
 def perplexity_of(choice: ModelChoice, text: HeldOut, seed: int, progress: Progress) -> Figure:

@@ -240,7 +240,7 @@ def compare(
     said = options.dataset is None or options.page is not None
     metrics = options.metrics or default_metrics(cases, said=said, text=text_there)
     kept = [name for name in KEPT_METRICS if name in (options.metrics or KEPT_METRICS)] if sampled else []
-    text = held_out(choice, options.corpus) if text_there else None
+    text = held_out(choice, options.corpus, few=options.page == "quick") if text_there else None
     if sampled is not None and text is not None:
         sampled = replace(sampled, unrelated=beginnings(text.lines))
     edited_model = None if deltas is None else partial(edited, choice.loaded, deltas)

@@ -201,10 +201,15 @@ class Measured:
 
 
 def held_out_lines(loaded: LoadedModel, corpus: Path | str | None) -> tuple[list[str], list[str]]:
-    """Return the first held-out lines of a corpus, and of these the first with `PERPLEXITY_TOKENS` tokens at most."""
+    """Return the first held-out lines of a corpus, and those of them that perplexity is measured on."""
     lines = list(islice(held_out_documents(corpus), PERPLEXITY_LINES)) if corpus else []
-    ends = accumulate(map(len, loaded.tokenizer(lines)["input_ids"])) if lines else ()
-    return lines, [line for line, end in zip(lines, ends, strict=True) if end <= PERPLEXITY_TOKENS] or lines[:1]
+    return lines, first_tokens(loaded, lines)
+
+
+def first_tokens(loaded: LoadedModel, lines: Sequence[str]) -> list[str]:
+    """Return the first lines with `PERPLEXITY_TOKENS` tokens at most, and at least one where there is one."""
+    ends = accumulate(map(len, loaded.tokenizer(list(lines))["input_ids"])) if lines else ()
+    return [line for line, end in zip(lines, ends, strict=True) if end <= PERPLEXITY_TOKENS] or list(lines[:1])
 
 
 def cases_for(
