@@ -16,7 +16,7 @@ from kbsync.sources.loopback import serve
 from kbsync.sync.apply import ApplyOptions, Proposal, apply
 from kbsync.sync.home import Progress
 from kbsync.sync.known import prompt_of
-from kbsync.sync.model import choose_model, edited_state
+from kbsync.sync.model import ModelChoice, choose_model, edited_state
 from kbsync.sync.plan import Plan, PlanRow, plan_for
 from kbsync.sync.pull import Pulled, pull
 from kbsync.sync.reading import make_asks
@@ -78,9 +78,17 @@ def story(home: Path, pulls: list[Pulled], options: ApplyOptions, progress: Prog
     rows = changed[:: max(1, len(changed) // QUESTIONS)][:QUESTIONS]
     failed = {(one["relation"], one["subject"]) for one in applied["failed"]}
     out = next((row for row in rows if (row.relation, row.subject) not in failed), rows[0])
-    asked, base, edited_says = speak(home, model, rows, progress)
+    choice = choose_model(model, home=home)
+    questions = [one for row in rows for one in in_own_words(choice.loaded, row)]
+    texts = [text for *_, text in questions]
+    progress("asking before and after", 0, 3)
+    base = greedy_answers(choice.loaded, texts, ANSWER_TOKENS)
+    progress("asking before and after", 1, 3)
+    edited_says = edited_answers(home, choice, texts)
+    progress("asking before and after", 2, 3)
     retract(home, out.subject, out.relation, lambda _: True, model=model, corpus=corpus, progress=progress)
-    after = speak(home, model, rows, progress)[2]
+    after = edited_answers(home, choice, texts)
+    progress("asking before and after", 3, 3)
     answers = [
         {
             "prompt": prompt,
@@ -90,7 +98,7 @@ def story(home: Path, pulls: list[Pulled], options: ApplyOptions, progress: Prog
             "wanted": row.object or "",
             "withdrawn": row == out,
         }
-        for (row, prompt, _), one, two, three in zip(asked, base, edited_says, after, strict=True)
+        for (row, prompt, _), one, two, three in zip(questions, base, edited_says, after, strict=True)
     ]
     story = {"pulls": pulls, "plan": plan, "applied": applied, "status": status}
     return {**story, "answers": answers, "withdrawn": out.subject}
@@ -116,22 +124,12 @@ def with_answers(home: Path, plan: Plan) -> Plan:
     return replace(plan, rows=tuple(rows))
 
 
-def speak(
-    home: Path, model: str, rows: Sequence[PlanRow], progress: Progress
-) -> tuple[list[Question], list[str], list[str]]:
-    """Ask about each row's fact; return the questions, what the base model says, and what the edited one does."""
-    choice = choose_model(model, home=home)
+def edited_answers(home: Path, choice: ModelChoice, texts: Sequence[str]) -> list[str]:
+    """Return what a model says to each text as the home has edited it."""
     with Ledger.open(home, create=False) as ledger:
         _, _, deltas = edited_state(ledger, choice)
-    questions = [one for row in rows for one in in_own_words(choice.loaded, row)]
-    texts = [text for *_, text in questions]
-    progress("asking before and after", 0, 2)
-    base = greedy_answers(choice.loaded, texts, ANSWER_TOKENS)
-    progress("asking before and after", 1, 2)
     with edited(choice.loaded, deltas):
-        after = greedy_answers(choice.loaded, texts, ANSWER_TOKENS)
-    progress("asking before and after", 2, 2)
-    return questions, base, after
+        return greedy_answers(choice.loaded, texts, ANSWER_TOKENS)
 
 
 def in_own_words(loaded: LoadedModel, row: PlanRow) -> list[Question]:
