@@ -31,7 +31,7 @@ def calibrate(
     options: Options,
     model: ModelOption,
     relation: RelationsOption = None,
-    facts: Annotated[int, option("--facts N", "Number of facts to edit in each trial.", min=10)] = 60,
+    facts: Annotated[int, option("--facts N", "Number of facts to edit in each trial.", min=10)] = 30,
     corpus: Annotated[Path | None, option("--corpus FILE", "Text for the covariance, one document per line.")] = None,
     write: Annotated[str | None, option("--write NAME", "Save the result as a preset of this home.")] = None,
     setting: SetOption = None,

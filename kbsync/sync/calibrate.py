@@ -31,7 +31,7 @@ from kbsync.metrics.trace import SAMPLES, causal_trace, mediated, mlp_effects, t
 from kbsync.sync.covariances import covariances_for, with_text
 from kbsync.sync.deltas import cached_targets
 from kbsync.sync.home import AS_STORED, Loading, Progress, silent
-from kbsync.sync.measure import OF_CASES, held_out_lines
+from kbsync.sync.measure import OF_CASES, first_tokens, held_out_lines
 from kbsync.sync.model import ModelChoice, Session, choose_model, new_preset, preset_file_for
 from kbsync.sync.practice import facts_to_ask, known_requests
 
@@ -41,6 +41,8 @@ LEAST = 10
 """facts that the model must know"""
 KNOWN_FACTOR = 4
 """known facts to look for, for each that is edited: the others are its neighbourhood"""
+TEXT_TOKENS = 4096
+"""of held-out text that each trial reads"""
 
 
 def calibrate(
@@ -48,7 +50,7 @@ def calibrate(
     name: str,
     *,
     relations: Collection[str] | None = None,
-    facts: int = 60,
+    facts: int = 30,
     corpus: Path | None = None,
     write: str | None = None,
     values: Mapping[str, Any] = MappingProxyType({}),
@@ -113,6 +115,14 @@ def told_of(trial: Trial) -> dict[str, Any]:
     }
 
 
+def in_words(trial: Trial) -> str:
+    settings, figures = trial.settings, trial.figures
+    tried = f"layers {settings.layers[0]}-{settings.layers[-1]}, lambda {settings.lambda_:g}"
+    tried += f", clamp {settings.clamp_norm_factor:g}"
+    found = ", ".join(f"{name} {figures[name]:.1f}" for name in ("S", "recall", "perplexity") if name in figures)
+    return f"{tried}: {found or trial.reason}"
+
+
 class Workbench:
     """Makes trials on one set of edits; each is kept in the home and not made twice."""
 
@@ -126,9 +136,10 @@ class Workbench:
             )
         self.work, self.loaded, choice = work, work.loaded, work.choice
         self.cases: list[Case] = cases(edits, known)
-        own = work.settings.wordings, work.settings.shared_endings
-        self.groups = group_requests(self.loaded, [edit.request for edit in edits], *own)
-        _, self.lines = held_out_lines(self.loaded, choice.corpus)
+        # On one wording each: six cost six times as much, and a lone key weighs the more in the solve (spread.py).
+        requests = [edit.request for edit in edits]
+        self.groups = group_requests(self.loaded, requests, endings=work.settings.shared_endings)
+        self.lines = first_tokens(self.loaded, held_out_lines(self.loaded, choice.corpus)[1], TEXT_TOKENS)
         union = replace(work.settings, layers=tuple(sorted({layer for window in windows for layer in window})))
         self.covariances = covariances_for(work.ledger.tensors, replace(choice, settings=union), work.progress)
         self.base = self.figures(work.settings)
@@ -162,14 +173,16 @@ class Workbench:
                     partial.write_text(json.dumps(asdict(trial) | {"settings": settings.as_dict()}), encoding="utf-8")
                     partial.rename(file)
             self.trials[key] = trial
-            self.work.progress("trials", len(self.trials), 0)
+            self.work.progress(f"trial {len(self.trials)}: {in_words(trial)}", 1, 1)
         return self.trials[key]
 
     def make(self, settings: MemitSettings) -> Trial:
         """Edit with these settings, measure, and put the model back; an edit that fails is a trial, too."""
         before = self.base["perplexity"]
         try:
-            trial = replace(self.work, choice=replace(self.work.choice, settings=settings))
+            # Trials are compared with each other alone, so the fastest search will do.
+            fastest = replace(settings, search_dtype="auto")
+            trial = replace(self.work, choice=replace(self.work.choice, settings=fastest))
             z = cached_targets(trial, self.groups).z
             covariances = {layer: self.covariances[layer] for layer in settings.layers}
             deltas = spread(self.loaded, self.groups, self.work.contexts, z, covariances, settings)

@@ -206,10 +206,10 @@ def held_out_lines(loaded: LoadedModel, corpus: Path | str | None) -> tuple[list
     return lines, first_tokens(loaded, lines)
 
 
-def first_tokens(loaded: LoadedModel, lines: Sequence[str]) -> list[str]:
-    """Return the first lines with `PERPLEXITY_TOKENS` tokens at most, and at least one where there is one."""
+def first_tokens(loaded: LoadedModel, lines: Sequence[str], most: int = PERPLEXITY_TOKENS) -> list[str]:
+    """Return the first lines with so many tokens at most, and at least one where there is one."""
     ends = accumulate(map(len, loaded.tokenizer(list(lines))["input_ids"])) if lines else ()
-    return [line for line, end in zip(lines, ends, strict=True) if end <= PERPLEXITY_TOKENS] or list(lines[:1])
+    return [line for line, end in zip(lines, ends, strict=True) if end <= most] or list(lines[:1])
 
 
 def cases_for(

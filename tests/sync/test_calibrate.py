@@ -1,5 +1,6 @@
 """A calibration by the command line on the small model: what it tries, keeps, chooses and writes."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,8 +103,11 @@ def test_a_run_that_was_broken_off_goes_on(home: Path, first: tuple[Path, Any], 
     assert again["trials"] == first[1]["trials"]
 
 
-def test_it_is_shown(home: Path, small: Editable) -> None:
+def test_it_is_shown(home: Path, first: tuple[Path, Any], small: Editable) -> None:
     ran = done(*calibrate(home, small))
+    told = [line for line in ran.err.splitlines() if line.startswith("trial ")]
+    assert len(told) == len(first[1]["trials"])
+    assert re.match(r"trial 1: layers \d-\d, lambda 260, clamp 6: (S [\d.]+, recall|the keys)", told[0])
     assert "knows 20 of 20 facts of the ledger that it was asked about; each trial edits 10" in ran.out
     assert "no edits" in ran.out
     assert "chosen: --set layers=" in ran.out
