@@ -1,6 +1,7 @@
 """What tests of several parts share."""
 
 import copy
+import gc
 import hashlib
 import json
 import os
@@ -16,6 +17,8 @@ import typer
 from filelock import FileLock
 
 from kbsync.cli.main import app, main
+
+gc.disable()  # until all is imported: little of that is ever garbage, and a fifth of the time would go into seeing so
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,10 @@ class Ran:
 
 
 Run = Callable[..., Ran]
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
