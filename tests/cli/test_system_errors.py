@@ -39,7 +39,7 @@ from tests.tiny_models import CAPITALS, QUICK, SMALL, random_folder
 __all__ = ["small"]
 
 FULL = "KBSYNC_FUZZ" in os.environ
-STEPS = "--set steps=1 --set contexts=1"
+STEPS = "--set steps=1 --set contexts=1 --set covariance_tokens=2000"
 COMMANDS = {
     "init": "--source facts.yaml --relation P36 --model model",
     "sync": "",
@@ -102,7 +102,7 @@ CALLS = {
 }
 PAGES = ("status", "config schema")
 """commands whose result is no JSON, or JSON without being asked"""
-FEW = 4
+FEW = 2
 """kinds that each command meets in `make test`, in rotation"""
 LONG = {"sync", "watch", "apply", "bisect", "eval", "explain", "calibrate", "trace", "doctor", "practice train", "demo",
         *(f"bench {name}" for name in ("sync", "speed", "gpu", "groups", "pull", "paper"))}  # fmt: skip
@@ -430,7 +430,7 @@ def test_every_command_meets_all_of_it(world: World) -> None:
         assert {call for call, _ in places} == made
         assert {kind for _, kind in places} == set(kinds_of(command) if made else ())
         met |= set(places)
-    assert min(Counter(kind for command in COMMANDS for kind in kinds_of(command)).values()) >= 10
+    assert min(Counter(kind for command in COMMANDS for kind in kinds_of(command)).values()) >= 6
     assert {kind for _, kind in met} == set(range(len(KINDS)))
     assert not FULL or met == {(call, kind) for call in CALLS for kind in range(len(KINDS))}
 
