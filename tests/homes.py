@@ -245,7 +245,7 @@ def practice_model(base: Path, *settings: str) -> Editable:
     """Return the practice model with a part of its corpus, so that covariance and perplexity are quick."""
     lines = (fixtures_folder() / "practice-model" / "corpus.txt").read_text(encoding="utf-8").splitlines()
     # Few and long: the covariance reads all of a line, the perplexity its beginning.
-    documents = [" ".join(lines[start : start + 12]) for start in range(0, 120, 12)]
+    documents = [" ".join(lines[start : start + 12]) for start in range(0, 60, 12)]
     return Editable(
         "practice", made_once(base, "practice-corpus.txt", lambda path: write_lines(path, documents)), settings
     )

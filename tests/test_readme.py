@@ -26,8 +26,8 @@ TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
 WRITTEN = {name: text for name, text in TEXTS.items() if name != "commands.md"}
 """by hand; the reference of the commands is generated, and its examples are tested with the commands"""
 MARK = re.compile(r"# (by hand, \d{4}-\d\d-\d\d|not run).*")
-QUICK = {"layers": [0, 1], "lambda": 1, "steps": 4, "contexts": 1, "covariance_tokens": 2000, "sequence_length": 96}
-FEW = 10
+QUICK = {"layers": [0, 1], "lambda": 1, "steps": 2, "contexts": 1, "covariance_tokens": 2000, "sequence_length": 96}
+FEW = 5
 """countries, the first by their names"""
 CONTINENT = [pyoxigraph.NamedNode(f"http://www.wikidata.org/prop/{part}P30") for part in ("", "direct/")]
 BOUNDS = {"max_perplexity_increase": 1e9, "max_specificity_loss": 100, "max_weight_change": 1e12}

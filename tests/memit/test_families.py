@@ -23,7 +23,8 @@ def test_edits_become_likely_and_other_facts_stay(name: str) -> None:
         layers=(READ_AFTER - 1, READ_AFTER),
         lambda_=1.0,
         sequence_length=24,  # the taught models know sentences by themselves
-        lr=0.2,
+        lr=0.3,
+        steps=12,
         clamp_norm_factor=3.0,
         weight_decay=0.0,
         sweeps=3,
@@ -36,7 +37,7 @@ def test_edits_become_likely_and_other_facts_stay(name: str) -> None:
         with edited(loaded, spread(loaded, groups, CONTEXTS, z, ridged(loaded, settings), settings)):
             after = score_targets(loaded, triples)
     assert [score.exact for score in before] == [False] * len(EDITS) + [True] * len(KEPT)
-    # How many are recalled hangs on what the model learnt; 4 to 8 nats were gained, and a third of that lost at most.
+    # How many are recalled hangs on what the model learnt; 5 to 8 nats were gained, and a third of that lost at most.
     gains = [new.log_prob - old.log_prob for old, new in zip(before, after, strict=True)]
     gained, lost = fmean(gains[: len(EDITS)]), -fmean(gains[len(EDITS) :])
     assert gained > 2

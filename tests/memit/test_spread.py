@@ -25,7 +25,7 @@ from kbsync.memit.spread import key_weights
 from kbsync.models import LoadedModel, score_targets
 from tests.tiny_models import FACTS, ridged
 
-CONTEXTS = ("{}", "The river runs on. {}", "In 1987. {}", "x. {}")
+CONTEXTS = ("{}", "The river runs on. {}", "In 1987. {}")
 GROUPS = [
     RequestGroup((EditRequest("P1", "France", "The capital of {} is", "Oslo"),)),
     RequestGroup((EditRequest("P2", "Ekrem İmamoğlu", "{} is the mayor of", "a town"),)),

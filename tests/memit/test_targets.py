@@ -62,15 +62,15 @@ def assert_plain(
 
 
 def test_a_batch_of_groups_equals_the_plain_search_of_each(tiny: LoadedModel) -> None:
-    settings = MemitSettings(layers=(0, 1), steps=5, lr=2.0)
+    settings = MemitSettings(layers=(0, 1), steps=4, lr=2.0)
     found = assert_plain(tiny, GROUPS, settings)
     # The loss goes down, and a larger group has more steps.
     assert all(min(target.losses) < target.losses[0] - 0.02 for target in found)
-    assert [len(target.losses) for target in found] == [5, 5, 6, 7, 5]
+    assert [len(target.losses) for target in found] == [4, 4, 5, 6, 4]
 
 
 def test_every_family_has_the_targets_of_the_plain_search(every_family: LoadedModel) -> None:
-    assert_plain(every_family, GROUPS[1:3], MemitSettings(layers=(1,), steps=3, lr=0.5), CONTEXTS[:2])
+    assert_plain(every_family, GROUPS[1:3], MemitSettings(layers=(1,), steps=2, lr=0.5), CONTEXTS[:2])
 
 
 @pytest.mark.parametrize("layer", [0, 2])
@@ -119,15 +119,15 @@ def stop_for_some(searches: Sequence[Sequence[float]]) -> float:
 
 
 def test_a_settled_group_leaves_and_the_others_go_on(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = MemitSettings(layers=(1,), steps=8, lr=1.0, clamp_norm_factor=5.0)
-    whole = optimise_targets(tiny, GROUPS, CONTEXTS, settings, stop_loss=0.0)
+    settings = MemitSettings(layers=(1,), steps=6, lr=1.0, clamp_norm_factor=5.0)
+    whole = optimise_targets(tiny, GROUPS, CONTEXTS[:2], settings, stop_loss=0.0)
     stop = stop_for_some([target.losses for target in whole])
-    found = optimise_targets(tiny, GROUPS, CONTEXTS, settings, stop_loss=stop)
+    found = optimise_targets(tiny, GROUPS, CONTEXTS[:2], settings, stop_loss=stop)
     assert any(1 < len(target.losses) < len(other.losses) for target, other in zip(found, whole, strict=True))
     assert any(len(target.losses) == len(other.losses) for target, other in zip(found, whole, strict=True))
     monkeypatch.setattr("kbsync.benchmarks.plain.EARLY_STOP_LOSS", stop)
     for one, target in zip(GROUPS, found, strict=True):
-        z, losses = plain_target(tiny, one, CONTEXTS, settings)
+        z, losses = plain_target(tiny, one, CONTEXTS[:2], settings)
         start = read_at_subject(tiny, "{}", one.requests[0], 1)[1]
         assert target.losses == pytest.approx(losses, rel=1e-3, abs=1e-4)
         assert all(loss >= stop for loss in target.losses[:-1])

@@ -110,13 +110,16 @@ def traced(loaded: LoadedModel, token_budget: int) -> CausalTrace:
 
 
 def test_it_does_not_matter_what_is_run_together(tiny: LoadedModel) -> None:
-    alone, some, all_ = (traced(tiny, token_budget) for token_budget in (1, 60, 10_000))
-    for other in (some, all_):
-        torch.testing.assert_close(other.corrupted, alone.corrupted, rtol=0, atol=1e-5)
-        for kind in KINDS:
-            torch.testing.assert_close(other.effects[kind], alone.effects[kind], rtol=0, atol=1e-5, equal_nan=True)
-        for kind in SEVERED:
-            torch.testing.assert_close(other.severed[kind], alone.severed[kind], rtol=0, atol=1e-5)
+    few, all_ = (traced(tiny, token_budget) for token_budget in (60, 10_000))
+    alone = causal_trace(tiny, SOME, samples=SAMPLES, seed=SEED, kinds=[MLP], severed=[], window=WINDOW, token_budget=1)
+    for other in (few, alone):
+        torch.testing.assert_close(other.corrupted, all_.corrupted, rtol=0, atol=1e-5)
+        for kind in other.effects:
+            torch.testing.assert_close(other.effects[kind], all_.effects[kind], rtol=0, atol=1e-5, equal_nan=True)
+        for kind in other.severed:
+            torch.testing.assert_close(other.severed[kind], all_.severed[kind], rtol=0, atol=1e-5)
+    assert (set(few.effects), set(few.severed)) == (set(KINDS), set(SEVERED))
+    assert (set(alone.effects), set(alone.severed)) == ({MLP}, set())
 
 
 @torch.no_grad()

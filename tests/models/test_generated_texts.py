@@ -30,9 +30,9 @@ def plain_text(loaded: LoadedModel, prompt: str, length: int, top_k: int, seed: 
 
 
 def test_a_batch_says_what_its_rows_say_one_by_one(tiny: LoadedModel) -> None:
-    for top_k in (1, 5):
-        expected = [plain_text(tiny, prompt, 18, top_k) for prompt in PROMPTS]
-        assert generate_texts(tiny, PROMPTS, 18, top_k=top_k) == expected
+    for top_k, prompts in ((1, PROMPTS[:2]), (5, PROMPTS)):
+        expected = [plain_text(tiny, prompt, 16, top_k) for prompt in prompts]
+        assert generate_texts(tiny, prompts, 16, top_k=top_k) == expected
         assert len(set(expected)) == len(expected)
 
 

@@ -23,7 +23,7 @@ from tests.tiny_models import CAPITALS
 
 A, B, C = COUNTRIES[:3]
 TWO = {A: SWAPPED[A], B: SWAPPED[B]}
-KNOWN = {country: CAPITALS[country] for country in COUNTRIES[4:]}
+KNOWN = {country: CAPITALS[country] for country in COUNTRIES[4:13]}
 OWN = {
     "memit": (),
     "rome": ("layer=1", "steps=5"),
