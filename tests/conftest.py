@@ -92,8 +92,8 @@ def one_command_line() -> Iterator[None]:
 
 KEPT = ("tiny-known", "practice-model")
 """folders of the two models that most tests load"""
-ANSWER = 12
-"""tokens of what a model is heard to say: the objects of the tests are no longer"""
+ANSWER, TEXT = 12, 40
+"""tokens of what a model is heard to say, for the objects of the tests are no longer; and of a generated text"""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -121,6 +121,7 @@ def read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(load, "open_weights", open_weights)
         patch.setattr("kbsync.metrics.registry.ANSWER", ANSWER)
+        patch.setattr("kbsync.metrics.registry.TEXT_LENGTH", TEXT)
         yield
 
 

@@ -75,12 +75,12 @@ def test_a_block_runs_here_or_says_that_it_was_run_by_hand(page: str, lines: lis
     assert MARK.fullmatch(lines[0]) or all(line.startswith("kbsync ") for line in commands(lines)), lines[0]
 
 
-def fewer_facts(path: Path) -> None:
+def fewer_facts(path: Path, count: int = FEW) -> None:
     """Write the later edition with the continents of few countries: a page has all of them edited, one by one."""
     quads = list(pyoxigraph.parse(path=str(fixtures_folder() / "wikidata" / "later.ttl")))
     names = {one.subject: str(one.object) for one in quads if one.predicate.value.endswith("#label")}
     having = sorted({one.subject for one in quads if one.predicate in CONTINENT}, key=names.__getitem__)
-    kept = [one for one in quads if one.predicate not in CONTINENT or one.subject in having[:FEW]]
+    kept = [one for one in quads if one.predicate not in CONTINENT or one.subject in having[:count]]
     pyoxigraph.serialize(kept, str(path), format=pyoxigraph.RdfFormat.TURTLE)
 
 

@@ -347,6 +347,7 @@ def world(small: Editable, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         for name, count in {practice.COUNTERFACT: 4, practice.ZSRE: 8}.items():
             patched.setitem(practice.RECORDS, name, count)
         patched.setattr("kbsync.benchmarks.pull.dump_lines", lambda triples: dump_lines(triples // 1000))
+        patched.setattr("kbsync.sync.corpus.LENGTH", 16)  # of a text that a model is to write
         patched.setattr(tempfile, "tempdir", str(folder / "temporary"))
         kept = folder.with_name("kept")
         shutil.copytree(folder, kept)
