@@ -232,7 +232,7 @@ def small_model(base: Path) -> Editable:
     """Write the small model and its corpus below `base`."""
     words = " ".join(TEXTS).split()
     # In ever other orders, so that a covariance over few texts is not singular.
-    shuffled = [" ".join(random.Random(line).sample(words, 24)) for line in range(200)]
+    shuffled = [" ".join(random.Random(line).sample(words, 24)) for line in range(100)]
     corpus = made_once(base, "small-corpus.txt", lambda path: write_lines(path, shuffled))
     return Editable(known_model(base).source, corpus, SMALL_SETTINGS)
 

@@ -26,7 +26,7 @@ LIMIT = 1e-4
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Editable:
     """The practice model with a part of its corpus, and few steps."""
-    return practice_model(tmp_path_factory.getbasetemp(), "steps=3", "sweeps=2", "contexts=1")
+    return practice_model(tmp_path_factory.getbasetemp(), "steps=3", "sweeps=2", "contexts=1", "wordings=2")
 
 
 def facts(count: int, **other: dict[str, str]) -> Facts:

@@ -93,7 +93,7 @@ def test_whatever_breaks_the_last_is_to_blame(broken: list[bool]) -> None:
     assert not broken[found - 1]
 
 
-HARMLESS = ("layers=1,2", "lambda=1", "contexts=1", "wordings=0", "steps=1", "lr=1e-9", "clamp_norm_factor=3")
+HARMLESS = ("layers=2", "lambda=1", "contexts=1", "wordings=0", "steps=1", "lr=1e-9", "clamp_norm_factor=3")
 """all targets are where the base model is, so that an edit changes nothing"""
 
 
