@@ -98,14 +98,16 @@ def log_probs(loaded: LoadedModel, texts: Sequence[Text], delta: torch.Tensor, l
 def plain_target(
     loaded: LoadedModel, group: RequestGroup, contexts: Sequence[str], settings: MemitSettings
 ) -> tuple[torch.Tensor, list[float]]:
-    """Return z [d] of a group (Eqn. 16), and its whole loss at each evaluation."""
+    """Return z [d] of a group (Eqn. 16), and the loss at each evaluation."""
     search, members = PlainSearch(loaded, group, contexts, settings), len(group.requests)
     optimizer = torch.optim.Adam([search.delta], lr=settings.lr)
     history: list[float] = []
     while True:
-        loss = search.loss()
+        loss = search.loss(len(history))
         history.append(loss.item())
-        if history[-1] < EARLY_STOP_LOSS or len(history) == settings.group_steps(members):
+        last = history[-settings.minibatches :]
+        done = len(last) == settings.minibatches and sum(last) / len(last) < EARLY_STOP_LOSS
+        if done or len(history) == settings.group_steps(members):
             return search.h + search.delta.detach(), history
         optimizer.zero_grad()
         loss.backward()
@@ -129,21 +131,22 @@ class PlainSearch:
         self.delta = torch.zeros_like(self.h, requires_grad=True)
         self.before: torch.Tensor | None = None
 
-    def loss(self) -> torch.Tensor:
-        """Return the whole loss of the group by itself, at the present delta."""
-        found = log_probs(self.loaded, [*self.texts, self.bare], self.delta, self.layer)
+    def loss(self, step: int) -> torch.Tensor:
+        """Return the whole loss of the group by itself, at the present delta, on the texts whose turn it is."""
+        turns = self.settings.minibatches if len(self.texts) >= self.settings.minibatches else 1
+        texts = self.texts[step % turns :: turns]
+        found = log_probs(self.loaded, [*texts, self.bare], self.delta, self.layer)
         nll = [
             -torch.stack([found[row, spot - 1, text.ids[spot]] for spot in range(text.start, len(text.ids))]).mean()
-            for row, text in enumerate(self.texts)
+            for row, text in enumerate(texts)
         ]
         after = found[-1, self.bare.place]
         if self.before is None:
             self.before = after.detach()
         kl = (after.exp() * (after - self.before)).sum()
         decay = self.delta.norm() / self.h.norm() ** 2
-        whole: torch.Tensor = (
-            torch.stack(nll).mean() + self.settings.kl_factor * kl + self.settings.weight_decay * decay
-        )
+        surprise = torch.stack(nll).sum() * turns / len(self.texts)
+        whole: torch.Tensor = surprise + self.settings.kl_factor * kl + self.settings.weight_decay * decay
         return whole
 
 

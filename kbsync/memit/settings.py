@@ -64,6 +64,9 @@ class MemitSettings:
     stop_weight: float = 0.0
     """weight, in a target's loss, of what ends the answer behind the object: a full stop, in a chat the token that ends
     the turn; 0 is none, as in the paper"""
+    minibatches: int = 1
+    """parts that the prompts of a fact, its wordings and contexts, take turns in: each step of the search reads one;
+    1 is all in every step, as in the paper"""
     contexts: int = 5
     """sampled prefixes x_j beside the empty one"""
     context_tokens: int = 10
@@ -86,7 +89,7 @@ class MemitSettings:
         weights, counts = ("weight_decay", "kl_factor", "rest_weight", "stop_weight"), ("contexts", "wordings")
         for name in (*weights, *counts, "hold_subjects", "hold_relations"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("steps", "sweeps", "context_tokens"):
+        for name in ("steps", "sweeps", "minibatches", "context_tokens"):
             self._check(name, getattr(self, name) >= 1, "1 or more")
         self._check("covariance_tokens", self.covariance_tokens is None or self.covariance_tokens >= 1, "1 or more")
         self._check("sequence_length", self.sequence_length >= 8, "8 or more")
@@ -133,7 +136,7 @@ class MemitSettings:
 
 PLAIN: dict[str, Any] = {
     **{"sweeps": 1, "wordings": 0, "shared_endings": False, "stop_weight": 0.0, "search_dtype": "float32"},
-    **{"rest_weight": 0.0, "hold_subjects": 0, "hold_relations": 0},
+    **{"minibatches": 1, "rest_weight": 0.0, "hold_subjects": 0, "hold_relations": 0},
 }
 """what switches off all that kbsync adds to MEMIT"""
 MEASURED: dict[str, Any] = {

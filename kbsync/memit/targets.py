@@ -17,7 +17,7 @@ import torch
 
 from kbsync.errors import EditError
 from kbsync.memit.extensions.groups import RequestGroup
-from kbsync.memit.fast.packed_rows import GroupRows, fused_activations, group_rows, pack_rows, search_model
+from kbsync.memit.fast.packed_rows import GroupRows, RowPack, fused_activations, group_rows, pack_rows, search_model
 from kbsync.memit.settings import MemitSettings
 from kbsync.models import ALONE, LoadedModel, Team, check_numbers, head_log_probs, resume
 from kbsync.models.forward import StandIn, head_logits
@@ -69,7 +69,7 @@ class Target:
 
     z: torch.Tensor
     losses: tuple[float, ...]
-    """whole loss at each evaluation"""
+    """whole loss at each evaluation, of the prompts whose turn it was"""
 
 
 def optimise_targets(
@@ -85,9 +85,9 @@ def optimise_targets(
 ) -> list[Target]:
     """Return the target vector of each group at layer L = max R (Eqn. 16).
 
-    A group whose whole loss is under `stop_loss` is done; -inf makes all take every step. `on_done` gets
-    (index, target) pairs after each batch, so that a killed run need not begin anew. A `team` takes batches in turn,
-    and the leader gets all. Raises EditError where a loss is not finite.
+    A group whose whole loss, over all of its prompts, is under `stop_loss` is done; -inf makes all take every step.
+    `on_done` gets (index, target) pairs after each batch, so that a killed run need not begin anew. A `team` takes
+    batches in turn, and the leader gets all. Raises EditError where a loss is not finite.
     """
     rows = [group_rows(loaded, group, contexts, settings.stop_weight) for group in groups]
     searcher = search_model(loaded, settings)
@@ -194,6 +194,17 @@ class Surprise(torch.autograd.Function):
         return found.scatter_add_(1, tokens[:, None], -gradient[:, None]), None
 
 
+class MiniBatch:
+    """What one step of the search runs: packs of rows, and the tokens wanted there, their groups and weights."""
+
+    def __init__(self, packs: Sequence[RowPack]) -> None:
+        """Join what the packs read, in their order."""
+        self.packs = packs
+        self.read_token = torch.cat([pack.read_token for pack in packs])
+        self.read_group = torch.cat([pack.read_group for pack in packs])
+        self.read_weight = torch.cat([pack.read_weight for pack in packs])
+
+
 class TargetSearch:
     """The search for one batch of groups; `run` makes it."""
 
@@ -206,23 +217,18 @@ class TargetSearch:
         stop_loss: float,
     ) -> None:
         self.searcher, self.settings, self.layer, self.stop_loss = searcher, settings, settings.layers[-1], stop_loss
-        self.packs = pack_rows(loaded, searcher, groups, self.layer)
-        h = torch.cat([pack.first_hidden for pack in self.packs])
+        self.turns = [
+            MiniBatch(packs) for packs in pack_rows(loaded, searcher, groups, self.layer, settings.minibatches)
+        ]
+        h = torch.cat([pack.first_hidden for pack in self.turns[0].packs])
         self.h = torch.empty_like(h)
-        self.h[torch.cat([pack.first_groups for pack in self.packs])] = h
+        self.h[torch.cat([pack.first_groups for pack in self.turns[0].packs])] = h
         self.h_norm = self.h.norm(dim=1)
         clamps = torch.tensor([settings.group_clamp(group.members) for group in groups], device=h.device)
         self.max_norm = clamps * self.h_norm
         self.limits = [settings.group_steps(group.members) for group in groups]
         self.active = list(range(len(groups)))
         self.log_probs_before: torch.Tensor | None = None
-        self.gather_reads()
-
-    def gather_reads(self) -> None:
-        """Join what the packs read, in their order: wanted tokens, their groups and weights."""
-        self.read_token = torch.cat([pack.read_token for pack in self.packs])
-        self.read_group = torch.cat([pack.read_group for pack in self.packs])
-        self.read_weight = torch.cat([pack.read_weight for pack in self.packs])
 
     def run(self, progress: Callable[[int], None]) -> list[Target]:
         """Search until every group has stopped; return the targets in the groups' order."""
@@ -231,19 +237,20 @@ class TargetSearch:
         final, h = delta.clone(), self.h
         history: list[list[float]] = [[] for _ in self.limits]
         blocks = self.searcher.family.block_list(self.searcher.model)
-        step = 0
-        with resume(blocks, self.layer, self.packs[0].as_tuple) as stand_in:
+        step, count = 0, len(self.turns)
+        with resume(blocks, self.layer, self.turns[0].packs[0].as_tuple) as stand_in:
             while self.active:
                 step += 1
                 leaf = delta.detach().requires_grad_()
-                losses = self.losses(leaf, stand_in)
+                losses = self.losses(self.turns[(step - 1) % count], leaf, stand_in)
                 values = losses.tolist()
                 for group, value in zip(self.active, values, strict=True):
                     history[group].append(value)
                 stays = [
                     place
-                    for place, (group, value) in enumerate(zip(self.active, values, strict=True))
-                    if value >= self.stop_loss and step < self.limits[group]
+                    for place, group in enumerate(self.active)
+                    if step < self.limits[group]
+                    and (step < count or sum(history[group][-count:]) / count >= self.stop_loss)
                 ]
                 if not all(map(math.isfinite, values)):
                     raise EditError("a target's loss is not finite: use --dtype float32, or a smaller lr")
@@ -258,16 +265,16 @@ class TargetSearch:
                 delta, first, second = self.adam(delta, gradient, first, second, step)
         return [Target((h + d).cpu(), tuple(losses)) for h, d, losses in zip(h, final, history, strict=True)]
 
-    def losses(self, delta: torch.Tensor, stand_in: StandIn) -> torch.Tensor:
-        """Return the whole loss [G] of each active group at its delta [G, d]."""
-        hidden, bare_hidden = zip(*(pack.run(delta, stand_in) for pack in self.packs), strict=True)
+    def losses(self, turn: MiniBatch, delta: torch.Tensor, stand_in: StandIn) -> torch.Tensor:
+        """Return the whole loss [G] of each active group at its delta [G, d], on the prompts whose turn it is."""
+        hidden, bare_hidden = zip(*(pack.run(delta, stand_in) for pack in turn.packs), strict=True)
         wanted = head_logits(self.searcher, torch.cat(hidden))
         bare = head_log_probs(self.searcher, torch.cat(bare_hidden))
         if self.log_probs_before is None:
             self.log_probs_before = bare.detach()
-        surprise = Surprise.apply(wanted, self.read_token.to(wanted.device))  # type: ignore[no-untyped-call]
-        nll = surprise.to(delta.device) * self.read_weight
-        loss = torch.zeros(len(delta), device=delta.device).index_add(0, self.read_group, nll)
+        surprise = Surprise.apply(wanted, turn.read_token.to(wanted.device))  # type: ignore[no-untyped-call]
+        nll = surprise.to(delta.device) * turn.read_weight
+        loss = torch.zeros(len(delta), device=delta.device).index_add(0, turn.read_group, nll)
         kl = (bare.exp() * (bare - self.log_probs_before)).sum(1).to(delta.device)
         decay = delta.norm(dim=1) / self.h_norm**2
         whole: torch.Tensor = loss + self.settings.kl_factor * kl + self.settings.weight_decay * decay
@@ -292,8 +299,7 @@ class TargetSearch:
         place[kept] = torch.arange(len(kept), device=kept.device)
         self.active = [self.active[index] for index in kept.tolist()]
         if self.active:
-            self.packs = [pack for pack in self.packs if pack.keep(place)]
-            self.gather_reads()
+            self.turns = [MiniBatch([pack for pack in one.packs if pack.keep(place)]) for one in self.turns]
         self.h_norm, self.max_norm = self.h_norm[kept], self.max_norm[kept]
         if self.log_probs_before is not None:
             self.log_probs_before = self.log_probs_before[kept.to(self.log_probs_before.device)]

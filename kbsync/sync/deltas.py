@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
@@ -31,7 +32,7 @@ from kbsync.sync.practice import mend_network
 MORE_STEPS, MORE_CLAMP = 2, 1.5
 """factors of a target that is searched again since the model did not recall its edit"""
 DEPENDS_ON = ("steps", "lr", "clamp_norm_factor", "weight_decay", "kl_factor", "search_dtype")
-"""settings that a target vector depends on, beside `stop_weight`, the last edited layer and the contexts"""
+"""settings that a target vector depends on, beside two that came later, the last edited layer and the contexts"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ def target_keys(work: Session, groups: Sequence[RequestGroup], retries: Mapping[
     for group in groups:
         own = stronger(work.settings, retries_of(group, retries))
         values = [getattr(own, name) for name in DEPENDS_ON]
-        values += [own.stop_weight] if own.stop_weight else []  # without it, keys are those of earlier versions
+        values += [own.stop_weight] if own.stop_weight else []  # without these, keys are those of earlier versions
+        values += [f"{own.minibatches} mini-batches"] if own.minibatches > 1 else []
         keys.append(content_id("target1", [work.model.key, own.layers[-1], values, list(work.contexts), group.id]))
     return keys
 
@@ -89,7 +91,8 @@ def cached_targets(
         z = torch.stack([target.z for target in new.values()])
         file, _ = write_tensors(ledger.tensors, {"z": z}, {"model": work.model.key, "keys": " ".join(new)})
         found.update({key: target.z for key, target in new.items()})
-        rows = [(key, row, len(one.losses), one.losses[-1]) for row, (key, one) in enumerate(new.items())]
+        last = {key: one.losses[-work.settings.minibatches :] for key, one in new.items()}
+        rows = [(key, row, len(one.losses), fmean(last[key])) for row, (key, one) in enumerate(new.items())]
         ledger.record_targets(work.model.key, file, rows)
 
     alike: dict[int, list[int]] = defaultdict(list)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from statistics import fmean
 
 import pytest
 import torch
@@ -71,6 +72,30 @@ def test_a_batch_of_groups_equals_the_plain_search_of_each(tiny: LoadedModel) ->
 
 def test_every_family_has_the_targets_of_the_plain_search(every_family: LoadedModel) -> None:
     assert_plain(every_family, GROUPS[1:3], MemitSettings(layers=(1,), steps=2, lr=0.5), CONTEXTS[:2])
+
+
+@pytest.mark.parametrize("minibatches", [2, 3])
+def test_prompts_that_take_turns(tiny: LoadedModel, minibatches: int) -> None:
+    """Over all turns the loss is that of all prompts together; a search ends where its mean over them is small."""
+    settings = MemitSettings(layers=(0, 1), steps=7, lr=2.0, minibatches=minibatches)
+    found = assert_plain(tiny, GROUPS, settings)
+    still = replace(settings, lr=1e-9)
+    for turns, whole in zip(find(tiny, GROUPS, still), find(tiny, GROUPS, replace(still, minibatches=1)), strict=True):
+        assert fmean(turns.losses[:minibatches]) == pytest.approx(whole.losses[0], abs=1e-5)
+    last = minibatches - 1
+    means = [[fmean(one.losses[end - last : end + 1]) for end in range(last, len(one.losses))] for one in found]
+    stop_loss = stop_for_some(means)
+    ended = optimise_targets(tiny, GROUPS, CONTEXTS, settings, stop_loss=stop_loss)
+    for one, of_one in zip(ended, means, strict=True):
+        first = next((place for place, mean in enumerate(of_one) if mean < stop_loss), len(of_one) - 1)
+        assert len(one.losses) == minibatches + first
+
+
+def test_fewer_prompts_than_turns_are_read_in_every_step(tiny: LoadedModel) -> None:
+    alone = MemitSettings(layers=(1,), steps=4, lr=0.2)
+    wanted = find(tiny, GROUPS[:2], alone, ("{}",))
+    for one, other in zip(wanted, find(tiny, GROUPS[:2], replace(alone, minibatches=2), ("{}",)), strict=True):
+        torch.testing.assert_close(one.z, other.z)
 
 
 @pytest.mark.parametrize("layer", [0, 2])
@@ -207,12 +232,12 @@ def test_out_of_memory_halves_the_batch(known: LoadedModel, monkeypatch: pytest.
     whole = find(known, GROUPS, settings)
 
     def small_device(
-        loaded: LoadedModel, searcher: LoadedModel, rows: Sequence[GroupRows], layer: int
-    ) -> list[RowPack]:
+        loaded: LoadedModel, searcher: LoadedModel, rows: Sequence[GroupRows], *rest: int
+    ) -> list[list[RowPack]]:
         sizes.append(len(rows))
         if len(rows) > 2:
             raise torch.cuda.OutOfMemoryError
-        return pack_rows(loaded, searcher, rows, layer)
+        return pack_rows(loaded, searcher, rows, *rest)
 
     monkeypatch.setattr(targets_module, "pack_rows", small_device)
     monkeypatch.setitem(targets_module.TOKEN_BUDGET, "cpu", 1000)

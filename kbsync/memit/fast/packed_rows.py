@@ -49,6 +49,15 @@ class GroupRows:
     """requests of the group"""
 
     @property
+    def prompts(self) -> int:
+        """Loss rows: all but that of the KL term, which is the last."""
+        return len(self.reads) - 1
+
+    def turns(self, minibatches: int) -> int:
+        """Return the steps of the search in which each prompt is read once: 1 where there are fewer prompts."""
+        return minibatches if self.prompts >= minibatches else 1
+
+    @property
     def order(self) -> tuple[int, int, list[tuple[int, ...]], list[tuple[int, ...]]]:
         """Sort key that puts groups of alike lengths together, long ones first; it depends on the tokens alone."""
         return -max(map(len, self.suffixes)), -max(map(len, self.prefixes)), self.prefixes, self.suffixes
@@ -137,6 +146,7 @@ class RowPack:
         groups: Sequence[GroupRows],
         rows: Sequence[tuple[int, int]],
         layer: int,
+        minibatches: int = 1,
     ) -> None:
         """Take `rows`, pairs of a group's number and a row's number in it, and run every block once for them.
 
@@ -147,11 +157,11 @@ class RowPack:
         self.suffix = make_rows([groups[g].suffixes[row] for g, row in rows], device)
         self.row_group = torch.tensor([g for g, _ in rows], device=device)
         reads = [
-            (place, position, token, g, share / (len(groups[g].reads) - 1))
+            (place, position, token, g, share * groups[g].turns(minibatches) / groups[g].prompts)
             for place, (g, row) in enumerate(rows)
             for position, token, share in groups[g].reads[row]
         ]
-        kl_rows = [place for place, (g, row) in enumerate(rows) if row == len(groups[g].reads) - 1]
+        kl_rows = [place for place, (g, row) in enumerate(rows) if row == groups[g].prompts]
         columns = list(zip(*reads, strict=True)) if reads else [()] * 5
         self.read_row, self.read_position, self.read_token, self.read_group = (
             torch.tensor(column, dtype=torch.long, device=device) for column in columns[:4]
@@ -204,11 +214,23 @@ class RowPack:
         return len(self.row_group) > 0
 
 
-def pack_rows(loaded: LoadedModel, searcher: LoadedModel, groups: Sequence[GroupRows], layer: int) -> list[RowPack]:
-    """Pack all rows of a batch of groups; the KL rows, all of one length, lie in one pack, in the groups' order."""
-    rows = [(g, row) for g, group in enumerate(groups) for row in range(len(group.suffixes))]
-    packs = pack_lengths([len(groups[g].suffixes[row]) for g, row in rows])
-    return [RowPack(loaded, searcher, groups, [rows[place] for place in pack], layer) for pack in packs]
+def pack_rows(
+    loaded: LoadedModel, searcher: LoadedModel, groups: Sequence[GroupRows], layer: int, minibatches: int = 1
+) -> list[list[RowPack]]:
+    """Pack the rows of a batch of groups, for each of the steps that take their prompts in turn.
+
+    The KL rows, all of one length, take part in every step; they lie in one pack, in the groups' order.
+    """
+    every = [(g, row) for g, group in enumerate(groups) for row in range(len(group.suffixes))]
+    found = []
+    for turn in range(minibatches):
+        rows = [
+            (g, row) for g, row in every if row == groups[g].prompts or not (row - turn) % groups[g].turns(minibatches)
+        ]
+        packs = pack_lengths([len(groups[g].suffixes[row]) for g, row in rows])
+        given = [[rows[place] for place in pack] for pack in packs]
+        found.append([RowPack(loaded, searcher, groups, pack, layer, minibatches) for pack in given])
+    return found
 
 
 def fresh(cache: Cache) -> Cache:
