@@ -31,7 +31,7 @@ PRACTICE_RELATIONS = (
 """relations whose new facts have objects that the practice model has given as answers (docs/models.md)"""
 RELATIONS = ("P35", "P6", "P169", "P286")
 """who leads a state, a government, a company or a team: what has changed since a pretrained model was trained"""
-LATEST = 8
+LATEST = 7
 """facts of each that a pretrained model is taught: those that have held for the shortest time"""
 QUESTIONS = 12
 ANSWER_TOKENS = 16

@@ -123,8 +123,8 @@ def trial_requests(count: int) -> list[RequestGroup]:
 
 
 def trial_contexts(settings: MemitSettings) -> tuple[str, ...]:
-    """Return contexts of the usual length, the empty one first, as many as the settings ask for."""
-    return ("{}", *(f"{PREFIX}. {{}}" for _ in range(settings.contexts)))
+    """Return contexts of the usual length, the empty one first, one for each context and wording of the settings."""
+    return ("{}", *(f"{PREFIX}. {{}}" for _ in range(settings.contexts + settings.wordings)))
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -138,7 +138,7 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def target_costs(loaded: LoadedModel, settings: MemitSettings) -> TargetCosts:
-    """Time the search for targets; the contexts count, and how many steps there will be does not.
+    """Time the search for targets; contexts and wordings count, and how many steps there will be does not.
 
     Raises EditError where a loss is not finite.
     """

@@ -1,5 +1,7 @@
 """What is said on paper of memory, against what is there: rows, cache, the graph of a step, the solve's matrices."""
 
+from dataclasses import replace
+
 import torch
 
 from kbsync.memit import MemitSettings, optimise_targets
@@ -50,6 +52,7 @@ def test_rows_are_those_of_the_search(tiny: LoadedModel) -> None:
     assert rows.count == len(made.prefixes)
     assert rows.prefix == max(map(len, made.prefixes))
     assert rows.reads == sum(map(len, made.reads)) + 1
+    assert trial_rows(tiny, replace(SETTINGS, wordings=3)).count == rows.count + 3
 
 
 def test_batches_keep_to_the_token_budget() -> None:
