@@ -170,19 +170,22 @@ def prepare(
     dataset: Path | None = None,
     corpus: Path | None = None,
     seed: int = 0,
+    values: Mapping[str, Any] | None = None,
 ) -> Work:
     """Load the model, and draw the edits from the data set, or from the fixtures' facts that it knows.
 
-    Without a corpus it is the model's own, or the practice model's.
+    Without a corpus it is the model's own, or the practice model's. `values` are settings of the model; edits are on
+    their prompts alone, as the plain side knows neither further wordings nor the end of an answer.
     """
     progress("loading the model", 0, 1)
-    choice = choose_model(model, corpus=corpus)
+    choice = choose_model(model, values, corpus=corpus)
     progress("loading the model", 1, 1)
     pool = edit_pool(choice.loaded, dataset, progress)
     chosen = pool.require(edits, seed, f"--edits {edits}")
     text = list(documents(choice.corpus or fixtures_folder() / "practice-model" / "corpus.txt"))
     contexts = sample_contexts(choice.loaded, choice.settings)
-    return Work(choice.name, choice.loaded, choice.settings, text, contexts, pool, chosen, []).first(edits)
+    settings = replace(choice.settings, wordings=0, stop_weight=0.0)
+    return Work(choice.name, choice.loaded, settings, text, contexts, pool, chosen, []).first(edits)
 
 
 def warm_up(work: Work) -> None:

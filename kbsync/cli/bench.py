@@ -86,7 +86,11 @@ def sync(
 @command(
     group,
     "speed",
-    examples=("kbsync bench speed --model practice --edits 300", "kbsync bench speed --model practice --scale"),
+    examples=(
+        "kbsync bench speed --model practice --edits 300",
+        "kbsync bench speed --model smollm2-135m --dataset counterfact.json --edits 10 --set published=true",
+        "kbsync bench speed --model practice --scale",
+    ),
 )
 def speed(
     options: Options,
@@ -98,6 +102,7 @@ def speed(
     scale: Annotated[bool, option("--scale", "Time kbsync alone with 10, 30, 100, 300 and 1000 edits.")] = False,
     threads: Annotated[int | None, option("--threads N", "Threads for torch.  [torch's choice]", min=1)] = None,
     seed: SeedOption = 0,
+    setting: SetOption = None,
     corpus: CorpusOption = None,
 ) -> None:
     """Time kbsync and a plain implementation of MEMIT on the same requests in one process, and print the ratios.
@@ -109,7 +114,7 @@ def speed(
 
     bench: Any = bench_scale if scale else bench_speed
     view: Any = scale_view if scale else speed_view
-    given = {"threads": threads, "dataset": dataset, "corpus": corpus, "seed": seed}
+    given = {"threads": threads, "dataset": dataset, "corpus": corpus, "seed": seed, "values": parse_values(setting)}
     with progress(quiet=options.json) as report:
         measured = bench(model, edits or (SCALE[-1] if scale else 300), progress=report, **given)
     emit(measured, view, as_json=options.json)

@@ -109,3 +109,10 @@ def test_more_edits_than_the_model_knows_facts_is_told(known: LoadedModel, monke
         SettingsError, match=r"--edits 21 needs 21 edits, and the model knows enough facts of the fixtures for \d+: ask"
     ):
         bench_speed(known.source, 21)
+
+
+def test_both_sides_write_edit_prompts_alone(known: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edits_module, "practice_requests", lambda edition: list(FACTS))
+    values = {"layers": [0, 1], "wordings": 5, "stop_weight": 0.2, "steps": 7}
+    settings = speed.prepare(known.source, 2, lambda *_: None, values=values).settings
+    assert (settings.wordings, settings.stop_weight, settings.steps) == (0, 0.0, 7)
