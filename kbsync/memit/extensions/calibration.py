@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 
 from kbsync.memit.settings import MemitSettings
 
 MOST_LAYERS = 6
 """of a window; GPT-J's published one has as many"""
 LAMBDA_SHARES = (1.0, 0.1)
-"""lambda in shares of m, tried on every window; of equals the first is taken, the gentler one"""
+"""lambda in shares of m, tried on every window, the gentler one first"""
 LAMBDA_STEP = 10**0.5
 CLAMP_STEP = 1.5
+CHANCE = 2.0
+"""points of S or recall that are chance, with a few dozen edits"""
 MOST_STEPS = 6
 """along one setting, in one direction"""
 PERPLEXITY_GROWTH = 1.03
@@ -33,17 +34,23 @@ class Trial:
         """Whether ordinary text stays about as likely as it was."""
         return self.reason is None and self.figures["perplexity"] <= PERPLEXITY_GROWTH * self.base_perplexity
 
-    @property
-    def rank(self) -> tuple[float, ...]:
-        """What trials are ordered by, higher is better: within the bound S, then recall; beyond it, perplexity.
+    def beats(self, other: "Trial") -> bool:
+        """Tell whether this is better than `other` by more than chance, which then stays.
 
-        S counts by half points: with a few dozen edits, smaller differences are chance.
+        Within the bound S counts, and recall where S is no lower; beyond it, perplexity. A few dozen edits do not tell
+        what many cost the text, so what is at hand is not left for a small gain.
         """
+        if not (self.bounded and other.bounded):
+            return self.order < other.order
+        gain, recall = (self.figures.get(name, 0.0) - other.figures.get(name, 0.0) for name in ("S", "recall"))
+        return gain > CHANCE or (gain >= 0 and recall > CHANCE)
+
+    @property
+    def order(self) -> tuple[int, float]:
+        """Sort key of trials not all of which keep to the bound, the best first."""
         if self.reason is not None:
-            return (-1.0,)
-        if not self.bounded:
-            return (0.0, -self.figures["perplexity"])
-        return (1.0, round(2 * self.figures.get("S", 0.0)) / 2, round(self.figures["recall"], 1))
+            return 2, 0.0
+        return (0, 0.0) if self.bounded else (1, self.figures["perplexity"])
 
 
 Try = Callable[[MemitSettings], Trial]
@@ -101,15 +108,21 @@ def candidate_windows(suggested: tuple[int, ...], present: tuple[int, ...], bloc
 
 
 def search_settings(start: MemitSettings, windows: Sequence[tuple[int, ...]], m: int, attempt: Try) -> Trial:
-    """Return the best trial: every window at two lambdas, then steps along lambda, clamp, and lambda again.
+    """Return the best trial: the start, every window at two lambdas, then steps along lambda, clamp, and lambda again.
 
     `attempt` makes one trial; the same settings may be asked of it twice. All other settings are those of `start`.
     """
-    first = [{"layers": window, "lambda": lambda_of(share, m)} for window in windows for share in LAMBDA_SHARES]
-    found = max((attempt(start.with_values(values)) for values in first), key=attrgetter("rank"))
+    found = attempt(start)
+    for window in windows:
+        for share in LAMBDA_SHARES:
+            found = better(found, attempt(start.with_values({"layers": window, "lambda": lambda_of(share, m)})))
     for name, step in (("lambda", LAMBDA_STEP), ("clamp_norm_factor", CLAMP_STEP), ("lambda", LAMBDA_STEP)):
         found = climbed(found, name, step, attempt)
     return found
+
+
+def better(found: Trial, trial: Trial) -> Trial:
+    return trial if trial.beats(found) else found
 
 
 def climbed(start: Trial, name: str, step: float, attempt: Try) -> Trial:
@@ -119,7 +132,7 @@ def climbed(start: Trial, name: str, step: float, attempt: Try) -> Trial:
     for factor in (step, 1 / step):
         for power in range(1, MOST_STEPS + 1):
             trial = attempt(start.settings.with_values({name: float(f"{value * factor**power:.2g}")}))
-            if trial.rank <= found.rank:
+            if not trial.beats(found):
                 break
             found = trial
     return found
