@@ -33,7 +33,7 @@ RELATIONS = ("P35", "P6", "P169", "P286")
 """who leads a state, a government, a company or a team: what has changed since a pretrained model was trained"""
 LATEST = 7
 """facts of each that a pretrained model is taught: those that have held for the shortest time"""
-QUESTIONS = 12
+QUESTIONS = 10
 ANSWER_TOKENS = 16
 
 
