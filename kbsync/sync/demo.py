@@ -75,7 +75,8 @@ def story(home: Path, pulls: list[Pulled], options: ApplyOptions, progress: Prog
         raise EditError(f"the demo found nothing to edit: {model} knows all of the facts already")
     plan, status = with_answers(home, plans[0]), status_for(home, model)
     changed = plan.having("+", "~")
-    rows = changed[:: max(1, len(changed) // QUESTIONS)][:QUESTIONS]
+    count = min(QUESTIONS, len(changed))
+    rows = [changed[place * len(changed) // count] for place in range(count)]  # of every relation
     failed = {(one["relation"], one["subject"]) for one in applied["failed"]}
     out = next((row for row in rows if (row.relation, row.subject) not in failed), rows[0])
     choice = choose_model(model, home=home)
