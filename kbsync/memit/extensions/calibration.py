@@ -115,14 +115,11 @@ def search_settings(start: MemitSettings, windows: Sequence[tuple[int, ...]], m:
     found = attempt(start)
     for window in windows:
         for share in LAMBDA_SHARES:
-            found = better(found, attempt(start.with_values({"layers": window, "lambda": lambda_of(share, m)})))
+            trial = attempt(start.with_values({"layers": window, "lambda": lambda_of(share, m)}))
+            found = trial if trial.beats(found) else found
     for name, step in (("lambda", LAMBDA_STEP), ("clamp_norm_factor", CLAMP_STEP), ("lambda", LAMBDA_STEP)):
         found = climbed(found, name, step, attempt)
     return found
-
-
-def better(found: Trial, trial: Trial) -> Trial:
-    return trial if trial.beats(found) else found
 
 
 def climbed(start: Trial, name: str, step: float, attempt: Try) -> Trial:
