@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kbsync.errors import SourceError, WithdrawalsError
 from kbsync.facts import Skipped
 from kbsync.ledger import Change, FactRow, Ledger, PullCounts
-from kbsync.ledger.facts import record_aliases, record_priority, standing_alone
+from kbsync.ledger.facts import record_aliases, record_priority, rename_source, standing_alone
 from kbsync.ledger.pages import drop_pages
 from kbsync.ledger.pulls import OUTSIDE, NewPull, Staged, changes, record_pull, unread
 from kbsync.shapes import iri_of, short_id
@@ -122,11 +122,14 @@ def pull(
     with KeptPages(home, source) as pages:
         opened = open_source(source, Access(contact, pages, progress), asks=asks, query=query)
         name = name or opened.name
+        known |= {(name, relation) for source, relation in known if source == opened.name}
         state = look_at(home, opened, asks, name)
         found: list[tuple[Pulled, PullCounts]] = []
         try:
             reads = _read_all(home, state.part or opened, name, asks, known, progress)
             with Ledger.open(home) as ledger, ledger.writing():
+                if name != opened.name:  # a project's name for a file that was pulled by hand before
+                    rename_source(ledger, opened.name, name)
                 reordered = priority is not None and record_priority(ledger, name, priority)
                 while reads:  # all that was read is recorded, and each part of it let go of
                     found.append(_record(home, ledger, reads.pop(0), state, templates))

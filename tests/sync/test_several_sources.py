@@ -112,6 +112,18 @@ def test_a_project_may_be_moved(tmp_path: Path) -> None:
     assert pulled(there, {"source": "a.yaml"}) == [{"new": 0, "changed": 0, "withdrawn": 0}]
 
 
+def test_a_file_that_was_pulled_by_hand_is_the_same_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in README's first steps: `pull`, then `init` and `sync`, where the file has the name that is typed."""
+    monkeypatch.chdir(tmp_path)
+    write_facts(Path("facts.yaml"), P36={"France": "Paris", "Spain": "Madrid"})
+    kbsync("pull", "--relation", "P36", "--source", "facts.yaml")
+    assert pulled(Path(), {"source": "facts.yaml"}) == [{"new": 0, "changed": 0, "withdrawn": 0}]
+    assert row_of(Path(), "France").sources == ("facts.yaml",)
+    write_facts(Path("facts.yaml"), P36={"France": "Lyon"})
+    assert pulled(Path(), {"source": "facts.yaml"}) == [{"new": 0, "changed": 1, "withdrawn": 1}]
+    assert row_of(Path(), "France").object == "Lyon"
+
+
 def test_one_name_for_two_files_is_refused(tmp_path: Path) -> None:
     sources = [{"name": "facts", "source": "a.yaml"}, {"name": "facts", "source": "b.yaml"}]
     with pytest.raises(SettingsError, match=r"kbsync.yaml:\d+: the name facts is taken by another source"):
