@@ -4,6 +4,7 @@ import json
 import math
 import os
 import sys
+import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
@@ -274,16 +275,22 @@ class Reporter:
 
 
 class Lines(Reporter):
-    """A line as each phase begins, where there is no terminal to draw on."""
+    """A line as each phase begins and, of a long one, every minute, where there is no terminal to draw on."""
+
+    every = 60.0
+    """seconds"""
 
     def __init__(self, console: Console, verbose: bool) -> None:
         super().__init__(console, verbose)
         self.seen: set[str] = set()
+        self.due = 0.0
 
     def __call__(self, phase: str, done: int, total: int) -> None:
-        if _name(phase) not in self.seen:
+        begins, now = _name(phase) not in self.seen, time.monotonic()
+        if begins or now >= self.due:
             self.seen.add(_name(phase))
-            self.console.print(plain(phase))
+            self.due = now + self.every
+            self.console.print(plain(phase if begins else f"{phase} {done}" + (f"/{total}" if total else "")))
 
 
 class Bars(Reporter):
@@ -309,7 +316,7 @@ def _name(phase: str) -> str:
 
 @contextmanager
 def progress(*, quiet: bool = False, verbose: bool = False) -> Iterator[Reporter]:
-    """Give a function that shows how far each phase is: a bar in a terminal, else a line as each phase begins.
+    """Give a function that shows how far each phase is: a bar in a terminal, else a line now and then.
 
     `quiet` (``--json``) shows none; `verbose` lets remarks through in either case.
     """

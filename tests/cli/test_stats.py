@@ -121,3 +121,15 @@ def test_a_phase_whose_words_change_is_one_phase() -> None:
         lines(phase, 1, 2)
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue() == "covariance\nsolve\n"
+
+
+def test_a_long_phase_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    monkeypatch.setattr(Lines, "every", 0.0)
+    console = Console(file=io.StringIO(), width=80)
+    lines = Lines(console, verbose=False)
+    for done, total in ((0, 3), (2, 3), (3, 0)):
+        lines("targets", done, total)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == "targets\ntargets 2/3\ntargets 3\n"
