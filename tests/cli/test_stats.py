@@ -129,7 +129,7 @@ def test_a_long_phase_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Lines, "every", 0.0)
     console = Console(file=io.StringIO(), width=80)
     lines = Lines(console, verbose=False)
-    for done, total in ((0, 3), (2, 3), (3, 0)):
-        lines("targets", done, total)
+    for counts in ((0, 3), (2, 3), (3, 0)):
+        lines("targets", *counts)
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue() == "targets\ntargets 2/3\ntargets 3\n"

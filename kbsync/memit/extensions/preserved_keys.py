@@ -38,8 +38,9 @@ def preserved_moments(
 
     Of the edits, in all their wordings, every token t counts but the subject's last, with w = `settings.rest_weight`;
     of prompts that are `held` every one, with w = 1. A text's first token, which no words change, never counts. All
-    weights shrink alike where their sum is above `settings.hold_limit` lambda: lambda C is lambda times a mean over text,
-    and a sum that grew with the edits would leave them no room. On the leader of the team; {} where nothing is to stay.
+    weights shrink alike where their sum is above `settings.hold_limit` lambda: lambda C is lambda times a mean over
+    text, and a sum that grew with the edits would leave them no room. On the leader of the team; {} where nothing is to
+    stay.
     """
     if not (groups and (settings.rest_weight or held)):
         return {}
