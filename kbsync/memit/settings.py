@@ -52,9 +52,6 @@ class MemitSettings:
     hold_relations: int = 0
     """other relations with subjects of the same kind whose prompts about the edited subjects the deltas leave alone; 0
     is none, as in the paper"""
-    hold_limit: float = 0.0
-    """most weight, in units of lambda, of all keys together that `rest_weight` and the two above preserve; 0 is no
-    limit"""
     search_dtype: str = "float32"
     """what the target search computes in: float32, bfloat16, or auto, which is bfloat16 where a short trial shows that
     this processor gains by it; z, losses and the optimiser are float32 all the same"""
@@ -89,8 +86,7 @@ class MemitSettings:
             raise SettingsError(f"layers: {self.layers[0]} is below 0")
         for name in ("lambda_", "lr", "clamp_norm_factor"):
             self._check(name, getattr(self, name) > 0, "above 0")
-        weights = ("weight_decay", "kl_factor", "rest_weight", "stop_weight", "hold_limit")
-        counts = ("contexts", "wordings")
+        weights, counts = ("weight_decay", "kl_factor", "rest_weight", "stop_weight"), ("contexts", "wordings")
         for name in (*weights, *counts, "hold_subjects", "hold_relations"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
         for name in ("steps", "sweeps", "minibatches", "context_tokens"):
@@ -140,12 +136,12 @@ class MemitSettings:
 
 PLAIN: dict[str, Any] = {
     **{"sweeps": 1, "wordings": 0, "shared_endings": False, "stop_weight": 0.0, "search_dtype": "float32"},
-    **{"minibatches": 1, "rest_weight": 0.0, "hold_subjects": 0, "hold_relations": 0, "hold_limit": 0.0},
+    **{"minibatches": 1, "rest_weight": 0.0, "hold_subjects": 0, "hold_relations": 0},
 }
 """what switches off all that kbsync adds to MEMIT"""
 MEASURED: dict[str, Any] = {
     **{"steps": 60, "clamp_norm_factor": 2.0, "wordings": 5, "shared_endings": True, "contexts": 0},
-    **{"minibatches": 2, "rest_weight": 1.0, "hold_subjects": 30, "hold_relations": 4, "hold_limit": 2.0},
+    **{"minibatches": 2, "rest_weight": 1.0, "hold_subjects": 30, "hold_relations": 4},
 }
 """what helped on both pretrained models that it was tried on, of two families (docs/real-models.md)"""
 LAMBDA = 1.95

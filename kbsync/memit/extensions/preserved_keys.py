@@ -37,10 +37,8 @@ def preserved_moments(
     """Return sum_t w k_t k_t^T [m, m] in float64 for each edited layer, over bare prompts with their objects.
 
     Of the edits, in all their wordings, every token t counts but the subject's last, with w = `settings.rest_weight`;
-    of prompts that are `held` every one, with w = 1. A text's first token, which no words change, never counts. All
-    weights shrink alike where their sum is above `settings.hold_limit` lambda: lambda C is lambda times a mean over
-    text, and a sum that grew with the edits would leave them no room. On the leader of the team; {} where nothing is to
-    stay.
+    of prompts that are `held` every one, with w = 1. A text's first token, which no words change, never counts. On the
+    leader of the team; {} where there is nothing to keep.
     """
     if not (groups and (settings.rest_weight or held)):
         return {}
@@ -55,9 +53,7 @@ def preserved_moments(
         see_keys(loaded, padded, {layer: partial(see_weighted, one, roots) for layer, one in sums.items()})
         for layer_sum in sums.values():
             layer_sum.commit()
-    total = float(team.sum(torch.tensor(sum(sum(weights) for _, weights in rows), dtype=torch.float64)))
-    share = min(1.0, settings.hold_limit * settings.lambda_ / total) if settings.hold_limit and total else 1.0
-    pooled = {layer: share * team.sum(layer_sum.matrix()) for layer, layer_sum in sums.items()}
+    pooled = {layer: team.sum(layer_sum.matrix()) for layer, layer_sum in sums.items()}
     return pooled if team.leads else {}
 
 
