@@ -76,14 +76,16 @@ def record_priority(ledger: Ledger, source: str, priority: int) -> bool:
     return True
 
 
-def rename_source(ledger: Ledger, earlier: str, name: str) -> None:
-    """Let what was read under the name `earlier` be that of `name`, where the ledger has nothing of `name` yet."""
-    if next(iter(ledger.query("SELECT 1 FROM pulls WHERE source = ?", name)), None):
-        return
+def rename_source(ledger: Ledger, earlier: str, name: str) -> bool:
+    """Let what was read as `earlier` be of `name`, where the ledger has nothing of that yet; tell whether it was so."""
+    sources = {source for (source,) in ledger.query("SELECT DISTINCT source FROM pulls")}
+    if earlier not in sources or name in sources:
+        return False
     with ledger.writing() as db:
         for table in ("pulls", "facts", "aliases", "skipped", "file_readings"):
             db.execute(f"UPDATE {table} SET source = ? WHERE source = ?", [name, earlier])
         db.execute("UPDATE OR REPLACE sources SET name = ? WHERE name = ?", [name, earlier])
+    return True
 
 
 def standing_alone(ledger: Ledger, source: str, relation: str, others: Sequence[str]) -> tuple[int, int]:

@@ -128,15 +128,15 @@ def pull(
         try:
             reads = _read_all(home, state.part or opened, name, asks, known, progress)
             with Ledger.open(home) as ledger, ledger.writing():
-                if name != opened.name:  # a project's name for a file that was pulled by hand before
-                    rename_source(ledger, opened.name, name)
+                # A project has a name of its own for a file that was pulled by hand before.
+                renamed = name != opened.name and rename_source(ledger, opened.name, name)
                 reordered = priority is not None and record_priority(ledger, name, priority)
                 while reads:  # all that was read is recorded, and each part of it let go of
                     found.append(_record(home, ledger, reads.pop(0), state, templates))
                     progress("recording", len(found), len(asks))
                 if not accept_withdrawals:
                     _check_withdrawals(name, [counts for _, counts in found], asks, max_withdrawn)
-                if only_news and not reordered and all(counts.repeats is not None for _, counts in found):
+                if only_news and not (renamed or reordered) and all(counts.repeats is not None for _, counts in found):
                     raise _NothingNewError
                 state.remember(ledger, name, asks, {one.relation: (one.pull, one.skipped) for one, _ in found})
                 drop_pages(ledger, pages.used)
