@@ -140,7 +140,7 @@ PLAIN: dict[str, Any] = {
 }
 """what switches off all that kbsync adds to MEMIT"""
 MEASURED: dict[str, Any] = {
-    **{"steps": 60, "clamp_norm_factor": 2.0, "wordings": 5, "shared_endings": True, "contexts": 0},
+    **{"steps": 60, "clamp_norm_factor": 2.0, "sweeps": 2, "wordings": 5, "shared_endings": True, "contexts": 0},
     **{"minibatches": 2, "rest_weight": 1.0, "hold_subjects": 30, "hold_relations": 4},
 }
 """what helped on both pretrained models that it was tried on, of two families (docs/real-models.md)"""
