@@ -7,7 +7,7 @@ import torch
 from kbsync.benchmarks.plain import read_at_subject
 from kbsync.facts import EditRequest
 from kbsync.memit import MemitSettings, RequestGroup, edited, group_requests, optimise_targets, spread
-from kbsync.memit.extensions.groups import columns, edited_wordings
+from kbsync.memit.extensions.groups import BEHIND_WORDS, columns, edited_wordings
 from kbsync.memit.extensions.preserved_keys import preserved_moments
 from kbsync.memit.fast.packed_rows import search_model
 from kbsync.memit.spread import at_every_key
@@ -58,6 +58,28 @@ def test_facts_that_share_the_key_of_a_wording_are_one_group(tiny: LoadedModel) 
     assert {one.target for one in group.requests} == {"Rome", "Italian"}
     assert group == group_requests(tiny, [LANGUAGE, ONE], 3)[0]
     assert len(group_requests(tiny, [ONE, LANGUAGE])) == 2
+
+
+def key_prompts(loaded: LoadedModel, *requests: EditRequest, wordings: int = 3) -> list[list[str]]:
+    return [[one.prompt for one in group.keys] for group in group_requests(loaded, requests, wordings)]
+
+
+def test_a_fact_on_one_kind_of_prompt_gets_a_key_of_the_other(tiny: LoadedModel) -> None:
+    first, behind = (replace(ONE, prompt=prompt, question="", wordings=()) for prompt in WORDS)
+    assert key_prompts(tiny, first) == [[BEHIND_WORDS]]
+    assert key_prompts(tiny, behind) == [["{}"]]
+    assert key_prompts(tiny, replace(first, wordings=WORDS)) == [[WORDS[1]]]  # it has both kinds
+    assert key_prompts(tiny, first, wordings=0) == key_prompts(tiny, behind, wordings=0) == [[]]
+    searched = [RequestGroup((first,)).id, RequestGroup((behind,)).id]
+    assert [group_requests(tiny, [one], 3)[0].id for one in (first, behind)] == searched
+
+
+def test_no_key_is_given_to_two_groups_nor_to_a_first_token(tiny: LoadedModel) -> None:
+    behind = replace(ONE, question="", wordings=())
+    assert key_prompts(tiny, behind, replace(LANGUAGE, wordings=())) == [[], []]
+    assert sorted(key_prompts(tiny, behind, LANGUAGE)) == [[], [LANGUAGE.wordings[0]]]
+    alone = locate(tiny.tokenizer, [("{}", "a", "")])[0].subject_last > 0
+    assert key_prompts(tiny, replace(behind, subject="a")) == [["{}"] * alone]
 
 
 def test_each_key_is_to_bring_its_own_state_as_far_as_the_first(known: LoadedModel) -> None:

@@ -6,6 +6,8 @@ A key depends on the words before the subject, so a fact that is written on its 
 begins with the subject. Written on several wordings, a fact has one delta (the mean of its losses, as over the contexts
 of Eqn. 16) and a key for each. A wording that begins with the subject gives all facts of the subject one key, so they
 become one group.
+
+Where a fact's prompts all begin with the subject, or none does, its delta is given one more key, of the other kind.
 """
 
 import re
@@ -108,7 +110,7 @@ def group_requests(
     every = [one.written() for words in worded for one in words]
     keys = iter([tokens.ids[: tokens.subject_last + 1] for tokens in locate(loaded.tokenizer, every)])
     keyed = [[(next(keys), one) for one in words] for words in worded]
-    groups = []
+    groups, taken = [], Counter[tuple[int, ...]]()
     for places in linked([[key for key, _ in words] for words in keyed]):
         own_keys: dict[tuple[int, ...], EditRequest] = {}
         for key, one in (pair for place in places for pair in keyed[place]):
@@ -116,7 +118,37 @@ def group_requests(
         requests = tuple(ordered[place] for place in places)
         further = tuple(one for place in places for one in worded[place][1:])
         groups.append(RequestGroup(requests, further, tuple(own_keys.values())[1:]))
-    return groups
+        taken.update(own_keys.keys())
+    return with_other_places(loaded, groups, taken) if wordings else groups
+
+
+BEHIND_WORDS = ": {}"
+
+
+def with_other_places(
+    loaded: LoadedModel, groups: Sequence[RequestGroup], taken: Counter[tuple[int, ...]]
+) -> list[RequestGroup]:
+    """Return the groups, each with a key behind some words if its prompts all begin with the subject, or if none does
+    with that of the subject alone; `taken` counts the keys that the groups have.
+
+    A delta is heard little at a key of the kind that it was not solved for: of 60 counterfactuals on prompts that begin
+    with the subject 43% were preferred on others, 83% with this key, and nothing is searched for it
+    (docs/real-models.md). Left out is a key that two groups would have, as it cannot hold two values, and the first
+    token alone.
+    """
+    further = []
+    for group in groups:
+        kinds = {one.prompt.startswith("{}") for one in (*group.requests, *group.wordings)}
+        prompts = [] if len(kinds) == 2 else [BEHIND_WORDS if True in kinds else "{}"]
+        further.append([replace(group.requests[0], prompt=prompt, wordings=()) for prompt in prompts])
+    placed = locate(loaded.tokenizer, [one.written() for own in further for one in own])
+    keys = [tokens.ids[: tokens.subject_last + 1] for tokens in placed]
+    taken = taken + Counter(keys)
+    alone = iter([len(key) > 1 and taken[key] == 1 for key in keys])
+    return [
+        replace(group, keys=(*group.keys, *(one for one in own if next(alone))))
+        for group, own in zip(groups, further, strict=True)
+    ]
 
 
 def columns(groups: Sequence[RequestGroup]) -> tuple[list[RequestGroup], list[int]]:
