@@ -23,7 +23,7 @@ from kbsync.memit.settings import retired_settings, settings_on_record
 from kbsync.models import ALONE, LoadedModel, Team
 from kbsync.models.checkpoint import model_hash
 from kbsync.sync.covariances import Covariances, covariances_for, with_text
-from kbsync.sync.edits import held_prompts, recorded_editor, written_in
+from kbsync.sync.edits import held_prompts, recorded_editor, unsearched_keys, written_in
 from kbsync.sync.history import model_meant
 from kbsync.sync.home import Loading, Progress, templates_for
 from kbsync.sync.model import Session, choose_model, current_deltas, is_model_of, together
@@ -224,6 +224,8 @@ def _solved_again(work: Session, batch: BatchRow) -> tuple[int, list[str]]:
     if editor.targets:
         if retired := retired_settings(batch.settings):
             return 0, [f"they were written with {', '.join(retired)}, which kbsync no longer has: run `kbsync apply`"]
+        if unsearched_keys(groups) != batch.work.get("keys", []):
+            return 0, ["some of their facts had no key for prompts of another kind yet: run `kbsync apply`"]
         keys = target_keys(work, groups, {edit.request: edit.retries for edit in edits})
         found = read_targets(work.ledger, keys)
         if missing := sum(key not in found for key in keys):

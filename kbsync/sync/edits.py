@@ -233,9 +233,16 @@ def in_words(
         requests = [request for group in groups for request in group.requests]
         words = {one.relation: [one.question, *one.wordings] for one in requests if one.question or one.wordings}
         record["wordings"] = dict(sorted(words.items()))
+    if keys := unsearched_keys(groups):
+        record["keys"] = keys
     if held:
         record["held"] = [[one.relation, one.subject, one.prompt] for one in held]
     return groups, held, record
+
+
+def unsearched_keys(groups: Sequence[RequestGroup]) -> list[list[str]]:
+    """Return the keys that no prompt of their fact has, for the record."""
+    return [[one.relation, one.subject, one.prompt] for group in groups for one in group.unsearched]
 
 
 def is_outdated(work: Session, current: BatchRow, editor: Editor, kept: bool, words: Mapping[str, Any]) -> bool:
@@ -246,7 +253,7 @@ def is_outdated(work: Session, current: BatchRow, editor: Editor, kept: bool, wo
     # A setting that an older version did not know was at its default.
     made_with = MemitSettings().with_values(settings_on_record(current.settings))
     same_editor = current.algorithm == editor.name and current.work.get("editor", {}) == asdict(editor.settings)
-    same_words = all(current.work.get(part) == words.get(part) for part in ("wordings", "endings", "held"))
+    same_words = all(current.work.get(part) == words.get(part) for part in ("wordings", "endings", "keys", "held"))
     same = made_with == work.settings and same_editor and same_words and not retired_settings(current.settings)
     return not same
 

@@ -10,7 +10,7 @@ from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
 from kbsync.sync.edits import measure_wordings
 from kbsync.sync.home import AS_STORED, silent
-from tests.homes import TEMPLATES, Editable, batches, deltas_of, difference, done, make_home, pull
+from tests.homes import TEMPLATES, Editable, batches, deltas_of, difference, done, kbsync, make_home, pull
 from tests.tiny_models import CAPITALS
 
 WRONG = "Unlike {}, the capital of France is"
@@ -69,3 +69,23 @@ def test_facts_are_written_before_the_ending_that_their_subjects_share(small: Ed
     assert difference(deltas_of(one), deltas_of(plain)) > 0.01
     told = done("explain", "--home", one, *small.model, "Peru football team P36", "--json").json
     assert sum(told["wordings"][0]["delivered"].values()) > 0.5, "the delta arrives where it was written"
+
+
+def test_a_state_made_without_a_key_of_the_other_kind_is_made_anew(small: Editable, tmp_path: Path) -> None:
+    model = replace(small, settings=(*small.settings, "wordings=2"))
+    home = make_and_apply(model, tmp_path / "home")
+    assert batches(home)[-1].work["keys"] == [["P36", "Peru football team", "{}"]]
+    verify = ("verify", "--home", home, *model.solving[:4])
+    done(*verify)
+    with Ledger.open(home) as ledger, ledger.writing() as db:
+        db.execute("UPDATE batches SET work = json_remove(work, '$.keys')")
+    assert "had no key for prompts of another kind" in kbsync(*verify).out
+    assert model.apply(home, "--include-known")["optimised"] == 0
+    done(*verify)
+    assert "keys" not in batches(make_and_apply(small, tmp_path / "plain"))[-1].work
+
+
+def make_and_apply(model: Editable, home: Path) -> Path:
+    make_home(home, P36={"Peru football team": "Paris"})
+    model.apply(home, "--include-known")
+    return home

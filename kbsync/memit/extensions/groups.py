@@ -31,6 +31,11 @@ class RequestGroup:
     """one request or wording for each key beside that of the first request"""
 
     @property
+    def unsearched(self) -> list[EditRequest]:
+        """The keys that are of no request or wording: `with_other_places` gives them."""
+        return [one for one in self.keys if one not in (*self.requests, *self.wordings)]
+
+    @property
     def id(self) -> str:
         """Content id of the members in all their words, whatever their order was."""
         ids = sorted(request.id for request in (*self.requests, *self.wordings))
