@@ -32,7 +32,7 @@ class RequestGroup:
 
     @property
     def unsearched(self) -> list[EditRequest]:
-        """The keys that are of no request or wording: `with_other_places` gives them."""
+        """The keys that are of no request or wording: `with_both_kinds` gives them."""
         return [one for one in self.keys if one not in (*self.requests, *self.wordings)]
 
     @property
@@ -124,13 +124,13 @@ def group_requests(
         further = tuple(one for place in places for one in worded[place][1:])
         groups.append(RequestGroup(requests, further, tuple(own_keys.values())[1:]))
         taken.update(own_keys.keys())
-    return with_other_places(loaded, groups, taken) if wordings else groups
+    return with_both_kinds(loaded, groups, taken) if wordings else groups
 
 
 BEHIND_WORDS = ": {}"
 
 
-def with_other_places(
+def with_both_kinds(
     loaded: LoadedModel, groups: Sequence[RequestGroup], taken: Counter[tuple[int, ...]]
 ) -> list[RequestGroup]:
     """Return the groups, each with a key behind some words if its prompts all begin with the subject, or if none does
