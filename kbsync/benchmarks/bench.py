@@ -38,14 +38,14 @@ from kbsync.metrics import (
     say,
 )
 from kbsync.models import LoadedModel, score_targets
-from kbsync.sync.corpus import documents
+from kbsync.sync.corpus import held_out_documents
 from kbsync.sync.covariances import Covariances, covariances_for, with_text
 from kbsync.sync.deltas import cached_targets
 from kbsync.sync.edits import held_beside
 from kbsync.sync.eval_cases import HeldOut, case_of, perplexity_of
 from kbsync.sync.evaluate import neighbourhood, prompt_figures
 from kbsync.sync.home import Progress, silent, templates_for
-from kbsync.sync.measure import beginnings, prompts_beside
+from kbsync.sync.measure import PERPLEXITY_LINES, beginnings, first_tokens, prompts_beside
 from kbsync.sync.model import ModelChoice, Session, identify, model_contexts
 from kbsync.sync.practice import practice_requests
 
@@ -105,7 +105,6 @@ def edit_pool(loaded: LoadedModel, dataset: Path | None = None, progress: Progre
 PUBLISHED = "published"
 REUSES_TARGETS = ("memit", PUBLISHED, "alphaedit", "nas")
 """editors whose search for target vectors is MEMIT's on the base model"""
-TEXT_LINES = 200
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -183,16 +182,18 @@ class Bench:
         return self.editor(name).edit(task)
 
     def text(self, edits: Sequence[Case]) -> HeldOut:
-        """Return the corpus' first lines without the sentences that name an edited subject, or its new object."""
+        """Return lines that the covariance did not see, without sentences that name an edited subject or new object.
+
+        They are as many as an apply measures perplexity on.
+        """
         if self.choice.corpus is None:
             return HeldOut("none", ())
         names = sorted({name for edit in edits for name in (edit.request.subject, edit.request.target)})
         named = re.compile("|".join(map(re.escape, names)) or r"(?!)")
-        lines = (
-            " ".join(part for part in SENTENCE_END.split(line) if not named.search(part))
-            for line in documents(self.choice.corpus)
-        )
-        return HeldOut(self.choice.corpus.name, tuple(islice((line for line in lines if line.strip()), TEXT_LINES)))
+        parted = map(SENTENCE_END.split, held_out_documents(self.choice.corpus))
+        lines = (" ".join(part for part in parts if not named.search(part)) for parts in parted)
+        kept = list(islice((line for line in lines if line.strip()), PERPLEXITY_LINES))
+        return HeldOut(self.choice.corpus.name, tuple(first_tokens(self.loaded, kept)))
 
     def around(self, cases: Sequence[Case], edits: Sequence[EditRequest], text: HeldOut) -> Sampled:
         """Return prompts of the cases' neighbourhoods, of the edited subjects' other relations, and of the text.
