@@ -9,6 +9,7 @@ from kbsync.errors import SettingsError
 from kbsync.ledger import Ledger
 from kbsync.memit import MemitSettings
 from kbsync.models import LoadedModel
+from kbsync.sync.corpus import HELD_OUT
 from kbsync.sync.model import ModelChoice
 from tests.benchmarks.paper.conftest import RECORDS, write_data
 from tests.tiny_models import FACTS, random_model
@@ -54,9 +55,13 @@ def test_the_text_names_nothing_that_is_edited(loaded: LoadedModel, tmp_path: Pa
     (edit,) = pool.edits(1)
     corpus = tmp_path / "text.txt"
     named = f"{edit.request.subject} is far away. {edit.request.target}, too."
-    corpus.write_text(f"Nothing here. {named} And nothing there.\n{named}\n" + "An ordinary line of text.\n" * 60)
+    lines = ["An ordinary line of text."] * 60
+    lines[1], lines[1 + HELD_OUT] = f"Nothing here. {named} And nothing there.", named
+    lines[2] = "The covariance reads this one."
+    corpus.write_text("\n".join(lines))
     settings = MemitSettings(layers=(0,), contexts=0, covariance_tokens=200)
     with Ledger.open(tmp_path / "home") as ledger:
         bench = Bench(ledger, ModelChoice("tests", loaded, settings, corpus, None))
     assert bench.text([edit]).lines[:2] == ("Nothing here. And nothing there.", "An ordinary line of text.")
     assert bench.text([]).lines[1] == named
+    assert lines[2] not in bench.text([]).lines
